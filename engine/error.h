@@ -1,0 +1,85 @@
+#pragma once
+
+// One hierarchy of exceptions. What a person did wrong is one line that names the option or file, says what
+// was expected and what to do; main() prints it and exits with the code the type carries.
+
+#include <fmt/format.h>
+
+#include <source_location>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace voca::engine {
+
+/// Exit codes of the program (sysexits.h where one fits).
+enum class ExitCode : int {
+  kDone = 0,
+  kUsage = 64,        ///< a wrong option, or options that contradict each other
+  kBadData = 65,      ///< a file whose content is not what it should be
+  kInternal = 70,     ///< a defect of this program
+  kIo = 74,           ///< the system refused to read or write
+  kInterrupted = 75,  ///< stopped by a signal; a checkpoint to continue from was written
+};
+
+/// Base of everything this program throws on purpose.
+class Error : public std::runtime_error {
+ public:
+  Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  [[nodiscard]] ExitCode code() const noexcept { return code_; }
+
+ private:
+  ExitCode code_;
+};
+
+class UsageError : public Error {
+ public:
+  template <typename... Args>
+  explicit UsageError(fmt::format_string<Args...> format, Args&&... args)
+      : Error(ExitCode::kUsage, fmt::format(format, std::forward<Args>(args)...)) {}
+};
+
+class DataError : public Error {
+ public:
+  template <typename... Args>
+  explicit DataError(fmt::format_string<Args...> format, Args&&... args)
+      : Error(ExitCode::kBadData, fmt::format(format, std::forward<Args>(args)...)) {}
+};
+
+/// A failed system call on a path; `error_number` is errno's value, spelled out in the message.
+class IoError : public Error {
+ public:
+  template <typename... Args>
+  explicit IoError(fmt::format_string<Args...> format, Args&&... args)
+      : Error(ExitCode::kIo, fmt::format(format, std::forward<Args>(args)...)) {}
+};
+
+class InternalError : public Error {
+ public:
+  template <typename... Args>
+  explicit InternalError(fmt::format_string<Args...> format, Args&&... args)
+      : Error(ExitCode::kInternal, fmt::format(format, std::forward<Args>(args)...)) {}
+};
+
+/// Stopped by a signal after the state was saved.
+class Interrupted : public Error {
+ public:
+  template <typename... Args>
+  explicit Interrupted(fmt::format_string<Args...> format, Args&&... args)
+      : Error(ExitCode::kInterrupted, fmt::format(format, std::forward<Args>(args)...)) {}
+};
+
+namespace detail {
+[[noreturn]] inline void check_failed(const char* statement, const std::source_location& where) {
+  throw InternalError("check failed: {} in {} at {}:{}", statement, where.function_name(), where.file_name(),
+                      where.line());
+}
+}  // namespace detail
+
+}  // namespace voca::engine
+
+/// A promise the program makes to itself; throws InternalError with the statement and the place.
+#define VOCA_CHECK(condition)                                                                            \
+  do {                                                                                                   \
+    if (!(condition)) ::voca::engine::detail::check_failed(#condition, std::source_location::current()); \
+  } while (false)

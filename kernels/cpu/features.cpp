@@ -1,0 +1,45 @@
+#include "kernels/cpu/features.h"
+
+#include <cblas.h>
+#include <omp.h>
+
+namespace voca::kernels::cpu {
+
+std::string missing_instruction_set() {
+  // The checks compile to nothing where the kernels do not use the extension.
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+#if defined(__AVX512F__)
+  if (__builtin_cpu_supports("avx512f") == 0) return "AVX-512";
+#endif
+#if defined(__AVX2__)
+  if (__builtin_cpu_supports("avx2") == 0) return "AVX2";
+#endif
+#if defined(__FMA__)
+  if (__builtin_cpu_supports("fma") == 0) return "FMA";
+#endif
+#endif
+  return {};
+}
+
+std::string instruction_set() {
+#if defined(__AVX512F__)
+  return "-march=" VOCA_CPU_ARCH " (AVX-512)";
+#elif defined(__AVX2__)
+  return "-march=" VOCA_CPU_ARCH " (AVX2)";
+#else
+  return "-march=" VOCA_CPU_ARCH;
+#endif
+}
+
+void set_threads(int n) {
+  // The BLAS runs one thread: gemm() cuts the product into tiles itself, so that the bits do not depend on n.
+  openblas_set_num_threads(1);
+  omp_set_num_threads(n);
+}
+
+int threads() {
+  return omp_get_max_threads();
+}
+
+}  // namespace voca::kernels::cpu

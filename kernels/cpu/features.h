@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+
+namespace voca::kernels::cpu {
+
+/// What the CPU kernels were compiled for and this machine lacks, e.g. "AVX-512"; empty when they can run
+/// here. Called first thing by the program, so that a binary carried to an older machine ends in a sentence,
+/// not SIGILL.
+[[nodiscard]] std::string missing_instruction_set();
+
+/// The -march the CPU kernels were compiled with and the widest vector extension that gave, for `doctor`.
+[[nodiscard]] std::string instruction_set();
+
+/// Sets how many threads the kernels use; results do not depend on it. n ≥ 1.
+void set_threads(int n);
+[[nodiscard]] int threads();
+
+}  // namespace voca::kernels::cpu
