@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/philox.h"
+
+namespace voca::engine {
+
+/// What a stream of random numbers is for; streams of different purposes never share numbers. Values are part
+/// of the contract: changing one changes every run.
+enum class RandomPurpose : std::uint32_t {
+  kInitialisation = 1,
+  kDropout = 2,
+  kSplit = 3,
+  kPermutation = 4,
+  kAugmentation = 5,
+  kSynthetic = 6,
+  kBootstrap = 7,
+};
+
+/// Numbers that depend on (seed, purpose, index, how many were drawn before) alone: Philox4x32-10 with key =
+/// seed and counter = (draw, index, purpose). Cheap to make, one for every sample, epoch or parameter.
+class RandomStream {
+ public:
+  RandomStream(std::uint64_t seed, RandomPurpose purpose, std::uint64_t index)
+      : seed_(seed), purpose_(static_cast<std::uint32_t>(purpose)), index_(index) {}
+
+  [[nodiscard]] std::uint32_t next_u32();
+  /// Uniform in [0, 1), 53 bits.
+  [[nodiscard]] double uniform();
+  /// Uniform in {0 … n − 1} without bias (rejection). n ≥ 1.
+  [[nodiscard]] std::int64_t below(std::int64_t n);
+  /// Standard normal (Box–Muller; one number per two uniforms, none kept).
+  [[nodiscard]] double normal();
+
+ private:
+  [[nodiscard]] std::uint64_t next_u64();
+
+  std::uint64_t seed_;
+  std::uint32_t purpose_;
+  std::uint64_t index_;
+  std::uint32_t draw_ = 0;
+  int used_ = 4;
+  kernels::Philox4 words_{};
+};
+
+}  // namespace voca::engine
