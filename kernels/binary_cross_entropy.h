@@ -1,0 +1,33 @@
+#pragma once
+
+#include "kernels/types.h"
+
+// Binary cross-entropy on a logit x, with smoothing s and positive weight w (torch.nn.BCEWithLogitsLoss with
+// pos_weight = w on the target t = y (1 − s) + s/2):
+//
+//   loss_i = (1 − t) · softplus(x) + w · t · softplus(−x),   softplus(x) = max(x, 0) + log1p(e^{−|x|})
+//   dlogits_i = grad · ((1 − t) · σ(x) − w · t · σ(−x)) / rows
+//
+// loss is the mean over the rows.
+
+namespace voca::kernels {
+
+template <typename T>
+struct BinaryCrossEntropy {
+  std::int64_t rows = 0;
+  double smoothing = 0;
+  double pos_weight = 1;
+  double grad = 0;                       ///< factor of the gradient: the loss's weight in the total
+  const T* logits = nullptr;             ///< (rows): log-odds of real
+  const std::int32_t* labels = nullptr;  ///< (rows): 1 real, 0 fake
+  Stat<T>* loss = nullptr;               ///< (1), overwritten
+  Stat<T>* row_losses = nullptr;         ///< (rows), overwritten; null to leave it out
+  T* dlogits = nullptr;                  ///< (rows), overwritten; null computes the loss alone
+};
+
+namespace cpu {
+template <typename T>
+void binary_cross_entropy(const BinaryCrossEntropy<T>& args);
+}  // namespace cpu
+
+}  // namespace voca::kernels

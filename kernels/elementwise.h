@@ -1,0 +1,34 @@
+#pragma once
+
+#include "kernels/types.h"
+
+// The few operations without structure: fill, weighted sum, conversion.
+
+namespace voca::kernels {
+
+/// out[i] = alpha · a[i] + beta · b[i].
+template <typename T>
+struct WeightedSum {
+  std::int64_t elements = 0;
+  double alpha = 1;
+  const T* a = nullptr;
+  double beta = 1;
+  const T* b = nullptr;  ///< null leaves the second term out
+  T* out = nullptr;      ///< overwritten; may be the same array as a or b
+};
+
+namespace cpu {
+template <typename T>
+void weighted_sum(const WeightedSum<T>& args);
+/// out[i] = value.
+template <typename T>
+void fill(std::int64_t elements, T value, T* out);
+/// to[i] = from[i], rounded to nearest even. From and To: float, double.
+template <typename From, typename To>
+void cast(std::int64_t elements, const From* from, To* to);
+/// IEEE binary16 bits to float or double; exact.
+template <typename To>
+void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to);
+}  // namespace cpu
+
+}  // namespace voca::kernels

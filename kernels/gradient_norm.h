@@ -1,0 +1,24 @@
+#pragma once
+
+#include "kernels/types.h"
+
+// The global L2 norm of a flat gradient buffer, summed in double over fixed chunks in a fixed order: the same
+// bits for any number of threads. A NaN or Inf anywhere makes the norm NaN or Inf.
+
+namespace voca::kernels {
+
+template <typename T>
+struct GradientNorm {
+  std::int64_t elements = 0;
+  const T* gradient = nullptr;  ///< (elements)
+  Stat<T>* norm = nullptr;      ///< (1), overwritten
+  void* scratch = nullptr;      ///< gradient_norm_scratch_bytes
+};
+
+namespace cpu {
+template <typename T>
+void gradient_norm(const GradientNorm<T>& args);
+[[nodiscard]] std::size_t gradient_norm_scratch_bytes(std::int64_t elements);
+}  // namespace cpu
+
+}  // namespace voca::kernels

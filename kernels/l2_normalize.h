@@ -1,0 +1,38 @@
+#pragma once
+
+#include "kernels/types.h"
+
+// Each row to unit length, as torch.nn.functional.normalize: z = x / max(‖x‖₂, eps).
+// Backward: dx = (dz − z · Σ(dz · z)) / ‖x‖ where ‖x‖ > eps, else dz / eps.
+
+namespace voca::kernels {
+
+inline constexpr double kL2NormalizeEps = 1e-12;
+
+template <typename T>
+struct L2NormalizeForward {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  const T* x = nullptr;     ///< (rows, columns)
+  T* z = nullptr;           ///< (rows, columns), overwritten: saved for backward
+  Stat<T>* norm = nullptr;  ///< (rows), overwritten: ‖x‖, saved for backward
+};
+
+template <typename T>
+struct L2NormalizeBackward {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  const T* dz = nullptr;          ///< (rows, columns)
+  const T* z = nullptr;           ///< of forward
+  const Stat<T>* norm = nullptr;  ///< of forward
+  T* dx = nullptr;                ///< (rows, columns), overwritten; may be the same array as dz
+};
+
+namespace cpu {
+template <typename T>
+void l2_normalize_forward(const L2NormalizeForward<T>& args);
+template <typename T>
+void l2_normalize_backward(const L2NormalizeBackward<T>& args);
+}  // namespace cpu
+
+}  // namespace voca::kernels

@@ -1,0 +1,42 @@
+#pragma once
+
+#include "kernels/types.h"
+
+// Affine map of each row: y = x · Wᵀ + b (torch.nn.Linear).
+// Backward: dx = dy · W, dW += dyᵀ · x, db += Σ_rows dy.
+
+namespace voca::kernels {
+
+template <typename T>
+struct LinearForward {
+  std::int64_t rows = 0;
+  std::int64_t in_features = 0;
+  std::int64_t out_features = 0;
+  const T* x = nullptr;       ///< (rows, in_features)
+  const T* weight = nullptr;  ///< (out_features, in_features)
+  const T* bias = nullptr;    ///< (out_features), or null for none
+  T* y = nullptr;             ///< (rows, out_features), overwritten
+};
+
+template <typename T>
+struct LinearBackward {
+  std::int64_t rows = 0;
+  std::int64_t in_features = 0;
+  std::int64_t out_features = 0;
+  const T* dy = nullptr;       ///< (rows, out_features)
+  const T* x = nullptr;        ///< (rows, in_features), as in forward
+  const T* weight = nullptr;   ///< (out_features, in_features)
+  T* dx = nullptr;             ///< (rows, in_features), or null when no one needs it
+  bool accumulate_dx = false;  ///< dx is accumulated into instead of overwritten
+  T* dweight = nullptr;        ///< (out_features, in_features), accumulated into
+  T* dbias = nullptr;          ///< (out_features), accumulated into; null to leave it to another operation
+};
+
+namespace cpu {
+template <typename T>
+void linear_forward(const LinearForward<T>& args);
+template <typename T>
+void linear_backward(const LinearBackward<T>& args);
+}  // namespace cpu
+
+}  // namespace voca::kernels

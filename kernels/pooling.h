@@ -1,0 +1,40 @@
+#pragma once
+
+#include "kernels/types.h"
+
+// Pooling over time. mean+max: y[b, h] = mean_t x[b, t, h] + max_t x[b, t, h]; mean alone where argmax is
+// null. The maximum's gradient goes to the first frame that attains it. A NaN in a column makes its maximum
+// NaN.
+
+namespace voca::kernels {
+
+template <typename T>
+struct PoolingForward {
+  std::int64_t batch = 0;
+  std::int64_t length = 0;   ///< T ≥ 1
+  std::int64_t columns = 0;  ///< H
+  const T* x = nullptr;      ///< (batch, length, columns)
+  T* y = nullptr;            ///< (batch, columns), overwritten
+  std::int32_t* argmax =
+      nullptr;  ///< (batch, columns), overwritten: saved for backward; null pools by mean alone
+};
+
+template <typename T>
+struct PoolingBackward {
+  std::int64_t batch = 0;
+  std::int64_t length = 0;
+  std::int64_t columns = 0;
+  const T* dy = nullptr;                 ///< (batch, columns)
+  const std::int32_t* argmax = nullptr;  ///< of forward; null for mean alone
+  T* dx = nullptr;                       ///< (batch, length, columns)
+  bool accumulate_dx = false;            ///< dx is accumulated into instead of overwritten
+};
+
+namespace cpu {
+template <typename T>
+void pooling_forward(const PoolingForward<T>& args);
+template <typename T>
+void pooling_backward(const PoolingBackward<T>& args);
+}  // namespace cpu
+
+}  // namespace voca::kernels

@@ -1,0 +1,33 @@
+#pragma once
+
+#include "kernels/types.h"
+
+// Softmax cross-entropy over K classes with label smoothing s (Szegedy et al. 2016;
+// torch.nn.CrossEntropyLoss):
+//
+//   target_k = (1 − s) · [k = label] + s/K,   loss_i = logsumexp(x_i) − Σ_k target_k x_ik
+//   dlogits_ik = grad · (softmax(x_i)_k − target_k) / rows
+//
+// loss is the mean over the rows.
+
+namespace voca::kernels {
+
+template <typename T>
+struct SoftmaxCrossEntropy {
+  std::int64_t rows = 0;
+  std::int64_t classes = 0;
+  double smoothing = 0;
+  double grad = 0;                       ///< factor of the gradient
+  const T* logits = nullptr;             ///< (rows, classes)
+  const std::int32_t* labels = nullptr;  ///< (rows), in [0, classes)
+  Stat<T>* loss = nullptr;               ///< (1), overwritten
+  Stat<T>* row_losses = nullptr;         ///< (rows), overwritten; null to leave it out
+  T* dlogits = nullptr;                  ///< (rows, classes), overwritten; null computes the loss alone
+};
+
+namespace cpu {
+template <typename T>
+void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args);
+}  // namespace cpu
+
+}  // namespace voca::kernels
