@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+
+#include "engine/arena.h"
+#include "engine/tensor.h"
+#include "kernels/philox.h"
+
+namespace voca::engine {
+
+/// What an operation runs with: where, in which order (stream), and the memory it may take.
+struct Context {
+  Arena& arena;
+  void* stream = nullptr;  ///< the backend's stream; the CPU has none
+
+  [[nodiscard]] DeviceKind device() const { return arena.device(); }
+  /// Activations of a step: unspecified content, given back by the caller's ArenaScope.
+  [[nodiscard]] Tensor allocate(const char* name, const Shape& shape, DType dtype) {
+    return arena.allocate(name, shape, dtype);
+  }
+};
+
+/// The random state of one forward and backward pass. Masks depend on it and on nothing else.
+struct StepRandom {
+  std::uint64_t seed = 0;
+  std::uint32_t step = 0;         ///< counts micro-batches from the start of the run
+  std::int64_t first_sample = 0;  ///< position of the batch's first sample in the global batch
+
+  /// The mask of one dropout site for arrays with `elements_per_sample` decisions a sample.
+  [[nodiscard]] kernels::Dropout dropout(std::uint32_t site, double p,
+                                         std::int64_t elements_per_sample) const {
+    return {.seed = seed,
+            .step = step,
+            .site = site,
+            .threshold = kernels::dropout_threshold(p),
+            .first_element =
+                static_cast<std::uint64_t>(first_sample) * static_cast<std::uint64_t>(elements_per_sample)};
+  }
+};
+
+}  // namespace voca::engine

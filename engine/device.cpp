@@ -1,0 +1,93 @@
+#include "engine/device.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/cpu/features.h"
+
+namespace voca::engine {
+namespace {
+
+constexpr std::size_t kAlignment = 4096;
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(int threads) { kernels::cpu::set_threads(threads > 0 ? threads : usable_cores()); }
+
+  [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCpu; }
+  [[nodiscard]] std::string description() const override {
+    return fmt::format("cpu, {} threads, {}", kernels::cpu::threads(), kernels::cpu::instruction_set());
+  }
+  [[nodiscard]] std::size_t free_bytes() const override {
+    const long pages = ::sysconf(_SC_AVPHYS_PAGES);
+    const long page = ::sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? static_cast<std::size_t>(pages) * static_cast<std::size_t>(page) : 0;
+  }
+  void synchronize(void* /*stream*/) override {}
+
+ protected:
+  std::byte* allocate_bytes(std::size_t bytes) override {
+    void* data = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+    if (data != nullptr) std::memset(data, 0, bytes);
+    return static_cast<std::byte*>(data);
+  }
+  void free_bytes_at(std::byte* data) noexcept override { std::free(data); }
+
+ private:
+  static int usable_cores() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+    return std::max(1, CPU_COUNT(&set));
+  }
+};
+
+}  // namespace
+
+Device::Block::~Block() {
+  if (device_ == nullptr) return;
+  auto& lines = device_->lines_;
+  const auto line = std::find_if(lines.begin(), lines.end(),
+                                 [&](const MemoryLine& l) { return l.name == name_ && l.bytes == bytes_; });
+  if (line != lines.end()) lines.erase(line);
+  device_->free_bytes_at(data_);
+}
+
+Device::Block Device::allocate(const std::string& name, std::size_t bytes) {
+  std::byte* data = allocate_bytes(std::max<std::size_t>(bytes, 1));
+  if (data == nullptr)
+    throw Error(ExitCode::kIo, fmt::format("{}: out of memory: {} bytes for {} cannot be had; held now:\n{}",
+                                           name_of(kind()), bytes, name, format_memory(lines_)));
+  lines_.push_back({name, bytes});
+  return {*this, name, data, bytes};
+}
+
+std::size_t Device::allocated_bytes() const {
+  std::size_t sum = 0;
+  for (const MemoryLine& line : lines_) sum += line.bytes;
+  return sum;
+}
+
+std::unique_ptr<Device> make_cpu_device(int threads) {
+  return std::make_unique<CpuDevice>(threads);
+}
+
+std::string format_memory(std::vector<MemoryLine> lines) {
+  std::stable_sort(lines.begin(), lines.end(),
+                   [](const MemoryLine& a, const MemoryLine& b) { return a.bytes > b.bytes; });
+  std::size_t sum = 0;
+  std::string text;
+  for (const MemoryLine& line : lines) {
+    sum += line.bytes;
+    text += fmt::format("  {:>16} bytes  {:>9.1f} MiB  {}\n", line.bytes,
+                        static_cast<double>(line.bytes) / 1048576.0, line.name);
+  }
+  return text +
+         fmt::format("  {:>16} bytes  {:>9.1f} MiB  in all\n", sum, static_cast<double>(sum) / 1048576.0);
+}
+
+}  // namespace voca::engine

@@ -1,0 +1,46 @@
+#include "engine/model.h"
+
+namespace voca::engine {
+namespace {
+
+Batch meta_batch(const Model& model, DType compute_type, std::int64_t batch_size) {
+  Batch batch;
+  batch.size = batch_size;
+  for (int input = 0; input < kMaxInputs; ++input)
+    batch.inputs[static_cast<std::size_t>(input)] = {
+        .shape = model.input_shape(input, batch_size), .dtype = compute_type, .name = "input"};
+  batch.labels = {.shape = {batch_size}, .dtype = DType::kI32, .name = "labels"};
+  return batch;
+}
+
+Tensor meta_tensor(const char* name, const Shape& shape, DType dtype) {
+  return {.shape = shape, .dtype = dtype, .name = name};
+}
+
+DType statistics_type(DType compute_type) {
+  return compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
+}
+
+}  // namespace
+
+ArenaPlan plan_training(const Model& model, DType compute_type, std::int64_t batch_size) {
+  const ParameterStore parameters(model.parameters(), compute_type, true, nullptr);
+  Arena arena;
+  Context context{arena};
+  model.forward_backward(context, parameters, meta_batch(model, compute_type, batch_size), {}, 1.0,
+                         meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
+                         meta_tensor("losses", {kLossCount}, statistics_type(compute_type)));
+  return {arena.high_water(), arena.peak_lines()};
+}
+
+ArenaPlan plan_prediction(const Model& model, DType compute_type, std::int64_t batch_size) {
+  const ParameterStore parameters(model.parameters(), compute_type, false, nullptr);
+  Arena arena;
+  Context context{arena};
+  model.predict(context, parameters, meta_batch(model, compute_type, batch_size),
+                meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
+                meta_tensor("row losses", {batch_size}, statistics_type(compute_type)));
+  return {arena.high_water(), arena.peak_lines()};
+}
+
+}  // namespace voca::engine

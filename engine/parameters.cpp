@@ -1,0 +1,101 @@
+#include "engine/parameters.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "engine/random.h"
+
+namespace voca::engine {
+namespace {
+
+constexpr std::int64_t kAlignmentBytes = 64;
+
+template <typename T>
+void fill_parameter(const ParameterSpec& spec, std::uint64_t seed, int index, T* out, std::int64_t elements) {
+  RandomStream random(seed, RandomPurpose::kInitialisation, static_cast<std::uint64_t>(index));
+  for (std::int64_t i = 0; i < elements; ++i) {
+    double value = spec.initializer.value;
+    switch (spec.initializer.kind) {
+      case Initializer::Kind::kConstant:
+        break;
+      case Initializer::Kind::kUniform:
+        value *= 2 * random.uniform() - 1;
+        break;
+      case Initializer::Kind::kNormal:
+        value *= random.normal();
+        break;
+    }
+    out[i] = static_cast<T>(value);
+  }
+}
+
+}  // namespace
+
+ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_type, bool training,
+                               Device* device)
+    : specs_(std::move(specs)), offsets_(specs_.size()), compute_type_(compute_type), training_(training) {
+  std::vector<int> order(specs_.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+    return specs_[static_cast<std::size_t>(a)].backward_rank <
+           specs_[static_cast<std::size_t>(b)].backward_rank;
+  });
+  const std::int64_t alignment = kAlignmentBytes / static_cast<std::int64_t>(size_of(compute_type));
+  for (const int id : order) {
+    offsets_[static_cast<std::size_t>(id)] = flat_elements_;
+    flat_elements_ +=
+        (specs_[static_cast<std::size_t>(id)].shape.elements() + alignment - 1) / alignment * alignment;
+  }
+  const DType statistics = compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
+  weights_ = make_buffer("weights", compute_type, device);
+  if (!training) return;
+  gradients_ = make_buffer("gradients", compute_type, device);
+  if (compute_type != statistics) masters_ = make_buffer("master weights", statistics, device);
+  exp_avg_ = make_buffer("first moments", statistics, device);
+  exp_avg_sq_ = make_buffer("second moments", statistics, device);
+}
+
+std::int64_t ParameterStore::parameters() const {
+  std::int64_t sum = 0;
+  for (const ParameterSpec& spec : specs_) sum += spec.shape.elements();
+  return sum;
+}
+
+Tensor ParameterStore::make_buffer(const char* name, DType dtype, Device* device) {
+  Tensor tensor{
+      .data = nullptr, .shape = {flat_elements_}, .dtype = dtype, .device = DeviceKind::kMeta, .name = name};
+  lines_.push_back({name, tensor.bytes()});
+  if (device == nullptr) return tensor;
+  blocks_.push_back(device->allocate(name, tensor.bytes()));
+  tensor.data = blocks_.back().data();
+  tensor.device = device->kind();
+  return tensor;
+}
+
+Tensor ParameterStore::slice(const Tensor& flat, ParameterId id) const {
+  const auto index = static_cast<std::size_t>(id);
+  VOCA_CHECK(index < specs_.size() && flat);
+  Tensor tensor = flat;
+  tensor.shape = specs_[index].shape;
+  tensor.name = specs_[index].name.c_str();
+  if (flat.data != nullptr)
+    tensor.data =
+        static_cast<std::byte*>(flat.data) + static_cast<std::size_t>(offsets_[index]) * size_of(flat.dtype);
+  return tensor;
+}
+
+void ParameterStore::initialise(std::uint64_t seed) {
+  VOCA_CHECK(weights_.device == DeviceKind::kCpu);
+  for (int id = 0; id < count(); ++id) {
+    const ParameterSpec& spec = specs_[static_cast<std::size_t>(id)];
+    const int source = spec.same_start_as >= 0 ? spec.same_start_as : id;
+    const Tensor target = master(id);
+    if (target.dtype == DType::kF64)
+      fill_parameter(spec, seed, source, target.as<double>(), target.elements());
+    else
+      fill_parameter(spec, seed, source, target.as<float>(), target.elements());
+  }
+}
+
+}  // namespace voca::engine

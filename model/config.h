@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace voca::model {
+
+/// Which stream asks the other. In a2v audio is the query and visual is key and value.
+enum class CrossAttention : std::uint8_t { kA2v, kBidirectional };
+enum class PositionalEncoding : std::uint8_t { kNone, kSinusoidal, kLearned };
+
+/// Option values and back; the parsers throw UsageError naming the option and its values.
+[[nodiscard]] std::string_view name_of(CrossAttention form);
+[[nodiscard]] std::string_view name_of(PositionalEncoding form);
+[[nodiscard]] CrossAttention parse_cross_attention(std::string_view text);
+[[nodiscard]] PositionalEncoding parse_positional_encoding(std::string_view text);
+
+/// The architecture, by the names and defaults of the options.
+struct ModelConfig {
+  std::int64_t visual_dim = 512;
+  std::int64_t audio_dim = 512;
+  std::int64_t hidden = 768;     ///< H, divisible by num_heads and by 2
+  std::int64_t num_layers = 4;   ///< L ≥ 0
+  std::int64_t num_heads = 8;    ///< N
+  std::int64_t seq_len = 256;    ///< T, frames of each sample
+  std::int64_t num_classes = 1;  ///< 1: one logit, log-odds of real; K ≥ 2: K logits
+  double dropout = 0.1;          ///< in [0, 1)
+  CrossAttention cross_attention = CrossAttention::kA2v;
+  PositionalEncoding positional_encoding = PositionalEncoding::kNone;
+};
+
+/// The losses of training.
+struct LossConfig {
+  double label_smoothing = 0;  ///< s in [0, 1)
+  double pos_weight = 1;       ///< > 0; binary form only
+  bool use_contrastive = false;
+  double contrastive_weight = 0.5;
+  double temperature = 0.07;
+};
+
+/// Throws UsageError naming the option that does not hold (hidden not divisible by num_heads, …).
+void validate(const ModelConfig& config);
+void validate(const LossConfig& config);
+
+/// Whether smoothing and weight together make a certain fake come out above 0.5: w · s/2 > 1 − s/2.
+[[nodiscard]] bool certain_fake_exceeds_half(const LossConfig& config);
+
+/// A state dict's entry, as far as the architecture shows in it.
+struct StateEntry {
+  std::string name;
+  engine::Shape shape;
+};
+
+/// The architecture that a state dict's names and shapes spell. Heads, sequence length and dropout do not
+/// show in them and are taken from `hints` (the checkpoint's config); seq_len shows where positions are
+/// learned. Throws DataError naming the entry that is missing or does not fit.
+[[nodiscard]] ModelConfig infer_config(const std::vector<StateEntry>& state, const ModelConfig& hints);
+
+}  // namespace voca::model
