@@ -8,7 +8,7 @@
 //   loss_i = (1 − t) · softplus(x) + w · t · softplus(−x),   softplus(x) = max(x, 0) + log1p(e^{−|x|})
 //   dlogits_i = grad · ((1 − t) · σ(x) − w · t · σ(−x)) / rows
 //
-// loss is the mean over the rows.
+// loss is the mean over the rows. A label other than 0 and 1 makes its loss and gradient NaN.
 
 namespace voca::kernels {
 

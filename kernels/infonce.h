@@ -8,10 +8,11 @@
 //   loss = −(1/R) Σ_i [ log Σ_j M_ij e^{S_ij} − log(Σ_j e^{S_ij} + 1e-8) ]
 //
 // computed with the row maximum m_i subtracted: the second term is m_i + log(Σ_j e^{S_ij − m_i} + 1e-8 ·
-// e^{−m_i}). Its minimum is −ln 2. Rows are this rank's samples (R of them); columns are those of all ranks
-// (C ≥ R), row i's own audio being column i + diagonal_offset. With one rank R = C and the offset is 0.
-// Backward, with W_ij = (e^{S_ij}/(Σ e^{S} + 1e-8) − M_ij e^{S_ij}/Σ M e^{S}) / (R · temperature):
-//   dzv += grad · W za,   dza += grad · Wᵀ zv.
+// e^{−m_i}); the first has the maximum over its own columns subtracted, so that no finite S overflows a term
+// or makes a sum vanish. Its minimum is −ln 2. Rows are this rank's samples (R of them); columns are those of
+// all ranks (C ≥ R), row i's own audio being column i + diagonal_offset. With one rank R = C and the offset
+// is 0. Backward, with W_ij = (e^{S_ij}/(Σ e^{S} + 1e-8) − M_ij e^{S_ij}/Σ M e^{S}) / (R · temperature):
+//   dzv = grad · W za,   dza = grad · Wᵀ zv.
 
 namespace voca::kernels {
 

@@ -8,7 +8,7 @@
 //   target_k = (1 − s) · [k = label] + s/K,   loss_i = logsumexp(x_i) − Σ_k target_k x_ik
 //   dlogits_ik = grad · (softmax(x_i)_k − target_k) / rows
 //
-// loss is the mean over the rows.
+// loss is the mean over the rows. A label outside [0, K) makes its loss and gradient NaN.
 
 namespace voca::kernels {
 

@@ -1,0 +1,79 @@
+#include "kernels/adamw.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace voca::kernels::cpu {
+
+namespace {
+
+constexpr std::int64_t kChunk = 16384;
+
+/// What every element's update shares, worked out in double.
+template <typename S>
+struct Factors {
+  S gradient;         ///< unscales and clips
+  S decay;            ///< 1 − lr · weight_decay
+  S one_minus_beta1;  ///<
+  S beta2;
+  S one_minus_beta2;
+  S step_size;              ///< lr / (1 − β₁ᵗ)
+  S sqrt_bias_correction2;  ///< sqrt(1 − β₂ᵗ)
+  S eps;
+};
+
+template <typename T>
+Factors<Stat<T>> factors(const AdamW<T>& args) {
+  double gradient = args.gradient_scale;
+  if (args.max_norm > 0) {
+    const double norm = static_cast<double>(args.norm[0]) * args.gradient_scale;
+    const double clip = args.max_norm / (norm + 1e-6);
+    if (!(clip >= 1.0)) gradient *= clip;  // a NaN norm makes the update NaN
+  }
+  using S = Stat<T>;
+  const auto t = static_cast<double>(args.step);
+  return {.gradient = static_cast<S>(gradient),
+          .decay = static_cast<S>(1.0 - args.lr * args.weight_decay),
+          .one_minus_beta1 = static_cast<S>(1.0 - args.beta1),
+          .beta2 = static_cast<S>(args.beta2),
+          .one_minus_beta2 = static_cast<S>(1.0 - args.beta2),
+          .step_size = static_cast<S>(args.lr / (1.0 - std::pow(args.beta1, t))),
+          .sqrt_bias_correction2 = static_cast<S>(std::sqrt(1.0 - std::pow(args.beta2, t))),
+          .eps = static_cast<S>(args.eps)};
+}
+
+template <typename T>
+void update(const AdamW<T>& args, const Factors<Stat<T>>& f, std::int64_t begin, std::int64_t end) {
+  using S = Stat<T>;
+  const T* __restrict gradient = args.gradient;
+  S* __restrict master = args.master;
+  S* __restrict exp_avg = args.exp_avg;
+  S* __restrict exp_avg_sq = args.exp_avg_sq;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const S g = static_cast<S>(gradient[i]) * f.gradient;
+    const S m = exp_avg[i] + f.one_minus_beta1 * (g - exp_avg[i]);
+    const S v = f.beta2 * exp_avg_sq[i] + f.one_minus_beta2 * g * g;
+    exp_avg[i] = m;
+    exp_avg_sq[i] = v;
+    const S denominator = std::sqrt(v) / f.sqrt_bias_correction2 + f.eps;
+    master[i] = master[i] * f.decay - f.step_size * (m / denominator);
+  }
+  if (args.weights == nullptr) return;
+  for (std::int64_t i = begin; i < end; ++i) args.weights[i] = static_cast<T>(master[i]);
+}
+
+}  // namespace
+
+template <typename T>
+void adamw(const AdamW<T>& args) {
+  const Factors<Stat<T>> f = factors(args);
+  for (std::int64_t chunk = 0; chunk < divide_up(args.elements, kChunk); ++chunk) {
+    const std::int64_t begin = chunk * kChunk;
+    update(args, f, begin, std::min(begin + kChunk, args.elements));
+  }
+}
+
+template void adamw(const AdamW<float>& args);
+template void adamw(const AdamW<double>& args);
+
+}  // namespace voca::kernels::cpu

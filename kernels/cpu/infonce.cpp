@@ -1,0 +1,143 @@
+#include "kernels/infonce.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/gemm.h"
+
+namespace voca::kernels::cpu {
+
+namespace {
+
+/// log(e^a + e^b) without overflow; NaN if either is.
+double log_add_exp(double a, double b) {
+  const double high = a < b ? b : a;
+  const double low = a < b ? a : b;
+  return high + std::log1p(std::exp(low - high));
+}
+
+/// One row of S with the weights M that go with it.
+template <typename T>
+struct Row {
+  T* s;
+  std::int64_t columns;
+  std::int64_t own;  ///< column of the row's own audio
+  std::int32_t label;
+  const std::int32_t* column_labels;
+
+  [[nodiscard]] double weight(std::int64_t j) const {
+    if (j == own) return 2.0;
+    return column_labels[j] == label ? 1.0 : 0.0;
+  }
+};
+
+/// The two logarithms of the loss.
+struct RowSums {
+  double log_positive;  ///< log Σ M e^S
+  double log_all;       ///< log(Σ e^S + 1e-8)
+};
+
+template <typename T>
+RowSums row_sums(const Row<T>& row) {
+  // Each sum has its own maximum, so that positives far below the best negative do not vanish.
+  auto maximum_positive = static_cast<double>(row.s[row.own]);
+  double maximum = maximum_positive;
+  for (std::int64_t j = 0; j < row.columns; ++j) {
+    const auto s = static_cast<double>(row.s[j]);
+    maximum = std::max(maximum, s);
+    if (row.weight(j) > 0) maximum_positive = std::max(maximum_positive, s);
+  }
+  double positive = 0;
+  double all = 0;
+  for (std::int64_t j = 0; j < row.columns; ++j) {
+    const auto s = static_cast<double>(row.s[j]);
+    all += std::exp(s - maximum);
+    if (row.weight(j) > 0) positive += row.weight(j) * std::exp(s - maximum_positive);
+  }
+  // 1e-8 is added to the unshifted sum: in logarithms, so that e^{−maximum} is never formed.
+  constexpr double kLogFloor = -18.420680743952367;  // log(1e-8)
+  return {maximum_positive + std::log(positive), log_add_exp(maximum + std::log(all), kLogFloor)};
+}
+
+/// S → e^S / (Σ e^S + 1e-8) − M e^S / Σ M e^S, in place.
+template <typename T>
+void row_gradient(const Row<T>& row, const RowSums& sums) {
+  for (std::int64_t j = 0; j < row.columns; ++j) {
+    const auto s = static_cast<double>(row.s[j]);
+    const double weight = row.weight(j);
+    double gradient = std::exp(s - sums.log_all);
+    if (weight > 0) gradient -= weight * std::exp(s - sums.log_positive);
+    row.s[j] = static_cast<T>(gradient);
+  }
+}
+
+template <typename T>
+Gemm<T> product(Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n,
+                std::int64_t k) {
+  Gemm<T> gemm;
+  gemm.transpose_a = transpose_a;
+  gemm.transpose_b = transpose_b;
+  gemm.m = m;
+  gemm.n = n;
+  gemm.k = k;
+  gemm.lda = transpose_a == Transpose::kNo ? k : m;
+  gemm.ldb = transpose_b == Transpose::kNo ? n : k;
+  gemm.ldc = n;
+  return gemm;
+}
+
+}  // namespace
+
+template <typename T>
+std::size_t infonce_scratch_bytes(std::int64_t rows, std::int64_t columns) {
+  return align_up(static_cast<std::size_t>(rows * columns) * sizeof(T)) +
+         align_up(static_cast<std::size_t>(rows) * sizeof(double));
+}
+
+template <typename T>
+void infonce(const InfoNce<T>& args) {
+  auto* s = static_cast<T*>(args.scratch);
+  auto* row_losses =
+      reinterpret_cast<double*>(static_cast<std::byte*>(args.scratch) +
+                                align_up(static_cast<std::size_t>(args.rows * args.columns) * sizeof(T)));
+
+  Gemm<T> similarity = product<T>(Transpose::kNo, Transpose::kYes, args.rows, args.columns, args.width);
+  similarity.alpha = static_cast<T>(1.0 / args.temperature);
+  similarity.a = args.zv;
+  similarity.b = args.za;
+  similarity.c = s;
+  gemm(similarity);
+
+  for (std::int64_t i = 0; i < args.rows; ++i) {
+    const Row<T> row{s + i * args.columns, args.columns, i + args.diagonal_offset, args.row_labels[i],
+                     args.column_labels};
+    const RowSums sums = row_sums(row);
+    row_losses[i] = sums.log_all - sums.log_positive;
+    if (args.dzv != nullptr) row_gradient(row, sums);
+  }
+  double total = 0;
+  for (std::int64_t i = 0; i < args.rows; ++i) total += row_losses[i];
+  args.loss[0] = static_cast<Stat<T>>(total / static_cast<double>(args.rows));
+  if (args.dzv == nullptr) return;
+
+  const auto scale = static_cast<T>(args.grad / (static_cast<double>(args.rows) * args.temperature));
+  Gemm<T> dzv = product<T>(Transpose::kNo, Transpose::kNo, args.rows, args.width, args.columns);
+  dzv.alpha = scale;
+  dzv.a = s;
+  dzv.b = args.za;
+  dzv.c = args.dzv;
+  gemm(dzv);
+  Gemm<T> dza = product<T>(Transpose::kYes, Transpose::kNo, args.columns, args.width, args.rows);
+  dza.alpha = scale;
+  dza.a = s;
+  dza.b = args.zv;
+  dza.c = args.dza;
+  gemm(dza);
+}
+
+template void infonce(const InfoNce<float>& args);
+template void infonce(const InfoNce<double>& args);
+template std::size_t infonce_scratch_bytes<float>(std::int64_t rows, std::int64_t columns);
+template std::size_t infonce_scratch_bytes<double>(std::int64_t rows, std::int64_t columns);
+
+}  // namespace voca::kernels::cpu
