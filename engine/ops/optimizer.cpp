@@ -1,0 +1,73 @@
+#include "engine/ops.h"
+#include "engine/ops/check.h"
+#include "kernels/adamw.h"
+#include "kernels/elementwise.h"
+#include "kernels/gradient_norm.h"
+
+namespace voca::engine::ops {
+
+void fill(Context& context, double value, const Tensor& out) {
+  expect(context, "fill", out, out.shape, out.dtype);
+  if (context.device() == DeviceKind::kMeta) return;
+  if (context.device() != DeviceKind::kCpu) unsupported_device("fill", context.device());
+  by_type("fill", out.dtype,
+          [&]<typename T>() { kernels::cpu::fill(out.elements(), static_cast<T>(value), out.as<T>()); });
+}
+
+void weighted_sum(Context& context, double alpha, const Tensor& a, double beta, const Tensor& b,
+                  const Tensor& out) {
+  expect(context, "weighted_sum", a, out.shape, out.dtype);
+  expect_optional(context, "weighted_sum", b, out.shape, out.dtype);
+  expect(context, "weighted_sum", out, out.shape, out.dtype);
+  by_type("weighted_sum", out.dtype, [&]<typename T>() {
+    const kernels::WeightedSum<T> args{.elements = out.elements(),
+                                       .alpha = alpha,
+                                       .a = a.as<T>(),
+                                       .beta = beta,
+                                       .b = pointer<T>(b),
+                                       .out = out.as<T>()};
+    VOCA_DISPATCH(context, weighted_sum, args);
+  });
+}
+
+void gradient_norm(Context& context, const Tensor& gradient, const Tensor& norm) {
+  expect(context, "gradient_norm", gradient, gradient.shape, gradient.dtype);
+  expect(context, "gradient_norm", norm, {1}, statistics_type(gradient.dtype));
+  by_type("gradient_norm", gradient.dtype, [&]<typename T>() {
+    const ArenaScope scope(context.arena);
+    const Tensor scratch = context.arena.scratch(
+        "gradient norm scratch", kernels::cpu::gradient_norm_scratch_bytes(gradient.elements()));
+    const kernels::GradientNorm<T> args{.elements = gradient.elements(),
+                                        .gradient = gradient.as<T>(),
+                                        .norm = norm.as<kernels::Stat<T>>(),
+                                        .scratch = scratch.data};
+    VOCA_DISPATCH(context, gradient_norm, args);
+  });
+}
+
+void adamw(Context& context, const AdamWStep& s) {
+  const DType dtype = s.gradient.dtype;
+  const DType statistics = statistics_type(dtype);
+  expect(context, "adamw", s.norm, {1}, statistics);
+  for (const Tensor* tensor : {&s.master, &s.exp_avg, &s.exp_avg_sq})
+    expect(context, "adamw", *tensor, s.gradient.shape, statistics);
+  expect(context, "adamw", s.gradient, s.gradient.shape, dtype);
+  expect(context, "adamw", s.weights, s.gradient.shape, dtype);
+  by_type("adamw", dtype, [&]<typename T>() {
+    const kernels::AdamW<T> args{.elements = s.gradient.elements(),
+                                 .lr = s.lr,
+                                 .weight_decay = s.weight_decay,
+                                 .step = s.step,
+                                 .gradient_scale = s.gradient_scale,
+                                 .max_norm = s.max_norm,
+                                 .norm = s.norm.as<kernels::Stat<T>>(),
+                                 .gradient = s.gradient.as<T>(),
+                                 .master = s.master.as<kernels::Stat<T>>(),
+                                 .exp_avg = s.exp_avg.as<kernels::Stat<T>>(),
+                                 .exp_avg_sq = s.exp_avg_sq.as<kernels::Stat<T>>(),
+                                 .weights = s.weights.data == s.master.data ? nullptr : s.weights.as<T>()};
+    VOCA_DISPATCH(context, adamw, args);
+  });
+}
+
+}  // namespace voca::engine::ops
