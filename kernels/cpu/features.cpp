@@ -3,7 +3,14 @@
 #include <cblas.h>
 #include <omp.h>
 
+#include <atomic>
+
 namespace voca::kernels::cpu {
+
+namespace {
+// Of the process: omp_set_num_threads would set it for the calling thread alone.
+std::atomic<int> configured_threads{0};
+}  // namespace
 
 std::string missing_instruction_set() {
   // The checks compile to nothing where the kernels do not use the extension.
@@ -35,11 +42,12 @@ std::string instruction_set() {
 void set_threads(int n) {
   // The BLAS runs one thread: gemm() cuts the product into tiles itself, so that the bits do not depend on n.
   openblas_set_num_threads(1);
-  omp_set_num_threads(n);
+  configured_threads = n;
 }
 
 int threads() {
-  return omp_get_max_threads();
+  const int configured = configured_threads;
+  return configured > 0 ? configured : omp_get_max_threads();
 }
 
 }  // namespace voca::kernels::cpu

@@ -12,7 +12,8 @@ namespace voca::kernels::cpu {
 /// The -march the CPU kernels were compiled with and the widest vector extension that gave, for `doctor`.
 [[nodiscard]] std::string instruction_set();
 
-/// Sets how many threads the kernels use; results do not depend on it. n ≥ 1.
+/// Sets how many threads the kernels use, in the whole process; results do not depend on it. n ≥ 1. Without
+/// it, as many as OpenMP would take (OMP_NUM_THREADS, else the cores this process may run on).
 void set_threads(int n);
 [[nodiscard]] int threads();
 

@@ -1,0 +1,46 @@
+#include "kernels/cpu/parallel.h"
+
+#if defined(__SANITIZE_THREAD__)
+#include <thread>
+#include <vector>
+#else
+#include <omp.h>
+#endif
+
+namespace voca::kernels::cpu::detail {
+
+#if defined(__SANITIZE_THREAD__)
+
+// ThreadSanitizer does not see the barriers of libgomp; it does see these threads start and join.
+void parallel_run(std::int64_t n, ParallelBody body, void* context) {
+  const std::int64_t team = threads();
+  if (n <= 1 || team <= 1) {
+    for (std::int64_t i = 0; i < n; ++i) body(context, i, 0);
+    return;
+  }
+  std::vector<std::jthread> workers;
+  workers.reserve(static_cast<std::size_t>(team));
+  for (std::int64_t t = 0; t < team; ++t) {
+    workers.emplace_back([=] {
+      for (std::int64_t i = n * t / team; i < n * (t + 1) / team; ++i) body(context, i, static_cast<int>(t));
+    });
+  }
+}
+
+#else
+
+void parallel_run(std::int64_t n, ParallelBody body, void* context) {
+  const int team = threads();
+  if (n <= 1 || team <= 1) {
+    for (std::int64_t i = 0; i < n; ++i) body(context, i, 0);
+    return;
+  }
+  // The team always has the same size, also when n is smaller: libgomp ends and restarts threads when it
+  // changes.
+#pragma omp parallel for schedule(static) num_threads(team)
+  for (std::int64_t i = 0; i < n; ++i) body(context, i, omp_get_thread_num());
+}
+
+#endif
+
+}  // namespace voca::kernels::cpu::detail
