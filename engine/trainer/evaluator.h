@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "engine/batch.h"
+#include "engine/metrics.h"
+#include "engine/model.h"
+#include "engine/trainer/memory.h"
+
+namespace voca::engine {
+
+/// What a model says of each sample of a split, every sample once, in the order of the dataset.
+struct Predictions {
+  std::int64_t outputs = 1;           ///< logits a sample: 1 (log-odds of real) or the number of classes
+  std::vector<std::int64_t> samples;  ///< (n) index in the dataset, ascending
+  std::vector<std::int32_t> labels;   ///< (n) 1 real, 0 fake, or the class; −1 unknown
+  std::vector<double> logits;         ///< (n, outputs)
+  std::vector<double> losses;         ///< (n) classification loss; empty when not asked for
+
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(samples.size()); }
+};
+
+/// (n) 1 / (1 + e^−logit) of one-logit predictions; (n, outputs) softmax of the others. In double, without
+/// overflow.
+[[nodiscard]] std::vector<double> probabilities(const Predictions& predictions);
+
+/// The mean of several models' logits over the same samples; labels are kept, losses left out. Throws
+/// DataError when they are not of the same samples and outputs.
+[[nodiscard]] Predictions average_logits(const std::vector<Predictions>& predictions);
+
+/// A split's measures: of two classes, or of K.
+using Metrics = std::variant<BinaryMetrics, ClassMetrics>;
+
+/// All measures of `predictions`; the loss is the mean of theirs where they have them. `threshold` is the one
+/// the second set of decisions is made at (two classes only). Throws DataError when a label is unknown or
+/// there are no samples.
+[[nodiscard]] Metrics measure(const Predictions& predictions, double threshold = 0.5);
+
+/// The threshold for a checkpoint to carry; `validation` must be the validation split. Undefined with one
+/// class only, and for K classes.
+[[nodiscard]] std::optional<double> fit_threshold(const Predictions& validation);
+
+/// Runs a model over the whole of a source.
+class Evaluator {
+ public:
+  /// `workspace` was made for batches as large as the source's. With `losses` false labels are not read.
+  Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses);
+
+  /// Asked between batches; true abandons the evaluation.
+  using StopRequested = std::function<bool()>;
+  /// A fresh pass. The same object is filled again at each call: nothing is allocated after construction.
+  /// Null when `stop` said so. Throws InternalError when the source gave a sample twice or left one out that
+  /// it does not count as bad.
+  [[nodiscard]] const Predictions* run(const StopRequested& stop = {});
+
+ private:
+  void collect(const Batch& batch, std::int64_t first);
+  void put_in_order();
+
+  const Model& model_;
+  BatchSource& source_;
+  Workspace& workspace_;
+  bool with_losses_;
+  Predictions predictions_;
+  std::vector<std::int64_t> order_;
+  Predictions sorted_;
+};
+
+}  // namespace voca::engine

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "engine/context.h"
+#include "engine/device.h"
+#include "engine/model.h"
+#include "engine/parameters.h"
+
+namespace voca::engine {
+
+/// What a run does, as far as its memory depends on it. At least one of the batches is not 0.
+struct MemoryRequest {
+  DType compute_type = DType::kF32;
+  std::int64_t train_batch = 0;  ///< most samples of a training batch; 0: weights only, no training
+  std::int64_t eval_batch = 0;   ///< most samples of an evaluation batch; 0: no evaluation
+};
+
+/// The device memory a run takes, batches in flight apart (their source owns them), before any of it is
+/// taken.
+struct MemoryPlan {
+  std::vector<MemoryLine> lines;        ///< what a Workspace allocates: the same names, bytes and order
+  std::vector<MemoryLine> arena_lines;  ///< what is live in the "activations" line at its peak
+  [[nodiscard]] std::size_t bytes() const;
+};
+[[nodiscard]] MemoryPlan plan_memory(const Model& model, const MemoryRequest& request);
+
+/// The largest batch, for training and evaluation alike, that fits `bytes`; 0 when not even one sample does.
+/// `source_bytes(batch)` is what the batches in flight take beside the plan; null for nothing. Memory must
+/// grow with the batch. Never more than `limit`.
+[[nodiscard]] std::int64_t largest_batch(const Model& model, const MemoryRequest& request, std::size_t bytes,
+                                         const std::function<std::size_t(std::int64_t)>& source_bytes,
+                                         std::int64_t limit = std::int64_t{1} << 20);
+
+/// All the device memory of a run, taken at once when it is made: parameters with their gradients and
+/// moments, one arena that training and evaluation share, and the places where passes leave their results.
+class Workspace {
+ public:
+  /// Throws Error (exit 74) when it does not fit, with the table of what it needs and the largest batch that
+  /// would fit.
+  Workspace(const Model& model, const MemoryRequest& request, Device& device);
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  [[nodiscard]] ParameterStore& parameters() { return parameters_; }
+  [[nodiscard]] const ParameterStore& parameters() const { return parameters_; }
+  [[nodiscard]] Context context() { return Context{arena_}; }
+  [[nodiscard]] Device& device() { return device_; }
+  [[nodiscard]] const MemoryRequest& request() const { return request_; }
+
+  /// (size, outputs), compute type; of the pass last run.
+  [[nodiscard]] Tensor logits(std::int64_t size) const;
+  /// (size), statistics type; of the prediction last run.
+  [[nodiscard]] Tensor row_losses(std::int64_t size) const;
+  /// (kLossCount), statistics type; of the training pass last run.
+  [[nodiscard]] const Tensor& losses() const { return losses_; }
+  /// (1), statistics type.
+  [[nodiscard]] const Tensor& gradient_norm() const { return gradient_norm_; }
+  /// For the gradient norm's reduction.
+  [[nodiscard]] const Tensor& norm_scratch() const { return norm_scratch_; }
+
+ private:
+  MemoryRequest request_;
+  Device& device_;
+  ParameterStore parameters_;
+  Device::Block arena_block_;
+  Arena arena_;
+  std::vector<Device::Block> blocks_;
+  Tensor logits_;
+  Tensor row_losses_;
+  Tensor losses_;
+  Tensor gradient_norm_;
+  Tensor norm_scratch_;
+};
+
+}  // namespace voca::engine

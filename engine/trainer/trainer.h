@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/batch.h"
+#include "engine/device.h"
+#include "engine/model.h"
+#include "engine/schedule.h"
+#include "engine/trainer/evaluator.h"
+#include "engine/trainer/memory.h"
+#include "engine/trainer/optimizer.h"
+#include "engine/trainer/records.h"
+
+namespace voca::engine {
+
+/// What decides which checkpoint is the best, on val. Loss is the only one that is better when smaller.
+enum class SelectBy : std::uint8_t { kAuc, kAcc, kAp, kLoss };
+/// "auc", "acc", "ap", "loss"; throws UsageError naming --select_by for anything else.
+[[nodiscard]] SelectBy parse_select_by(std::string_view text);
+[[nodiscard]] std::string_view name_of(SelectBy select_by);
+/// The value it selects by; empty where the split does not define it.
+[[nodiscard]] std::optional<double> selection_value(SelectBy select_by, const ValidationSummary& summary);
+
+/// Throws UsageError naming --select_by when a validation split with so many samples of each class leaves its
+/// measure undefined (auc and ap need both classes; ap is of two classes). For before the first step.
+void check_selection(SelectBy select_by, std::int64_t outputs,
+                     std::span<const std::int64_t> samples_of_class);
+
+/// Every so many steps or epochs; 0 never.
+struct Interval {
+  std::int64_t count = 0;
+  bool in_steps = false;
+};
+/// "500steps", "2epochs", "2" (epochs); throws UsageError naming `option` otherwise.
+[[nodiscard]] Interval parse_interval(std::string_view option, std::string_view text);
+
+struct TrainerConfig {
+  std::int64_t epochs = 50;
+  std::int64_t max_steps = 0;   ///< stop after so many steps of the run; 0: no limit
+  std::int64_t grad_accum = 1;  ///< batches a step
+  double lr = 3e-4;
+  std::int64_t warmup_epochs = 0;
+  ScheduleKind schedule = ScheduleKind::kEpoch;
+  OptimizerOptions optimizer;       ///< weight decay, clipping
+  std::int64_t max_bad_steps = 10;  ///< so many skipped in a row end the run
+  std::int64_t eval_every = 1;      ///< epochs; the last one is always evaluated
+  std::int64_t log_every = 0;       ///< steps; 0: epochs only
+  SelectBy select_by = SelectBy::kAuc;
+  bool no_val = false;  ///< train without a validation split
+  std::uint64_t seed = 0;
+  DType compute_type = DType::kF32;
+
+  std::filesystem::path checkpoint_folder;  ///< of resume states; empty keeps none
+  Interval checkpoint_every{.count = 1};    ///< a state is saved at the end of the run, too
+  int keep = 2;                             ///< states kept
+  std::string config_hash;  ///< of every option that numbers depend on; a state of another is refused
+  std::string split_hash;   ///< of the dataset's split; likewise
+};
+
+/// How a run ended.
+struct TrainingResult {
+  std::int64_t epoch = 0;  ///< epochs done
+  std::int64_t step = 0;
+  std::int64_t bad_steps = 0;
+  std::optional<ValidationSummary> best;
+  std::optional<ValidationSummary> last;
+};
+
+/// Trains a model. Same configuration, data and build: the same bits, however often the run was stopped or
+/// killed and resumed (docs/determinism.md).
+///
+///   Trainer trainer(config, model, train, &val, device, observer);   // all memory is taken here
+///   trainer.parameters().initialise(seed);                           // or load weights into it
+///   trainer.resume_latest();                                         // --resume auto
+///   trainer.run();
+class Trainer {
+ public:
+  /// What it will allocate on the device; `val` null without validation.
+  [[nodiscard]] static MemoryRequest memory_request(const TrainerConfig& config, const BatchSource& train,
+                                                    const BatchSource* val);
+
+  /// Checks the configuration and takes all memory. Throws UsageError naming the option that is out of range,
+  /// when a split is empty (val: unless no_val), and when it does not fit (Workspace).
+  Trainer(TrainerConfig config, const Model& model, BatchSource& train, BatchSource* val, Device& device,
+          TrainingObserver& observer);
+  ~Trainer();
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  [[nodiscard]] ParameterStore& parameters();
+  [[nodiscard]] Workspace& workspace();
+
+  /// Continues from the newest good state of the checkpoint folder; false, and nothing is changed, where
+  /// there is none. A damaged one is passed over with a message. Throws DataError naming both hashes when the
+  /// state is of another configuration or split.
+  bool resume_latest();
+  /// Continues from that state (a file or a folder of states). Throws DataError when there is none or it is
+  /// damaged.
+  void resume_from(const std::filesystem::path& path);
+
+  /// Asked after every step and between batches of an evaluation; the reason ("SIGTERM") to stop at once, or
+  /// null.
+  using StopReason = std::function<const char*()>;
+  void set_stop_reason(StopReason reason);
+
+  /// Trains to the end. Throws Interrupted after saving a state when asked to stop; DataError naming the
+  /// first parameter without a finite gradient after max_bad_steps bad steps in a row.
+  TrainingResult run();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace voca::engine
