@@ -23,13 +23,13 @@ using kernels::Dropout;
 void linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y);
 
 struct LinearGradient {
-  Tensor dy;
-  Tensor x;
-  Tensor weight;
-  Tensor dx;                   ///< overwritten; empty when no one needs it
+  Tensor dy{};
+  Tensor x{};
+  Tensor weight{};
+  Tensor dx{};                 ///< overwritten; empty when no one needs it
   bool accumulate_dx = false;  ///< dx is accumulated into instead
-  Tensor dweight;              ///< accumulated into
-  Tensor dbias;                ///< accumulated into; empty leaves it to another operation
+  Tensor dweight{};            ///< accumulated into
+  Tensor dbias{};              ///< accumulated into; empty leaves it to another operation
 };
 void linear_backward(Context& context, const LinearGradient& args);
 
@@ -37,34 +37,34 @@ void linear_backward(Context& context, const LinearGradient& args);
 // --------------------------------------------------------------------------------------------------
 
 struct Layernorm {
-  Tensor x;         ///< (rows, columns); may be z
-  Tensor bias;      ///< (columns) or empty
-  Tensor residual;  ///< as x, or empty
-  Tensor gamma;
-  Tensor beta;
-  Dropout input_dropout;
-  Dropout output_dropout;
-  Tensor z;  ///< saved; empty in inference, as mean and rstd (rows)
-  Tensor mean;
-  Tensor rstd;
-  Tensor y;  ///< overwritten
+  Tensor x{};         ///< (rows, columns); may be z
+  Tensor bias{};      ///< (columns) or empty
+  Tensor residual{};  ///< as x, or empty
+  Tensor gamma{};
+  Tensor beta{};
+  Dropout input_dropout{};
+  Dropout output_dropout{};
+  Tensor z{};  ///< saved; empty in inference, as mean and rstd (rows)
+  Tensor mean{};
+  Tensor rstd{};
+  Tensor y{};  ///< overwritten
 };
 void layernorm(Context& context, const Layernorm& args);
 
 struct LayernormGradient {
-  Tensor dy;
-  Tensor z;
-  Tensor mean;
-  Tensor rstd;
-  Tensor gamma;
-  Dropout input_dropout;
-  Dropout output_dropout;
-  Tensor dx;                          ///< overwritten; may be dy
-  Tensor dresidual;                   ///< overwritten, or empty
+  Tensor dy{};
+  Tensor z{};
+  Tensor mean{};
+  Tensor rstd{};
+  Tensor gamma{};
+  Dropout input_dropout{};
+  Dropout output_dropout{};
+  Tensor dx{};                        ///< overwritten; may be dy
+  Tensor dresidual{};                 ///< overwritten, or empty
   bool accumulate_dresidual = false;  ///< dresidual is accumulated into instead
-  Tensor dgamma;                      ///< accumulated into
-  Tensor dbeta;                       ///< accumulated into
-  Tensor dbias;                       ///< accumulated into, or empty
+  Tensor dgamma{};                    ///< accumulated into
+  Tensor dbeta{};                     ///< accumulated into
+  Tensor dbias{};                     ///< accumulated into, or empty
 };
 void layernorm_backward(Context& context, const LayernormGradient& args);
 
@@ -78,34 +78,34 @@ enum class AttentionPath : std::uint8_t { kFused, kGeneral };
 /// Heads of a projection that several projections may share: `packed` (batch, length, pieces · hidden), of
 /// which this is piece `piece`.
 struct Heads {
-  Tensor packed;
+  Tensor packed{};
   std::int64_t piece = 0;
 };
 
 struct Attention {
   std::int64_t heads = 0;
-  Heads q;
-  Heads k;
-  Heads v;
-  Dropout dropout;
-  Tensor out;        ///< (batch, query_length, hidden), overwritten
-  Tensor logsumexp;  ///< (batch, heads, query_length), saved; empty in inference
+  Heads q{};
+  Heads k{};
+  Heads v{};
+  Dropout dropout{};
+  Tensor out{};        ///< (batch, query_length, hidden), overwritten
+  Tensor logsumexp{};  ///< (batch, heads, query_length), saved; empty in inference
   AttentionPath path = AttentionPath::kFused;
 };
 void attention(Context& context, const Attention& args);
 
 struct AttentionGradient {
   std::int64_t heads = 0;
-  Tensor dout;
-  Heads q;
-  Heads k;
-  Heads v;
-  Tensor out;
-  Tensor logsumexp;
-  Dropout dropout;
-  Heads dq;  ///< this piece is overwritten; likewise dk, dv
-  Heads dk;
-  Heads dv;
+  Tensor dout{};
+  Heads q{};
+  Heads k{};
+  Heads v{};
+  Tensor out{};
+  Tensor logsumexp{};
+  Dropout dropout{};
+  Heads dq{};  ///< this piece is overwritten; likewise dk, dv
+  Heads dk{};
+  Heads dv{};
   AttentionPath path = AttentionPath::kFused;
 };
 void attention_backward(Context& context, const AttentionGradient& args);
@@ -141,28 +141,28 @@ void l2_normalize_backward(Context& context, const Tensor& dz, const Tensor& z, 
                            const Tensor& dx);
 
 struct InfoNce {
-  Tensor zv;             ///< (rows, width)
-  Tensor za;             ///< (columns, width)
-  Tensor row_labels;     ///< (rows) int32
-  Tensor column_labels;  ///< (columns) int32
+  Tensor zv{};             ///< (rows, width)
+  Tensor za{};             ///< (columns, width)
+  Tensor row_labels{};     ///< (rows) int32
+  Tensor column_labels{};  ///< (columns) int32
   std::int64_t diagonal_offset = 0;
   double temperature = 0.07;
   double grad = 0;
-  Tensor loss;  ///< (1), overwritten
-  Tensor dzv;   ///< overwritten; empty, with dza, computes the loss alone
-  Tensor dza;
+  Tensor loss{};  ///< (1), overwritten
+  Tensor dzv{};   ///< overwritten; empty, with dza, computes the loss alone
+  Tensor dza{};
 };
 void infonce(Context& context, const InfoNce& args);
 
 struct CrossEntropy {
-  Tensor logits;  ///< (rows) or (rows, 1): binary; (rows, classes): softmax
-  Tensor labels;  ///< (rows) int32
+  Tensor logits{};  ///< (rows) or (rows, 1): binary; (rows, classes): softmax
+  Tensor labels{};  ///< (rows) int32
   double smoothing = 0;
   double pos_weight = 1;  ///< binary form only
   double grad = 0;
-  Tensor loss;        ///< (1), overwritten
-  Tensor row_losses;  ///< (rows), overwritten, or empty
-  Tensor dlogits;     ///< as logits, overwritten, or empty
+  Tensor loss{};        ///< (1), overwritten
+  Tensor row_losses{};  ///< (rows), overwritten, or empty
+  Tensor dlogits{};     ///< as logits, overwritten, or empty
 };
 void binary_cross_entropy(Context& context, const CrossEntropy& args);
 void softmax_cross_entropy(Context& context, const CrossEntropy& args);
@@ -184,12 +184,12 @@ struct AdamWStep {
   std::int64_t step = 1;      ///< counted from 1
   double gradient_scale = 1;  ///< the gradient is multiplied by this first
   double max_norm = 0;        ///< 0: no clipping
-  Tensor norm;                ///< (1) of the gradient as it lies
-  Tensor gradient;
-  Tensor master;
-  Tensor exp_avg;
-  Tensor exp_avg_sq;
-  Tensor weights;  ///< may be the same memory as master
+  Tensor norm{};              ///< (1) of the gradient as it lies
+  Tensor gradient{};
+  Tensor master{};
+  Tensor exp_avg{};
+  Tensor exp_avg_sq{};
+  Tensor weights{};  ///< may be the same memory as master
 };
 void adamw(Context& context, const AdamWStep& args);
 

@@ -31,11 +31,11 @@ struct AttentionShape {
 
 template <typename T>
 struct AttentionForward {
-  AttentionShape shape;
+  AttentionShape shape{};
   const T* q = nullptr;
   const T* k = nullptr;
   const T* v = nullptr;
-  Dropout dropout;
+  Dropout dropout{};
   T* out = nullptr;              ///< (batch, query_length, heads · head_size) contiguous, overwritten
   Stat<T>* logsumexp = nullptr;  ///< (batch, heads, query_length), overwritten; null in inference
   void* scratch = nullptr;       ///< attention_forward_scratch_bytes
@@ -43,14 +43,14 @@ struct AttentionForward {
 
 template <typename T>
 struct AttentionBackward {
-  AttentionShape shape;
+  AttentionShape shape{};
   const T* dout = nullptr;  ///< as out
   const T* q = nullptr;
   const T* k = nullptr;
   const T* v = nullptr;
   const T* out = nullptr;              ///< of forward
   const Stat<T>* logsumexp = nullptr;  ///< of forward
-  Dropout dropout;
+  Dropout dropout{};
   T* dq = nullptr;  ///< laid out as q, overwritten; likewise dk, dv
   T* dk = nullptr;
   T* dv = nullptr;

@@ -18,7 +18,7 @@ struct GeluForward {
   std::int64_t columns = 0;
   const T* x = nullptr;     ///< (rows, columns)
   const T* bias = nullptr;  ///< (columns), or null when x has it already
-  Dropout dropout;
+  Dropout dropout{};
   T* y = nullptr;  ///< (rows, columns), overwritten; may be the same array as x in inference
 };
 
@@ -29,7 +29,7 @@ struct GeluBackward {
   const T* dy = nullptr;    ///< (rows, columns)
   const T* x = nullptr;     ///< (rows, columns), as in forward
   const T* bias = nullptr;  ///< as in forward
-  Dropout dropout;
+  Dropout dropout{};
   T* dx = nullptr;          ///< (rows, columns), overwritten; may be the same array as dy
   T* dbias = nullptr;       ///< (columns), accumulated into; null to leave it out
   void* scratch = nullptr;  ///< gelu_backward_scratch_bytes

@@ -31,7 +31,7 @@ struct Gemm {
 /// `batch` products whose operands lie `stride_*` elements apart.
 template <typename T>
 struct BatchedGemm {
-  Gemm<T> one;
+  Gemm<T> one{};
   std::int64_t batch = 0;
   std::int64_t stride_a = 0;
   std::int64_t stride_b = 0;

@@ -28,12 +28,12 @@ struct LayernormForward {
   const T* gamma = nullptr;     ///< (columns)
   const T* beta = nullptr;      ///< (columns)
   double eps = 1e-5;
-  Dropout input_dropout;    ///< D_in
-  Dropout output_dropout;   ///< D_out
-  T* z = nullptr;           ///< (rows, columns), overwritten: saved for backward; null in inference
-  Stat<T>* mean = nullptr;  ///< (rows), overwritten; null in inference
-  Stat<T>* rstd = nullptr;  ///< (rows), overwritten; null in inference
-  T* y = nullptr;           ///< (rows, columns), overwritten
+  Dropout input_dropout{};   ///< D_in
+  Dropout output_dropout{};  ///< D_out
+  T* z = nullptr;            ///< (rows, columns), overwritten: saved for backward; null in inference
+  Stat<T>* mean = nullptr;   ///< (rows), overwritten; null in inference
+  Stat<T>* rstd = nullptr;   ///< (rows), overwritten; null in inference
+  T* y = nullptr;            ///< (rows, columns), overwritten
 };
 
 template <typename T>
@@ -45,8 +45,8 @@ struct LayernormBackward {
   const Stat<T>* mean = nullptr;      ///< (rows)
   const Stat<T>* rstd = nullptr;      ///< (rows)
   const T* gamma = nullptr;           ///< (columns)
-  Dropout input_dropout;              ///< as in forward
-  Dropout output_dropout;             ///< as in forward
+  Dropout input_dropout{};            ///< as in forward
+  Dropout output_dropout{};           ///< as in forward
   T* dx = nullptr;                    ///< (rows, columns), overwritten; may be the same array as dy
   T* dresidual = nullptr;             ///< (rows, columns), or null where forward had none
   bool accumulate_dresidual = false;  ///< dresidual is accumulated into instead of overwritten

@@ -20,7 +20,7 @@ struct SoftmaxForward {
   std::int64_t key_length = 0;
   double scale = 1;
   const T* scores = nullptr;  ///< (batch, query_length, key_length); may be the same array as probabilities
-  Dropout dropout;
+  Dropout dropout{};
   T* probabilities = nullptr;  ///< same shape, overwritten: before dropout
   T* dropped = nullptr;        ///< same shape, overwritten: after dropout; may be null when dropout is off
 };
@@ -33,7 +33,7 @@ struct SoftmaxBackward {
   double scale = 1;
   const T* ddropped = nullptr;       ///< (batch, query_length, key_length)
   const T* probabilities = nullptr;  ///< saved by forward
-  Dropout dropout;
+  Dropout dropout{};
   T* dscores = nullptr;  ///< overwritten; may be the same array as ddropped
 };
 
