@@ -143,11 +143,12 @@ Golden::Golden(const std::filesystem::path& file) : file_(file.string()) {
     about.at("input_scale").get_to(input_scale_);
     config = read_config(about.at("config"));
     if (about.at("kind") == "run") recipe = read_recipe(about.at("recipe"));
-    for (const json& from : about.at("parameters"))
+    for (const json& from : about.at("parameters")) {
       parameters.push_back({.name = from.at("name"),
                             .shape = from.at("shape"),
                             .center = from.at("center"),
                             .scale = from.at("scale")});
+    }
   } catch (const std::exception& error) {
     throw std::runtime_error(file_ + ": " + error.what());
   }
