@@ -1,20 +1,19 @@
 #include "kernels/adamw.h"
 
-#include <algorithm>
 #include <cmath>
+
+#include "kernels/cpu/chunks.h"
 
 namespace voca::kernels::cpu {
 
 namespace {
 
-constexpr std::int64_t kChunk = 16384;
-
 /// What every element's update shares, worked out in double.
 template <typename S>
 struct Factors {
-  S gradient;         ///< unscales and clips
-  S decay;            ///< 1 − lr · weight_decay
-  S one_minus_beta1;  ///<
+  S gradient;  ///< unscales and clips
+  S decay;     ///< 1 − lr · weight_decay
+  S one_minus_beta1;
   S beta2;
   S one_minus_beta2;
   S step_size;              ///< lr / (1 − β₁ᵗ)
@@ -67,10 +66,8 @@ void update(const AdamW<T>& args, const Factors<Stat<T>>& f, std::int64_t begin,
 template <typename T>
 void adamw(const AdamW<T>& args) {
   const Factors<Stat<T>> f = factors(args);
-  for (std::int64_t chunk = 0; chunk < divide_up(args.elements, kChunk); ++chunk) {
-    const std::int64_t begin = chunk * kChunk;
-    update(args, f, begin, std::min(begin + kChunk, args.elements));
-  }
+  for_chunks(args.elements, kChunkElements,
+             [&](std::int64_t begin, std::int64_t end) { update(args, f, begin, end); });
 }
 
 template void adamw(const AdamW<float>& args);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/chunks.h"
 #include "kernels/cpu/half.h"
 
 namespace voca::kernels::cpu {
@@ -13,32 +14,38 @@ void weighted_sum(const WeightedSum<T>& args) {
   const T* a = args.a;
   const T* b = args.b;
   T* out = args.out;
-  const std::int64_t n = args.elements;
   // simd: out may be a or b itself, element for element.
-  if (b == nullptr) {
+  for_chunks(args.elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
+    if (b == nullptr) {
 #pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) out[i] = alpha * a[i];
-  } else {
+      for (std::int64_t i = begin; i < end; ++i) out[i] = alpha * a[i];
+    } else {
 #pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) out[i] = alpha * a[i] + beta * b[i];
-  }
+      for (std::int64_t i = begin; i < end; ++i) out[i] = alpha * a[i] + beta * b[i];
+    }
+  });
 }
 
 template <typename T>
 void fill(std::int64_t elements, T value, T* out) {
-  std::fill_n(out, elements, value);
+  for_chunks(elements, kChunkElements,
+             [=](std::int64_t begin, std::int64_t end) { std::fill(out + begin, out + end, value); });
 }
 
 template <typename From, typename To>
 void cast(std::int64_t elements, const From* from, To* to) {
+  for_chunks(elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < elements; ++i) to[i] = static_cast<To>(from[i]);
+    for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(from[i]);
+  });
 }
 
 template <typename To>
 void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to) {
+  for_chunks(elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < elements; ++i) to[i] = static_cast<To>(half_to_float(from[i]));
+    for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(half_to_float(from[i]));
+  });
 }
 
 template void weighted_sum(const WeightedSum<float>& args);

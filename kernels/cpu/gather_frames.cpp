@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "kernels/cpu/chunks.h"
 #include "kernels/cpu/half.h"
 
 namespace voca::kernels::cpu {
@@ -25,10 +26,12 @@ void convert_row(const std::uint16_t* from, std::int64_t width, T* __restrict to
 
 template <typename Frame, typename T>
 void gather(const GatherFrames<T>& args, const Frame* frames) {
-  for (std::int64_t row = 0; row < args.batch * args.length; ++row) {
-    const std::int64_t source = source_frame(args.windows[row / args.length], row % args.length);
-    convert_row(frames + source * args.width, args.width, args.out + row * args.width);
-  }
+  for_row_chunks(args.batch * args.length, args.width, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t source = source_frame(args.windows[row / args.length], row % args.length);
+      convert_row(frames + source * args.width, args.width, args.out + row * args.width);
+    }
+  });
 }
 
 }  // namespace

@@ -1,34 +1,28 @@
 #include "kernels/gradient_norm.h"
 
-#include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/chunks.h"
 #include "kernels/cpu/sum.h"
 
 namespace voca::kernels::cpu {
 
-namespace {
-constexpr std::int64_t kChunk = 16384;
-}  // namespace
-
 std::size_t gradient_norm_scratch_bytes(std::int64_t elements) {
-  return align_up(static_cast<std::size_t>(divide_up(elements, kChunk)) * sizeof(double));
+  return align_up(static_cast<std::size_t>(divide_up(elements, kChunkElements)) * sizeof(double));
 }
 
 template <typename T>
 void gradient_norm(const GradientNorm<T>& args) {
   auto* partial = static_cast<double*>(args.scratch);
-  const std::int64_t chunks = divide_up(args.elements, kChunk);
-  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const T* gradient = args.gradient + chunk * kChunk;
-    const std::int64_t n = std::min(kChunk, args.elements - chunk * kChunk);
-    partial[chunk] = ordered_sum(n, [gradient](std::int64_t i) {
+  for_chunks(args.elements, kChunkElements, [&](std::int64_t begin, std::int64_t end) {
+    const T* gradient = args.gradient + begin;
+    partial[begin / kChunkElements] = ordered_sum(end - begin, [gradient](std::int64_t i) {
       const auto value = static_cast<double>(gradient[i]);
       return value * value;
     });
-  }
+  });
   double total = 0;
-  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) total += partial[chunk];
+  for (std::int64_t c = 0; c < divide_up(args.elements, kChunkElements); ++c) total += partial[c];
   args.norm[0] = static_cast<Stat<T>>(std::sqrt(total));
 }
 

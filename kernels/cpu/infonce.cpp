@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/chunks.h"
 #include "kernels/gemm.h"
 
 namespace voca::kernels::cpu {
@@ -108,13 +109,16 @@ void infonce(const InfoNce<T>& args) {
   similarity.c = s;
   gemm(similarity);
 
-  for (std::int64_t i = 0; i < args.rows; ++i) {
-    const Row<T> row{s + i * args.columns, args.columns, i + args.diagonal_offset, args.row_labels[i],
-                     args.column_labels};
-    const RowSums sums = row_sums(row);
-    row_losses[i] = sums.log_all - sums.log_positive;
-    if (args.dzv != nullptr) row_gradient(row, sums);
-  }
+  // Three exponentials an element: pieces an eighth of those of cheaper operations.
+  for_row_chunks(args.rows, 8 * args.columns, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Row<T> row{s + i * args.columns, args.columns, i + args.diagonal_offset, args.row_labels[i],
+                       args.column_labels};
+      const RowSums sums = row_sums(row);
+      row_losses[i] = sums.log_all - sums.log_positive;
+      if (args.dzv != nullptr) row_gradient(row, sums);
+    }
+  });
   double total = 0;
   for (std::int64_t i = 0; i < args.rows; ++i) total += row_losses[i];
   args.loss[0] = static_cast<Stat<T>>(total / static_cast<double>(args.rows));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/chunks.h"
+
 namespace voca::kernels::cpu {
 
 namespace {
@@ -9,43 +11,69 @@ namespace {
 /// Columns one task reduces: its running sums and maxima stay in the first-level cache.
 constexpr std::int64_t kColumnBlock = 256;
 
+/// One sample's block of columns: x and the outputs point at its first element.
 template <typename T>
-void pool_mean(const T* x, std::int64_t length, std::int64_t stride, std::int64_t columns, T* y) {
+struct Block {
+  const T* x;
+  std::int64_t length;
+  std::int64_t stride;  ///< elements from one frame to the next
+  std::int64_t columns;
+  T* y;
+  std::int32_t* argmax;
+};
+
+template <typename T>
+void pool_mean(const Block<T>& block) {
   double sum[kColumnBlock] = {};
-  for (std::int64_t t = 0; t < length; ++t) {
-    const T* row = x + t * stride;
-    for (std::int64_t h = 0; h < columns; ++h) sum[h] += static_cast<double>(row[h]);
+  for (std::int64_t t = 0; t < block.length; ++t) {
+    const T* row = block.x + t * block.stride;
+    for (std::int64_t h = 0; h < block.columns; ++h) sum[h] += static_cast<double>(row[h]);
   }
-  const double inverse_length = 1.0 / static_cast<double>(length);
-  for (std::int64_t h = 0; h < columns; ++h) y[h] = static_cast<T>(sum[h] * inverse_length);
+  const auto length = static_cast<double>(block.length);
+  for (std::int64_t h = 0; h < block.columns; ++h) block.y[h] = static_cast<T>(sum[h] / length);
 }
 
 template <typename T>
-void pool_mean_max(const T* x, std::int64_t length, std::int64_t stride, std::int64_t columns, T* y,
-                   std::int32_t* argmax) {
+void pool_mean_max(const Block<T>& block) {
   double sum[kColumnBlock];
   T maximum[kColumnBlock];
   std::int32_t first[kColumnBlock];
-  for (std::int64_t h = 0; h < columns; ++h) {
-    sum[h] = static_cast<double>(x[h]);
-    maximum[h] = x[h];
+  for (std::int64_t h = 0; h < block.columns; ++h) {
+    sum[h] = static_cast<double>(block.x[h]);
+    maximum[h] = block.x[h];
     first[h] = 0;
   }
-  for (std::int64_t t = 1; t < length; ++t) {
-    const T* row = x + t * stride;
-    for (std::int64_t h = 0; h < columns; ++h) {
+  for (std::int64_t t = 1; t < block.length; ++t) {
+    const T* row = block.x + t * block.stride;
+    for (std::int64_t h = 0; h < block.columns; ++h) {
       const T value = row[h];
-      // The first NaN wins and stays.
+      // The first NaN wins and stays. Without branches, so that the loop vectorises.
       const bool take = (value > maximum[h]) | ((value != value) & (maximum[h] == maximum[h]));
       sum[h] += static_cast<double>(value);
       maximum[h] = take ? value : maximum[h];
       first[h] = take ? static_cast<std::int32_t>(t) : first[h];
     }
   }
-  const double inverse_length = 1.0 / static_cast<double>(length);
+  const auto length = static_cast<double>(block.length);
+  for (std::int64_t h = 0; h < block.columns; ++h) {
+    block.y[h] = static_cast<T>(sum[h] / length + static_cast<double>(maximum[h]));
+    block.argmax[h] = first[h];
+  }
+}
+
+/// Gradient of frame t; argmax null for mean alone.
+template <bool kAccumulate, typename T>
+void backward_row(const T* dy, const std::int32_t* argmax, std::int32_t t, T inverse_length,
+                  std::int64_t columns, T* dx) {
+  if (argmax == nullptr) {
+    for (std::int64_t h = 0; h < columns; ++h) {
+      dx[h] = (kAccumulate ? dx[h] : T{0}) + dy[h] * inverse_length;
+    }
+    return;
+  }
   for (std::int64_t h = 0; h < columns; ++h) {
-    y[h] = static_cast<T>(sum[h] * inverse_length + static_cast<double>(maximum[h]));
-    argmax[h] = first[h];
+    const T gradient = dy[h] * inverse_length + (argmax[h] == t ? dy[h] : T{0});
+    dx[h] = (kAccumulate ? dx[h] : T{0}) + gradient;
   }
 }
 
@@ -54,38 +82,44 @@ void pool_mean_max(const T* x, std::int64_t length, std::int64_t stride, std::in
 template <typename T>
 void pooling_forward(const PoolingForward<T>& args) {
   const std::int64_t blocks = divide_up(args.columns, kColumnBlock);
-  for (std::int64_t task = 0; task < args.batch * blocks; ++task) {
-    const std::int64_t b = task / blocks;
-    const std::int64_t h = task % blocks * kColumnBlock;
-    const std::int64_t columns = std::min(kColumnBlock, args.columns - h);
-    const T* x = args.x + b * args.length * args.columns + h;
-    T* y = args.y + b * args.columns + h;
-    if (args.argmax == nullptr) {
-      pool_mean(x, args.length, args.columns, columns, y);
-    } else {
-      pool_mean_max(x, args.length, args.columns, columns, y, args.argmax + b * args.columns + h);
+  const std::int64_t block_elements = args.length * std::min(kColumnBlock, args.columns);
+  for_row_chunks(args.batch * blocks, block_elements, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t b = task / blocks;
+      const std::int64_t h = task % blocks * kColumnBlock;
+      const std::int64_t out = b * args.columns + h;
+      const Block<T> block{.x = args.x + b * args.length * args.columns + h,
+                           .length = args.length,
+                           .stride = args.columns,
+                           .columns = std::min(kColumnBlock, args.columns - h),
+                           .y = args.y + out,
+                           .argmax = args.argmax == nullptr ? nullptr : args.argmax + out};
+      if (block.argmax == nullptr) {
+        pool_mean(block);
+      } else {
+        pool_mean_max(block);
+      }
     }
-  }
+  });
 }
 
 template <typename T>
 void pooling_backward(const PoolingBackward<T>& args) {
   const T inverse_length = static_cast<T>(1.0 / static_cast<double>(args.length));
-  for (std::int64_t row = 0; row < args.batch * args.length; ++row) {
-    const std::int64_t b = row / args.length;
-    const auto t = static_cast<std::int32_t>(row % args.length);
-    const T* dy = args.dy + b * args.columns;
-    const std::int32_t* argmax = args.argmax == nullptr ? nullptr : args.argmax + b * args.columns;
-    T* dx = args.dx + row * args.columns;
-    if (!args.accumulate_dx) std::fill_n(dx, args.columns, T{0});
-    if (argmax == nullptr) {
-      for (std::int64_t h = 0; h < args.columns; ++h) dx[h] += dy[h] * inverse_length;
-    } else {
-      for (std::int64_t h = 0; h < args.columns; ++h) {
-        dx[h] += dy[h] * inverse_length + (argmax[h] == t ? dy[h] : T{0});
+  for_row_chunks(args.batch * args.length, args.columns, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t b = row / args.length;
+      const auto t = static_cast<std::int32_t>(row % args.length);
+      const T* dy = args.dy + b * args.columns;
+      const std::int32_t* argmax = args.argmax == nullptr ? nullptr : args.argmax + b * args.columns;
+      T* dx = args.dx + row * args.columns;
+      if (args.accumulate_dx) {
+        backward_row<true>(dy, argmax, t, inverse_length, args.columns, dx);
+      } else {
+        backward_row<false>(dy, argmax, t, inverse_length, args.columns, dx);
       }
     }
-  }
+  });
 }
 
 template void pooling_forward(const PoolingForward<float>& args);

@@ -1,0 +1,154 @@
+#include "kernels/elementwise.h"
+
+#include "tests/kernels/support/half_value.h"
+#include "tests/kernels/support/op_test.h"
+
+namespace voca::kernels::testing {
+namespace {
+
+template <typename T>
+void run(Cpu, const WeightedSum<T>& args) {
+  cpu::weighted_sum(args);
+}
+template <typename T>
+void run_fill(Cpu, std::int64_t n, T value, T* out) {
+  cpu::fill(n, value, out);
+}
+template <typename From, typename To>
+void run_cast(Cpu, std::int64_t n, const From* from, To* to) {
+  cpu::cast(n, from, to);
+}
+template <typename To>
+void run_cast_from_half(Cpu, std::int64_t n, const std::uint16_t* from, To* to) {
+  cpu::cast_from_half(n, from, to);
+}
+
+constexpr std::int64_t kSizes[] = {0, 1, 7, 64, 1009, 40000};
+
+template <typename C>
+class Elementwise : public OpTest<C> {};
+TYPED_TEST_SUITE(Elementwise, Cases);
+
+TYPED_TEST(Elementwise, WeightedSumAlsoInPlace) {
+  using Element = typename TypeParam::Element;
+  const typename TypeParam::Backend backend;
+  for (const std::int64_t n : kSizes) {
+    const std::vector<double> first = random_values(n, 1);
+    const std::vector<double> second = random_values(n, 2);
+    auto a = this->input(first);
+    auto b = this->input(second);
+    auto out = this->output(n);
+    auto scaled_out = this->output(n);
+    auto over_a = this->accumulated(first);
+    auto over_b = this->accumulated(second);
+    auto both = this->accumulated(first);
+    const std::vector<double> addend = b.values();
+    std::vector<double> sum = a.values();
+    std::vector<double> scaled = a.values();
+    for (std::size_t i = 0; i < sum.size(); ++i) {
+      sum[i] = 0.5 * sum[i] - 1.5 * addend[i];
+      scaled[i] *= 0.5;
+    }
+    run<Element>(backend, {n, 0.5, a.data(), -1.5, b.data(), out.data()});
+    run<Element>(backend, {n, 0.5, a.data(), 7, nullptr, scaled_out.data()});
+    run<Element>(backend, {n, 0.5, over_a.data(), -1.5, b.data(), over_a.data()});
+    run<Element>(backend, {n, 0.5, a.data(), -1.5, over_b.data(), over_b.data()});
+    run<Element>(backend, {n, 0.25, both.data(), 0.25, both.data(), both.data()});
+    this->expect_close(out, sum, kElementwise, "sum");
+    this->expect_close(scaled_out, scaled, kElementwise, "scaled");
+    this->expect_close(both, scaled, kElementwise, "twice the same array");
+    EXPECT_EQ(over_a.raw(), out.raw());
+    EXPECT_EQ(over_b.raw(), out.raw());
+  }
+}
+
+TYPED_TEST(Elementwise, WeightedSumKeepsNan) {
+  auto a = this->input(std::vector<double>{1, NAN, 3});
+  auto b = this->input(std::vector<double>{INFINITY, 2, 3});
+  auto out = this->output(3);
+  run<typename TypeParam::Element>(typename TypeParam::Backend{}, {3, 1, a.data(), 0, b.data(), out.data()});
+  this->expect_close(out, {NAN, NAN, 3}, {0, 0}, "0 · Inf, NaN");
+}
+
+TYPED_TEST(Elementwise, FillWritesEveryElement) {
+  using Element = typename TypeParam::Element;
+  for (const std::int64_t n : kSizes) {
+    auto out = this->output(n);
+    run_fill(typename TypeParam::Backend{}, n, Element{-3}, out.data());
+    EXPECT_EQ(out.raw(), std::vector<Element>(static_cast<std::size_t>(n), Element{-3}));
+  }
+}
+
+TYPED_TEST(Elementwise, CastRoundsToNearest) {
+  using Element = typename TypeParam::Element;
+  const typename TypeParam::Backend backend;
+  for (const std::int64_t n : kSizes) {
+    auto wide = this->template input<double>(random_values(n, 3));
+    auto narrow = this->template input<float>(random_values(n, 4));
+    auto from_wide = this->output(n);
+    auto from_narrow = this->output(n);
+    run_cast(backend, n, wide.data(), from_wide.data());
+    run_cast(backend, n, narrow.data(), from_narrow.data());
+    std::vector<Element> expected_wide;
+    std::vector<Element> expected_narrow;
+    for (const double value : wide.raw()) expected_wide.push_back(static_cast<Element>(value));
+    for (const float value : narrow.raw()) expected_narrow.push_back(static_cast<Element>(value));
+    EXPECT_EQ(from_wide.raw(), expected_wide);
+    EXPECT_EQ(from_narrow.raw(), expected_narrow);
+  }
+}
+
+TYPED_TEST(Elementwise, EveryHalfIsExact) {
+  using Element = typename TypeParam::Element;
+  const typename TypeParam::Backend backend;
+  std::vector<std::uint16_t> halves(65536);
+  for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<std::uint16_t>(i);
+  auto from = this->template input<std::uint16_t>(halves);
+  // The odd ends of arrays go another way through the loop.
+  for (const std::int64_t n : {65536, 65535, 1, 5, 17}) {
+    auto to = this->output(n);
+    run_cast_from_half(backend, n, from.data() + (65536 - n), to.data());
+    const std::vector<Element> got = to.raw();
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      const std::uint16_t half = halves[i + 65536 - got.size()];
+      const double expected = half_value(half);
+      if (std::isnan(expected)) {
+        ASSERT_TRUE(std::isnan(got[i])) << half;
+      } else {
+        ASSERT_EQ(static_cast<double>(got[i]), expected) << half;
+      }
+      ASSERT_EQ(std::signbit(got[i]), half >= 0x8000) << half;
+    }
+  }
+}
+
+TYPED_TEST(Elementwise, SameBitsForAnyThreadCount) {
+  using Element = typename TypeParam::Element;
+  const typename TypeParam::Backend backend;
+  const std::int64_t n = 100003;
+  this->expect_same_bits_for_any_thread_count([&] {
+    auto a = this->input(random_values(n, 5));
+    auto halves = this->template input<std::uint16_t>(std::vector<int>(100003, 0x3555));
+    auto sum = this->output(n);
+    auto filled = this->output(n);
+    auto converted = this->output(n);
+    auto from_half = this->output(n);
+    run<Element>(backend, {n, 0.3, a.data(), 0.7, a.data(), sum.data()});
+    run_fill(backend, n, Element{2}, filled.data());
+    run_cast(backend, n, a.data(), converted.data());
+    run_cast_from_half(backend, n, halves.data(), from_half.data());
+    return concatenate(concatenate(sum.raw(), filled.raw()), concatenate(converted.raw(), from_half.raw()));
+  });
+}
+
+TEST(Cast, DoubleToFloatTiesGoToEven) {
+  const std::vector<double> from = {1 + 0x1p-24, 1 + 0x3p-24, 1 + 0x1p-24 + 0x1p-50, 1e300, -1e300, 0x1p-149,
+                                    0x1p-150,    NAN};
+  const std::vector<double> expected = {1, 1 + 0x1p-22, 1 + 0x1p-23, INFINITY, -INFINITY, 0x1p-149, 0, NAN};
+  std::vector<float> to(from.size());
+  cpu::cast(static_cast<std::int64_t>(from.size()), from.data(), to.data());
+  EXPECT_EQ(normalised_error(to, expected), 0);
+}
+
+}  // namespace
+}  // namespace voca::kernels::testing

@@ -1,0 +1,111 @@
+#include "kernels/gather_frames.h"
+
+#include "tests/kernels/support/half_value.h"
+#include "tests/kernels/support/op_test.h"
+
+namespace voca::kernels::testing {
+namespace {
+
+template <typename T>
+void run(Cpu, const GatherFrames<T>& args) {
+  cpu::gather_frames(args);
+}
+
+/// What the recipe says, step by step on one video's rows: roll by `shift` over the t frames, then crop at
+/// `start`, then repeat the last row up to `length`. Returns rows of the video.
+std::vector<std::int64_t> augment(std::int64_t frames, std::int64_t shift, std::int64_t start,
+                                  std::int64_t length) {
+  std::vector<std::int64_t> rolled(static_cast<std::size_t>(frames));
+  for (std::int64_t i = 0; i < frames; ++i) {
+    const std::int64_t to = ((i + shift) % frames + frames) % frames;  // numpy.roll moves i to i + shift
+    rolled[static_cast<std::size_t>(to)] = i;
+  }
+  std::vector<std::int64_t> out;
+  for (std::int64_t i = start; i < frames && std::ssize(out) < length; ++i) {
+    out.push_back(rolled[static_cast<std::size_t>(i)]);
+  }
+  while (std::ssize(out) < length) out.push_back(out.back());
+  return out;
+}
+
+/// Videos of 1, 2, 3, 10 and 40 frames one after another, with crops, padding and shifts of every kind.
+std::vector<FrameWindow> some_windows(std::int64_t length) {
+  std::vector<FrameWindow> windows;
+  std::int64_t first = 0;
+  for (const std::int64_t frames : {1, 2, 3, 10, 40}) {
+    for (const std::int64_t shift : {0, 3, -3, 1, -41}) {
+      windows.push_back({first, frames, 0, shift});
+      if (frames > length) {
+        windows.push_back({first, frames, frames - length, shift});
+        windows.push_back({first, frames, (frames - length) / 2, shift});
+      } else {
+        windows.push_back({first, frames, frames - 1, shift});
+      }
+    }
+    first += frames;
+  }
+  return windows;
+}
+constexpr std::int64_t kFrames = 56;
+
+template <typename C>
+class GatherFramesTest : public OpTest<C> {
+ protected:
+  using Element = typename C::Element;
+
+  template <typename Frame>
+  std::vector<Element> gather(const std::vector<Frame>& packed, const std::vector<FrameWindow>& windows,
+                              std::int64_t length, std::int64_t width) {
+    static_assert(sizeof(FrameWindow) == 4 * sizeof(std::int64_t));
+    std::vector<std::int64_t> fields;
+    for (const FrameWindow& w : windows) {
+      fields.insert(fields.end(), {w.first_frame, w.frames, w.start, w.shift});
+    }
+    auto frames = this->template input<Frame>(packed);
+    auto window_fields = this->template input<std::int64_t>(fields);
+    auto out = this->output(std::ssize(windows) * length * width);
+    run<Element>(typename C::Backend{},
+                 {std::ssize(windows), length, width,
+                  std::is_same_v<Frame, float> ? FrameType::kFloat : FrameType::kHalf, frames.data(),
+                  reinterpret_cast<const FrameWindow*>(window_fields.data()), out.data()});
+    return out.raw();
+  }
+};
+TYPED_TEST_SUITE(GatherFramesTest, Cases);
+
+TYPED_TEST(GatherFramesTest, CropsPadsAndRollsAsTheRecipe) {
+  using Number = typename TypeParam::Element;
+  for (const std::int64_t width : {1, 5, 17, 512}) {
+    std::vector<float> floats;
+    std::vector<std::uint16_t> halves;
+    for (std::int64_t i = 0; i < kFrames * width; ++i) {
+      floats.push_back(static_cast<float>(i) * 0.1F - 700.0F);
+      halves.push_back(static_cast<std::uint16_t>(i * 40503 % 0x7C00 + (i % 2) * 0x8000));
+    }
+    for (const std::int64_t length : {1, 7, 64}) {
+      const std::vector<FrameWindow> windows = some_windows(length);
+      std::vector<Number> from_floats;
+      std::vector<Number> from_halves;
+      for (const FrameWindow& window : windows) {
+        for (const std::int64_t row : augment(window.frames, window.shift, window.start, length)) {
+          for (std::int64_t j = 0; j < width; ++j) {
+            const auto i = static_cast<std::size_t>((window.first_frame + row) * width + j);
+            from_floats.push_back(static_cast<Number>(floats[i]));
+            from_halves.push_back(static_cast<Number>(half_value(halves[i])));
+          }
+        }
+      }
+      EXPECT_EQ(this->gather(floats, windows, length, width), from_floats) << width << " x " << length;
+      EXPECT_EQ(this->gather(halves, windows, length, width), from_halves) << width << " x " << length;
+    }
+  }
+}
+
+TYPED_TEST(GatherFramesTest, SameBitsForAnyThreadCount) {
+  const std::vector<std::uint16_t> frames(static_cast<std::size_t>(kFrames * 128), 0x3555);
+  this->expect_same_bits_for_any_thread_count(
+      [&] { return this->gather(frames, some_windows(40), 40, 128); });
+}
+
+}  // namespace
+}  // namespace voca::kernels::testing

@@ -1,0 +1,68 @@
+#include "kernels/gradient_norm.h"
+
+#include "tests/kernels/support/op_test.h"
+
+namespace voca::kernels::testing {
+namespace {
+
+template <typename T>
+void run(Cpu, const GradientNorm<T>& args) {
+  cpu::gradient_norm(args);
+}
+std::size_t scratch_bytes(Cpu, std::int64_t elements) {
+  return cpu::gradient_norm_scratch_bytes(elements);
+}
+
+template <typename C>
+class GradientNormTest : public OpTest<C> {
+ protected:
+  std::vector<double> norm_of(const std::vector<double>& values) {
+    using Element = typename C::Element;
+    const auto n = static_cast<std::int64_t>(values.size());
+    auto gradient = this->input(values);
+    auto norm = this->template output<Stat<Element>>(1);
+    Scratch<typename C::Backend> scratch(scratch_bytes(typename C::Backend{}, n));
+    run<Element>(typename C::Backend{}, {n, gradient.data(), norm.data(), scratch.data()});
+    return norm.values();
+  }
+};
+TYPED_TEST_SUITE(GradientNormTest, Cases);
+
+TYPED_TEST(GradientNormTest, IsTheRootOfTheSumOfSquares) {
+  for (const std::int64_t n : {0, 1, 2, 15, 17, 1009, 16384, 16385, 100003}) {
+    std::vector<double> values = random_values(n, 1, -2, 3);
+    double square = 0;
+    for (double& value : values) {
+      value = static_cast<double>(static_cast<typename TypeParam::Element>(value));
+      square += value * value;
+    }
+    EXPECT_LE(normalised_error(this->norm_of(values), {std::sqrt(square)}),
+              kElementwise.of<typename TypeParam::Element>())
+        << n;
+  }
+}
+
+TYPED_TEST(GradientNormTest, SquaresNeitherOverflowNorVanishInFloat) {
+  const double tolerance = kElementwise.of<typename TypeParam::Element>();
+  EXPECT_LE(normalised_error(this->norm_of({3e30, 4e30}), {5e30}), tolerance + 1e-6);
+  EXPECT_LE(normalised_error(this->norm_of({3e-30, 4e-30}), {5e-30}), tolerance + 1e-6);
+}
+
+TYPED_TEST(GradientNormTest, ANanOrInfinityAnywhereShows) {
+  const std::int64_t n = 50000;
+  for (const std::size_t place : {std::size_t{0}, std::size_t{16384}, std::size_t{49999}}) {
+    std::vector<double> values = random_values(n, 2);
+    values[place] = NAN;
+    EXPECT_TRUE(std::isnan(this->norm_of(values)[0])) << place;
+    values[place] = -INFINITY;
+    EXPECT_EQ(this->norm_of(values)[0], INFINITY) << place;
+  }
+}
+
+TYPED_TEST(GradientNormTest, SameBitsForAnyThreadCount) {
+  const std::vector<double> values = random_values(200003, 3);
+  this->expect_same_bits_for_any_thread_count([&] { return this->norm_of(values); });
+}
+
+}  // namespace
+}  // namespace voca::kernels::testing
