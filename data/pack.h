@@ -1,0 +1,98 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/audit.h"
+#include "data/feature_tree.h"
+#include "data/split.h"
+#include "engine/dtype.h"
+
+namespace voca::data {
+
+/// Type of the packed frames. kSource: float16 when every array of the tree is, else float32.
+enum class PackType : std::uint8_t { kSource, kFp16, kFp32 };
+/// "source", "fp16", "fp32"; throws UsageError naming --dtype.
+[[nodiscard]] PackType parse_pack_type(std::string_view text);
+
+/// Why a video was left out.
+enum class BadVideoKind : std::uint8_t {
+  kMissingStream,   ///< no visual_embeddings.npz or no audio_embeddings.npz
+  kUnreadable,      ///< permission, I/O error, a loop of links
+  kDamaged,         ///< no zip, truncated, contradicts itself
+  kChecksum,        ///< CRC error of a zip entry
+  kNoEmbeddings,    ///< the archive has no array "embeddings"
+  kEmpty,           ///< no frames
+  kShape,           ///< not two-dimensional, or an impossible size
+  kType,            ///< not floating-point numbers
+  kNotFinite,       ///< NaN or infinity
+  kOverflow,        ///< finite, and too large for float16
+  kWidth,           ///< another width than most videos of the tree
+  kLengthMismatch,  ///< T_v and T_a further apart than kMaxLengthRatio
+  kFrameLabels,     ///< second form: frame_labels missing where a label is needed, or not T_v of 0 and 1
+};
+[[nodiscard]] std::string_view name_of(BadVideoKind kind);
+
+/// T_v and T_a are far apart when one is more than this many times the other: beyond it the streams cannot be
+/// of one clip at one frame rate (the widest honest pair is 60 against 25 frames a second, 2.4).
+inline constexpr double kMaxLengthRatio = 2.5;
+
+struct BadVideo {
+  std::string id;
+  BadVideoKind kind = BadVideoKind::kUnreadable;
+  std::string message;  ///< one line naming the file and the reason
+};
+
+struct PackOptions {
+  std::filesystem::path features_root;
+  std::filesystem::path out;
+  PackType dtype = PackType::kSource;
+  /// Nothing: 0.6, 0.2, 0.2. Given for a tree that has splits as folders: UsageError.
+  std::optional<SplitRatios> split_ratios;
+  std::uint64_t split_seed = 0;
+  std::string group_by = "none";  ///< "none", "identity" or an expression; not with splits as folders
+  int num_workers = 0;            ///< threads beside none: 0 packs in the calling thread
+  bool strict = false;            ///< the first bad video, in the order of ids, is a DataError
+  std::string created_by = "voca-engine";
+  /// Called with videos done and all, by one thread at a time.
+  std::function<void(std::int64_t done, std::int64_t total)> progress;
+};
+
+struct PackReport {
+  std::int64_t found = 0;   ///< videos of the tree
+  std::int64_t packed = 0;  ///< found = packed + bad.size()
+  std::vector<BadVideo> bad;
+  std::int64_t visual_dim = 0;
+  std::int64_t audio_dim = 0;
+  engine::DType dtype = engine::DType::kF32;
+  bool splits_from_folders = false;
+  bool frame_labels = false;  ///< whether /frame_labels was written: when every packed video has them
+  /// Videos per split and label: real, fake, unknown.
+  std::array<std::array<std::int64_t, 3>, kSplits> counts{};
+  std::int64_t bytes_read = 0;     ///< of the .npz files packed
+  std::int64_t bytes_written = 0;  ///< size of the packed file
+  std::string content_hash;
+  std::string split_hash;
+  DatasetAudit audit;
+
+  [[nodiscard]] std::map<BadVideoKind, std::int64_t> bad_counts() const;
+};
+
+/// Packs a feature tree into one HDF5 file (docs/data.md). The file appears whole and verified, or not at
+/// all; its bytes depend on the tree and the options, not on num_workers or the time. Memory: about twice the
+/// largest video per thread. Throws UsageError, DataError (strict; or no video is left) and IoError.
+PackReport pack_features(const PackOptions& options);
+
+/// The report for a person: counts, every video left out, audits.
+[[nodiscard]] std::string report_text(const PackReport& report);
+/// The report as one JSON object.
+[[nodiscard]] std::string report_json(const PackReport& report);
+
+}  // namespace voca::data

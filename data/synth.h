@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+
+#include "engine/dtype.h"
+
+namespace voca::data {
+
+struct SynthOptions {
+  std::filesystem::path out;  ///< created; must not hold a tree already
+  std::int64_t videos = 200;
+  std::uint64_t seed = 0;
+  std::int64_t frames_min = 60;
+  std::int64_t frames_max = 120;
+  double fake_ratio = 0.5;
+  std::int64_t visual_dim = 512;
+  std::int64_t audio_dim = 512;
+  engine::DType dtype = engine::DType::kF32;  ///< kF16 or kF32
+  bool compressed = false;                    ///< np.savez_compressed's deflate
+  std::function<void(std::int64_t done, std::int64_t total)> progress;
+};
+
+struct SynthReport {
+  std::int64_t real = 0;
+  std::int64_t fake = 0;
+  std::int64_t frames = 0;  ///< of both streams
+};
+
+/// Writes a feature tree <out>/{real,fake}/<video>/ for trying the program and for tests (docs/data.md has
+/// the process). The same options give the same bytes. Throws UsageError naming the option that is out of
+/// range, DataError when `out` holds something already, IoError.
+SynthReport synthesize_features(const SynthOptions& options);
+
+}  // namespace voca::data
