@@ -85,29 +85,29 @@ inline double weighted_sum_of(const std::vector<double>& w, const std::vector<do
 template <typename TestCase>
 class OpTest : public ::testing::Test {
  public:
-  using Backend = typename TestCase::Backend;
-  using T = typename TestCase::Element;
+  using CaseBackend = typename TestCase::Backend;
+  using CaseElement = typename TestCase::Element;
   template <typename U>
-  using BufferOf = Buffer<Backend, U>;
+  using BufferOf = Buffer<CaseBackend, U>;
 
  protected:
   OpTest() : threads_before_(cpu::threads()) {}
   void TearDown() override { cpu::set_threads(threads_before_); }
 
   /// An array of U (by default the element type) the operation only reads.
-  template <typename U = T, typename V = double>
+  template <typename U = CaseElement, typename V = double>
   [[nodiscard]] BufferOf<U> input(const std::vector<V>& values) {
     return BufferOf<U>(convert<U>(values), Access::kRead);
   }
   /// An array the operation overwrites, poisoned with NaN (integers: their least value).
-  template <typename U = T>
+  template <typename U = CaseElement>
   [[nodiscard]] BufferOf<U> output(std::int64_t n) {
     const U poison =
         std::is_integral_v<U> ? std::numeric_limits<U>::min() : std::numeric_limits<U>::quiet_NaN();
     return BufferOf<U>(std::vector<U>(static_cast<std::size_t>(n), poison), Access::kWrite);
   }
   /// An array the operation accumulates into or updates in place.
-  template <typename U = T, typename V = double>
+  template <typename U = CaseElement, typename V = double>
   [[nodiscard]] BufferOf<U> accumulated(const std::vector<V>& values) {
     return BufferOf<U>(convert<U>(values), Access::kWrite);
   }
@@ -116,7 +116,7 @@ class OpTest : public ::testing::Test {
   void expect_close(const BufferOf<U>& got, const std::vector<double>& want, Tolerance tolerance,
                     const std::string& what) {
     ASSERT_EQ(got.size(), want.size()) << what;
-    EXPECT_LE(normalised_error(got.raw(), want), tolerance.of<T>()) << what;
+    EXPECT_LE(normalised_error(got.raw(), want), tolerance.of<CaseElement>()) << what;
   }
 
   /// Expects f() to return the same bits for every number of threads; where threads do not concern the
@@ -131,7 +131,7 @@ class OpTest : public ::testing::Test {
       const auto again = f();
       ASSERT_EQ(once.size(), again.size());
       EXPECT_EQ(std::memcmp(once.data(), again.data(), once.size() * sizeof(once[0])), 0) << n << " threads";
-      if (!Backend::kThreaded) break;
+      if (!CaseBackend::kThreaded) break;
     }
   }
 

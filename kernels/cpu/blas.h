@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cblas.h>
+
+#include <cstdint>
+
+#include "kernels/gemm.h"
+
+// One single-threaded BLAS product, row-major.
+
+namespace voca::kernels::cpu {
+
+namespace detail {
+/// Threads are ours (kernels/cpu/parallel.h); a BLAS that split a product by its own would make the bits
+/// depend on the machine.
+inline void use_one_blas_thread() {
+  static const bool done = [] {
+    openblas_set_num_threads(1);
+    return true;
+  }();
+  static_cast<void>(done);
+}
+
+[[nodiscard]] inline CBLAS_TRANSPOSE cblas_of(Transpose transpose) {
+  return transpose == Transpose::kYes ? CblasTrans : CblasNoTrans;
+}
+}  // namespace detail
+
+/// args as they stand, on the calling thread.
+inline void blas_gemm(const Gemm<float>& args) {
+  detail::use_one_blas_thread();
+  cblas_sgemm(CblasRowMajor, detail::cblas_of(args.transpose_a), detail::cblas_of(args.transpose_b),
+              static_cast<blasint>(args.m), static_cast<blasint>(args.n), static_cast<blasint>(args.k),
+              args.alpha, args.a, static_cast<blasint>(args.lda), args.b, static_cast<blasint>(args.ldb),
+              args.beta, args.c, static_cast<blasint>(args.ldc));
+}
+
+inline void blas_gemm(const Gemm<double>& args) {
+  detail::use_one_blas_thread();
+  cblas_dgemm(CblasRowMajor, detail::cblas_of(args.transpose_a), detail::cblas_of(args.transpose_b),
+              static_cast<blasint>(args.m), static_cast<blasint>(args.n), static_cast<blasint>(args.k),
+              args.alpha, args.a, static_cast<blasint>(args.lda), args.b, static_cast<blasint>(args.ldb),
+              args.beta, args.c, static_cast<blasint>(args.ldc));
+}
+
+/// gemm() with every row of C first set to `bias` (n); args.beta is ignored. bias null: plain gemm().
+template <typename T>
+void gemm_with_bias(const Gemm<T>& args, const T* bias);
+
+}  // namespace voca::kernels::cpu

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/types.h"
+
+// Loops over rows that several operations share: sums with a fixed order, and partial sums over chunks of
+// rows.
+
+namespace voca::kernels::cpu {
+
+/// Independent partial sums of a reduction: enough for GCC to keep several vectors in flight. The order of
+/// additions is fixed by it, for any vector width.
+inline constexpr int kReductionLanes = 32;
+
+/// Σ_{j<n} term(j). term is called once for every j and may store what it computed.
+template <typename S, typename Term>
+[[nodiscard]] inline S lane_sum(std::int64_t n, Term term) {
+  S lanes[kReductionLanes] = {};
+  std::int64_t j = 0;
+  for (; j + kReductionLanes <= n; j += kReductionLanes) {
+#pragma omp simd
+    for (int lane = 0; lane < kReductionLanes; ++lane) lanes[lane] += term(j + lane);
+  }
+  for (int lane = 0; j < n; ++j, ++lane) lanes[lane] += term(j);
+  for (int width = kReductionLanes / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+}
+
+/// Σ_{j<n} of two terms at once; term(j, first, second) sets both.
+template <typename S, typename Term>
+inline void lane_sum2(std::int64_t n, S& first_sum, S& second_sum, Term term) {
+  S first[kReductionLanes] = {};
+  S second[kReductionLanes] = {};
+  std::int64_t j = 0;
+  for (; j + kReductionLanes <= n; j += kReductionLanes) {
+#pragma omp simd
+    for (int lane = 0; lane < kReductionLanes; ++lane) {
+      S a;
+      S b;
+      term(j + lane, a, b);
+      first[lane] += a;
+      second[lane] += b;
+    }
+  }
+  for (int lane = 0; j < n; ++j, ++lane) {
+    S a;
+    S b;
+    term(j, a, b);
+    first[lane] += a;
+    second[lane] += b;
+  }
+  for (int width = kReductionLanes / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) {
+      first[lane] += first[lane + width];
+      second[lane] += second[lane + width];
+    }
+  }
+  first_sum += first[0];
+  second_sum += second[0];
+}
+
+/// max_{j<n} values[j], −∞ for n = 0; NaNs are passed over.
+template <typename T>
+[[nodiscard]] inline T lane_max(std::int64_t n, const T* values) {
+  T lanes[kReductionLanes];
+  std::fill_n(lanes, kReductionLanes, -std::numeric_limits<T>::infinity());
+  const auto larger = [](T value, T most) { return value > most ? value : most; };
+  std::int64_t j = 0;
+  for (; j + kReductionLanes <= n; j += kReductionLanes) {
+#pragma omp simd
+    for (int lane = 0; lane < kReductionLanes; ++lane) lanes[lane] = larger(values[j + lane], lanes[lane]);
+  }
+  for (int lane = 0; j < n; ++j, ++lane) lanes[lane] = larger(values[j], lanes[lane]);
+  for (int width = kReductionLanes / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] = larger(lanes[lane + width], lanes[lane]);
+  }
+  return lanes[0];
+}
+
+/// The chunks of rows that are handed to threads, decided by the shape alone: at most 64, of some 8192
+/// elements or more.
+struct RowChunks {
+  std::int64_t rows;
+  std::int64_t rows_per_chunk;
+  std::int64_t count;
+
+  RowChunks(std::int64_t row_count, std::int64_t columns)
+      : rows(row_count),
+        rows_per_chunk(
+            std::max(divide_up(row_count, 64), divide_up(8192, std::max<std::int64_t>(columns, 1)))),
+        count(divide_up(row_count, rows_per_chunk)) {}
+
+  [[nodiscard]] std::int64_t begin(std::int64_t chunk) const { return chunk * rows_per_chunk; }
+  [[nodiscard]] std::int64_t end(std::int64_t chunk) const {
+    return std::min(rows, begin(chunk) + rows_per_chunk);
+  }
+};
+
+/// out[j] += Σ_chunk partial[chunk · stride + j], in the order of the chunks.
+template <typename S, typename T>
+inline void add_partial_sums(std::int64_t chunks, std::int64_t stride, std::int64_t columns, const S* partial,
+                             T* out) {
+  constexpr std::int64_t kBlock = 128;
+  for (std::int64_t begin = 0; begin < columns; begin += kBlock) {
+    const std::int64_t width = std::min(kBlock, columns - begin);
+    S sum[kBlock] = {};
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const S* row = partial + chunk * stride + begin;
+#pragma omp simd
+      for (std::int64_t j = 0; j < width; ++j) sum[j] += row[j];
+    }
+    for (std::int64_t j = 0; j < width; ++j) out[begin + j] += static_cast<T>(sum[j]);
+  }
+}
+
+}  // namespace voca::kernels::cpu

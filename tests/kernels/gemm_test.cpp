@@ -1,0 +1,179 @@
+#include "kernels/gemm.h"
+
+#include "tests/kernels/support/op_test.h"
+
+namespace voca::kernels::testing {
+namespace {
+
+template <typename T>
+void run(Cpu /*backend*/, const Gemm<T>& args) {
+  cpu::gemm(args);
+}
+template <typename T>
+void run(Cpu /*backend*/, const BatchedGemm<T>& args) {
+  cpu::batched_gemm(args);
+}
+
+struct Shape {
+  std::int64_t m;
+  std::int64_t n;
+  std::int64_t k;
+};
+
+constexpr Shape kShapes[] = {{1, 1, 1},       {1, 37, 5},      {53, 1, 7},      {71, 229, 1},  {17, 19, 23},
+                             {64, 256, 64},   {300, 1031, 67}, {1031, 67, 301}, {1, 512, 256}, {512, 1, 2049},
+                             {96, 128, 2048}, {131, 73, 4099}, {513, 257, 260}};
+
+// alpha op(A) op(B) + beta C, with every leading dimension `gap` wider than it must be.
+struct Reference {
+  std::int64_t lda;
+  std::int64_t ldb;
+  std::int64_t ldc;
+  std::vector<double> result;
+
+  template <typename T>
+  Reference(const Gemm<T>& g, const std::vector<double>& a, const std::vector<double>& b,
+            const std::vector<double>& c)
+      : lda(g.lda), ldb(g.ldb), ldc(g.ldc), result(c) {
+    const bool ta = g.transpose_a == Transpose::kYes;
+    const bool tb = g.transpose_b == Transpose::kYes;
+    std::vector<double> row(static_cast<std::size_t>(g.n));
+    for (std::int64_t i = 0; i < g.m; ++i) {
+      std::fill(row.begin(), row.end(), 0.0);
+      for (std::int64_t p = 0; p < g.k; ++p) {
+        const double left = a[static_cast<std::size_t>(ta ? p * lda + i : i * lda + p)];
+        for (std::int64_t j = 0; j < g.n; ++j) {
+          row[static_cast<std::size_t>(j)] +=
+              left * b[static_cast<std::size_t>(tb ? j * ldb + p : p * ldb + j)];
+        }
+      }
+      for (std::int64_t j = 0; j < g.n; ++j) {
+        double& out = result[static_cast<std::size_t>(i * ldc + j)];
+        const double kept = g.beta == T{0} ? 0.0 : static_cast<double>(g.beta) * out;
+        out = static_cast<double>(g.alpha) * row[static_cast<std::size_t>(j)] + kept;
+      }
+    }
+  }
+};
+
+template <typename C>
+class GemmTest : public OpTest<C> {};
+TYPED_TEST_SUITE(GemmTest, Cases);
+
+TYPED_TEST(GemmTest, MatchesTheNaiveProductForEveryTransposition) {
+  using T = typename TypeParam::Element;
+  for (const Shape& s : kShapes) {
+    for (const int transposed : {0, 1, 2, 3}) {
+      SCOPED_TRACE(::testing::Message()
+                   << s.m << " x " << s.n << " x " << s.k << ", transposed " << transposed);
+      const bool ta = (transposed & 1) != 0;
+      const bool tb = (transposed & 2) != 0;
+      const std::int64_t gap = 3;
+      Gemm<T> args{.transpose_a = ta ? Transpose::kYes : Transpose::kNo,
+                   .transpose_b = tb ? Transpose::kYes : Transpose::kNo,
+                   .m = s.m,
+                   .n = s.n,
+                   .k = s.k,
+                   .alpha = T(0.5),
+                   .lda = (ta ? s.m : s.k) + gap,
+                   .ldb = (tb ? s.k : s.n) + gap,
+                   .beta = transposed % 2 == 0 ? T(0) : T(-2),
+                   .ldc = s.n + gap};
+      auto a = this->input(random_values((ta ? s.k : s.m) * args.lda, 1));
+      auto b = this->input(random_values((tb ? s.n : s.k) * args.ldb, 2));
+      // Where beta is 0 what lies in C must not matter, not even a NaN; the gaps must stay as they are.
+      std::vector<double> before = random_values(s.m * args.ldc, 3);
+      if (args.beta == T{0}) {
+        for (std::int64_t i = 0; i < s.m; ++i) {
+          for (std::int64_t j = 0; j < s.n; ++j)
+            before[static_cast<std::size_t>(i * args.ldc + j)] = std::nan("");
+        }
+      }
+      auto c = this->accumulated(before);
+      const Reference want(args, a.values(), b.values(), c.values());
+      args.a = a.data();
+      args.b = b.data();
+      args.c = c.data();
+      run(typename TypeParam::Backend{}, args);
+      this->expect_close(c, want.result, kProduct, "c");
+    }
+  }
+}
+
+TYPED_TEST(GemmTest, BatchedProductsAreThoseOfTheParts) {
+  using T = typename TypeParam::Element;
+  const std::int64_t m = 19;
+  const std::int64_t n = 33;
+  const std::int64_t k = 21;
+  const std::int64_t batch = 7;
+  BatchedGemm<T> args{
+      .one = {.transpose_b = Transpose::kYes, .m = m, .n = n, .k = k, .lda = k, .ldb = k, .ldc = n},
+      .batch = batch,
+      .stride_a = m * k + 2,
+      .stride_b = n * k,
+      .stride_c = m * n + 5};
+  auto a = this->input(random_values(batch * args.stride_a, 1));
+  auto b = this->input(random_values(batch * args.stride_b, 2));
+  auto c = this->accumulated(random_values(batch * args.stride_c, 3));
+  std::vector<double> want = c.values();
+  const auto av = a.values();
+  const auto bv = b.values();
+  for (std::int64_t i = 0; i < batch; ++i) {
+    const auto slice = [](const std::vector<double>& all, std::int64_t at, std::int64_t count) {
+      return std::vector<double>(all.begin() + at, all.begin() + at + count);
+    };
+    const Reference one(args.one, slice(av, i * args.stride_a, m * k), slice(bv, i * args.stride_b, n * k),
+                        slice(want, i * args.stride_c, m * n));
+    std::copy(one.result.begin(), one.result.end(), want.begin() + i * args.stride_c);
+  }
+  args.one.a = a.data();
+  args.one.b = b.data();
+  args.one.c = c.data();
+  run(typename TypeParam::Backend{}, args);
+  this->expect_close(c, want, kProduct, "c");
+}
+
+TYPED_TEST(GemmTest, ANotANumberSpreadsToItsRowAndNoFurther) {
+  using T = typename TypeParam::Element;
+  std::vector<double> values = random_values(300 * 80, 1);
+  values[17 * 80 + 3] = std::nan("");
+  auto a = this->input(values);
+  auto b = this->input(random_values(90 * 80, 2));
+  auto c = this->output(300 * 90);
+  run(typename TypeParam::Backend{}, Gemm<T>{.transpose_b = Transpose::kYes,
+                                             .m = 300,
+                                             .n = 90,
+                                             .k = 80,
+                                             .a = a.data(),
+                                             .lda = 80,
+                                             .b = b.data(),
+                                             .ldb = 80,
+                                             .c = c.data(),
+                                             .ldc = 90});
+  const auto got = c.values();
+  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(std::isnan(got[i]), i / 90 == 17) << i;
+}
+
+TYPED_TEST(GemmTest, BitsDoNotDependOnTheThreads) {
+  using T = typename TypeParam::Element;
+  for (const Shape& s : {Shape{513, 257, 260}, Shape{256, 256, 2048}, Shape{64, 48, 9000}}) {
+    auto a = this->input(random_values(s.m * s.k, 1));
+    auto b = this->input(random_values(s.k * s.n, 2));
+    this->expect_same_bits_for_any_thread_count([&] {
+      auto c = this->output(s.m * s.n);
+      run(typename TypeParam::Backend{}, Gemm<T>{.m = s.m,
+                                                 .n = s.n,
+                                                 .k = s.k,
+                                                 .a = a.data(),
+                                                 .lda = s.k,
+                                                 .b = b.data(),
+                                                 .ldb = s.n,
+                                                 .c = c.data(),
+                                                 .ldc = s.n});
+      return c.raw();
+    });
+  }
+}
+
+}  // namespace
+}  // namespace voca::kernels::testing
