@@ -58,16 +58,16 @@ class Evaluator {
   [[nodiscard]] const Predictions* run(const StopRequested& stop = {});
 
  private:
-  void collect(const Batch& batch, std::int64_t first);
-  void put_in_order();
+  void collect(const Batch& batch);
+  [[nodiscard]] const Predictions& in_order();
 
   const Model& model_;
   BatchSource& source_;
   Workspace& workspace_;
   bool with_losses_;
   Predictions predictions_;
-  std::vector<std::int64_t> order_;
-  Predictions sorted_;
+  Predictions sorted_;  // where the samples came in another order
+  std::vector<std::size_t> order_;
 };
 
 }  // namespace voca::engine

@@ -59,21 +59,17 @@ class Workspace {
   [[nodiscard]] const Tensor& losses() const { return losses_; }
   /// (1), statistics type.
   [[nodiscard]] const Tensor& gradient_norm() const { return gradient_norm_; }
-  /// For the gradient norm's reduction.
-  [[nodiscard]] const Tensor& norm_scratch() const { return norm_scratch_; }
 
  private:
   MemoryRequest request_;
   Device& device_;
   ParameterStore parameters_;
-  Device::Block arena_block_;
-  Arena arena_;
   std::vector<Device::Block> blocks_;
+  Arena arena_;
   Tensor logits_;
   Tensor row_losses_;
   Tensor losses_;
   Tensor gradient_norm_;
-  Tensor norm_scratch_;
 };
 
 }  // namespace voca::engine

@@ -7,27 +7,25 @@
 
 namespace voca::engine {
 
+/// AdamW with betas (0.9, 0.999) and eps 1e-8.
 struct OptimizerOptions {
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;
   double weight_decay = 1e-4;  ///< decoupled, on every parameter
   double max_grad_norm = 1.0;  ///< of the global L2 norm; 0 switches clipping off
 };
 
-/// AdamW over the flat buffers of a workspace, in the order: norm (one reduction) → skip unless finite → clip
-/// → update.
+/// AdamW over the flat buffers of a workspace. A step is: clear_gradients(), backward passes, measure_norm(),
+/// and update() when the norm is finite.
 class Optimizer {
  public:
-  Optimizer(const OptimizerOptions& options, Workspace& workspace);
+  Optimizer(const OptimizerOptions& options, Workspace& workspace)
+      : options_(options), workspace_(workspace) {}
 
-  struct Outcome {
-    double grad_norm = 0;  ///< before clipping
-    bool applied = false;  ///< false: the norm is not finite and nothing but the gradients was touched
-  };
-  /// One update with the gradients accumulated since the last clear_gradients().
-  Outcome step(double lr);
   void clear_gradients();
+  /// The global L2 norm of the accumulated gradients, before clipping, in one reduction; NaN or infinite when
+  /// one of them is.
+  [[nodiscard]] double measure_norm();
+  /// Clips by the norm last measured, which must be finite, and updates weights and moments.
+  void update(double lr);
 
   /// AdamW's t: updates applied.
   [[nodiscard]] std::int64_t steps() const { return steps_; }

@@ -27,7 +27,7 @@ struct StepRecord {
   double grad_norm = 0;          ///< before clipping; NaN or infinite when the step was skipped
   bool skipped = false;          ///< a gradient was not finite: nothing was updated
   std::int64_t bad_steps = 0;    ///< skipped since the start of the run
-  std::int64_t bad_samples = 0;  ///< of BatchSource::bad_samples
+  std::int64_t bad_samples = 0;  ///< found by this process
   double samples_per_s = 0;      ///< since this process entered the epoch
 };
 
@@ -51,7 +51,7 @@ struct EpochRecord {
   double grad_norm = 0;                      ///< mean over the good steps
   std::int64_t samples = 0;                  ///< trained on in good steps
   std::int64_t bad_steps = 0;                ///< of this epoch
-  std::int64_t bad_samples = 0;              ///< since the start of the process
+  std::int64_t bad_samples = 0;              ///< found by this process
   std::optional<Metrics> val;                ///< absent where the epoch was not evaluated
   std::optional<ValidationSummary> summary;  ///< of the same
   bool best = false;                         ///< the best so far by --select_by
@@ -90,9 +90,9 @@ class TrainingObserver {
   virtual void on_epoch(const EpochRecord& /*record*/) {}
   /// One line for people: what was resumed, what was skipped.
   virtual void on_message(const std::string& /*message*/) {}
-  /// The run continues in epoch `epoch` after `step` steps: whatever was recorded of later steps, of this
-  /// epoch or later ones ("epoch" lines), or of the test is void and will be told again.
-  virtual void on_resume(std::int64_t /*epoch*/, std::int64_t /*step*/) {}
+  /// run() begins; 0 and 0 in a fresh run. Records of steps after `step`, of ends of epochs from `epoch` on,
+  /// and of the test are void and will be told again; the others stand.
+  virtual void on_start(std::int64_t /*epoch*/, std::int64_t /*step*/) {}
   /// The best on val so far (--save_path). May come again for the same weights after a crash.
   virtual void on_best(const TrainedModel& /*model*/) {}
   /// After the last step (--save_last). Comes again when a finished run is resumed.

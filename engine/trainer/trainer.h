@@ -28,8 +28,12 @@ enum class SelectBy : std::uint8_t { kAuc, kAcc, kAp, kLoss };
 /// The value it selects by; empty where the split does not define it.
 [[nodiscard]] std::optional<double> selection_value(SelectBy select_by, const ValidationSummary& summary);
 
-/// Throws UsageError naming --select_by when a validation split with so many samples of each class leaves its
-/// measure undefined (auc and ap need both classes; ap is of two classes). For before the first step.
+/// Throws UsageError naming --select_by when the model's kind leaves its measure undefined (ap is of two
+/// classes).
+void check_selection(SelectBy select_by, std::int64_t outputs);
+/// The same, and when a validation split with so many samples of each class does (auc and ap need two
+/// classes). For before the first step; the trainer itself sees no labels before the first evaluation, and
+/// where the measure is undefined then, says so and selects nothing.
 void check_selection(SelectBy select_by, std::int64_t outputs,
                      std::span<const std::int64_t> samples_of_class);
 
@@ -63,6 +67,9 @@ struct TrainerConfig {
   std::string config_hash;  ///< of every option that numbers depend on; a state of another is refused
   std::string split_hash;   ///< of the dataset's split; likewise
 };
+
+/// Throws UsageError naming the option that is out of range.
+void validate(const TrainerConfig& config);
 
 /// How a run ended.
 struct TrainingResult {

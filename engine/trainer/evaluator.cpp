@@ -1,0 +1,169 @@
+#include "engine/trainer/evaluator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "engine/error.h"
+#include "engine/trainer/read_back.h"
+
+namespace voca::engine {
+namespace {
+
+double sigmoid(double logit) {
+  const double e = std::exp(-std::abs(logit));
+  return logit >= 0 ? 1 / (1 + e) : e / (1 + e);
+}
+
+void softmax(const double* logits, std::int64_t classes, double* out) {
+  const double largest = *std::max_element(logits, logits + classes);
+  double sum = 0;
+  for (std::int64_t k = 0; k < classes; ++k) sum += out[k] = std::exp(logits[k] - largest);
+  for (std::int64_t k = 0; k < classes; ++k) out[k] /= sum;
+}
+
+void check_measurable(const Predictions& predictions) {
+  if (predictions.samples.empty()) throw DataError("evaluation: the split has no samples");
+  for (std::size_t i = 0; i < predictions.samples.size(); ++i) {
+    if (predictions.labels[i] < 0)
+      throw DataError("evaluation: sample {} has no label; measures need the label of every sample",
+                      predictions.samples[i]);
+  }
+}
+
+std::optional<double> mean(const std::vector<double>& values) {
+  if (values.empty()) return std::nullopt;
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+template <typename T>
+void permute_rows(const std::vector<std::size_t>& order, std::size_t width, const std::vector<T>& from,
+                  std::vector<T>& to) {
+  to.clear();
+  if (from.empty()) return;
+  for (const std::size_t row : order)
+    for (std::size_t column = 0; column < width; ++column) to.push_back(from[row * width + column]);
+}
+
+void reserve(Predictions& predictions, std::size_t samples, bool losses) {
+  predictions.samples.reserve(samples);
+  predictions.labels.reserve(samples);
+  predictions.logits.reserve(samples * static_cast<std::size_t>(predictions.outputs));
+  if (losses) predictions.losses.reserve(samples);
+}
+
+}  // namespace
+
+std::vector<double> probabilities(const Predictions& predictions) {
+  std::vector<double> result(predictions.logits.size());
+  if (predictions.outputs == 1) {
+    std::transform(predictions.logits.begin(), predictions.logits.end(), result.begin(), sigmoid);
+    return result;
+  }
+  const auto classes = static_cast<std::size_t>(predictions.outputs);
+  for (std::size_t first = 0; first < result.size(); first += classes)
+    softmax(&predictions.logits[first], predictions.outputs, &result[first]);
+  return result;
+}
+
+Predictions average_logits(const std::vector<Predictions>& predictions) {
+  VOCA_CHECK(!predictions.empty());
+  Predictions average = predictions.front();
+  average.losses.clear();
+  for (std::size_t i = 1; i < predictions.size(); ++i) {
+    const Predictions& other = predictions[i];
+    if (other.outputs != average.outputs || other.samples != average.samples)
+      throw DataError(
+          "ensemble: checkpoint 1 predicts {} samples of {} logits, checkpoint {} {} of {}; they must be of "
+          "the same samples and classes",
+          average.size(), average.outputs, i + 1, other.size(), other.outputs);
+    for (std::size_t j = 0; j < average.logits.size(); ++j) average.logits[j] += other.logits[j];
+  }
+  for (double& logit : average.logits) logit /= static_cast<double>(predictions.size());
+  return average;
+}
+
+Metrics measure(const Predictions& predictions, double threshold) {
+  check_measurable(predictions);
+  const std::vector<double> probability = probabilities(predictions);
+  if (predictions.outputs == 1) {
+    BinaryMetrics metrics = binary_metrics(probability, predictions.labels, threshold);
+    metrics.loss = mean(predictions.losses);
+    return metrics;
+  }
+  ClassMetrics metrics =
+      class_metrics(probability, predictions.labels, static_cast<int>(predictions.outputs));
+  metrics.loss = mean(predictions.losses);
+  return metrics;
+}
+
+std::optional<double> fit_threshold(const Predictions& validation) {
+  if (validation.outputs != 1) return std::nullopt;
+  check_measurable(validation);
+  return fit_threshold(roc_curve(probabilities(validation), validation.labels));
+}
+
+Evaluator::Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses)
+    : model_(model), source_(source), workspace_(workspace), with_losses_(losses) {
+  VOCA_CHECK(source.max_batch_size() <= workspace.request().eval_batch);
+  predictions_.outputs = sorted_.outputs = model.outputs();
+  const auto samples = static_cast<std::size_t>(source.samples_per_epoch());
+  reserve(predictions_, samples, losses);
+  reserve(sorted_, samples, losses);
+  order_.reserve(samples);
+}
+
+const Predictions* Evaluator::run(const StopRequested& stop) {
+  predictions_.samples.clear();
+  predictions_.labels.clear();
+  predictions_.logits.clear();
+  predictions_.losses.clear();
+  source_.start_epoch(0, 0);
+  while (const Batch* batch = source_.next()) {
+    if (stop && stop()) return nullptr;
+    if (batch->size == 0) continue;
+    Context context = workspace_.context();
+    model_.predict(context, workspace_.parameters(), *batch, workspace_.logits(batch->size),
+                   with_losses_ ? workspace_.row_losses(batch->size) : Tensor{});
+    workspace_.device().synchronize(context.stream);
+    collect(*batch);
+  }
+  // A source counts a sample that is bad once, however often it leaves it out.
+  const std::int64_t bad = source_.bad_samples();
+  if (predictions_.size() + bad != source_.samples_per_epoch())
+    throw InternalError("evaluation: saw {} samples of {}, {} are bad", predictions_.size(),
+                        source_.samples_per_epoch(), bad);
+  return &in_order();
+}
+
+void Evaluator::collect(const Batch& batch) {
+  const Tensor logits = workspace_.logits(batch.size);
+  const auto* labels = batch.labels.as<std::int32_t>();
+  for (std::int64_t i = 0; i < batch.size; ++i) {
+    predictions_.samples.push_back(batch.samples[static_cast<std::size_t>(i)]);
+    predictions_.labels.push_back(labels[i]);
+    if (with_losses_) predictions_.losses.push_back(read_back(workspace_.row_losses(batch.size), i));
+  }
+  for (std::int64_t i = 0; i < logits.elements(); ++i) predictions_.logits.push_back(read_back(logits, i));
+}
+
+const Predictions& Evaluator::in_order() {
+  const std::vector<std::int64_t>& samples = predictions_.samples;
+  const Predictions* result = &predictions_;
+  if (!std::is_sorted(samples.begin(), samples.end())) {
+    order_.resize(samples.size());
+    std::iota(order_.begin(), order_.end(), std::size_t{0});
+    std::sort(order_.begin(), order_.end(),
+              [&](std::size_t a, std::size_t b) { return samples[a] < samples[b]; });
+    permute_rows(order_, 1, predictions_.samples, sorted_.samples);
+    permute_rows(order_, 1, predictions_.labels, sorted_.labels);
+    permute_rows(order_, 1, predictions_.losses, sorted_.losses);
+    permute_rows(order_, static_cast<std::size_t>(predictions_.outputs), predictions_.logits, sorted_.logits);
+    result = &sorted_;
+  }
+  const auto twice = std::adjacent_find(result->samples.begin(), result->samples.end());
+  if (twice != result->samples.end()) throw InternalError("evaluation: sample {} came twice", *twice);
+  return *result;
+}
+
+}  // namespace voca::engine

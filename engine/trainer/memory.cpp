@@ -1,0 +1,154 @@
+#include "engine/trainer/memory.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/error.h"
+#include "engine/ops.h"
+
+namespace voca::engine {
+namespace {
+
+constexpr const char* kActivations = "activations";
+constexpr const char* kLogits = "logits";
+constexpr const char* kRowLosses = "row losses";
+constexpr const char* kLosses = "losses";
+constexpr const char* kGradientNorm = "gradient norm";
+
+DType statistics_type(DType compute_type) {
+  return compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
+}
+
+/// What the update of the weights takes of the arena.
+ArenaPlan plan_update(const ParameterStore& parameters, const Tensor& norm) {
+  Arena arena;
+  Context context{arena};
+  ops::gradient_norm(context, parameters.gradients(), norm);
+  return {arena.high_water(), arena.peak_lines()};
+}
+
+/// The results a run keeps outside the arena, without memory; empty where it has no use for one.
+struct Results {
+  Tensor logits;
+  Tensor row_losses;
+  Tensor losses;
+  Tensor gradient_norm;
+};
+
+Results lay_out_results(const Model& model, const MemoryRequest& request) {
+  const DType statistics = statistics_type(request.compute_type);
+  const std::int64_t largest = std::max(request.train_batch, request.eval_batch);
+  Results results;
+  results.logits = {.shape = {largest, model.outputs()}, .dtype = request.compute_type, .name = kLogits};
+  if (request.eval_batch > 0)
+    results.row_losses = {.shape = {request.eval_batch}, .dtype = statistics, .name = kRowLosses};
+  if (request.train_batch > 0) {
+    results.losses = {.shape = {kLossCount}, .dtype = statistics, .name = kLosses};
+    results.gradient_norm = {.shape = {1}, .dtype = statistics, .name = kGradientNorm};
+  }
+  return results;
+}
+
+/// The whole arena of a run: steps of every kind use it one after another.
+ArenaPlan plan_arena(const Model& model, const MemoryRequest& request, const ParameterStore& parameters,
+                     const Results& results) {
+  ArenaPlan largest;
+  const auto consider = [&](ArenaPlan plan) {
+    if (plan.bytes > largest.bytes) largest = std::move(plan);
+  };
+  if (request.train_batch > 0) {
+    consider(plan_training(model, request.compute_type, request.train_batch));
+    consider(plan_update(parameters, results.gradient_norm));
+  }
+  if (request.eval_batch > 0) consider(plan_prediction(model, request.compute_type, request.eval_batch));
+  return largest;
+}
+
+/// Refuses before anything is taken: on the CPU memory that is not there shows only when it is touched.
+const Model& check_fits(const Model& model, const MemoryRequest& request, const Device& device) {
+  const std::size_t free = device.free_bytes();
+  const MemoryPlan plan = plan_memory(model, request);
+  if (free == 0 || plan.bytes() <= free) return model;
+  const std::int64_t batch = std::max(request.train_batch, request.eval_batch);
+  const std::int64_t fits = largest_batch(model, request, free, {}, batch);
+  const std::string advice = fits > 0 ? fmt::format("the largest --batch_size that fits is {}", fits)
+                                      : "not even one sample fits: take a smaller model";
+  throw Error(
+      ExitCode::kIo,
+      fmt::format("{}: out of memory: {} bytes are needed for --batch_size {}, {} are free; {}:\n{}",
+                  name_of(device.kind()), plan.bytes(), batch, free, advice, format_memory(plan.lines)));
+}
+
+}  // namespace
+
+std::size_t MemoryPlan::bytes() const {
+  std::size_t sum = 0;
+  for (const MemoryLine& line : lines) sum += line.bytes;
+  return sum;
+}
+
+MemoryPlan plan_memory(const Model& model, const MemoryRequest& request) {
+  VOCA_CHECK(request.train_batch > 0 || request.eval_batch > 0);
+  const ParameterStore parameters(model.parameters(), request.compute_type, request.train_batch > 0, nullptr);
+  const Results results = lay_out_results(model, request);
+  ArenaPlan arena = plan_arena(model, request, parameters, results);
+  MemoryPlan plan{.lines = parameters.lines(), .arena_lines = std::move(arena.lines)};
+  plan.lines.push_back({kActivations, arena.bytes});
+  for (const Tensor* tensor : {&results.logits, &results.row_losses, &results.losses, &results.gradient_norm})
+    if (*tensor) plan.lines.push_back({tensor->name, tensor->bytes()});
+  return plan;
+}
+
+std::int64_t largest_batch(const Model& model, const MemoryRequest& request, std::size_t bytes,
+                           const std::function<std::size_t(std::int64_t)>& source_bytes, std::int64_t limit) {
+  const auto fits = [&](std::int64_t batch) {
+    MemoryRequest candidate = request;
+    if (candidate.train_batch > 0) candidate.train_batch = batch;
+    if (candidate.eval_batch > 0) candidate.eval_batch = batch;
+    const std::size_t source = source_bytes ? source_bytes(batch) : 0;
+    return source <= bytes && plan_memory(model, candidate).bytes() <= bytes - source;
+  };
+  if (limit < 1 || !fits(1)) return 0;
+  std::int64_t good = 1;  // doubled first: a dry run far beyond what fits could overflow a size
+  while (good < limit && fits(std::min(2 * good, limit))) good = std::min(2 * good, limit);
+  std::int64_t bad = std::min(2 * good, limit + 1);
+  while (bad - good > 1) {
+    const std::int64_t middle = good + (bad - good) / 2;
+    (fits(middle) ? good : bad) = middle;
+  }
+  return good;
+}
+
+Workspace::Workspace(const Model& model, const MemoryRequest& request, Device& device)
+    : request_(request),
+      device_(device),
+      parameters_(check_fits(model, request, device).parameters(), request.compute_type,
+                  request.train_batch > 0, &device) {
+  const auto take = [&](const char* name, std::size_t bytes) {
+    blocks_.push_back(device.allocate(name, bytes));
+    return blocks_.back().data();
+  };
+  const Results results = lay_out_results(model, request);
+  const std::size_t arena_bytes = plan_arena(model, request, parameters_, results).bytes;
+  arena_ = Arena(take(kActivations, arena_bytes), arena_bytes, device.kind());
+  const auto place = [&](Tensor tensor) {
+    if (!tensor) return tensor;
+    tensor.data = take(tensor.name, tensor.bytes());
+    tensor.device = device.kind();
+    return tensor;
+  };
+  logits_ = place(results.logits);
+  row_losses_ = place(results.row_losses);
+  losses_ = place(results.losses);
+  gradient_norm_ = place(results.gradient_norm);
+}
+
+Tensor Workspace::logits(std::int64_t size) const {
+  return logits_.rows(0, size);
+}
+
+Tensor Workspace::row_losses(std::int64_t size) const {
+  return row_losses_.rows(0, size);
+}
+
+}  // namespace voca::engine

@@ -1,0 +1,157 @@
+#include "engine/trainer/training_state.h"
+
+#include <array>
+#include <span>
+#include <string>
+
+#include "engine/error.h"
+
+namespace voca::engine {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int kStateVersion = 1;
+
+// Doubles survive: the library prints the shortest digits that read back to the same bits.
+ordered_json optional_number(const std::optional<double>& value) {
+  return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+
+std::optional<double> optional_number(const ordered_json& object, const char* key) {
+  const ordered_json& value = object.at(key);
+  return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>());
+}
+
+ordered_json to_json(const std::optional<ValidationSummary>& summary) {
+  if (!summary) return nullptr;
+  return {{"epoch", summary->epoch},
+          {"step", summary->step},
+          {"loss", optional_number(summary->loss)},
+          {"acc", optional_number(summary->acc)},
+          {"auc", optional_number(summary->auc)},
+          {"ap", optional_number(summary->ap)},
+          {"threshold", optional_number(summary->threshold)}};
+}
+
+std::optional<ValidationSummary> summary_from_json(const ordered_json& json) {
+  if (json.is_null()) return std::nullopt;
+  return ValidationSummary{.epoch = json.at("epoch").get<std::int64_t>(),
+                           .step = json.at("step").get<std::int64_t>(),
+                           .loss = optional_number(json, "loss"),
+                           .acc = optional_number(json, "acc"),
+                           .auc = optional_number(json, "auc"),
+                           .ap = optional_number(json, "ap"),
+                           .threshold = optional_number(json, "threshold")};
+}
+
+ordered_json to_json(const EpochSums& sums) {
+  return {{"loss", sums.loss.total},     {"cls", sums.loss.classification},   {"con", sums.loss.contrastive},
+          {"grad_norm", sums.grad_norm}, {"samples", sums.samples},           {"good_steps", sums.good_steps},
+          {"bad_steps", sums.bad_steps}, {"samples_seen", sums.samples_seen}, {"seconds", sums.seconds}};
+}
+
+EpochSums sums_from_json(const ordered_json& json) {
+  return {.loss = {.total = json.at("loss").get<double>(),
+                   .classification = json.at("cls").get<double>(),
+                   .contrastive = json.at("con").get<double>()},
+          .grad_norm = json.at("grad_norm").get<double>(),
+          .samples = json.at("samples").get<std::int64_t>(),
+          .good_steps = json.at("good_steps").get<std::int64_t>(),
+          .bad_steps = json.at("bad_steps").get<std::int64_t>(),
+          .samples_seen = json.at("samples_seen").get<std::int64_t>(),
+          .seconds = json.at("seconds").get<double>()};
+}
+
+Progress progress_from_json(const ordered_json& json) {
+  return {.epoch = json.at("epoch").get<std::int64_t>(),
+          .batch = json.at("batch").get<std::int64_t>(),
+          .step = json.at("step").get<std::int64_t>(),
+          .optimizer_steps = json.at("optimizer_steps").get<std::int64_t>(),
+          .bad_steps = json.at("bad_steps").get<std::int64_t>(),
+          .bad_steps_in_a_row = json.at("bad_steps_in_a_row").get<std::int64_t>(),
+          .lr = json.at("lr").get<double>(),
+          .finished = json.at("finished").get<bool>(),
+          .sums = sums_from_json(json.at("sums")),
+          .best = summary_from_json(json.at("best")),
+          .last = summary_from_json(json.at("last"))};
+}
+
+void check_same(const ResumeState& state, const char* what, const char* key, const std::string& ours) {
+  const auto theirs = state.header.at(key).get<std::string>();
+  if (theirs != ours)
+    throw DataError(
+        "{}: was saved with {} {}, this run has {}; resume with the options and data it was started with, or "
+        "start afresh in another --run_dir",
+        state.path.string(), what, theirs, ours);
+}
+
+/// The tensors of one parameter that a state holds.
+struct SavedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
+std::array<SavedTensor, 3> saved_tensors(const ParameterStore& parameters, ParameterId id) {
+  const std::string& name = parameters.specs()[static_cast<std::size_t>(id)].name;
+  return {{{"master/" + name, parameters.master(id)},
+           {"exp_avg/" + name, parameters.exp_avg(id)},
+           {"exp_avg_sq/" + name, parameters.exp_avg_sq(id)}}};
+}
+
+std::span<std::byte> bytes_of(const Tensor& tensor) {
+  VOCA_CHECK(tensor.device == DeviceKind::kCpu);
+  return {static_cast<std::byte*>(tensor.data), tensor.bytes()};
+}
+
+}  // namespace
+
+ordered_json state_header(const Progress& progress, const RunIdentity& identity) {
+  ordered_json header;
+  header["version"] = kStateVersion;
+  header["config_hash"] = identity.config_hash;
+  header["split_hash"] = identity.split_hash;
+  header["progress"] = {{"epoch", progress.epoch},
+                        {"batch", progress.batch},
+                        {"step", progress.step},
+                        {"optimizer_steps", progress.optimizer_steps},
+                        {"bad_steps", progress.bad_steps},
+                        {"bad_steps_in_a_row", progress.bad_steps_in_a_row},
+                        {"lr", progress.lr},
+                        {"finished", progress.finished},
+                        {"sums", to_json(progress.sums)},
+                        {"best", to_json(progress.best)},
+                        {"last", to_json(progress.last)}};
+  return header;
+}
+
+std::vector<ResumeSection> state_sections(const ParameterStore& parameters) {
+  std::vector<ResumeSection> sections;
+  for (ParameterId id = 0; id < parameters.count(); ++id) {
+    for (const SavedTensor& saved : saved_tensors(parameters, id))
+      sections.push_back({saved.name, saved.tensor.dtype, bytes_of(saved.tensor)});
+  }
+  return sections;
+}
+
+Progress restore_state(const ResumeState& state, const RunIdentity& identity, ParameterStore& parameters) {
+  // Weights that are not the masters themselves would have to be rounded from them here.
+  VOCA_CHECK(parameters.masters().data == parameters.weights().data);
+  try {
+    if (const int version = state.header.at("version").get<int>(); version != kStateVersion)
+      throw DataError("{}: is a training state of version {}, this program reads {}", state.path.string(),
+                      version, kStateVersion);
+    check_same(state, "configuration", "config_hash", identity.config_hash);
+    check_same(state, "split", "split_hash", identity.split_hash);
+    const Progress progress = progress_from_json(state.header.at("progress"));
+    for (ParameterId id = 0; id < parameters.count(); ++id) {
+      for (const SavedTensor& saved : saved_tensors(parameters, id))
+        state.copy_section(saved.name, saved.tensor.dtype, bytes_of(saved.tensor));
+    }
+    return progress;
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError("{}: is not a training state of this program: {}", state.path.string(), error.what());
+  }
+}
+
+}  // namespace voca::engine

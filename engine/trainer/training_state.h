@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/checkpoint/resume_state.h"
+#include "engine/parameters.h"
+#include "engine/trainer/records.h"
+
+namespace voca::engine {
+
+/// What an epoch's record is made of, summed over the steps so far.
+struct EpochSums {
+  LossValues loss;  ///< each step's mean times its samples; good steps
+  double grad_norm = 0;
+  std::int64_t samples = 0;
+  std::int64_t good_steps = 0;
+  std::int64_t bad_steps = 0;
+  std::int64_t samples_seen = 0;  ///< of bad steps as well
+  double seconds = 0;
+};
+
+/// Where a run stands: with the weights and moments everything that the rest of it depends on. The numbers of
+/// every random stream follow from the seed, the epoch and the batch, so there is no generator to save.
+struct Progress {
+  std::int64_t epoch = 0;
+  std::int64_t batch = 0;  ///< batches of the epoch trained on
+  std::int64_t step = 0;   ///< steps of the run, bad ones included
+  std::int64_t optimizer_steps = 0;
+  std::int64_t bad_steps = 0;
+  std::int64_t bad_steps_in_a_row = 0;
+  double lr = 0;          ///< of the last step
+  bool finished = false;  ///< evaluated to the end, by --epochs or --max_steps
+  EpochSums sums;
+  std::optional<ValidationSummary> best;
+  std::optional<ValidationSummary> last;
+};
+
+/// What must be the same in the run that saved a state and in the one that continues from it.
+struct RunIdentity {
+  std::string config_hash;
+  std::string split_hash;
+};
+
+[[nodiscard]] nlohmann::ordered_json state_header(const Progress& progress, const RunIdentity& identity);
+/// Masters and moments of each parameter, by name.
+[[nodiscard]] std::vector<ResumeSection> state_sections(const ParameterStore& parameters);
+
+/// Loads what state_header() and state_sections() saved. Throws DataError naming the file: another
+/// configuration or split (naming both), a header or a section that does not fit.
+[[nodiscard]] Progress restore_state(const ResumeState& state, const RunIdentity& identity,
+                                     ParameterStore& parameters);
+
+}  // namespace voca::engine
