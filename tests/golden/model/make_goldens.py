@@ -272,7 +272,8 @@ def make_initialisation():
                 continue
             p = parameter.detach().double()
             row = {"name": name, "shape": list(p.shape)}
-            if p.min() == p.max():
+            # A single number tells nothing of its distribution: classifier.3.bias is drawn, not constant.
+            if p.min() == p.max() and p.numel() > 1:
                 row.update(family="constant", value=float(p.min()))
             else:
                 if name.endswith("in_proj_weight"):
@@ -280,7 +281,7 @@ def make_initialisation():
                 else:
                     weight = dict(model.named_parameters())[name.rsplit(".", 1)[0] + ".weight"]
                     bound = 1.0 / math.sqrt(weight.shape[1])
-                assert 0.97 * bound < p.abs().max() <= bound * (1 + 1e-6), name
+                assert (p.numel() == 1 or 0.97 * bound < p.abs().max()) and p.abs().max() <= bound * (1 + 1e-6), name
                 row.update(family="uniform", bound=bound, min=float(p.min()), max=float(p.max()),
                            mean=float(p.mean()), std=float(p.std(unbiased=False)))
             rows.append(row)

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/arena.h"
+#include "engine/device.h"
+#include "engine/model.h"
+#include "engine/parameters.h"
+#include "golden.h"
+#include "model/crossmodal_transformer.h"
+
+namespace voca::model::testing {
+
+[[nodiscard]] ModelConfig model_config(const golden::Config& config);
+[[nodiscard]] LossConfig loss_config(const golden::Config& config);
+
+/// A network with its memory and one batch, in one compute type, as the trainer would hold them.
+template <typename T>
+class Network {
+ public:
+  Network(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size, int threads = 2);
+
+  /// Weights and batch of a golden file.
+  static Network from(const golden::Golden& golden);
+
+  /// Forward and backward; gradients start from zero. Returns total, classification and contrastive loss.
+  std::vector<double> step(const engine::StepRandom& random = {}, double gradient_scale = 1);
+  /// Forward without dropout; row losses into row_losses().
+  void predict();
+
+  [[nodiscard]] const engine::Model& model() const { return *model_; }
+  [[nodiscard]] engine::ParameterStore& parameters() { return *parameters_; }
+  [[nodiscard]] engine::Context context() { return engine::Context{*arena_}; }
+  [[nodiscard]] std::span<T> logits() { return logits_; }
+  [[nodiscard]] std::span<T> row_losses() { return row_losses_; }
+  [[nodiscard]] std::span<T> visual() { return visual_; }
+  [[nodiscard]] std::span<T> audio() { return audio_; }
+  [[nodiscard]] std::span<std::int32_t> labels() { return labels_; }
+  [[nodiscard]] std::span<T> weight(int id) { return span_of(parameters_->weight(id)); }
+  [[nodiscard]] std::span<T> gradient(int id) { return span_of(parameters_->gradient(id)); }
+  [[nodiscard]] const engine::Arena& arena() const { return *arena_; }
+  [[nodiscard]] std::size_t planned_bytes() const { return planned_bytes_; }
+
+ private:
+  static std::span<T> span_of(const engine::Tensor& tensor) {
+    return {tensor.as<T>(), static_cast<std::size_t>(tensor.elements())};
+  }
+  [[nodiscard]] engine::Batch batch();
+
+  std::unique_ptr<engine::Device> device_;
+  std::unique_ptr<engine::Model> model_;
+  std::unique_ptr<engine::ParameterStore> parameters_;
+  std::int64_t batch_size_;
+  std::size_t planned_bytes_ = 0;
+  engine::Device::Block block_;
+  std::unique_ptr<engine::Arena> arena_;
+  std::vector<T> visual_;
+  std::vector<T> audio_;
+  std::vector<std::int32_t> labels_;
+  std::vector<T> logits_;
+  std::vector<T> row_losses_;
+  std::vector<T> losses_;
+};
+
+extern template class Network<float>;
+extern template class Network<double>;
+
+}  // namespace voca::model::testing
