@@ -1,0 +1,71 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace voca::engine {
+
+struct ProgressOptions {
+  bool quiet = false;               ///< print nothing
+  bool redraw = false;              ///< rewrite one line in place; else a line now and then
+  double seconds_between = 5;       ///< between lines; a redrawn line changes ten times a second at most
+  std::function<int()> width{};     ///< columns of the terminal now; null: 80
+  std::function<double()> clock{};  ///< seconds, never running backwards; null: the steady clock
+  std::function<void(std::string_view)> write{};  ///< null: standard error
+};
+
+/// The line that says how far a long piece of work is:
+///
+///   train  epoch 3/50   42% 1260/3000  eta 0:12:34  5120 samples/s  loss 0.4321  lr 3.00e-04
+///
+/// What does not fit the terminal is left out from the right. update() does not allocate.
+class Progress {
+ public:
+  explicit Progress(ProgressOptions options);
+  /// On standard error: redrawn where that is a terminal that can, plain lines otherwise.
+  [[nodiscard]] static Progress on_stderr(bool quiet);
+  /// Ends an open line.
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  struct State {
+    std::int64_t done = 0;
+    std::int64_t total = 0;    ///< 0: unknown; no per cent and no ETA then
+    std::string_view phase{};  ///< e.g. "epoch 3/50"; empty leaves it out
+    std::optional<double> samples_per_s{};
+    std::optional<double> loss{};
+    std::optional<double> lr{};
+  };
+
+  /// Begins a piece of work of which `done` was there before (a resumed run): the ETA counts from here.
+  void start(std::string_view title, std::int64_t done);
+  /// Says where it is; prints when it is time to.
+  void update(const State& state);
+  /// Prints the last state in full, whatever the time, and ends the line. Nothing when nothing was updated.
+  void finish();
+  /// Prints a line of text, clear of a redrawn line.
+  void message(std::string_view text);
+
+ private:
+  void print(const State& state, double now);
+  void erase_line();
+
+  ProgressOptions options_;
+  std::string title_;
+  double started_ = 0;
+  std::int64_t done_at_start_ = 0;
+  double printed_ = 0;
+  bool line_open_ = false;
+  std::optional<State> last_;
+  std::array<char, 64> phase_{};  // what last_->phase points to
+};
+
+/// "0:00:05", "1:02:03", "2d 03:04:05"; seconds rounded, never negative.
+[[nodiscard]] std::string format_duration(double seconds);
+
+}  // namespace voca::engine

@@ -1,0 +1,119 @@
+#include "engine/run_folder.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "engine/atomic_file.h"
+#include "engine/error.h"
+
+namespace voca::engine {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// More than a step line for each of ten million steps.
+constexpr std::size_t kMaxMetricsBytes = std::size_t{4} << 30;
+
+[[noreturn]] void fail(const std::filesystem::path& path, const char* action) {
+  const int error_number = errno;
+  throw IoError("{}: cannot {}: {}", path.string(), action, std::strerror(error_number));
+}
+
+bool is_record(const ordered_json& line) {
+  return line.is_object() && line.contains("kind") && line["kind"].is_string() && line.contains("epoch") &&
+         line["epoch"].is_number_integer() && line.contains("step") && line["step"].is_number_integer();
+}
+
+/// Whether the run will not tell this again.
+bool still_holds(const ordered_json& line, std::int64_t epoch, std::int64_t step) {
+  const std::string kind = line["kind"];
+  if (kind == "test") return false;
+  if (kind == "epoch") return line["epoch"].get<std::int64_t>() < epoch;
+  return line["step"].get<std::int64_t>() <= step;
+}
+
+/// The lines of `text` that still hold, each as it stands.
+std::string kept_lines(const std::filesystem::path& path, const std::string& text, std::int64_t epoch,
+                       std::int64_t step) {
+  std::string kept;
+  std::size_t number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    ++number;
+    const std::size_t newline = text.find('\n', begin);
+    const bool whole = newline != std::string::npos;
+    const std::size_t end = whole ? newline : text.size();
+    const std::string_view raw(text.data() + begin, end - begin);
+    begin = end + 1;
+    const ordered_json line = ordered_json::parse(raw, nullptr, /*allow_exceptions=*/false);
+    if (!is_record(line)) {
+      if (!whole) break;
+      throw DataError("{}: line {} is not a record of a training; move the file away to start another",
+                      path.string(), number);
+    }
+    if (still_holds(line, epoch, step)) kept.append(raw).push_back('\n');
+  }
+  return kept;
+}
+
+}  // namespace
+
+RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)) {
+  std::error_code error;
+  std::filesystem::create_directories(path_, error);
+  if (error) throw IoError("{}: cannot make the run folder: {}", path_.string(), error.message());
+}
+
+RunFolder::~RunFolder() {
+  if (metrics_ >= 0) ::close(metrics_);
+}
+
+bool RunFolder::has_metrics() const {
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(metrics_path(), error);
+  return !error && size > 0;
+}
+
+void RunFolder::write_config(const ordered_json& config) {
+  write_file_atomically(config_path(), config.dump(2) + "\n");
+}
+
+void RunFolder::open_metrics(int flags) {
+  if (metrics_ >= 0) ::close(std::exchange(metrics_, -1));
+  metrics_ = ::open(metrics_path().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0644);
+  if (metrics_ < 0) fail(metrics_path(), "open");
+}
+
+void RunFolder::start_metrics() {
+  open_metrics(O_TRUNC);
+}
+
+void RunFolder::resume_metrics(std::int64_t epoch, std::int64_t step) {
+  if (has_metrics()) {
+    const std::string text = read_text_file(metrics_path(), kMaxMetricsBytes);
+    const std::string kept = kept_lines(metrics_path(), text, epoch, step);
+    if (kept != text) write_file_atomically(metrics_path(), kept);
+  }
+  open_metrics(0);
+}
+
+void RunFolder::append(const ordered_json& line) {
+  VOCA_CHECK(metrics_ >= 0 && is_record(line));
+  const std::string text = line.dump() + "\n";
+  for (std::string_view rest = text; !rest.empty();) {
+    const ssize_t written = ::write(metrics_, rest.data(), rest.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail(metrics_path(), "write");
+    }
+    rest.remove_prefix(static_cast<std::size_t>(written));
+  }
+  if (line["kind"] != "step" && ::fdatasync(metrics_) != 0) fail(metrics_path(), "sync");
+}
+
+}  // namespace voca::engine

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+namespace voca::engine {
+
+/// The folder a training leaves its records in (--run_dir): config.json and metrics.jsonl. One process writes
+/// to it. Every failure of the system is an IoError naming the file.
+class RunFolder {
+ public:
+  /// Makes the folder, and those above it, where it is not there.
+  explicit RunFolder(std::filesystem::path path);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] std::filesystem::path config_path() const { return path_ / "config.json"; }
+  [[nodiscard]] std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
+  /// Resume states go here; made by whoever writes them.
+  [[nodiscard]] std::filesystem::path checkpoint_folder() const { return path_ / "checkpoints"; }
+  /// Whether an earlier run left a line in metrics.jsonl.
+  [[nodiscard]] bool has_metrics() const;
+
+  /// Writes config.json, whole or not at all.
+  void write_config(const nlohmann::ordered_json& config);
+
+  /// Begins metrics.jsonl anew: what an earlier run left there is gone.
+  void start_metrics();
+  /// Goes on with metrics.jsonl for a run that continues in `epoch` (from 0) after `step` steps. Lines of
+  /// what will be told again are dropped: kind "step" of later steps, "epoch" of this epoch or later ones,
+  /// "test". So is a last line that a crash cut short. A file that is not there begins empty. Throws
+  /// DataError naming the line when another one is not a record.
+  void resume_metrics(std::int64_t epoch, std::int64_t step);
+
+  /// Appends one line and hands it to the system; lines other than kind "step" also reach the disk. Numbers
+  /// that are not finite become null. Only after start_metrics or resume_metrics. `line` has `kind`, `epoch`
+  /// and `step`.
+  void append(const nlohmann::ordered_json& line);
+
+ private:
+  void open_metrics(int flags);
+
+  std::filesystem::path path_;
+  int metrics_ = -1;
+};
+
+}  // namespace voca::engine

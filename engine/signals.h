@@ -1,0 +1,31 @@
+#pragma once
+
+#include <csignal>
+
+namespace voca::engine {
+
+/// While one exists, SIGTERM, SIGINT and SIGUSR1 (what schedulers send before they kill) no longer end the
+/// process but ask it to stop after the current step; SIGPIPE is ignored, so that a peer that went away is an
+/// error of a write. A second SIGINT ends the process at once, as if nothing were installed. Destroyed, what
+/// was installed before is back.
+///
+/// One at a time; throws InternalError for a second one. Whoever starts child processes that a terminal
+/// signals as well must not pass SIGINT on to them: they would see two.
+class StopSignals {
+ public:
+  StopSignals();
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  /// The signal that asked first (SIGTERM, SIGINT, SIGUSR1), or 0. From any thread.
+  [[nodiscard]] int signal() const noexcept;
+  /// Its name, e.g. "SIGTERM"; null while none has asked. Fits Trainer::StopReason.
+  [[nodiscard]] const char* reason() const noexcept;
+
+ private:
+  static constexpr int kSignals[] = {SIGTERM, SIGINT, SIGUSR1, SIGPIPE};
+  struct sigaction before_[4]{};
+};
+
+}  // namespace voca::engine

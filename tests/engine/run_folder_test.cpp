@@ -1,0 +1,211 @@
+#include "engine/run_folder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "engine/error.h"
+
+namespace voca::engine {
+namespace {
+
+using nlohmann::ordered_json;
+using ::testing::HasSubstr;
+
+class RunFolderTest : public ::testing::Test {
+ protected:
+  RunFolderTest() {
+    std::string name = (std::filesystem::temp_directory_path() / "voca-run-XXXXXX").string();
+    root_ = ::mkdtemp(name.data());
+  }
+  ~RunFolderTest() override { std::filesystem::remove_all(root_); }
+  RunFolderTest(const RunFolderTest&) = delete;
+  RunFolderTest& operator=(const RunFolderTest&) = delete;
+
+  static std::string read(const std::filesystem::path& path) {
+    std::ostringstream text;
+    text << std::ifstream(path).rdbuf();
+    return text.str();
+  }
+  static void write(const std::filesystem::path& path, const std::string& text) {
+    std::ofstream(path, std::ios::binary) << text;
+  }
+
+  std::filesystem::path root_;
+};
+
+ordered_json record(const std::string& kind, std::int64_t epoch, std::int64_t step) {
+  return {{"kind", kind}, {"epoch", epoch}, {"step", step}, {"loss", 1.0 / static_cast<double>(step + 1)}};
+}
+
+/// What a run of `epochs` epochs, four steps each, tells from its beginning up to some step, as a trainer
+/// does: steps, an epoch's line after its last step, the test at the end.
+std::vector<ordered_json> story(std::int64_t epochs, std::int64_t from_step, std::int64_t to_step) {
+  std::vector<ordered_json> lines;
+  for (std::int64_t step = from_step + 1; step <= to_step; ++step) {
+    lines.push_back(record("step", (step - 1) / 4, step));
+    if (step % 4 == 0) lines.push_back(record("epoch", (step - 1) / 4, step));
+    if (step == 4 * epochs) lines.push_back(record("test", epochs - 1, step));
+  }
+  return lines;
+}
+
+TEST_F(RunFolderTest, IsMadeWithItsParents) {
+  const RunFolder folder(root_ / "a" / "b");
+  EXPECT_TRUE(std::filesystem::is_directory(root_ / "a" / "b"));
+  EXPECT_FALSE(folder.has_metrics());
+  EXPECT_NO_THROW(RunFolder(root_ / "a" / "b"));
+}
+
+TEST_F(RunFolderTest, AFileInItsPlaceIsNamed) {
+  write(root_ / "taken", "x");
+  try {
+    const RunFolder folder(root_ / "taken" / "run");
+    FAIL();
+  } catch (const IoError& error) {
+    EXPECT_THAT(error.what(), HasSubstr((root_ / "taken").string()));
+  }
+}
+
+TEST_F(RunFolderTest, ConfigIsReplacedWhole) {
+  RunFolder folder(root_);
+  folder.write_config({{"hidden", 768}, {"lr", 3e-4}});
+  EXPECT_EQ(read(folder.config_path()), "{\n  \"hidden\": 768,\n  \"lr\": 0.0003\n}\n");
+  folder.write_config({{"hidden", 64}});
+  EXPECT_EQ(ordered_json::parse(read(folder.config_path())), ordered_json({{"hidden", 64}}));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(root_), {}), 1) << "a temporary file stayed";
+}
+
+TEST_F(RunFolderTest, LinesKeepTheirOrderAndAreThereAtOnce) {
+  RunFolder folder(root_);
+  folder.start_metrics();
+  folder.append({{"kind", "step"}, {"epoch", 0}, {"step", 1}, {"loss", 0.5}, {"cls", 0.25}});
+  EXPECT_EQ(read(folder.metrics_path()), R"({"kind":"step","epoch":0,"step":1,"loss":0.5,"cls":0.25})"
+                                         "\n");
+  folder.append(record("epoch", 0, 1));
+  EXPECT_THAT(read(folder.metrics_path()), ::testing::EndsWith(record("epoch", 0, 1).dump() + "\n"));
+  EXPECT_TRUE(folder.has_metrics());
+}
+
+TEST_F(RunFolderTest, NumbersThatAreNotFiniteBecomeNull) {
+  RunFolder folder(root_);
+  folder.start_metrics();
+  folder.append({{"kind", "step"}, {"epoch", 0}, {"step", 1}, {"loss", NAN}, {"grad_norm", INFINITY}});
+  EXPECT_EQ(read(folder.metrics_path()), R"({"kind":"step","epoch":0,"step":1,"loss":null,"grad_norm":null})"
+                                         "\n");
+}
+
+TEST_F(RunFolderTest, DoublesComeBackExactly) {
+  RunFolder folder(root_);
+  folder.start_metrics();
+  const double values[] = {0.1, 1.0 / 3.0, 5e-324, 1.7976931348623157e308, -2.5};
+  for (const double value : values)
+    folder.append({{"kind", "step"}, {"epoch", 0}, {"step", 1}, {"loss", value}});
+  std::ifstream file(folder.metrics_path());
+  for (const double value : values) {
+    std::string line;
+    ASSERT_TRUE(std::getline(file, line));
+    EXPECT_EQ(ordered_json::parse(line)["loss"].get<double>(), value);
+  }
+}
+
+TEST_F(RunFolderTest, AFreshStartForgetsAnEarlierRun) {
+  RunFolder folder(root_);
+  folder.start_metrics();
+  folder.append(record("step", 0, 1));
+  folder.start_metrics();
+  EXPECT_FALSE(folder.has_metrics());
+}
+
+TEST_F(RunFolderTest, AResumedRunLeavesTheFileOfAnUninterruptedOne) {
+  constexpr std::int64_t kEpochs = 3;
+  std::string uninterrupted;
+  for (const ordered_json& line : story(kEpochs, 0, 4 * kEpochs)) uninterrupted += line.dump() + "\n";
+  for (std::int64_t told = 0; told <= 4 * kEpochs; ++told) {  // steps told before the crash
+    for (std::int64_t saved = 0; saved <= told; ++saved) {    // the state it continues from
+      // A state saved at the end of an epoch is of the next one, or still of this one if its evaluation is to
+      // come: then the epoch's line will be told again.
+      for (const std::int64_t epoch : {saved / 4, saved % 4 == 0 && saved > 0 ? saved / 4 - 1 : saved / 4}) {
+        {
+          RunFolder folder(root_);
+          folder.start_metrics();
+          for (const ordered_json& line : story(kEpochs, 0, told)) folder.append(line);
+        }
+        RunFolder folder(root_);
+        folder.resume_metrics(epoch, saved);
+        if (epoch < saved / 4) folder.append(record("epoch", epoch, saved));
+        if (saved == 4 * kEpochs) folder.append(record("test", kEpochs - 1, saved));
+        for (const ordered_json& line : story(kEpochs, saved, 4 * kEpochs)) folder.append(line);
+        ASSERT_EQ(read(folder.metrics_path()), uninterrupted) << told << " told, resumed at " << saved;
+      }
+    }
+  }
+}
+
+TEST_F(RunFolderTest, ALineCutShortIsRepaired) {
+  const std::string first = record("step", 0, 1).dump() + "\n";
+  const std::string second = record("step", 0, 2).dump() + "\n";
+  for (std::size_t length = 0; length <= second.size(); ++length) {
+    write(root_ / "metrics.jsonl", first + second.substr(0, length));
+    RunFolder folder(root_);
+    folder.resume_metrics(0, 2);
+    // Whole but for its newline it is a record.
+    const std::string expected = length + 1 < second.size() ? first : first + second;
+    EXPECT_EQ(read(folder.metrics_path()), expected) << length;
+    folder.append(record("step", 0, 3));
+    EXPECT_EQ(read(folder.metrics_path()), expected + record("step", 0, 3).dump() + "\n");
+  }
+}
+
+TEST_F(RunFolderTest, WhatStandsInTheMiddleIsNotThrownAway) {
+  const std::string good = record("step", 0, 1).dump() + "\n";
+  for (const std::string bad :
+       {"{\"kind\":\"st\n", "\n", "[1]\n", "{\"kind\":\"step\",\"epoch\":0}\n",
+        "{\"kind\":7,\"epoch\":0,\"step\":1}\n", "{\"kind\":\"step\",\"epoch\":0,\"step\":1.5}\n"}) {
+    write(root_ / "metrics.jsonl", good + bad + good);
+    RunFolder folder(root_);
+    try {
+      folder.resume_metrics(0, 2);
+      FAIL() << bad;
+    } catch (const DataError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("metrics.jsonl: line 2 "));
+    }
+    EXPECT_EQ(read(root_ / "metrics.jsonl"), good + bad + good);
+  }
+}
+
+TEST_F(RunFolderTest, ResumingWithoutAFileBeginsOne) {
+  RunFolder folder(root_);
+  folder.resume_metrics(2, 7);
+  folder.append(record("step", 2, 8));
+  EXPECT_EQ(read(folder.metrics_path()), record("step", 2, 8).dump() + "\n");
+}
+
+TEST_F(RunFolderTest, AppendingNeedsAnOpenFileAndARecord) {
+  RunFolder folder(root_);
+  EXPECT_THROW(folder.append(record("step", 0, 1)), InternalError);
+  folder.start_metrics();
+  EXPECT_THROW(folder.append({{"kind", "step"}}), InternalError);
+  EXPECT_FALSE(folder.has_metrics());
+}
+
+TEST_F(RunFolderTest, AFullDiskIsNamed) {
+  if (::access("/dev/full", W_OK) != 0) GTEST_SKIP() << "no /dev/full";
+  std::filesystem::create_symlink("/dev/full", root_ / "metrics.jsonl");
+  RunFolder folder(root_);
+  folder.start_metrics();
+  try {
+    folder.append(record("step", 0, 1));
+    FAIL();
+  } catch (const IoError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("metrics.jsonl: cannot write: No space left"));
+  }
+}
+
+}  // namespace
+}  // namespace voca::engine
