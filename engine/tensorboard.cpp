@@ -102,7 +102,7 @@ Message event(double wall_time, std::int64_t step) {
 void collect_numbers(const std::string& prefix, const nlohmann::ordered_json& object,
                      std::vector<TensorBoardWriter::Scalar>& scalars) {
   for (const auto& [name, value] : object.items()) {
-    const std::string tag = prefix + "/" + name;
+    const std::string tag = fmt::format("{}/{}", prefix, name);
     if (value.is_object()) collect_numbers(tag, value, scalars);
     if (value.is_number()) scalars.push_back({tag, value.get<double>()});
   }

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "kernels/cpu/chunks.h"
-#include "kernels/cpu/sum.h"
+#include "kernels/cpu/rows.h"
 
 namespace voca::kernels::cpu {
 
@@ -16,7 +16,7 @@ void gradient_norm(const GradientNorm<T>& args) {
   auto* partial = static_cast<double*>(args.scratch);
   for_chunks(args.elements, kChunkElements, [&](std::int64_t begin, std::int64_t end) {
     const T* gradient = args.gradient + begin;
-    partial[begin / kChunkElements] = ordered_sum(end - begin, [gradient](std::int64_t i) {
+    partial[begin / kChunkElements] = lane_sum<double>(end - begin, [gradient](std::int64_t i) {
       const auto value = static_cast<double>(gradient[i]);
       return value * value;
     });

@@ -10,6 +10,8 @@ namespace voca::kernels::cpu {
 
 namespace {
 
+constexpr double kLogFloor = -18.420680743952367;  // log(1e-8)
+
 /// log(e^a + e^b) without overflow; NaN if either is.
 double log_add_exp(double a, double b) {
   const double high = a < b ? b : a;
@@ -56,7 +58,6 @@ RowSums row_sums(const Row<T>& row) {
     if (row.weight(j) > 0) positive += row.weight(j) * std::exp(s - maximum_positive);
   }
   // 1e-8 is added to the unshifted sum: in logarithms, so that e^{−maximum} is never formed.
-  constexpr double kLogFloor = -18.420680743952367;  // log(1e-8)
   return {maximum_positive + std::log(positive), log_add_exp(maximum + std::log(all), kLogFloor)};
 }
 

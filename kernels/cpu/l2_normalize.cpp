@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "kernels/cpu/chunks.h"
-#include "kernels/cpu/sum.h"
+#include "kernels/cpu/rows.h"
 
 namespace voca::kernels::cpu {
 
@@ -11,7 +11,7 @@ namespace {
 
 template <typename T>
 void forward_row(const T* x, std::int64_t columns, T* z, Stat<T>* saved_norm) {
-  const double norm = std::sqrt(ordered_sum(columns, [x](std::int64_t j) {
+  const double norm = std::sqrt(lane_sum<double>(columns, [x](std::int64_t j) {
     const auto value = static_cast<double>(x[j]);
     return value * value;
   }));
@@ -26,7 +26,7 @@ void backward_row(const T* dz, const T* z, double norm, std::int64_t columns, T*
   double radial = 0;
   double divisor = kL2NormalizeEps;
   if (!(norm <= kL2NormalizeEps)) {
-    radial = ordered_sum(
+    radial = lane_sum<double>(
         columns, [dz, z](std::int64_t j) { return static_cast<double>(dz[j]) * static_cast<double>(z[j]); });
     divisor = norm;
   }

@@ -1,6 +1,7 @@
 #include "kernels/pooling.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cpu/chunks.h"
 
@@ -9,7 +10,7 @@ namespace voca::kernels::cpu {
 namespace {
 
 /// Columns one task reduces: its running sums and maxima stay in the first-level cache.
-constexpr std::int64_t kColumnBlock = 256;
+constexpr std::int64_t kColumnBlock = 1024;
 
 /// One sample's block of columns: x and the outputs point at its first element.
 template <typename T>
@@ -48,7 +49,7 @@ void pool_mean_max(const Block<T>& block) {
     for (std::int64_t h = 0; h < block.columns; ++h) {
       const T value = row[h];
       // The first NaN wins and stays. Without branches, so that the loop vectorises.
-      const bool take = (value > maximum[h]) | ((value != value) & (maximum[h] == maximum[h]));
+      const bool take = (value > maximum[h]) | (std::isnan(value) & !std::isnan(maximum[h]));
       sum[h] += static_cast<double>(value);
       maximum[h] = take ? value : maximum[h];
       first[h] = take ? static_cast<std::int32_t>(t) : first[h];

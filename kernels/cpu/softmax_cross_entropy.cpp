@@ -10,7 +10,7 @@ namespace {
 /// log Σ e^{x − maximum}, and the maximum.
 template <typename T>
 double log_sum(const T* x, std::int64_t classes, double* maximum) {
-  double m = static_cast<double>(x[0]);
+  auto m = static_cast<double>(x[0]);
   for (std::int64_t k = 1; k < classes; ++k) {
     if (static_cast<double>(x[k]) > m) m = static_cast<double>(x[k]);
   }
