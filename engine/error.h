@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -70,16 +69,16 @@ class Interrupted : public Error {
 };
 
 namespace detail {
-[[noreturn]] inline void check_failed(const char* statement, const std::source_location& where) {
-  throw InternalError("check failed: {} in {} at {}:{}", statement, where.function_name(), where.file_name(),
-                      where.line());
+[[noreturn]] inline void check_failed(const char* statement, const char* function, const char* file,
+                                      int line) {
+  throw InternalError("check failed: {} in {} at {}:{}", statement, function, file, line);
 }
 }  // namespace detail
 
 }  // namespace voca::engine
 
 /// A promise the program makes to itself; throws InternalError with the statement and the place.
-#define VOCA_CHECK(condition)                                                                            \
-  do {                                                                                                   \
-    if (!(condition)) ::voca::engine::detail::check_failed(#condition, std::source_location::current()); \
+#define VOCA_CHECK(condition)                                                                         \
+  do {                                                                                                \
+    if (!(condition)) ::voca::engine::detail::check_failed(#condition, __func__, __FILE__, __LINE__); \
   } while (false)
