@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -36,6 +37,17 @@ class AtomicFile {
   int descriptor_ = -1;
   bool committed_ = false;
 };
+
+/// Removes the temporary files of `path` that a killed process left beside it. The caller knows that no other
+/// process is writing `path`. Throws IoError when the folder cannot be read or a file not removed.
+void remove_stale_temporaries(const std::filesystem::path& path);
+
+/// The steps of an AtomicFile that can fail.
+enum class FileStep : std::uint8_t { kCreate, kWrite, kSync, kClose, kRename, kSyncFolder };
+
+/// For tests: asked before every step of every AtomicFile with the path it will have; returns 0 to go on, or
+/// the errno the step is to fail with. Empty switches it off. Not for use while other threads write files.
+void set_file_fault(std::function<int(FileStep, const std::filesystem::path&)> fault);
 
 /// Writes `text` to `path` through an AtomicFile.
 void write_file_atomically(const std::filesystem::path& path, const std::string& text);

@@ -34,6 +34,8 @@ class FileReader {
   [[nodiscard]] Checksums checksums(std::uint64_t offset, std::uint64_t count) const;
 
  private:
+  void check_range(std::uint64_t offset, std::uint64_t count) const;
+
   std::filesystem::path path_;
   int descriptor_ = -1;
   std::uint64_t size_ = 0;

@@ -72,8 +72,8 @@ class ResumeStore {
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
 
  private:
-  void remove_stale_temporaries() const;
-  void prune(std::uint64_t newest) const;
+  void remove_temporaries() const;
+  void prune(std::uint64_t newest);
 
   std::filesystem::path folder_;
   int keep_;

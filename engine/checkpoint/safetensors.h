@@ -26,7 +26,7 @@ struct SafetensorsFile {
 };
 
 /// Reads one; tensors are read from the file when copied out. Throws IoError, or DataError naming file and
-/// tensor: a header beyond 100 MB or the file, a name twice, an unknown dtype, a size other than the shape's,
+/// tensor: a header beyond 16 MB or the file, a name twice, an unknown dtype, a size other than the shape's,
 /// data that overlaps, leaves holes or ends elsewhere than the file.
 [[nodiscard]] SafetensorsFile read_safetensors(const std::filesystem::path& path,
                                                Verify verify = Verify::kEverything);

@@ -35,6 +35,11 @@ class Storage {
   [[nodiscard]] virtual bool big_endian() const { return false; }
 };
 
+/// Reads like Storage::read, elements of `element_size` bytes turned to least significant byte first.
+/// `offset` and `out` are whole elements.
+void read_little_endian(const Storage& storage, std::size_t element_size, std::uint64_t offset,
+                        std::span<std::byte> out);
+
 /// A storage over memory that someone else keeps alive and unchanged.
 [[nodiscard]] std::shared_ptr<const Storage> borrow_storage(std::span<const std::byte> bytes);
 /// A storage over memory of its own.
@@ -80,6 +85,9 @@ struct Tuple {
 struct Dict {
   std::vector<std::pair<Value, Value>> items;
   bool ordered_dict = false;  ///< collections.OrderedDict rather than dict
+  /// What the pickle set on the object itself (torch puts version numbers there, `_metadata`); the writer
+  /// leaves it out.
+  std::vector<std::pair<Value, Value>> attributes;
 
   /// The entry of a string key; nullptr when there is none.
   [[nodiscard]] const Value* find(std::string_view key) const;
@@ -162,6 +170,9 @@ class Value {
 /// One indented line an entry, as `inspect` prints it: `lr: 0.0003`, `weight: tensor float32 (3, 4)`,
 /// `hook: <os.system, not loaded>`. Long lists are cut after `max_items`.
 [[nodiscard]] std::string describe(const Value& value, std::size_t max_items = 64);
+
+/// Text from a file as it may go to a terminal: control characters spelled out, cut after `max_bytes`.
+[[nodiscard]] std::string printable(std::string_view text, std::size_t max_bytes = 200);
 
 /// Where the first inert node lies, as "args.hook: os.system"; empty when there is none.
 [[nodiscard]] std::string find_inert(const Value& value);

@@ -8,14 +8,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
-#include "engine/atomic_file.h"
 #include "engine/checkpoint/file_reader.h"
 
 namespace voca::engine {
@@ -54,8 +52,15 @@ class ZipReader {
   void verify(const ZipEntry& entry) const;
 
  private:
+  using Visitor = std::function<void(std::span<const std::byte>)>;
+  void stream(const ZipEntry& entry, const Visitor& visit) const;
+  void inflate(const ZipEntry& entry, const Visitor& visit) const;
+  void locate_data(ZipEntry& entry) const;
+  void check_overlaps() const;
+
   FileReader file_;
   std::vector<ZipEntry> entries_;
+  std::unordered_map<std::string, std::size_t> index_;
   std::uint64_t directory_offset_ = 0;
 };
 
@@ -93,8 +98,11 @@ class ZipWriter {
   std::uint32_t crc32c_ = 0;
 };
 
-/// The central directory and end records that ZipWriter writes for `entries` at `directory_offset`.
+/// The local header that ZipWriter writes for a record at entry.header_offset, and the central directory and
+/// end records it writes for `entries`: what a file of ours must hold there, byte for byte.
+[[nodiscard]] std::string zip_local_header(const ZipEntry& entry,
+                                           std::uint64_t zip64_threshold = ZipWriter::kZip64Threshold);
 [[nodiscard]] std::string zip_directory(std::span<const ZipEntry> entries, std::uint64_t directory_offset,
-                                        std::uint64_t zip64_threshold);
+                                        std::uint64_t zip64_threshold = ZipWriter::kZip64Threshold);
 
 }  // namespace voca::engine

@@ -1,0 +1,79 @@
+#include "engine/checkpoint/file_reader.h"
+
+#include <fcntl.h>
+#include <isa-l/crc.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "engine/digest.h"
+#include "engine/error.h"
+
+namespace voca::engine {
+
+FileReader::FileReader(std::filesystem::path path) : path_(std::move(path)) {
+  // Not blocking: a pipe by that name must not hang the program.
+  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor_ < 0) throw IoError("{}: cannot open: {}", path_.string(), std::strerror(errno));
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(descriptor_);
+    throw DataError("{}: not a regular file", path_.string());
+  }
+  size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+FileReader::~FileReader() {
+  ::close(descriptor_);
+}
+
+void FileReader::check_range(std::uint64_t offset, std::uint64_t count) const {
+  if (offset > size_ || count > size_ - offset)
+    throw DataError("{}: ends at {} bytes, before what it should hold at {}; the file is truncated",
+                    path_.string(), size_, offset);
+}
+
+void FileReader::read(std::uint64_t offset, std::span<std::byte> out) const {
+  check_range(offset, out.size());
+  while (!out.empty()) {
+    const ssize_t count = ::pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw IoError("{}: cannot read: {}", path_.string(), std::strerror(errno));
+    if (count == 0) throw DataError("{}: became shorter while it was read", path_.string());
+    out = out.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
+  }
+}
+
+std::vector<std::byte> FileReader::read(std::uint64_t offset, std::uint64_t count) const {
+  check_range(offset, count);
+  std::vector<std::byte> bytes(count);
+  read(offset, bytes);
+  return bytes;
+}
+
+FileReader::Checksums FileReader::checksums(std::uint64_t offset, std::uint64_t count) const {
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  check_range(offset, count);
+  std::vector<std::byte> buffer(std::min(kPiece, count));
+  Checksums sums;
+  while (count > 0) {
+    const auto part = std::span(buffer).first(std::min(kPiece, count));
+    read(offset, part);
+    sums.crc32c = engine::crc32c(part, sums.crc32c);
+    sums.zip_crc32 = engine::zip_crc32(part, sums.zip_crc32);
+    offset += part.size();
+    count -= part.size();
+  }
+  return sums;
+}
+
+std::uint32_t zip_crc32(std::span<const std::byte> bytes, std::uint32_t crc) {
+  return crc32_gzip_refl(crc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+}
+
+}  // namespace voca::engine

@@ -1,0 +1,338 @@
+#include "engine/checkpoint/resume_state.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "engine/atomic_file.h"
+#include "engine/checkpoint/file_reader.h"
+#include "engine/checkpoint/value.h"
+#include "engine/digest.h"
+#include "engine/error.h"
+
+namespace voca::engine {
+namespace {
+
+// state-<sequence>.resume:
+//   0   8  "VOCARES" and the format version, a byte
+//   8   8  bytes of the header, uint64
+//   16  4  CRC-32C of the first 16 bytes and the header
+//   20     the header: JSON {"user": …, "sections": [{name, dtype, offset, bytes, crc32c}, …]}
+// then each section on a 64-byte boundary, zeros between, nothing after the last.
+constexpr std::array<char, 8> kMagic = {'V', 'O', 'C', 'A', 'R', 'E', 'S', 1};
+constexpr std::uint64_t kPrefixBytes = 20;
+constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{64} << 20;
+constexpr std::uint64_t kAlignment = 64;
+constexpr std::string_view kPrefix = "state-";
+constexpr std::string_view kSuffix = ".resume";
+constexpr std::size_t kDigits = 10;
+constexpr std::string_view kPointer = "latest.json";
+constexpr std::string_view kLock = ".lock";
+
+using Json = nlohmann::ordered_json;
+
+std::uint64_t align(std::uint64_t offset) {
+  return (offset + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+std::string file_name(std::uint64_t sequence) {
+  return fmt::format("{}{:0{}}{}", kPrefix, sequence, kDigits, kSuffix);
+}
+
+/// The sequence number in a state's file name.
+std::optional<std::uint64_t> sequence_of(const std::string& name) {
+  if (name.size() != kPrefix.size() + kDigits + kSuffix.size() || !name.starts_with(kPrefix) ||
+      !name.ends_with(kSuffix))
+    return std::nullopt;
+  std::uint64_t sequence = 0;
+  for (const char c : name.substr(kPrefix.size(), kDigits)) {
+    if (c < '0' || c > '9') return std::nullopt;
+    sequence = sequence * 10 + static_cast<std::uint64_t>(c - '0');
+  }
+  return sequence;
+}
+
+/// Names of the folder's files; empty where there is no such folder.
+std::vector<std::string> names_in(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error))
+    names.push_back(entry->path().filename().string());
+  if (error && error != std::errc::no_such_file_or_directory)
+    throw IoError("{}: cannot read the folder: {}", folder.string(), error.message());
+  return names;
+}
+
+/// Sequence numbers of the folder's states, newest first.
+std::vector<std::uint64_t> sequences_in(const std::filesystem::path& folder) {
+  std::vector<std::uint64_t> sequences;
+  for (const std::string& name : names_in(folder))
+    if (const auto sequence = sequence_of(name)) sequences.push_back(*sequence);
+  std::sort(sequences.rbegin(), sequences.rend());
+  return sequences;
+}
+
+struct Layout {
+  std::string start;                   // everything before the first section
+  std::vector<std::uint64_t> offsets;  // of the sections, in the file
+  std::uint64_t end = 0;
+};
+
+/// Sections lie behind the header, whose length depends on the offsets in it: they are counted from the first
+/// section.
+Layout lay_out(const Json& user, std::span<const ResumeSection> sections) {
+  Layout layout;
+  Json header;
+  header["user"] = user;
+  header["sections"] = Json::array();
+  std::uint64_t offset = 0;
+  for (const ResumeSection& section : sections) {
+    VOCA_CHECK(section.bytes.size() % size_of(section.dtype) == 0);
+    header["sections"].push_back({{"name", section.name},
+                                  {"dtype", static_cast<int>(section.dtype)},
+                                  {"offset", offset},
+                                  {"bytes", section.bytes.size()},
+                                  {"crc32c", crc32c(section.bytes)}});
+    layout.offsets.push_back(offset);
+    offset = align(offset + section.bytes.size());
+  }
+  const std::string text = header.dump();
+  const std::uint64_t length = text.size();
+  layout.start.assign(kMagic.begin(), kMagic.end());
+  layout.start.append(reinterpret_cast<const char*>(&length), sizeof(length));
+  const std::uint32_t crc =
+      crc32c(std::as_bytes(std::span(text)), crc32c(std::as_bytes(std::span(layout.start))));
+  layout.start.append(reinterpret_cast<const char*>(&crc), sizeof(crc));
+  layout.start += text;
+  layout.end = layout.start.size();
+  if (!sections.empty()) {
+    const std::uint64_t first = align(layout.start.size());
+    for (std::uint64_t& place : layout.offsets) place += first;
+    layout.end = layout.offsets.back() + sections.back().bytes.size();
+  }
+  return layout;
+}
+
+[[noreturn]] void damaged(const FileReader& file, std::string_view what) {
+  throw DataError("{}: damaged: {}", file.path().string(), what);
+}
+
+void check_zeros(const FileReader& file, std::uint64_t begin, std::uint64_t end) {
+  const auto gap = file.read(begin, end - begin);
+  if (std::any_of(gap.begin(), gap.end(), [](std::byte byte) { return byte != std::byte{0}; }))
+    damaged(file, "bytes between its sections");
+}
+
+Json read_header(const FileReader& file, std::uint64_t& end) {
+  if (file.size() < kPrefixBytes) damaged(file, "too short");
+  std::string start(kPrefixBytes, '\0');
+  file.read(0, std::as_writable_bytes(std::span(start)));
+  if (std::memcmp(start.data(), kMagic.data(), kMagic.size() - 1) != 0)
+    throw DataError("{}: not a resume state of voca-engine", file.path().string());
+  if (start[kMagic.size() - 1] != kMagic.back())
+    throw DataError("{}: resume state of format {}; this program reads {}", file.path().string(),
+                    static_cast<int>(start[kMagic.size() - 1]), static_cast<int>(kMagic.back()));
+  std::uint64_t length = 0;
+  std::uint32_t expected = 0;
+  std::memcpy(&length, start.data() + kMagic.size(), sizeof(length));
+  std::memcpy(&expected, start.data() + kMagic.size() + sizeof(length), sizeof(expected));
+  if (length > kMaxHeaderBytes || length > file.size() - kPrefixBytes) damaged(file, "its header's length");
+  const auto text = file.read(kPrefixBytes, length);
+  const std::uint32_t found =
+      crc32c(text, crc32c(std::as_bytes(std::span(start).first(kPrefixBytes - sizeof(expected)))));
+  if (found != expected) damaged(file, "its header");
+  end = kPrefixBytes + length;
+  const auto* characters = reinterpret_cast<const char*>(text.data());
+  return Json::parse(characters, characters + text.size());
+}
+
+ResumeState read_state(const FileReader& file) {
+  ResumeState state;
+  state.path = file.path();
+  std::uint64_t end = 0;
+  Json header = read_header(file, end);
+  const std::uint64_t first = align(end);
+  for (const Json& entry : header.at("sections")) {
+    ResumeState::Section section;
+    section.name = entry.at("name").get<std::string>();
+    const auto dtype = entry.at("dtype").get<int>();
+    if (dtype < 0 || dtype > static_cast<int>(DType::kBool)) damaged(file, "a section's type");
+    section.dtype = static_cast<DType>(dtype);
+    const auto bytes = entry.at("bytes").get<std::uint64_t>();
+    const auto offset = entry.at("offset").get<std::uint64_t>();
+    if (offset != align(end) - first) damaged(file, "a section's place");
+    if (align(end) > file.size() || bytes > file.size() - align(end))
+      damaged(file, fmt::format("section {} is cut short", printable(section.name)));
+    check_zeros(file, end, align(end));
+    section.bytes = file.read(align(end), bytes);
+    if (crc32c(section.bytes) != entry.at("crc32c").get<std::uint32_t>())
+      damaged(file, fmt::format("section {}", printable(section.name)));
+    end = align(end) + bytes;
+    state.sections.push_back(std::move(section));
+  }
+  if (end != file.size()) damaged(file, "bytes behind its last section");
+  state.header = std::move(header.at("user"));
+  return state;
+}
+
+/// Whether the file holds exactly what was to be written; by digests, so that the state is not held twice.
+bool holds(const std::filesystem::path& path, const Layout& layout, std::span<const ResumeSection> sections) {
+  const FileReader file(path);
+  if (file.size() != layout.end) return false;
+  const auto crc_at = [&](std::uint64_t offset, std::uint64_t count) {
+    return file.checksums(offset, count).crc32c;
+  };
+  if (crc_at(0, layout.start.size()) != crc32c(std::as_bytes(std::span(layout.start)))) return false;
+  for (std::size_t i = 0; i < sections.size(); ++i)
+    if (crc_at(layout.offsets[i], sections[i].bytes.size()) != crc32c(sections[i].bytes)) return false;
+  return true;
+}
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw IoError("{}: cannot create the folder: {}", folder.string(), error.message());
+}
+
+}  // namespace
+
+void ResumeState::copy_section(const std::string& name, DType dtype, std::span<std::byte> out) const {
+  const auto section = std::find_if(sections.begin(), sections.end(),
+                                    [&](const Section& candidate) { return candidate.name == name; });
+  if (section == sections.end()) throw DataError("{}: has no section {}", path.string(), name);
+  if (section->dtype != dtype || section->bytes.size() != out.size())
+    throw DataError("{}: section {} holds {} bytes of {}, where {} bytes of {} were expected", path.string(),
+                    name, section->bytes.size(), name_of(section->dtype), out.size(), name_of(dtype));
+  if (!out.empty()) std::memcpy(out.data(), section->bytes.data(), out.size());
+}
+
+ResumeState read_resume_state(const std::filesystem::path& path) {
+  const FileReader file(path);
+  try {
+    return read_state(file);
+  } catch (const nlohmann::json::exception&) {
+    damaged(file, "its header");
+  }
+}
+
+FoundResumeState find_resume_state(const std::filesystem::path& folder) {
+  FoundResumeState found;
+  const auto sequences = sequences_in(folder);
+  for (const std::uint64_t sequence : sequences) {
+    const std::filesystem::path path = folder / file_name(sequence);
+    try {
+      found.state = read_resume_state(path);
+      break;
+    } catch (const Error& error) {
+      // A state that a concurrent save has just removed is no news.
+      if (!std::filesystem::exists(path)) continue;
+      found.messages.push_back(fmt::format("{}; falling back to the state before it", error.what()));
+    }
+  }
+  if (!found.state && !found.messages.empty())
+    throw DataError("{}: none of its {} states can be read; the newest: {}", folder.string(),
+                    found.messages.size(), found.messages.front());
+  if (!found.state) return found;
+  // The pointer is written last. One that names a newer state says that this state was removed or renamed.
+  const std::filesystem::path pointer = folder / kPointer;
+  std::error_code error;
+  if (std::filesystem::exists(pointer, error)) {
+    const Json json = Json::parse(read_text_file(pointer, 4096), nullptr, false);
+    const bool names_one = json.is_object() && json.contains("state") && json["state"].is_string();
+    const auto named = names_one ? sequence_of(json["state"].get<std::string>()) : std::nullopt;
+    if (!named)
+      found.messages.push_back(fmt::format("{}: damaged; ignored", pointer.string()));
+    else if (*named > sequence_of(found.state->path.filename().string()).value_or(0) &&
+             std::find(sequences.begin(), sequences.end(), *named) == sequences.end())
+      found.messages.push_back(
+          fmt::format("{}: missing, though {} names it; falling back to the state before it",
+                      (folder / file_name(*named)).string(), pointer.string()));
+  }
+  return found;
+}
+
+ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::move(folder)), keep_(keep) {
+  VOCA_CHECK(keep >= 1);
+  make_folder(folder_);
+  const std::filesystem::path lock = folder_ / kLock;
+  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_ < 0) throw IoError("{}: cannot open: {}", lock.string(), std::strerror(errno));
+  // Some network file systems have no locks; there the caller's care has to do.
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    ::close(lock_);
+    throw UsageError("{}: another process is training into this folder; give another --run_dir or stop it",
+                     folder_.string());
+  }
+  try {
+    remove_temporaries();
+    const auto sequences = sequences_in(folder_);
+    if (!sequences.empty()) next_sequence_ = sequences.front() + 1;
+  } catch (...) {
+    ::close(lock_);
+    throw;
+  }
+}
+
+ResumeStore::~ResumeStore() {
+  ::close(lock_);
+}
+
+void ResumeStore::remove_temporaries() const {
+  constexpr std::size_t kMarks = 2 + 6;  // ".", name, ".", six characters
+  for (const std::string& name : names_in(folder_)) {
+    if (!name.starts_with(".") || name.size() <= kMarks) continue;
+    const std::string original = name.substr(1, name.size() - kMarks);
+    if (sequence_of(original) || original == kPointer) remove_stale_temporaries(folder_ / original);
+  }
+}
+
+std::filesystem::path ResumeStore::save(const Json& header, std::span<const ResumeSection> sections) {
+  const Layout layout = lay_out(header, sections);
+  const std::uint64_t sequence = next_sequence_;
+  std::filesystem::path path = folder_ / file_name(sequence);
+  AtomicFile file(path);
+  file.write(layout.start);
+  std::uint64_t position = layout.start.size();
+  for (std::size_t i = 0; i < sections.size(); ++i) {
+    file.write(std::string(layout.offsets[i] - position, '\0'));
+    file.write(sections[i].bytes);
+    position = layout.offsets[i] + sections[i].bytes.size();
+  }
+  file.commit([&](const std::filesystem::path& temporary) {
+    if (!holds(temporary, layout, sections))
+      throw IoError("{}: what was read back is not what was written; check the disk", path.string());
+  });
+  next_sequence_ = sequence + 1;
+  write_file_atomically(folder_ / kPointer, Json{{"state", file_name(sequence)}}.dump() + "\n");
+  prune(sequence);
+  return path;
+}
+
+void ResumeStore::prune(std::uint64_t newest) {
+  const auto remove = [](const std::filesystem::path& path) {
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+      throw IoError("{}: cannot remove: {}", path.string(), std::strerror(errno));
+  };
+  for (const auto& path : damaged_) remove(path);
+  damaged_.clear();
+  int kept = 0;
+  for (const std::uint64_t sequence : sequences_in(folder_))
+    if (sequence <= newest && ++kept > keep_) remove(folder_ / file_name(sequence));
+}
+
+FoundResumeState ResumeStore::load() {
+  FoundResumeState found = find_resume_state(folder_);
+  if (!found.state) return found;
+  const auto good = sequence_of(found.state->path.filename().string()).value_or(0);
+  for (const std::uint64_t sequence : sequences_in(folder_))
+    if (sequence > good) damaged_.push_back(folder_ / file_name(sequence));
+  return found;
+}
+
+}  // namespace voca::engine
