@@ -33,7 +33,7 @@ enum class BadVideoKind : std::uint8_t {
   kShape,           ///< not two-dimensional, or an impossible size
   kType,            ///< not floating-point numbers
   kNotFinite,       ///< NaN or infinity
-  kOverflow,        ///< finite, and too large for float16
+  kOverflow,        ///< finite, and too large for the packed type
   kWidth,           ///< another width than most videos of the tree
   kLengthMismatch,  ///< T_v and T_a further apart than kMaxLengthRatio
   kFrameLabels,     ///< second form: frame_labels missing where a label is needed, or not T_v of 0 and 1
@@ -58,8 +58,8 @@ struct PackOptions {
   std::optional<SplitRatios> split_ratios;
   std::uint64_t split_seed = 0;
   std::string group_by = "none";  ///< "none", "identity" or an expression; not with splits as folders
-  int num_workers = 0;            ///< threads beside none: 0 packs in the calling thread
-  bool strict = false;            ///< the first bad video, in the order of ids, is a DataError
+  int num_workers = 0;            ///< threads; 0 and 1 pack in the calling thread
+  bool strict = false;            ///< a bad video is a DataError, and no file is left
   std::string created_by = "voca-engine";
   /// Called with videos done and all, by one thread at a time.
   std::function<void(std::int64_t done, std::int64_t total)> progress;
@@ -74,6 +74,7 @@ struct PackReport {
   engine::DType dtype = engine::DType::kF32;
   bool splits_from_folders = false;
   bool frame_labels = false;  ///< whether /frame_labels was written: when every packed video has them
+  std::int64_t without_frame_labels = 0;  ///< packed videos that have none that can be used
   /// Videos per split and label: real, fake, unknown.
   std::array<std::array<std::int64_t, 3>, kSplits> counts{};
   std::int64_t bytes_read = 0;     ///< of the .npz files packed
