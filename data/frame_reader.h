@@ -35,16 +35,16 @@ class FrameReader {
 /// From the file at each read.
 [[nodiscard]] std::unique_ptr<FrameReader> make_disk_reader(std::shared_ptr<const Dataset> dataset);
 /// All frames of `samples`, as stored, loaded and verified now by `num_workers` threads; later reads touch
-/// memory only. Samples whose checksum does not hold are remembered as bad. Throws IoError; DataError with
-/// sizes when the memory cannot be had.
+/// memory only. Samples whose checksum does not hold are remembered as bad. Throws IoError; UsageError
+/// with the size when the memory cannot be had.
 [[nodiscard]] std::unique_ptr<FrameReader> make_host_reader(std::shared_ptr<const Dataset> dataset,
                                                             std::span<const std::int64_t> samples,
                                                             int num_workers);
 
 /// Bytes the frames of `samples` take.
 [[nodiscard]] std::int64_t frame_bytes(const Dataset& dataset, std::span<const std::int64_t> samples);
-/// kAuto resolved: kHost when the frames take at most half of the memory the system has available (and the
-/// file cannot be read directly, or is small against it), else kDisk. Others unchanged.
+/// kAuto resolved: kHost when the frames take at most half of the memory that is still to be had, else kDisk.
+/// Others unchanged.
 [[nodiscard]] Residency resolve_residency(Residency residency, std::int64_t bytes);
 
 }  // namespace voca::data

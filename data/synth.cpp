@@ -1,0 +1,304 @@
+#include "data/synth.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "data/convert.h"
+#include "data/feature_tree.h"
+#include "data/npz.h"
+#include "engine/error.h"
+#include "engine/random.h"
+
+namespace voca::data {
+namespace {
+
+using engine::RandomStream;
+using engine::UsageError;
+
+/// Articulators: dimensions of what is said.
+constexpr std::size_t kArticulators = 6;
+/// Slow movements that add up to one articulator's path.
+constexpr std::size_t kMovements = 3;
+constexpr std::int64_t kClipsPerIdentity = 10;
+constexpr double kContentScale = 1.0;   ///< of an utterance's mean position
+constexpr double kMovementScale = 0.6;  ///< of the path around it
+constexpr double kSpeakerScale = 0.3;   ///< appearance or voice, constant over a clip
+constexpr double kNoiseScale = 0.5;     ///< of each number
+/// Sounds a vocoder knows: pairs of opposite ones, a little louder than speech, to make up for the movement
+/// it loses.
+constexpr std::size_t kVocoderPairs = 4;
+constexpr double kVocoderScale = 1.17;
+
+/// Blocks of indices of the synthetic streams, so that no two share numbers.
+enum class Block : std::uint64_t { kProjection, kIdentity, kLabels, kClip, kDonor, kNoise, kVocoder };
+
+RandomStream random_of(std::uint64_t seed, Block block, std::int64_t index) {
+  return {seed, engine::RandomPurpose::kSynthetic,
+          (static_cast<std::uint64_t>(block) << 40) | static_cast<std::uint64_t>(index)};
+}
+
+/// Near enough to a standard normal for noise, at a quarter of the cost: four uniform bytes.
+double cheap_normal(RandomStream& random) {
+  const std::uint32_t word = random.next_u32();
+  const std::uint32_t sum = (word & 255U) + ((word >> 8) & 255U) + ((word >> 16) & 255U) + (word >> 24);
+  constexpr double kDeviation = 147.79918809;  // √(4 (256² − 1) / 12)
+  return (static_cast<double>(sum) - 510.0) / kDeviation;
+}
+
+using Position = std::array<double, kArticulators>;
+
+/// What is said in one utterance: a mean position, which the sounds it consists of give it, and smooth paths
+/// around it.
+class Utterance {
+ public:
+  explicit Utterance(RandomStream random) {
+    for (std::size_t k = 0; k < kArticulators; ++k) {
+      mean_[k] = kContentScale * random.normal();
+      for (Movement& movement : movements_[k]) {
+        movement.amplitude = kMovementScale * random.normal() * std::sqrt(2.0 / kMovements);
+        movement.rate = 2.0 * std::numbers::pi * (0.02 + 0.13 * random.uniform());
+        movement.phase = 2.0 * std::numbers::pi * random.uniform();
+      }
+    }
+  }
+
+  [[nodiscard]] Position at(std::int64_t frame) const {
+    Position position = mean_;
+    for (std::size_t k = 0; k < kArticulators; ++k) {
+      for (const Movement& movement : movements_[k])
+        position[k] +=
+            movement.amplitude * std::sin(movement.rate * static_cast<double>(frame) + movement.phase);
+    }
+    return position;
+  }
+
+ private:
+  struct Movement {
+    double amplitude;
+    double rate;  ///< radians a frame
+    double phase;
+  };
+  Position mean_{};
+  std::array<std::array<Movement, kMovements>, kArticulators> movements_{};
+};
+
+/// Speech through a codebook: every position becomes the nearest one it knows, and the movement is gone. The
+/// codebook is symmetric, so that its sounds have the mean of all speech and no line tells them from it.
+class Vocoder {
+ public:
+  explicit Vocoder(RandomStream random) {
+    for (std::size_t i = 0; i < codebook_.size(); i += 2) {
+      for (std::size_t k = 0; k < kArticulators; ++k) {
+        codebook_[i][k] = kVocoderScale * random.normal();
+        codebook_[i + 1][k] = -codebook_[i][k];
+      }
+    }
+  }
+
+  [[nodiscard]] Position operator()(const Position& position) const {
+    const auto distance = [&](const Position& sound) {
+      double sum = 0.0;
+      for (std::size_t k = 0; k < kArticulators; ++k)
+        sum += (sound[k] - position[k]) * (sound[k] - position[k]);
+      return sum;
+    };
+    return *std::min_element(codebook_.begin(), codebook_.end(),
+                             [&](const Position& a, const Position& b) { return distance(a) < distance(b); });
+  }
+
+ private:
+  std::array<Position, 2 * kVocoderPairs> codebook_{};
+};
+
+/// How articulation shows in a stream: (dim, kArticulators) weights.
+std::vector<double> make_projection(std::uint64_t seed, Stream stream, std::int64_t dim) {
+  RandomStream random = random_of(seed, Block::kProjection, static_cast<std::int64_t>(stream));
+  std::vector<double> weights(static_cast<std::size_t>(dim) * kArticulators);
+  for (double& weight : weights) weight = random.normal() / std::sqrt(static_cast<double>(kArticulators));
+  return weights;
+}
+
+enum class Forgery : std::uint8_t { kNone, kOtherSpeech, kSplice, kVocoder };
+
+struct Clip {
+  std::string name;
+  std::int64_t index = 0;
+  std::int64_t identity = 0;
+  Forgery forgery = Forgery::kNone;
+  std::array<std::int64_t, 2> frames{};
+  std::int64_t fake_first = 0;  ///< frames whose audio is not what the face says
+  std::int64_t fake_last = 0;
+
+  [[nodiscard]] bool fake_at(std::int64_t frame) const { return frame >= fake_first && frame < fake_last; }
+};
+
+class Synthesizer {
+ public:
+  explicit Synthesizer(const SynthOptions& options)
+      : options_(options),
+        dims_{options.visual_dim, options.audio_dim},
+        projections_{make_projection(options.seed, Stream::kVisual, options.visual_dim),
+                     make_projection(options.seed, Stream::kAudio, options.audio_dim)},
+        vocoder_(random_of(options.seed, Block::kVocoder, 0)) {}
+
+  SynthReport run() {
+    SynthReport report;
+    const std::vector<bool> fake = draw_labels();
+    for (std::int64_t i = 0; i < options_.videos; ++i) {
+      const Clip clip = draw_clip(i, fake[static_cast<std::size_t>(i)]);
+      write(clip);
+      ++(clip.forgery == Forgery::kNone ? report.real : report.fake);
+      report.frames += clip.frames[0] + clip.frames[1];
+      if (options_.progress) options_.progress(i + 1, options_.videos);
+    }
+    return report;
+  }
+
+ private:
+  [[nodiscard]] std::vector<bool> draw_labels() const;
+  [[nodiscard]] Clip draw_clip(std::int64_t index, bool fake) const;
+  [[nodiscard]] std::vector<Position> articulation(const Clip& clip, Stream stream) const;
+  [[nodiscard]] std::vector<float> frames_of(const Clip& clip, Stream stream) const;
+  void write(const Clip& clip) const;
+
+  const SynthOptions& options_;
+  std::array<std::int64_t, 2> dims_;
+  std::array<std::vector<double>, 2> projections_;
+  Vocoder vocoder_;
+};
+
+/// round(videos × fake_ratio) fakes at random places, so at least one of each kind when the ratio is neither
+/// 0 nor 1 and there are enough.
+std::vector<bool> Synthesizer::draw_labels() const {
+  const auto n = static_cast<std::size_t>(options_.videos);
+  const auto fakes = static_cast<std::size_t>(std::llround(options_.fake_ratio * static_cast<double>(n)));
+  std::vector<bool> fake(n, false);
+  std::fill(fake.begin(), fake.begin() + static_cast<std::ptrdiff_t>(fakes), true);
+  RandomStream random = random_of(options_.seed, Block::kLabels, 0);
+  for (std::size_t i = n; i > 1; --i) {
+    const auto j = static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)));
+    const bool other = fake[j];
+    fake[j] = fake[i - 1];
+    fake[i - 1] = other;
+  }
+  return fake;
+}
+
+Clip Synthesizer::draw_clip(std::int64_t index, bool fake) const {
+  RandomStream random = random_of(options_.seed, Block::kClip, index);
+  Clip clip;
+  clip.index = index;
+  clip.identity = index / kClipsPerIdentity;
+  clip.name = fmt::format("id{:05}_clip{}", clip.identity, index % kClipsPerIdentity);
+  // Drawn alike for both classes, so that lengths say nothing. The streams differ by a frame now and then.
+  const std::int64_t span = options_.frames_max - options_.frames_min + 1;
+  clip.frames[0] = options_.frames_min + random.below(span);
+  clip.frames[1] = std::clamp(clip.frames[0] + random.below(3) - 1, options_.frames_min, options_.frames_max);
+  const std::int64_t kind = random.below(3);
+  const std::int64_t part = clip.frames[1] * (60 + random.below(21)) / 100;
+  const std::int64_t start = random.below(clip.frames[1] - part + 1);
+  if (!fake) return clip;
+  clip.forgery =
+      std::array{Forgery::kOtherSpeech, Forgery::kSplice, Forgery::kVocoder}[static_cast<std::size_t>(kind)];
+  const bool splice = clip.forgery == Forgery::kSplice;
+  clip.fake_first = splice ? start : 0;
+  clip.fake_last = splice ? start + part : std::max(clip.frames[0], clip.frames[1]);
+  return clip;
+}
+
+std::vector<Position> Synthesizer::articulation(const Clip& clip, Stream stream) const {
+  const Utterance own(random_of(options_.seed, Block::kDonor, 2 * clip.index));
+  const Utterance donor(random_of(options_.seed, Block::kDonor, 2 * clip.index + 1));
+  std::vector<Position> path(static_cast<std::size_t>(clip.frames[static_cast<std::size_t>(stream)]));
+  for (std::size_t t = 0; t < path.size(); ++t) {
+    const auto frame = static_cast<std::int64_t>(t);
+    path[t] = own.at(frame);
+    if (stream == Stream::kVisual || !clip.fake_at(frame)) continue;
+    path[t] = clip.forgery == Forgery::kVocoder ? vocoder_(path[t]) : donor.at(frame);
+  }
+  return path;
+}
+
+std::vector<float> Synthesizer::frames_of(const Clip& clip, Stream stream) const {
+  const auto s = static_cast<std::size_t>(stream);
+  const auto dim = static_cast<std::size_t>(dims_[s]);
+  const std::vector<Position> path = articulation(clip, stream);
+  // Half of what a face or a voice looks like is the person's, half the recording's.
+  RandomStream person =
+      random_of(options_.seed, Block::kIdentity, 2 * clip.identity + static_cast<std::int64_t>(s));
+  RandomStream noise = random_of(options_.seed, Block::kNoise, 2 * clip.index + static_cast<std::int64_t>(s));
+  std::vector<double> speaker(dim);
+  for (double& value : speaker) value = kSpeakerScale * std::sqrt(0.5) * (person.normal() + noise.normal());
+  std::vector<float> frames(path.size() * dim);
+  for (std::size_t t = 0; t < path.size(); ++t) {
+    for (std::size_t j = 0; j < dim; ++j) {
+      const double* const weights = &projections_[s][j * kArticulators];
+      const double said = std::inner_product(path[t].begin(), path[t].end(), weights, 0.0);
+      frames[t * dim + j] = static_cast<float>(said + speaker[j] + kNoiseScale * cheap_normal(noise));
+    }
+  }
+  return frames;
+}
+
+void Synthesizer::write(const Clip& clip) const {
+  const std::filesystem::path folder =
+      options_.out / (clip.forgery == Forgery::kNone ? "real" : "fake") / clip.name;
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw engine::IoError("{}: cannot create the folder: {}", folder.string(), error.message());
+  for (const Stream stream : kStreams) {
+    const auto s = static_cast<std::size_t>(stream);
+    const std::vector<float> frames = frames_of(clip, stream);
+    std::vector<std::byte> halves;
+    std::span<const std::byte> bytes = std::as_bytes(std::span(frames));
+    if (options_.dtype == engine::DType::kF16) {
+      halves.resize(frames.size() * 2);
+      narrow(engine::DType::kF32, bytes.data(), static_cast<std::int64_t>(frames.size()), options_.dtype,
+             halves.data());
+      bytes = halves;
+    }
+    std::vector<NamedArray> arrays{{"embeddings", options_.dtype, {clip.frames[s], dims_[s]}, bytes}};
+    std::vector<std::int32_t> frame_labels(static_cast<std::size_t>(clip.frames[s]));
+    for (std::size_t t = 0; t < frame_labels.size(); ++t)
+      frame_labels[t] = clip.fake_at(static_cast<std::int64_t>(t)) ? 1 : 0;
+    arrays.push_back(
+        {"frame_labels", engine::DType::kI32, {clip.frames[s]}, std::as_bytes(std::span(frame_labels))});
+    write_npz(folder / fmt::format("{}_embeddings.npz", name_of(stream)), arrays, options_.compressed);
+  }
+}
+
+void check(const SynthOptions& options) {
+  if (options.videos < 1) throw UsageError("--videos is {}; it must be at least 1", options.videos);
+  if (options.frames_min < 1)
+    throw UsageError("--frames_min is {}; it must be at least 1", options.frames_min);
+  if (options.frames_max < options.frames_min)
+    throw UsageError("--frames_max is {}, less than --frames_min {}", options.frames_max, options.frames_min);
+  if (!(options.fake_ratio >= 0.0 && options.fake_ratio <= 1.0))
+    throw UsageError("--fake_ratio is {}; it must be between 0 and 1", options.fake_ratio);
+  if (options.visual_dim < 1)
+    throw UsageError("--visual_dim is {}; it must be at least 1", options.visual_dim);
+  if (options.audio_dim < 1) throw UsageError("--audio_dim is {}; it must be at least 1", options.audio_dim);
+  VOCA_CHECK(options.dtype == engine::DType::kF16 || options.dtype == engine::DType::kF32);
+  for (const char* const name : {"real", "fake", "train", "dev", "val", "test"}) {
+    std::error_code error;
+    if (std::filesystem::exists(options.out / name, error))
+      throw engine::DataError("{}: has {}/ already; choose a new folder", options.out.string(), name);
+  }
+}
+
+}  // namespace
+
+SynthReport synthesize_features(const SynthOptions& options) {
+  check(options);
+  return Synthesizer(options).run();
+}
+
+}  // namespace voca::data
