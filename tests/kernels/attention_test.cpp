@@ -1,0 +1,340 @@
+#include "kernels/attention.h"
+
+#include "tests/kernels/support/dropout.h"
+#include "tests/kernels/support/op_test.h"
+
+namespace voca::kernels::testing {
+namespace {
+
+template <typename T>
+void run(Cpu /*backend*/, const AttentionForward<T>& args) {
+  cpu::attention_forward(args);
+}
+template <typename T>
+void run(Cpu /*backend*/, const AttentionBackward<T>& args) {
+  cpu::attention_backward(args);
+}
+template <typename T>
+std::size_t forward_scratch(Cpu /*backend*/, const AttentionShape& shape) {
+  return cpu::attention_forward_scratch_bytes<T>(shape);
+}
+template <typename T>
+std::size_t backward_scratch(Cpu /*backend*/, const AttentionShape& shape) {
+  return cpu::attention_backward_scratch_bytes<T>(shape);
+}
+
+std::size_t at(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+// batch, heads, head size, T_q, T_k, and how much wider than heads · d the rows of q, k and v are.
+AttentionShape shape_of(std::int64_t batch, std::int64_t heads, std::int64_t d, std::int64_t query_length,
+                        std::int64_t key_length, std::int64_t gap = 0) {
+  const std::int64_t width = heads * d;
+  return {batch, heads, d, query_length, key_length, width + gap, width + 2 * gap, width + 3 * gap};
+}
+
+const AttentionShape kShapes[] = {
+    shape_of(1, 1, 1, 1, 1),       shape_of(2, 3, 5, 1, 7),       shape_of(1, 2, 64, 7, 1),
+    shape_of(2, 2, 32, 48, 48, 9), shape_of(1, 3, 17, 37, 71, 1), shape_of(3, 1, 96, 71, 37, 2),
+    shape_of(1, 2, 64, 331, 129),  shape_of(1, 1, 33, 19, 1500),  shape_of(1, 1, 8, 17, 9001)};
+const Dropout kDropouts[] = {{}, test_dropout(0.1), test_dropout(0.5, 9, 5)};
+
+std::string name_of(const AttentionShape& s) {
+  return "B " + std::to_string(s.batch) + " N " + std::to_string(s.heads) + " d " +
+         std::to_string(s.head_size) + " Tq " + std::to_string(s.query_length) + " Tk " +
+         std::to_string(s.key_length);
+}
+
+struct Inputs {
+  std::vector<double> q, k, v;
+};
+
+Inputs inputs_of(const AttentionShape& s) {
+  return {random_values(s.batch * s.query_length * s.query_stride, 1, -2, 2),
+          random_values(s.batch * s.key_length * s.key_stride, 2, -2, 2),
+          random_values(s.batch * s.key_length * s.value_stride, 3)};
+}
+
+std::int64_t out_size(const AttentionShape& s) {
+  return s.batch * s.query_length * s.heads * s.head_size;
+}
+
+struct Reference {
+  std::vector<double> out, logsumexp, dq, dk, dv;
+};
+
+// The formulas, one row of probabilities at a time; dq, dk and dv start as they were (gaps between heads
+// stay).
+Reference reference(const AttentionShape& s, const Inputs& in, const Dropout& dropout,
+                    const std::vector<double>& dout, Reference result) {
+  const double scale = 1 / std::sqrt(static_cast<double>(s.head_size));
+  const std::int64_t d = s.head_size;
+  result.out.assign(at(out_size(s)), 0);
+  result.logsumexp.assign(at(s.batch * s.heads * s.query_length), 0);
+  std::vector<double> p(at(s.key_length));
+  std::vector<double> factor(at(s.key_length));
+  for (std::int64_t bn = 0; bn < s.batch * s.heads; ++bn) {
+    const std::int64_t b = bn / s.heads;
+    const std::int64_t head = bn % s.heads * d;
+    for (std::int64_t i = 0; i < s.query_length; ++i) {
+      const std::int64_t qi = (b * s.query_length + i) * s.query_stride + head;
+      const std::int64_t oi = (b * s.query_length + i) * s.heads * d + head;
+      const auto kj = [&](std::int64_t j) { return (b * s.key_length + j) * s.key_stride + head; };
+      const auto vj = [&](std::int64_t j) { return (b * s.key_length + j) * s.value_stride + head; };
+      double sum = 0;
+      double most = -1e300;
+      for (std::int64_t j = 0; j < s.key_length; ++j) {
+        double dot = 0;
+        for (std::int64_t c = 0; c < d; ++c) dot += in.q[at(qi + c)] * in.k[at(kj(j) + c)];
+        p[at(j)] = scale * dot;
+        most = std::max(most, p[at(j)]);
+        factor[at(j)] = reference_factor(dropout, bn, i, j, s.query_length, s.key_length);
+      }
+      for (const double score : p) sum += std::exp(score - most);
+      result.logsumexp[at(bn * s.query_length + i)] = most + std::log(sum);
+      for (std::int64_t j = 0; j < s.key_length; ++j) {
+        p[at(j)] = std::exp(p[at(j)] - most) / sum;
+        for (std::int64_t c = 0; c < d; ++c)
+          result.out[at(oi + c)] += p[at(j)] * factor[at(j)] * in.v[at(vj(j) + c)];
+      }
+      if (dout.empty()) continue;
+      const auto dropped_gradient = [&](std::int64_t j) {
+        double dot = 0;
+        for (std::int64_t c = 0; c < d; ++c) dot += dout[at(oi + c)] * in.v[at(vj(j) + c)];
+        return dot * factor[at(j)];
+      };
+      double delta = 0;
+      for (std::int64_t j = 0; j < s.key_length; ++j) delta += p[at(j)] * dropped_gradient(j);
+      for (std::int64_t j = 0; j < s.key_length; ++j) {
+        const double ds = scale * p[at(j)] * (dropped_gradient(j) - delta);
+        for (std::int64_t c = 0; c < d; ++c) {
+          result.dq[at(qi + c)] += ds * in.k[at(kj(j) + c)];
+          result.dk[at(kj(j) + c)] += ds * in.q[at(qi + c)];
+          result.dv[at(vj(j) + c)] += p[at(j)] * factor[at(j)] * dout[at(oi + c)];
+        }
+      }
+    }
+  }
+  return result;
+}
+
+// NaN where a head's gradient goes, numbers in the gaps between rows, which belong to someone else.
+std::vector<double> poisoned(const AttentionShape& s, std::int64_t rows, std::int64_t stride, double poison) {
+  std::vector<double> values(at(rows * stride), 0.25);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < s.heads * s.head_size; ++c) values[at(r * stride + c)] = poison;
+  }
+  return values;
+}
+
+template <typename C>
+class AttentionTest : public OpTest<C> {
+ public:
+  using Number = typename C::Element;
+  using Statistic = Stat<Number>;
+  template <typename U>
+  using Array = Buffer<typename C::Backend, U>;
+
+  struct Forward {
+    Array<Number> out;
+    Array<Statistic> logsumexp;
+  };
+  struct Gradients {
+    Array<Number> dq, dk, dv;
+  };
+
+  Forward forward(const AttentionShape& s, const Inputs& in, const Dropout& dropout) {
+    auto q = this->input(in.q);
+    auto k = this->input(in.k);
+    auto v = this->input(in.v);
+    Scratch<typename C::Backend> scratch(forward_scratch<Number>(typename C::Backend{}, s));
+    Forward result{this->output(out_size(s)),
+                   this->template output<Statistic>(s.batch * s.heads * s.query_length)};
+    run(typename C::Backend{},
+        AttentionForward<Number>{s, q.data(), k.data(), v.data(), dropout, result.out.data(),
+                                 result.logsumexp.data(), scratch.data()});
+    return result;
+  }
+
+  Gradients backward(const AttentionShape& s, const Inputs& in, const Dropout& dropout,
+                     const std::vector<double>& upstream, Forward& saved) {
+    auto q = this->input(in.q);
+    auto k = this->input(in.k);
+    auto v = this->input(in.v);
+    auto dout = this->input(upstream);
+    auto out = this->input(saved.out.values());
+    auto logsumexp = this->template input<Statistic>(saved.logsumexp.values());
+    Scratch<typename C::Backend> scratch(backward_scratch<Number>(typename C::Backend{}, s));
+    const double nan = std::nan("");
+    Gradients result{this->accumulated(poisoned(s, s.batch * s.query_length, s.query_stride, nan)),
+                     this->accumulated(poisoned(s, s.batch * s.key_length, s.key_stride, nan)),
+                     this->accumulated(poisoned(s, s.batch * s.key_length, s.value_stride, nan))};
+    run(typename C::Backend{},
+        AttentionBackward<Number>{s, dout.data(), q.data(), k.data(), v.data(), out.data(), logsumexp.data(),
+                                  dropout, result.dq.data(), result.dk.data(), result.dv.data(),
+                                  scratch.data()});
+    return result;
+  }
+
+  // Rounded to the element type, as the operation sees them.
+  static std::vector<double> rounded(std::vector<double> values) {
+    for (double& value : values) value = static_cast<double>(static_cast<Number>(value));
+    return values;
+  }
+  static Inputs rounded(const Inputs& in) { return {rounded(in.q), rounded(in.k), rounded(in.v)}; }
+};
+TYPED_TEST_SUITE(AttentionTest, Cases);
+
+TYPED_TEST(AttentionTest, MatchesTheFormulaForwardAndBackward) {
+  for (const AttentionShape& s : kShapes) {
+    for (const Dropout& dropout : kDropouts) {
+      SCOPED_TRACE(name_of(s) + ", threshold " + std::to_string(dropout.threshold));
+      const Inputs in = this->rounded(inputs_of(s));
+      const auto dout = this->rounded(random_values(out_size(s), 4));
+      Reference before;
+      before.dq = poisoned(s, s.batch * s.query_length, s.query_stride, 0);
+      before.dk = poisoned(s, s.batch * s.key_length, s.key_stride, 0);
+      before.dv = poisoned(s, s.batch * s.key_length, s.value_stride, 0);
+      const Reference want = reference(s, in, dropout, dout, std::move(before));
+      auto got = this->forward(s, in, dropout);
+      this->expect_close(got.out, want.out, kAttention, "out");
+      this->expect_close(got.logsumexp, want.logsumexp, kReduction, "logsumexp");
+      auto gradients = this->backward(s, in, dropout, dout, got);
+      this->expect_close(gradients.dv, want.dv, kAttention, "dv");
+      if (s.key_length > 1) {
+        this->expect_close(gradients.dq, want.dq, kAttention, "dq");
+        this->expect_close(gradients.dk, want.dk, kAttention, "dk");
+      } else {
+        // P is 1 whatever the scores, and dS is what cancellation leaves of 0: nothing beside dP, whose size is d.
+        const double rounding = kAttention.of<typename TypeParam::Element>() * static_cast<double>(s.head_size);
+        for (const double value : gradients.dq.values()) EXPECT_TRUE(value == 0.25 || std::abs(value) < rounding);
+        for (const double value : gradients.dk.values()) EXPECT_TRUE(value == 0.25 || std::abs(value) < rounding);
+      }
+    }
+  }
+}
+
+TYPED_TEST(AttentionTest, ReadsAndWritesSlicesOfOnePackedProjection) {
+  using Element = typename TypeParam::Element;
+  const AttentionShape packed{2, 3, 16, 40, 40, 144, 144, 144};
+  const AttentionShape apart = shape_of(2, 3, 16, 40, 40);
+  const auto qkv = random_values(2 * 40 * 144, 1);
+  const auto dout = random_values(out_size(packed), 4);
+  Inputs in;
+  for (std::int64_t i = 0; i < 2 * 40 * 144; ++i)
+    (i % 144 < 48 ? in.q : i % 144 < 96 ? in.k : in.v).push_back(qkv[at(i)]);
+  auto saved = this->forward(apart, in, test_dropout(0.1));
+  auto want = this->backward(apart, in, test_dropout(0.1), dout, saved);
+
+  using Backend = typename TypeParam::Backend;
+  auto all = this->input(qkv);
+  auto upstream = this->input(dout);
+  auto out = this->output(out_size(packed));
+  auto logsumexp = this->template output<Stat<Element>>(2 * 3 * 40);
+  auto gradient = this->output(2 * 40 * 144);
+  Scratch<Backend> first(forward_scratch<Element>(Backend{}, packed));
+  Scratch<Backend> second(backward_scratch<Element>(Backend{}, packed));
+  run(Backend{}, AttentionForward<Element>{packed, all.data(), all.data() + 48, all.data() + 96,
+                                           test_dropout(0.1), out.data(), logsumexp.data(), first.data()});
+  run(Backend{},
+      AttentionBackward<Element>{packed, upstream.data(), all.data(), all.data() + 48, all.data() + 96,
+                                 out.data(), logsumexp.data(), test_dropout(0.1), gradient.data(),
+                                 gradient.data() + 48, gradient.data() + 96, second.data()});
+  EXPECT_EQ(out.raw(), saved.out.raw());
+  const auto got = gradient.raw();
+  std::vector<Element> dq;
+  std::vector<Element> dk;
+  std::vector<Element> dv;
+  for (std::int64_t i = 0; i < 2 * 40 * 144; ++i)
+    (i % 144 < 48 ? dq : i % 144 < 96 ? dk : dv).push_back(got[at(i)]);
+  EXPECT_EQ(dq, want.dq.raw());
+  EXPECT_EQ(dk, want.dk.raw());
+  EXPECT_EQ(dv, want.dv.raw());
+}
+
+TYPED_TEST(AttentionTest, InferenceNeedsNoLogsumexp) {
+  using Element = typename TypeParam::Element;
+  using Backend = typename TypeParam::Backend;
+  const AttentionShape s = kShapes[4];
+  const Inputs in = inputs_of(s);
+  auto want = this->forward(s, in, {});
+  auto q = this->input(in.q);
+  auto k = this->input(in.k);
+  auto v = this->input(in.v);
+  auto out = this->output(out_size(s));
+  Scratch<Backend> scratch(forward_scratch<Element>(Backend{}, s));
+  run(Backend{},
+      AttentionForward<Element>{s, q.data(), k.data(), v.data(), {}, out.data(), nullptr, scratch.data()});
+  EXPECT_EQ(out.raw(), want.out.raw());
+}
+
+TYPED_TEST(AttentionTest, HugeScoresDoNotOverflow) {
+  const AttentionShape s = shape_of(1, 1, 16, 20, 20);
+  Inputs in = inputs_of(s);
+  for (double& value : in.q) value *= 1000;
+  in = this->rounded(in);
+  auto got = this->forward(s, in, {});
+  const auto dout = this->rounded(random_values(out_size(s), 4));
+  for (const double value : got.out.values()) EXPECT_TRUE(std::isfinite(value));
+  for (const double value : this->backward(s, in, {}, dout, got).dq.values())
+    EXPECT_TRUE(std::isfinite(value));
+}
+
+TYPED_TEST(AttentionTest, NotANumberInAQuerySpreadsToItsRowAndNoFurther) {
+  const AttentionShape s = shape_of(2, 1, 8, 21, 30);
+  Inputs in = inputs_of(s);
+  in.q[at(5 * s.query_stride + 3)] = std::nan("");
+  const auto out = this->forward(s, in, test_dropout(0.5)).out.values();
+  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / 8 == 5) << i;
+}
+
+TYPED_TEST(AttentionTest, NotANumberInAKeySpreadsToItsSampleAndNoFurther) {
+  const AttentionShape s = shape_of(2, 1, 8, 21, 30);
+  Inputs in = inputs_of(s);
+  in.k[at(5 * s.key_stride + 3)] = std::nan("");
+  const auto out = this->forward(s, in, test_dropout(0.5)).out.values();
+  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i < at(21 * 8)) << i;
+}
+
+TYPED_TEST(AttentionTest, BitsDoNotDependOnTheThreads) {
+  const AttentionShape s = shape_of(3, 2, 40, 301, 131, 3);
+  const Inputs in = inputs_of(s);
+  const auto dout = random_values(out_size(s), 4);
+  this->expect_same_bits_for_any_thread_count([&] {
+    auto saved = this->forward(s, in, test_dropout(0.1));
+    auto gradients = this->backward(s, in, test_dropout(0.1), dout, saved);
+    return concatenate(concatenate(saved.out.raw(), gradients.dq.raw()),
+                       concatenate(gradients.dk.raw(), gradients.dv.raw()));
+  });
+}
+
+template <typename C>
+class AttentionDerivative : public AttentionTest<C> {};
+TYPED_TEST_SUITE(AttentionDerivative, DoubleCases);
+
+TYPED_TEST(AttentionDerivative, BackwardIsTheDerivativeOfForward) {
+  const AttentionShape s = shape_of(2, 2, 3, 5, 18);
+  const Inputs in = inputs_of(s);
+  const auto w = random_values(out_size(s), 4);
+  for (const Dropout& dropout : kDropouts) {
+    auto saved = this->forward(s, in, dropout);
+    auto gradients = this->backward(s, in, dropout, w, saved);
+    const auto check = [&](std::vector<double> Inputs::*which, const std::vector<double>& analytic,
+                           const char* what) {
+      expect_gradient(
+          [&](const std::vector<double>& point) {
+            Inputs moved = in;
+            moved.*which = point;
+            return weighted_sum_of(w, this->forward(s, moved, dropout).out.values());
+          },
+          in.*which, analytic, what);
+    };
+    check(&Inputs::q, gradients.dq.values(), "dq");
+    check(&Inputs::k, gradients.dk.values(), "dk");
+    check(&Inputs::v, gradients.dv.values(), "dv");
+  }
+}
+
+}  // namespace
+}  // namespace voca::kernels::testing
