@@ -1,0 +1,79 @@
+#include "kernels/gemm.h"
+
+#include <cblas.h>
+
+#include "benchmarks/kernels/support/roof.h"
+#include "kernels/linear.h"
+
+// The products of the network, ours (tiles shared among threads, each a single-threaded BLAS call) and with
+// the BLAS's own threads.
+
+namespace voca::kernels::benchmarks {
+namespace {
+
+enum Kind : std::int64_t { kForward, kInputGradient, kWeightGradient };
+
+// rows × in → out, as linear layers call it.
+Gemm<float> product(std::int64_t kind, std::int64_t rows, std::int64_t in, std::int64_t out) {
+  switch (kind) {
+    case kForward:
+      return {.transpose_b = Transpose::kYes, .m = rows, .n = out, .k = in, .lda = in, .ldb = in, .ldc = out};
+    case kInputGradient:
+      return {.m = rows, .n = in, .k = out, .lda = out, .ldb = in, .ldc = in};
+    default:
+      return {.transpose_a = Transpose::kYes,
+              .m = out,
+              .n = in,
+              .k = rows,
+              .lda = out,
+              .ldb = in,
+              .beta = 1,
+              .ldc = in};
+  }
+}
+
+template <typename F>
+void run_product(benchmark::State& state, F multiply) {
+  Gemm<float> args = product(state.range(0), state.range(1), state.range(2), state.range(3));
+  const auto a = numbers(args.m * args.k, 1);
+  const auto b = numbers(args.k * args.n, 2);
+  std::vector<float> c(static_cast<std::size_t>(args.m * args.n));
+  args.a = a.data();
+  args.b = b.data();
+  args.c = c.data();
+  for (auto _ : state) multiply(args);
+  report(state, 0,
+         2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k));
+}
+
+void gemm(benchmark::State& state) {
+  run_product(state, [](const Gemm<float>& args) { cpu::gemm(args); });
+}
+
+void gemm_of_blas(benchmark::State& state) {
+  openblas_set_num_threads(cpu::threads());
+  const auto transpose = [](Transpose t) { return t == Transpose::kYes ? CblasTrans : CblasNoTrans; };
+  run_product(state, [&](const Gemm<float>& g) {
+    cblas_sgemm(CblasRowMajor, transpose(g.transpose_a), transpose(g.transpose_b), static_cast<blasint>(g.m),
+                static_cast<blasint>(g.n), static_cast<blasint>(g.k), g.alpha, g.a,
+                static_cast<blasint>(g.lda), g.b, static_cast<blasint>(g.ldb), g.beta, g.c,
+                static_cast<blasint>(g.ldc));
+  });
+  openblas_set_num_threads(1);
+}
+
+void shapes(benchmark::internal::Benchmark* bench) {
+  const std::int64_t layers[][3] = {{2048, 256, 256},  {2048, 256, 512},   {2048, 256, 768},
+                                    {2048, 256, 1024}, {2048, 1024, 256},  {2048, 512, 256},
+                                    {16384, 768, 768}, {16384, 768, 3072}, {16, 256, 128}};
+  bench->ArgNames({"kind", "rows", "in", "out"})->UseRealTime();
+  for (const auto& [rows, in, out] : layers) {
+    for (const std::int64_t kind : {kForward, kInputGradient, kWeightGradient})
+      bench->Args({kind, rows, in, out});
+  }
+}
+BENCHMARK(gemm)->Apply(shapes);
+BENCHMARK(gemm_of_blas)->Apply(shapes);
+
+}  // namespace
+}  // namespace voca::kernels::benchmarks

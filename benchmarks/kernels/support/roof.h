@@ -1,0 +1,112 @@
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/gemm.h"
+
+// What a kernel's speed is held against, measured in the same run: copying within a working set of the same
+// size, and a large matrix product. Threads: OMP_NUM_THREADS, or all cores.
+
+namespace voca::kernels::benchmarks {
+
+/// Seconds of the fastest of `repeats` calls.
+template <typename F>
+double fastest(int repeats, F f) {
+  double best = 1e30;
+  for (int i = 0; i < repeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    f();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
+
+/// Bytes a second (read and written counted once each) of copying within a working set of `bytes`.
+inline double copy_roof(double bytes) {
+  static std::map<std::int64_t, double> measured;
+  const auto half = std::max<std::int64_t>(4096, static_cast<std::int64_t>(bytes) / 2);
+  double& roof = measured[half];
+  if (roof > 0) return roof;
+  std::vector<char> from(static_cast<std::size_t>(half), 1);
+  std::vector<char> to(static_cast<std::size_t>(half), 2);
+  constexpr std::int64_t kPieces = 16;
+  const double seconds = fastest(20, [&] {
+    cpu::parallel_for(kPieces, [&](std::int64_t i) {
+      const std::int64_t begin = half * i / kPieces;
+      const std::int64_t end = half * (i + 1) / kPieces;
+      std::memcpy(to.data() + begin, from.data() + begin, static_cast<std::size_t>(end - begin));
+    });
+    benchmark::ClobberMemory();
+  });
+  return roof = 2.0 * static_cast<double>(half) / seconds;
+}
+
+/// FLOP a second of a 1536³ product in float.
+inline double gemm_roof() {
+  static const double roof = [] {
+    constexpr std::int64_t n = 1536;
+    const std::vector<float> a(n * n, 0.5F);
+    std::vector<float> c(n * n);
+    const double seconds = fastest(10, [&] {
+      cpu::gemm<float>({.m = n,
+                        .n = n,
+                        .k = n,
+                        .a = a.data(),
+                        .lda = n,
+                        .b = a.data(),
+                        .ldb = n,
+                        .c = c.data(),
+                        .ldc = n});
+    });
+    return 2.0 * n * n * n / seconds;
+  }();
+  return roof;
+}
+
+/// Declares what one iteration moves and computes, and prints both rates with their share of the roof.
+inline void report(benchmark::State& state, double bytes, double flops) {
+  using benchmark::Counter;
+  const auto iterations = static_cast<double>(state.iterations());
+  if (bytes > 0) {
+    state.counters["bytes/s"] = Counter(bytes * iterations, Counter::kIsRate);
+    state.counters["of_copy"] = Counter(bytes * iterations / copy_roof(bytes), Counter::kIsRate);
+  }
+  if (flops > 0) {
+    state.counters["flop/s"] = Counter(flops * iterations, Counter::kIsRate);
+    state.counters["of_gemm"] = Counter(flops * iterations / gemm_roof(), Counter::kIsRate);
+  }
+}
+
+/// n numbers uniform in [−2, 2).
+inline std::vector<float> numbers(std::int64_t n, std::uint32_t seed = 1) {
+  std::mt19937 generator(seed);
+  std::vector<float> values(static_cast<std::size_t>(n));
+  for (float& value : values) value = static_cast<float>(generator()) * 0x1p-30F - 2.0F;
+  return values;
+}
+
+/// Scratch of at least `bytes`, aligned as kernels expect.
+class AlignedScratch {
+ public:
+  explicit AlignedScratch(std::size_t bytes) : memory_(bytes + kScratchAlignment) {}
+  [[nodiscard]] void* data() {
+    void* at = memory_.data();
+    std::size_t space = memory_.size();
+    return std::align(kScratchAlignment, space - kScratchAlignment, at, space);
+  }
+
+ private:
+  std::vector<char> memory_;
+};
+
+}  // namespace voca::kernels::benchmarks
