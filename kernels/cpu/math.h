@@ -4,9 +4,10 @@
 #include <cmath>
 #include <cstdint>
 
-// Functions of one number that GCC turns into vector code when they are called in a loop (std::exp and std::erf of
-// float stay calls). The float forms are range reduction and a polynomial, without branches; the double forms are
-// the standard library's. The errors stated are measured by dense sweeps (tests/kernels/math_test.cpp).
+// Functions of one number that GCC turns into vector code when they are called in a loop (std::exp and
+// std::erf of float stay calls). The float forms are range reduction and a polynomial, without branches; the
+// double forms are the standard library's. The errors stated are measured by dense sweeps
+// (tests/kernels/math_test.cpp).
 
 namespace voca::kernels::cpu {
 
@@ -51,8 +52,8 @@ struct Normal {
   T pdf;
 };
 
-/// Φ to 1.6e-7 absolute, and for u < 0 to 4e-7 · max(1, u²/2) relative: the tail is computed as such, not as a
-/// difference from 1.
+/// Φ to 1.6e-7 absolute, and for u < 0 to 4e-7 · max(1, u²/2) relative: the tail is computed as such, not as
+/// a difference from 1.
 ///
 /// Φ(−a) = e^{−a²/2} · q · P(q) with q = 1/(1 + 0.35 a), a ≥ 0 (the form of Abramowitz and Stegun 7.1.26); P
 /// of degree 8 fitted for least relative error (3e-8) on 0 ≤ a ≤ 14.5, where e^{−a²/2} has underflowed. φ

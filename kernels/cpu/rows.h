@@ -25,7 +25,7 @@ template <typename S, typename Term>
 #pragma omp simd
     for (int lane = 0; lane < kReductionLanes; ++lane) lanes[lane] += term(j + lane);
   }
-  for (int lane = 0; j < n; ++j, ++lane) lanes[lane] += term(j);
+  for (int lane = 0; lane < kReductionLanes && j + lane < n; ++lane) lanes[lane] += term(j + lane);
   for (int width = kReductionLanes / 2; width > 0; width /= 2) {
     for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
   }
@@ -48,10 +48,10 @@ inline void lane_sum2(std::int64_t n, S& first_sum, S& second_sum, Term term) {
       second[lane] += b;
     }
   }
-  for (int lane = 0; j < n; ++j, ++lane) {
+  for (int lane = 0; lane < kReductionLanes && j + lane < n; ++lane) {
     S a;
     S b;
-    term(j, a, b);
+    term(j + lane, a, b);
     first[lane] += a;
     second[lane] += b;
   }
@@ -76,7 +76,9 @@ template <typename T>
 #pragma omp simd
     for (int lane = 0; lane < kReductionLanes; ++lane) lanes[lane] = larger(values[j + lane], lanes[lane]);
   }
-  for (int lane = 0; j < n; ++j, ++lane) lanes[lane] = larger(values[j], lanes[lane]);
+  for (int lane = 0; lane < kReductionLanes && j + lane < n; ++lane) {
+    lanes[lane] = larger(values[j + lane], lanes[lane]);
+  }
   for (int width = kReductionLanes / 2; width > 0; width /= 2) {
     for (int lane = 0; lane < width; ++lane) lanes[lane] = larger(lanes[lane + width], lanes[lane]);
   }
