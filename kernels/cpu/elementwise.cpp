@@ -15,14 +15,16 @@ void weighted_sum(const WeightedSum<T>& args) {
   const T* b = args.b;
   T* out = args.out;
   // simd: out may be a or b itself, element for element.
-  for_chunks(args.elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
-    if (b == nullptr) {
+  if (b == nullptr) {
+    for_chunks(args.elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) out[i] = alpha * a[i];
-    } else {
+    });
+    return;
+  }
+  for_chunks(args.elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) out[i] = alpha * a[i] + beta * b[i];
-    }
+    for (std::int64_t i = begin; i < end; ++i) out[i] = alpha * a[i] + beta * b[i];
   });
 }
 

@@ -1,5 +1,6 @@
 #include "engine/run_folder.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -18,14 +19,16 @@ using nlohmann::ordered_json;
 using ::testing::HasSubstr;
 
 class RunFolderTest : public ::testing::Test {
+ public:
+  RunFolderTest(const RunFolderTest&) = delete;
+  RunFolderTest& operator=(const RunFolderTest&) = delete;
+
  protected:
   RunFolderTest() {
     std::string name = (std::filesystem::temp_directory_path() / "voca-run-XXXXXX").string();
     root_ = ::mkdtemp(name.data());
   }
   ~RunFolderTest() override { std::filesystem::remove_all(root_); }
-  RunFolderTest(const RunFolderTest&) = delete;
-  RunFolderTest& operator=(const RunFolderTest&) = delete;
 
   static std::string read(const std::filesystem::path& path) {
     std::ostringstream text;
@@ -123,24 +126,24 @@ TEST_F(RunFolderTest, AFreshStartForgetsAnEarlierRun) {
 }
 
 TEST_F(RunFolderTest, AResumedRunLeavesTheFileOfAnUninterruptedOne) {
-  constexpr std::int64_t kEpochs = 3;
+  constexpr std::int64_t epochs = 3;
   std::string uninterrupted;
-  for (const ordered_json& line : story(kEpochs, 0, 4 * kEpochs)) uninterrupted += line.dump() + "\n";
-  for (std::int64_t told = 0; told <= 4 * kEpochs; ++told) {  // steps told before the crash
-    for (std::int64_t saved = 0; saved <= told; ++saved) {    // the state it continues from
+  for (const ordered_json& line : story(epochs, 0, 4 * epochs)) uninterrupted += line.dump() + "\n";
+  for (std::int64_t told = 0; told <= 4 * epochs; ++told) {  // steps told before the crash
+    for (std::int64_t saved = 0; saved <= told; ++saved) {   // the state it continues from
       // A state saved at the end of an epoch is of the next one, or still of this one if its evaluation is to
       // come: then the epoch's line will be told again.
       for (const std::int64_t epoch : {saved / 4, saved % 4 == 0 && saved > 0 ? saved / 4 - 1 : saved / 4}) {
         {
           RunFolder folder(root_);
           folder.start_metrics();
-          for (const ordered_json& line : story(kEpochs, 0, told)) folder.append(line);
+          for (const ordered_json& line : story(epochs, 0, told)) folder.append(line);
         }
         RunFolder folder(root_);
         folder.resume_metrics(epoch, saved);
         if (epoch < saved / 4) folder.append(record("epoch", epoch, saved));
-        if (saved == 4 * kEpochs) folder.append(record("test", kEpochs - 1, saved));
-        for (const ordered_json& line : story(kEpochs, saved, 4 * kEpochs)) folder.append(line);
+        if (saved == 4 * epochs) folder.append(record("test", epochs - 1, saved));
+        for (const ordered_json& line : story(epochs, saved, 4 * epochs)) folder.append(line);
         ASSERT_EQ(read(folder.metrics_path()), uninterrupted) << told << " told, resumed at " << saved;
       }
     }
@@ -158,7 +161,7 @@ TEST_F(RunFolderTest, ALineCutShortIsRepaired) {
     const std::string expected = length + 1 < second.size() ? first : first + second;
     EXPECT_EQ(read(folder.metrics_path()), expected) << length;
     folder.append(record("step", 0, 3));
-    EXPECT_EQ(read(folder.metrics_path()), expected + record("step", 0, 3).dump() + "\n");
+    EXPECT_EQ(read(folder.metrics_path()), fmt::format("{}{}\n", expected, record("step", 0, 3).dump()));
   }
 }
 
@@ -167,7 +170,8 @@ TEST_F(RunFolderTest, WhatStandsInTheMiddleIsNotThrownAway) {
   for (const std::string bad :
        {"{\"kind\":\"st\n", "\n", "[1]\n", "{\"kind\":\"step\",\"epoch\":0}\n",
         "{\"kind\":7,\"epoch\":0,\"step\":1}\n", "{\"kind\":\"step\",\"epoch\":0,\"step\":1.5}\n"}) {
-    write(root_ / "metrics.jsonl", good + bad + good);
+    const std::string text = fmt::format("{}{}{}", good, bad, good);
+    write(root_ / "metrics.jsonl", text);
     RunFolder folder(root_);
     try {
       folder.resume_metrics(0, 2);
@@ -175,7 +179,7 @@ TEST_F(RunFolderTest, WhatStandsInTheMiddleIsNotThrownAway) {
     } catch (const DataError& error) {
       EXPECT_THAT(error.what(), HasSubstr("metrics.jsonl: line 2 "));
     }
-    EXPECT_EQ(read(root_ / "metrics.jsonl"), good + bad + good);
+    EXPECT_EQ(read(root_ / "metrics.jsonl"), text);
   }
 }
 

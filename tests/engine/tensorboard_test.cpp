@@ -149,14 +149,16 @@ std::vector<Event> read_events(const std::filesystem::path& path) {
 }
 
 class TensorBoardTest : public ::testing::Test {
+ public:
+  TensorBoardTest(const TensorBoardTest&) = delete;
+  TensorBoardTest& operator=(const TensorBoardTest&) = delete;
+
  protected:
   TensorBoardTest() {
     std::string name = (std::filesystem::temp_directory_path() / "voca-tb-XXXXXX").string();
     root_ = ::mkdtemp(name.data());
   }
   ~TensorBoardTest() override { std::filesystem::remove_all(root_); }
-  TensorBoardTest(const TensorBoardTest&) = delete;
-  TensorBoardTest& operator=(const TensorBoardTest&) = delete;
 
   std::filesystem::path root_;
   double now_ = 1700000000.25;

@@ -145,6 +145,7 @@ class AdamWBuffers : public OpTest<C> {
   }
   static std::vector<double> rounded(const std::vector<Statistic>& values) {
     std::vector<double> out;
+    out.reserve(values.size());
     for (const Statistic value : values) out.push_back(static_cast<double>(static_cast<Element>(value)));
     return out;
   }

@@ -142,9 +142,11 @@ TYPED_TEST(Elementwise, SameBitsForAnyThreadCount) {
 }
 
 TEST(Cast, DoubleToFloatTiesGoToEven) {
+  constexpr auto nan = std::numeric_limits<double>::quiet_NaN();
+  constexpr auto infinity = std::numeric_limits<double>::infinity();
   const std::vector<double> from = {1 + 0x1p-24, 1 + 0x3p-24, 1 + 0x1p-24 + 0x1p-50, 1e300, -1e300, 0x1p-149,
-                                    0x1p-150,    NAN};
-  const std::vector<double> expected = {1, 1 + 0x1p-22, 1 + 0x1p-23, INFINITY, -INFINITY, 0x1p-149, 0, NAN};
+                                    0x1p-150,    nan};
+  const std::vector<double> expected = {1, 1 + 0x1p-22, 1 + 0x1p-23, infinity, -infinity, 0x1p-149, 0, nan};
   std::vector<float> to(from.size());
   cpu::cast(static_cast<std::int64_t>(from.size()), from.data(), to.data());
   EXPECT_EQ(normalised_error(to, expected), 0);

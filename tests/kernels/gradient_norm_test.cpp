@@ -52,9 +52,9 @@ TYPED_TEST(GradientNormTest, ANanOrInfinityAnywhereShows) {
   const std::int64_t n = 50000;
   for (const std::size_t place : {std::size_t{0}, std::size_t{16384}, std::size_t{49999}}) {
     std::vector<double> values = random_values(n, 2);
-    values[place] = NAN;
+    values[place] = std::numeric_limits<double>::quiet_NaN();
     EXPECT_TRUE(std::isnan(this->norm_of(values)[0])) << place;
-    values[place] = -INFINITY;
+    values[place] = -std::numeric_limits<double>::infinity();
     EXPECT_EQ(this->norm_of(values)[0], INFINITY) << place;
   }
 }

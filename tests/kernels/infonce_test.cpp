@@ -160,9 +160,9 @@ class InfoNceTest : public OpTest<C> {
 TYPED_TEST_SUITE(InfoNceTest, Cases);
 
 TYPED_TEST(InfoNceTest, MatchesTheDefinition) {
-  constexpr std::int64_t kShapes[][4] = {{1, 1, 4, 0},     {2, 2, 1, 0},   {7, 7, 5, 0},    {64, 64, 256, 0},
-                                         {31, 101, 17, 0}, {5, 20, 8, 15}, {13, 64, 33, 29}};
-  for (const auto& [rows, columns, width, offset] : kShapes) {
+  constexpr std::int64_t shapes[][4] = {{1, 1, 4, 0},     {2, 2, 1, 0},   {7, 7, 5, 0},    {64, 64, 256, 0},
+                                        {31, 101, 17, 0}, {5, 20, 8, 15}, {13, 64, 33, 29}};
+  for (const auto& [rows, columns, width, offset] : shapes) {
     Problem p = random_problem(rows, columns, width, offset);
     p.grad = 0.5;
     this->check(p, kProduct);

@@ -100,7 +100,7 @@ TYPED_TEST(L2Normalize, SameBitsForAnyThreadCount) {
   using Element = typename TypeParam::Element;
   const typename TypeParam::Backend backend;
   this->expect_same_bits_for_any_thread_count([&] {
-    auto x = this->input(random_values(267 * 129, 5));
+    auto x = this->input(random_values(std::int64_t{267} * 129, 5));
     auto z = this->output(267 * 129);
     auto norm = this->template output<Stat<Element>>(267);
     auto dx = this->output(267 * 129);

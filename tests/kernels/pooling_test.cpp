@@ -5,6 +5,9 @@
 namespace voca::kernels::testing {
 namespace {
 
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
 template <typename T>
 void run(Cpu, const PoolingForward<T>& args) {
   cpu::pooling_forward(args);
@@ -32,7 +35,7 @@ Pooled pool(const std::vector<double>& x, const PoolingShape& shape) {
   for (std::int64_t b = 0; b < shape.batch; ++b) {
     for (std::int64_t h = 0; h < shape.columns; ++h) {
       double sum = 0;
-      double maximum = -INFINITY;
+      double maximum = -kInfinity;
       std::int32_t first = -1;
       for (std::int64_t t = 0; t < shape.length; ++t) {
         const double value = x[static_cast<std::size_t>((b * shape.length + t) * shape.columns + h)];
@@ -83,16 +86,16 @@ TYPED_TEST(Pooling, MeanPlusMaximumOfEveryColumn) {
 
 TYPED_TEST(Pooling, TiesGoToTheFirstFrameAndNanStays) {
   // Columns: a tie; a NaN between numbers; a NaN first; all −∞; two NaNs.
-  auto x = this->input(std::vector<double>{1, 2,   NAN, -INFINITY, 5,    //
-                                           4, NAN, 7,   -INFINITY, NAN,  //
-                                           4, 9,   8,   -INFINITY, NAN,  //
-                                           0, 1,   9,   -INFINITY, 1000});
+  auto x = this->input(std::vector<double>{1, 2,    kNan, -kInfinity, 5,     //
+                                           4, kNan, 7,    -kInfinity, kNan,  //
+                                           4, 9,    8,    -kInfinity, kNan,  //
+                                           0, 1,    9,    -kInfinity, 1000});
   auto y = this->output(5);
   auto argmax = this->template output<std::int32_t>(5);
   run<typename TypeParam::Element>(typename TypeParam::Backend{},
                                    {1, 4, 5, x.data(), y.data(), argmax.data()});
   EXPECT_EQ(argmax.raw(), (std::vector<std::int32_t>{1, 1, 0, 0, 1}));
-  this->expect_close(y, {6.25, NAN, NAN, -INFINITY, NAN}, {0, 0}, "y");
+  this->expect_close(y, {6.25, kNan, kNan, -kInfinity, kNan}, {0, 0}, "y");
 }
 
 TYPED_TEST(Pooling, LargeValuesDoNotOverflowTheMean) {
@@ -136,12 +139,12 @@ TYPED_TEST(Pooling, BackwardOverwritesOrAccumulates) {
 }
 
 TYPED_TEST(Pooling, SameBitsForAnyThreadCount) {
-  constexpr PoolingShape kShape{3, 117, 300};
+  const PoolingShape shape{3, 117, 300};
   this->expect_same_bits_for_any_thread_count([&] {
-    auto x = this->input(random_values(kShape.inputs(), 8));
-    auto y = this->output(kShape.outputs());
-    auto dx = this->output(kShape.inputs());
-    auto argmax = this->template output<std::int32_t>(kShape.outputs());
+    auto x = this->input(random_values(shape.inputs(), 8));
+    auto y = this->output(shape.outputs());
+    auto dx = this->output(shape.inputs());
+    auto argmax = this->template output<std::int32_t>(shape.outputs());
     const typename TypeParam::Backend backend;
     run<typename TypeParam::Element>(backend, {3, 117, 300, x.data(), y.data(), argmax.data()});
     run<typename TypeParam::Element>(backend, {3, 117, 300, y.data(), argmax.data(), dx.data(), false});
@@ -154,18 +157,18 @@ class PoolingGradient : public OpTest<C> {};
 TYPED_TEST_SUITE(PoolingGradient, DoubleCases);
 
 TYPED_TEST(PoolingGradient, MatchesFiniteDifferences) {
-  constexpr PoolingShape kShape{2, 5, 3};
+  const PoolingShape shape{2, 5, 3};
   const typename TypeParam::Backend backend;
   for (const bool with_maximum : {false, true}) {
     // Distinct by more than a finite difference moves them.
-    std::vector<double> x = random_values(kShape.inputs(), 6, -1e-3, 1e-3);
+    std::vector<double> x = random_values(shape.inputs(), 6, -1e-3, 1e-3);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.1 * static_cast<double>(i * 17 % 30);
-    const std::vector<double> weights = random_values(kShape.outputs(), 7);
+    const std::vector<double> weights = random_values(shape.outputs(), 7);
     std::vector<std::int32_t> saved;
     const auto loss = [&](const std::vector<double>& point) {
       auto in = this->input(point);
-      auto y = this->output(kShape.outputs());
-      auto argmax = this->template output<std::int32_t>(kShape.outputs());
+      auto y = this->output(shape.outputs());
+      auto argmax = this->template output<std::int32_t>(shape.outputs());
       run<double>(backend, {2, 5, 3, in.data(), y.data(), with_maximum ? argmax.data() : nullptr});
       saved = argmax.raw();
       return weighted_sum_of(weights, y.values());
@@ -173,7 +176,7 @@ TYPED_TEST(PoolingGradient, MatchesFiniteDifferences) {
     loss(x);
     auto dy = this->input(weights);
     auto argmax = this->template input<std::int32_t>(saved);
-    auto dx = this->output(kShape.inputs());
+    auto dx = this->output(shape.inputs());
     run<double>(backend, {2, 5, 3, dy.data(), with_maximum ? argmax.data() : nullptr, dx.data(), false});
     expect_gradient(loss, x, dx.values(), "dx");
   }
