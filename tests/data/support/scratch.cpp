@@ -37,9 +37,12 @@ std::vector<std::byte> read_bytes(const fs::path& path) {
 }
 
 void write_bytes(const fs::path& path, std::span<const std::byte> bytes) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  // Written over and cut, never emptied first: ext4 flushes to the disk what was emptied and written again.
+  if (!fs::exists(path)) std::ofstream(path, std::ios::binary);
+  std::ofstream file(path, std::ios::binary | std::ios::in);
   file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   if (!file.flush()) throw std::runtime_error("cannot write " + path.string());
+  if (fs::file_size(path) != bytes.size()) fs::resize_file(path, bytes.size());
 }
 
 namespace {

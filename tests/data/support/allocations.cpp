@@ -1,0 +1,53 @@
+#include "tests/data/support/allocations.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+namespace voca::data::testing {
+namespace {
+
+std::atomic<std::int64_t>& counter() {
+  static constinit std::atomic<std::int64_t> count{0};
+  return count;
+}
+
+}  // namespace
+
+std::int64_t allocations() {
+  return counter();
+}
+
+namespace {
+
+void* counted(std::size_t size, std::size_t alignment) {
+  ++counter();
+  void* const memory = alignment == 0
+                           ? std::malloc(size == 0 ? 1 : size)
+                           : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+}  // namespace voca::data::testing
+
+// The array and nothrow forms come down to these.
+void* operator new(std::size_t size) {
+  return voca::data::testing::counted(size, 0);
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+  return voca::data::testing::counted(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}

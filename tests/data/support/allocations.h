@@ -1,0 +1,10 @@
+#pragma once
+
+#include <cstdint>
+
+namespace voca::data::testing {
+
+/// Calls of operator new so far, by all threads of this test program.
+[[nodiscard]] std::int64_t allocations();
+
+}  // namespace voca::data::testing
