@@ -398,16 +398,23 @@ void PackedBatchSource::State::deliver(Slot& slot) const {
 
 const engine::Batch* PackedBatchSource::State::next() {
   VOCA_CHECK(active);
-  while (next_batch < sampler.batches()) {
+  if (next_batch < sampler.batches()) {
     Slot& slot = ready_slot();
     if (slot.failure) std::rethrow_exception(slot.failure);
     note_bad(slot);
     deliver(slot);
     ++next_batch;
     holding = true;
-    if (slot.batch.size > 0) return &slot.batch;
+    return &slot.batch;
   }
   return nullptr;
+}
+
+std::size_t batch_buffer_bytes(const BatchSourceOptions& options, std::int64_t visual_dim,
+                               std::int64_t audio_dim) {
+  const std::int64_t slots = options.num_workers > 0 ? kSlots : 1;
+  const std::int64_t rows = slots * options.sampler.batch_size * options.seq_len;
+  return static_cast<std::size_t>(rows * (visual_dim + audio_dim)) * engine::size_of(options.dtype);
 }
 
 PackedBatchSource::PackedBatchSource(std::shared_ptr<const Dataset> dataset,

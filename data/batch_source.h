@@ -37,6 +37,10 @@ struct SampleWindow {
 [[nodiscard]] SampleWindow sample_window(const BatchSourceOptions& options, std::int64_t epoch,
                                          std::int64_t sample, std::int64_t frames);
 
+/// Bytes of memory that a source's inputs take, those of batches in flight included.
+[[nodiscard]] std::size_t batch_buffer_bytes(const BatchSourceOptions& options, std::int64_t visual_dim,
+                                             std::int64_t audio_dim);
+
 /// Batches of a packed dataset: inputs 0 visual (size, T, visual_dim) and 1 audio (size, T, audio_dim), rows
 /// read straight into place. The same bits for every num_workers and residency. Each video's checksum is
 /// verified on its first use; a bad one is left out of its batch with a warning that names it, and counted.

@@ -54,6 +54,15 @@ class Descriptor {
 
 }  // namespace
 
+std::string hdf5_version() {
+  const std::scoped_lock lock(hdf5::hdf5_mutex());
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return fmt::format("{}.{}.{}", major, minor, release);
+}
+
 struct Dataset::State {
   std::filesystem::path path;
   std::string name;  ///< the path, for messages

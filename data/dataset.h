@@ -40,6 +40,9 @@ struct DatasetSummary {
   std::string split_hash;
 };
 
+/// Of the HDF5 library that is loaded, "1.10.8".
+[[nodiscard]] std::string hdf5_version();
+
 /// A packed dataset, opened for reading: everything but the frames is in memory, checked. Reading is
 /// thread-safe.
 class Dataset {

@@ -12,6 +12,9 @@ namespace voca::kernels::cpu {
 /// The -march the CPU kernels were compiled with and the widest vector extension that gave, for `doctor`.
 [[nodiscard]] std::string instruction_set();
 
+/// "0.3.21, Zen kernels": the BLAS that is loaded and what it chose for this machine.
+[[nodiscard]] std::string blas_version();
+
 /// Sets how many threads the kernels use, in the whole process; results do not depend on it. n ≥ 1. Without
 /// it, as many as OpenMP would take (OMP_NUM_THREADS, else the cores this process may run on).
 void set_threads(int n);

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "tools/option_set.h"
+
+// The commands of the program, a file each. A command returns when it did what it was asked for, and throws
+// engine::Error when it could not; its results go to stdout, everything else to stderr.
+
+namespace voca::tools {
+
+void synth(CommandLine command_line);
+void pack(CommandLine command_line);
+void inspect(CommandLine command_line);
+void train(CommandLine command_line);
+void eval(CommandLine command_line);
+void predict(CommandLine command_line);
+void plan(CommandLine command_line);
+void launch(CommandLine command_line);
+void doctor(CommandLine command_line);
+
+struct Command {
+  std::string_view name;
+  std::string_view summary;
+  void (*run)(CommandLine);
+};
+[[nodiscard]] std::span<const Command> commands();
+
+/// The whole program: argv without the program's name. Returns the exit code; what went wrong is one line on
+/// stderr.
+[[nodiscard]] int run_program(CommandLine command_line);
+
+}  // namespace voca::tools

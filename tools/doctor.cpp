@@ -1,0 +1,183 @@
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iostream>
+
+#include "engine/atomic_file.h"
+#include "engine/device.h"
+#include "engine/error.h"
+#include "engine/random.h"
+#include "kernels/cpu/features.h"
+#include "kernels/gemm.h"
+#include "tools/commands.h"
+#include "tools/version.h"
+
+namespace voca::tools {
+namespace {
+
+using nlohmann::ordered_json;
+
+enum class Verdict : std::uint8_t { kOk, kWarning, kProblem };
+
+std::string_view name_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kOk:
+      return "ok";
+    case Verdict::kWarning:
+      return "warning";
+    case Verdict::kProblem:
+      return "PROBLEM";
+  }
+  return "unknown";
+}
+
+struct Finding {
+  std::string what;
+  Verdict verdict = Verdict::kOk;
+  std::string text;  ///< what is; where not ok, what to do
+};
+
+Finding check_build() {
+  const ordered_json v = versions();
+  return {"build", Verdict::kOk,
+          fmt::format("{}, {}, {}, kernels {}", version_line(), v["compiler"].get<std::string>(),
+                      v["build_type"].get<std::string>(), v["kernels"].get<std::string>())};
+}
+
+/// Some OpenBLAS builds compute wrong products on processors newer than they are.
+Finding check_blas() {
+  constexpr std::int64_t kM = 67;
+  constexpr std::int64_t kN = 129;
+  constexpr std::int64_t kK = 253;
+  engine::RandomStream random(1, engine::RandomPurpose::kSynthetic, 0);
+  std::vector<float> a(kM * kK);
+  std::vector<float> b(kN * kK);
+  std::vector<float> c(kM * kN);
+  for (float& x : a) x = static_cast<float>(random.normal());
+  for (float& x : b) x = static_cast<float>(random.normal());
+  kernels::cpu::gemm<float>({.transpose_b = kernels::Transpose::kYes,
+                             .m = kM,
+                             .n = kN,
+                             .k = kK,
+                             .a = a.data(),
+                             .lda = kK,
+                             .b = b.data(),
+                             .ldb = kK,
+                             .c = c.data(),
+                             .ldc = kN});
+  double worst = 0;
+  for (std::int64_t i = 0; i < kM; ++i) {
+    for (std::int64_t j = 0; j < kN; ++j) {
+      double sum = 0;
+      for (std::int64_t l = 0; l < kK; ++l)
+        sum += static_cast<double>(a[static_cast<std::size_t>(i * kK + l)]) *
+               static_cast<double>(b[static_cast<std::size_t>(j * kK + l)]);
+      worst = std::max(worst, std::abs(sum - static_cast<double>(c[static_cast<std::size_t>(i * kN + j)])));
+    }
+  }
+  const std::string blas = "OpenBLAS " + kernels::cpu::blas_version();
+  // 253 products of size 1: roundings of some 1e-6, wrong kernels miss by whole terms.
+  if (std::isfinite(worst) && worst < 1e-3)
+    return {"blas", Verdict::kOk, blas + ", a product checked against plain loops"};
+  return {"blas", Verdict::kProblem,
+          fmt::format("{}: a product is off by {:.3g}; set OPENBLAS_CORETYPE to an older kernel (Haswell, "
+                      "Zen) or update OpenBLAS",
+                      blas, worst)};
+}
+
+Finding check_cores() {
+  const int usable = kernels::cpu::threads();
+  const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
+  std::string text = fmt::format("{} threads for kernels, {} cores online", usable, online);
+  if (usable >= online) return {"cores", Verdict::kOk, text};
+  return {"cores", Verdict::kWarning,
+          text + "; this process may not use all (OMP_NUM_THREADS, taskset, cgroup)"};
+}
+
+Finding check_memory() {
+  const std::size_t free = engine::make_cpu_device(0)->free_bytes();
+  const double gib = static_cast<double>(free) / 1073741824.0;
+  const std::string text = fmt::format("{:.1f} GiB free", gib);
+  if (gib >= 2) return {"memory", Verdict::kOk, text};
+  return {"memory", Verdict::kWarning, text + "; ask voca-engine plan whether a training fits"};
+}
+
+Finding check_disk(const std::filesystem::path& folder) {
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space(folder, error);
+  if (error) return {"disk", Verdict::kProblem, fmt::format("{}: {}", folder.string(), error.message())};
+  const double gib = static_cast<double>(space.available) / 1073741824.0;
+  const std::filesystem::path probe = folder / fmt::format(".voca-doctor-{}", ::getpid());
+  try {
+    engine::write_file_atomically(probe, "probe");
+    std::filesystem::remove(probe, error);
+  } catch (const engine::Error& failure) {
+    return {"disk", Verdict::kProblem,
+            fmt::format("{}; run where you may write, or name other folders", failure.what())};
+  }
+  const std::string text =
+      fmt::format("{}: {:.1f} GiB free, a file written, synced and renamed", folder.string(), gib);
+  if (gib >= 5) return {"disk", Verdict::kOk, text};
+  return {"disk", Verdict::kWarning, text + "; resume states take three times the weights, --keep of them"};
+}
+
+Finding check_limits() {
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  const std::string text = files.rlim_cur == RLIM_INFINITY ? "open files: no limit"
+                                                           : fmt::format("open files: {}", files.rlim_cur);
+  if (files.rlim_cur >= 256) return {"limits", Verdict::kOk, text};
+  return {"limits", Verdict::kWarning, text + "; raise it with ulimit -n 1024"};
+}
+
+Finding check_gpu() {
+  const std::string toolkit = versions()["cuda_toolkit"].get<std::string>();
+  std::ifstream driver("/proc/driver/nvidia/version");
+  std::string line;
+  const bool has_driver = static_cast<bool>(std::getline(driver, line));
+  std::string text = toolkit.empty() ? "built without a CUDA toolkit"
+                                     : fmt::format("CUDA toolkit {} was found at build time", toolkit);
+  text += has_driver ? "; driver: " + line : "; no NVIDIA driver here";
+  text += "; this build has no CUDA backend and trains on the CPU";
+  return {"gpu", has_driver ? Verdict::kWarning : Verdict::kOk, text};
+}
+
+Finding check_ranks() {
+  const char* world = std::getenv("WORLD_SIZE");
+  if (world == nullptr || std::strtol(world, nullptr, 10) <= 1)
+    return {"ranks", Verdict::kOk, "one; this build trains on one rank"};
+  return {"ranks", Verdict::kWarning,
+          fmt::format("WORLD_SIZE is {}: this build trains on one rank; unset it", world)};
+}
+
+}  // namespace
+
+void doctor(CommandLine command_line) {
+  bool json = false;
+  std::string folder = ".";
+  OptionSet set("doctor", "Checks this build and this machine; exit 70 where something is broken.");
+  set.add("folder", &folder, "DIR", "where runs will write");
+  set.add_flag("json", &json, "print the findings as one JSON object");
+  if (!set.parse(command_line)) return;
+  const std::vector<Finding> findings{check_build(),      check_blas(),   check_cores(), check_memory(),
+                                      check_disk(folder), check_limits(), check_gpu(),   check_ranks()};
+  ordered_json report = ordered_json::object();
+  for (const Finding& finding : findings) {
+    report[finding.what] = {{"verdict", name_of(finding.verdict)}, {"text", finding.text}};
+    if (!json)
+      std::cout << fmt::format("{:<8} {:<8} {}\n", name_of(finding.verdict), finding.what, finding.text);
+  }
+  if (json) std::cout << ordered_json{{"versions", versions()}, {"findings", report}}.dump(2) << '\n';
+  const auto problem = std::find_if(findings.begin(), findings.end(),
+                                    [](const Finding& f) { return f.verdict == Verdict::kProblem; });
+  if (problem != findings.end()) throw engine::InternalError("doctor: {}: {}", problem->what, problem->text);
+}
+
+}  // namespace voca::tools

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "data/dataset.h"
+#include "tools/trained_model.h"
+
+namespace voca::tools {
+
+/// Everything `eval --json` prints: the measures of one split (engine::metrics_json) behind `split`, with
+/// the checkpoint, the threshold's origin, the dataset's hashes and what follows from them. The decision
+/// threshold is the one that the checkpoint carries, 0.5 otherwise. Throws DataError when the split is empty
+/// or has videos without a label.
+[[nodiscard]] nlohmann::ordered_json evaluate(const TrainedNetwork& network,
+                                              const std::shared_ptr<const data::Dataset>& dataset,
+                                              data::Split split, PredictionOptions options);
+
+/// The same for people.
+[[nodiscard]] std::string evaluation_text(const nlohmann::ordered_json& evaluation);
+
+}  // namespace voca::tools

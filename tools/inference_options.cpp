@@ -1,0 +1,56 @@
+#include "tools/inference_options.h"
+
+#include <algorithm>
+
+#include "engine/error.h"
+
+namespace voca::tools {
+
+using engine::UsageError;
+
+void add_inference_options(OptionSet& set, InferenceOptions& options) {
+  set.begin_group("Data");
+  set.add("features_root", &options.features_root, "PATH",
+          "feature tree (packed once beside it) or packed .h5");
+  set.add("split_ratios", &options.split_ratios, "A,B,C", "for a feature tree; by default the training's");
+  set.add("split_seed", &options.split_seed, "S", "likewise");
+  set.add("group_by", &options.group_by, "none|identity|REGEX", "likewise");
+  set.begin_group("Machine");
+  set.add("batch_size", &options.batch_size, "B", "videos a batch");
+  set.add("num_workers", &options.num_workers, "N", "threads that assemble batches");
+  set.add("device", &options.device, "auto|cpu|cuda[:N]", "where to compute");
+  set.add("threads", &options.threads, "N", "CPU threads of the kernels; 0: all cores");
+  set.add_flag("quiet", &options.quiet, "no progress on stderr");
+  set.add_flag("json", &options.json, "print the result as one JSON object");
+}
+
+void check(const InferenceOptions& options) {
+  if (options.device.starts_with("cuda"))
+    throw UsageError("--device {}: this build has no CUDA backend; use --device cpu", options.device);
+  if (options.device != "auto" && options.device != "cpu")
+    throw UsageError("--device: \"{}\" is not one of auto, cpu", options.device);
+  if (options.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", options.batch_size);
+  if (options.num_workers < 0 || options.num_workers > 1024)
+    throw UsageError("--num_workers: is {}, must be from 0 to 1024", options.num_workers);
+  if (options.threads < 0)
+    throw UsageError("--threads: is {}, must be 0 (all cores) or more", options.threads);
+}
+
+std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
+                                                         const InferenceOptions& options,
+                                                         const TrainedNetwork& network,
+                                                         engine::Progress& progress) {
+  TreeOptions tree = tree_options_of(network.checkpoint.config);
+  if (set.given("split_ratios")) tree.split_ratios = data::parse_split_ratios(options.split_ratios);
+  if (set.given("split_seed")) tree.split_seed = options.split_seed;
+  if (set.given("group_by")) tree.group_by = options.group_by;
+  tree.split_is_asked_for = set.given("split_ratios") || set.given("group_by");
+  tree.num_workers = std::max<std::int64_t>(options.num_workers, 1);
+  return open_features(options.features_root, tree, progress);
+}
+
+PredictionOptions prediction_options(const InferenceOptions& options) {
+  return {.batch_size = options.batch_size, .num_workers = options.num_workers, .threads = options.threads};
+}
+
+}  // namespace voca::tools

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "data/dataset.h"
+#include "engine/progress.h"
+#include "tools/option_set.h"
+#include "tools/trained_model.h"
+
+namespace voca::tools {
+
+/// What `eval` and `predict` have in common.
+struct InferenceOptions {
+  std::string features_root;
+  std::string split_ratios = "0.6,0.2,0.2";
+  std::uint64_t split_seed = 0;
+  std::string group_by = "none";
+  std::int64_t batch_size = 64;
+  std::int64_t num_workers = 2;
+  std::int64_t threads = 0;
+  std::string device = "auto";
+  bool quiet = false;
+  bool json = false;
+};
+
+void add_inference_options(OptionSet& set, InferenceOptions& options);
+/// Throws UsageError naming the option that is out of range.
+void check(const InferenceOptions& options);
+/// Opens --features_root. A tree gets the split that the network was trained with unless options say
+/// otherwise.
+[[nodiscard]] std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
+                                                                       const InferenceOptions& options,
+                                                                       const TrainedNetwork& network,
+                                                                       engine::Progress& progress);
+[[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options);
+
+}  // namespace voca::tools

@@ -1,0 +1,269 @@
+#include <fmt/format.h>
+
+#include <fstream>
+#include <iostream>
+
+#include "data/dataset.h"
+#include "engine/atomic_file.h"
+#include "engine/checkpoint/pt_file.h"
+#include "engine/checkpoint/resume_state.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/error.h"
+#include "tools/commands.h"
+
+namespace voca::tools {
+namespace {
+
+using engine::DataError;
+using engine::IoError;
+using nlohmann::ordered_json;
+
+struct Inspection {
+  ordered_json json;
+  std::string text;
+};
+
+/// What a file is, by its first bytes.
+enum class FileKind : std::uint8_t { kHdf5, kZip, kResume, kSafetensors, kUnknown };
+
+FileKind kind_of(const std::filesystem::path& path) {
+  std::array<char, 9> start{};
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw IoError("{}: cannot be opened", path.string());
+  file.read(start.data(), start.size());
+  const std::string_view bytes(start.data(), static_cast<std::size_t>(file.gcount()));
+  if (bytes.starts_with("\x89HDF\r\n\x1a\n")) return FileKind::kHdf5;
+  if (bytes.starts_with("PK")) return FileKind::kZip;
+  if (bytes.starts_with("VOCARES")) return FileKind::kResume;
+  if (bytes.size() == 9 && bytes[8] == '{') return FileKind::kSafetensors;
+  return FileKind::kUnknown;
+}
+
+std::string verified_line(bool covered, const char* what) {
+  return covered ? fmt::format("verified: every byte of {} is what was written\n", what)
+                 : fmt::format("verified: {} carries no digests of ours; what checksums it has hold\n", what);
+}
+
+Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::int64_t num_workers) {
+  const data::Dataset dataset(path);
+  const data::DatasetSummary& s = dataset.summary();
+  Inspection result;
+  ordered_json& json = result.json;
+  json = {{"kind", "packed dataset"},
+          {"path", path.string()},
+          {"samples", s.samples},
+          {"dtype", engine::name_of(s.dtype)},
+          {"visual_dim", s.dims[0]},
+          {"audio_dim", s.dims[1]},
+          {"visual_frames", s.frames[0]},
+          {"audio_frames", s.frames[1]},
+          {"frames_min", s.frames_min},
+          {"frames_max", s.frames_max},
+          {"groups", s.groups},
+          {"frame_labels", s.frame_labels},
+          {"checksums", s.checksums},
+          {"direct", s.direct},
+          {"file_bytes", s.file_bytes},
+          {"split_seed", s.split_seed},
+          {"split_ratios", s.split_ratios},
+          {"group_by", s.group_by},
+          {"source", s.source},
+          {"created_by", s.created_by},
+          {"content_hash", s.content_hash},
+          {"split_hash", s.split_hash}};
+  result.text = fmt::format(
+      "{}: packed dataset, {} videos, {}, visual {} ({} frames), audio {} ({} frames), {} bytes\n"
+      "frames a video: {} to {}\n",
+      path.string(), s.samples, engine::name_of(s.dtype), s.dims[0], s.frames[0], s.dims[1], s.frames[1],
+      s.file_bytes, s.frames_min, s.frames_max);
+  for (const data::Split split : data::kAllSplits) {
+    const std::vector<std::int64_t>& counts = s.counts[static_cast<std::size_t>(split)];
+    json["splits"][std::string(data::name_of(split))] = {
+        {"of_label", std::vector<std::int64_t>(counts.begin(), counts.end() - 1)},
+        {"unknown", counts.back()}};
+    result.text += fmt::format("{:<5}", data::name_of(split));
+    for (std::size_t label = 0; label + 1 < counts.size(); ++label)
+      result.text += s.classes == 2
+                         ? fmt::format("  {} {}", counts[label], label == data::kReal ? "real" : "fake")
+                         : fmt::format("  {} of class {}", counts[label], label);
+    if (counts.back() > 0) result.text += fmt::format("  {} of unknown label", counts.back());
+    result.text += '\n';
+  }
+  result.text += fmt::format("splits: seed {}, group_by {}, {} groups\n", s.split_seed, s.group_by, s.groups);
+  result.text += fmt::format("frame labels: {}; frames are read {}\n", s.frame_labels ? "yes" : "no",
+                             s.direct ? "directly" : "through the HDF5 library (chunked or filtered)");
+  result.text +=
+      fmt::format("made of {} by {}\n", engine::printable(s.source), engine::printable(s.created_by));
+  result.text += fmt::format("content {}\nsplit   {}\n", s.content_hash, s.split_hash);
+  if (!verify) return result;
+  const std::vector<std::int64_t> damaged = dataset.verify_all(static_cast<int>(num_workers));
+  if (!damaged.empty()) {
+    std::string ids;
+    for (std::size_t i = 0; i < damaged.size() && i < 10; ++i)
+      ids += (i > 0 ? ", " : "") + dataset.id(damaged[i]);
+    if (damaged.size() > 10) ids += fmt::format(" and {} more", damaged.size() - 10);
+    throw DataError("{}: the frames of {} videos are damaged (their checksums do not hold): {}",
+                    path.string(), damaged.size(), ids);
+  }
+  json["verified"] = dataset.has_checksums();
+  result.text += dataset.has_checksums()
+                     ? "verified: the index and the frames of every video are what was packed\n"
+                     : "verified: the index; the file carries no checksums of frames\n";
+  return result;
+}
+
+Inspection inspect_pt(const std::filesystem::path& path, bool verify) {
+  const engine::PtFile file =
+      engine::read_pt(path, verify ? engine::Verify::kEverything : engine::Verify::kStructure);
+  std::uint64_t bytes = 0;
+  for (const engine::PtFile::Record& record : file.records) bytes += record.size;
+  Inspection result;
+  const std::string inert = engine::find_inert(file.value);
+  result.json = {{"kind", "PyTorch checkpoint"},
+                 {"path", path.string()},
+                 {"records", file.records.size()},
+                 {"record_bytes", bytes},
+                 {"digests", file.has_digests}};
+  result.json["not_loaded"] = inert.empty() ? ordered_json() : ordered_json(inert);
+  if (const engine::Dict* root = file.value.if_dict())
+    for (const char* key : {"epoch", "val_acc", "val_auc", "config", "engine"})
+      if (const engine::Value* value = root->find(key);
+          value != nullptr && engine::find_inert(*value).empty())
+        result.json[key] = engine::json_from_value(*value, path.string());
+  result.text = fmt::format("{}: PyTorch checkpoint, {} records, {} bytes\n{}", path.string(),
+                            file.records.size(), bytes, engine::describe(file.value));
+  if (!result.text.ends_with('\n')) result.text += '\n';
+  if (!inert.empty())
+    result.text +=
+        fmt::format("not loaded, and nothing of it was run: {}; train and eval refuse this file\n", inert);
+  if (verify) {
+    result.json["verified"] = file.has_digests;
+    result.text += verified_line(file.has_digests, "the file");
+  }
+  return result;
+}
+
+Inspection inspect_safetensors(const std::filesystem::path& path, bool verify) {
+  const engine::SafetensorsFile file =
+      engine::read_safetensors(path, verify ? engine::Verify::kEverything : engine::Verify::kStructure);
+  Inspection result;
+  result.json = {{"kind", "safetensors"},
+                 {"path", path.string()},
+                 {"digest", file.has_digest},
+                 {"tensors", ordered_json::object()}};
+  result.text = fmt::format("{}: safetensors, {} tensors\n", path.string(), file.tensors.size());
+  for (const engine::NamedTensor& named : file.tensors) {
+    result.json["tensors"][named.name] = {{"dtype", engine::name_of(named.tensor.dtype)},
+                                          {"shape", named.tensor.shape}};
+    result.text += fmt::format("  {}: {} ({})\n", engine::printable(named.name),
+                               engine::name_of(named.tensor.dtype), fmt::join(named.tensor.shape, ", "));
+  }
+  for (const auto& [key, value] : file.metadata) {
+    result.json["metadata"][key] = value;
+    result.text += fmt::format("metadata {}: {}\n", engine::printable(key), engine::printable(value));
+  }
+  if (verify) {
+    result.json["verified"] = file.has_digest;
+    result.text += verified_line(file.has_digest, "the file");
+  }
+  return result;
+}
+
+/// Reading one verifies it: every byte is covered by a digest.
+Inspection inspect_resume_state(const std::filesystem::path& path) {
+  const engine::ResumeState state = engine::read_resume_state(path);
+  std::size_t bytes = 0;
+  for (const engine::ResumeState::Section& section : state.sections) bytes += section.bytes.size();
+  Inspection result;
+  result.json = {{"kind", "resume state"}, {"path", path.string()},  {"sections", state.sections.size()},
+                 {"bytes", bytes},         {"header", state.header}, {"verified", true}};
+  result.text = fmt::format("{}: resume state, {} sections, {} bytes, verified\n{}\n", path.string(),
+                            state.sections.size(), bytes, state.header.dump(2));
+  return result;
+}
+
+Inspection inspect_run(const std::filesystem::path& path) {
+  const std::filesystem::path config_path = path / "config.json";
+  if (!std::filesystem::exists(config_path))
+    throw DataError(
+        "{}: is a folder without config.json, so no run folder; a feature tree is looked at by pack",
+        path.string());
+  constexpr std::size_t kMaxBytes = std::size_t{1} << 30;
+  Inspection result;
+  result.json = {{"kind", "run folder"}, {"path", path.string()}};
+  result.json["config"] = ordered_json::parse(engine::read_text_file(config_path, kMaxBytes), nullptr, false);
+  if (result.json["config"].is_discarded()) throw DataError("{}: is not JSON", config_path.string());
+  result.text = fmt::format("{}: run folder\n{}\n", path.string(), result.json["config"].dump(2));
+  if (std::filesystem::exists(path / "metrics.jsonl")) {
+    std::istringstream lines(engine::read_text_file(path / "metrics.jsonl", kMaxBytes));
+    ordered_json last;
+    std::int64_t count = 0;
+    for (std::string line; std::getline(lines, line); ++count)
+      if (ordered_json record = ordered_json::parse(line, nullptr, false); record.is_object())
+        last[record.value("kind", "?")] = record;
+    result.json["metrics_lines"] = count;
+    result.json["last"] = last;
+    result.text += fmt::format("metrics.jsonl: {} lines; the last of each kind:\n", count);
+    for (const auto& [kind, record] : last.items()) {
+      result.text += fmt::format("  {}:", kind);
+      for (const auto& [key, value] : record.items())
+        if (!value.is_structured() && key != "kind") result.text += fmt::format(" {} {}", key, value.dump());
+      result.text += '\n';
+    }
+  }
+  const engine::FoundResumeState found = engine::find_resume_state(path / "checkpoints");
+  for (const std::string& message : found.messages) result.text += fmt::format("{}\n", message);
+  result.json["damaged_states"] = found.messages;
+  result.json["resume_state"] = nullptr;
+  if (found.state) {
+    result.json["resume_state"] = {{"path", found.state->path.string()}, {"header", found.state->header}};
+    result.text += fmt::format("newest resume state: {}, verified\n", found.state->path.string());
+  }
+  return result;
+}
+
+Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int64_t num_workers) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status))
+    throw IoError("{}: {}", path.string(), error ? error.message() : "no such file or folder");
+  if (std::filesystem::is_directory(status)) return inspect_run(path);
+  switch (kind_of(path)) {
+    case FileKind::kHdf5:
+      return inspect_dataset(path, verify, num_workers);
+    case FileKind::kZip:
+      return inspect_pt(path, verify);
+    case FileKind::kResume:
+      return inspect_resume_state(path);
+    case FileKind::kSafetensors:
+      return inspect_safetensors(path, verify);
+    case FileKind::kUnknown:
+      break;
+  }
+  // Says what is wrong with a checkpoint that is none: of an old PyTorch, cut short, empty.
+  if (path.extension() == ".h5") return inspect_dataset(path, verify, num_workers);
+  return inspect_pt(path, verify);
+}
+
+}  // namespace
+
+void inspect(CommandLine command_line) {
+  std::string path;
+  bool verify = false;
+  std::int64_t num_workers = 2;
+  bool json = false;
+  OptionSet set("inspect",
+                "Says what is in a packed dataset (.h5), a checkpoint (.pt, .safetensors), a resume state or "
+                "a run folder.");
+  set.add_positional("FILE", &path, "a file or a run folder");
+  set.add_flag("verify", &verify, "check every checksum; exit 65 where one does not hold");
+  set.add("num_workers", &num_workers, "N", "threads that check a dataset");
+  set.add_flag("json", &json, "print the result as one JSON object");
+  if (!set.parse(command_line)) return;
+  set.require("FILE");
+  const Inspection result = inspect_path(path, verify, std::clamp<std::int64_t>(num_workers, 1, 1024));
+  std::cout << (json ? result.json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n"
+                     : result.text);
+}
+
+}  // namespace voca::tools

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <memory>
+
+#include "engine/progress.h"
+
+namespace spdlog {
+class logger;
+}
+
+namespace voca::tools {
+
+/// While one lives, what the engine logs goes through `progress`, clear of its redrawn line. Warnings come
+/// from the thread that draws it.
+class LogThrough {
+ public:
+  explicit LogThrough(engine::Progress& progress);
+  ~LogThrough();
+  LogThrough(const LogThrough&) = delete;
+  LogThrough& operator=(const LogThrough&) = delete;
+
+ private:
+  std::shared_ptr<spdlog::logger> before_;
+};
+
+}  // namespace voca::tools

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace voca::tools {
+
+/// What stands behind the command's name on the command line.
+using CommandLine = std::span<const char* const>;
+
+/// The options of one command, bound to variables whose values are the defaults.
+///
+///   OptionSet set("synth", "writes a feature tree to try the program with");
+///   set.begin_group("Data");
+///   set.add("videos", &videos, "N", "videos in all");
+///   if (!set.parse(command_line)) return 0;   // --help was printed
+///
+/// Names are written with underscores or dashes, values behind "=" or as the next word. Everyone has --help
+/// and --config FILE.json, whose values stand in for defaults. A later option overrides an earlier one, the
+/// command line overrides the file.
+class OptionSet {
+ public:
+  OptionSet(std::string command, std::string summary);
+  ~OptionSet();
+  OptionSet(const OptionSet&) = delete;
+  OptionSet& operator=(const OptionSet&) = delete;
+
+  /// A title in --help for the options added from here on.
+  void begin_group(std::string title);
+  /// `name` with underscores; `argument` names the value in --help, with its unit.
+  void add(const std::string& name, std::int64_t* value, const std::string& argument,
+           const std::string& help);
+  void add(const std::string& name, std::uint64_t* value, const std::string& argument,
+           const std::string& help);
+  void add(const std::string& name, double* value, const std::string& argument, const std::string& help);
+  void add(const std::string& name, std::string* value, const std::string& argument, const std::string& help);
+  /// Without a value true; "=true" and "=false" work as well.
+  void add_flag(const std::string& name, bool* value, const std::string& help);
+  /// A text whose value may be left out: `implicit` then.
+  void add_optional(const std::string& name, std::string* value, const std::string& implicit,
+                    const std::string& argument, const std::string& help);
+  /// The one argument without a name, for commands that take one.
+  void add_positional(const std::string& name, std::string* value, const std::string& help);
+
+  /// Assigns what was given. False: --help was printed to stdout. Throws UsageError in one line: an unknown
+  /// option (naming the nearest one), a value that does not parse (naming the option), a missing value;
+  /// DataError or IoError for the file of --config.
+  [[nodiscard]] bool parse(CommandLine command_line);
+
+  /// Whether the command line or --config gave it.
+  [[nodiscard]] bool given(std::string_view name) const;
+  /// Throws UsageError naming the option when its text is empty.
+  void require(std::string_view name) const;
+  /// Every option as used, by its name: what --config reads.
+  [[nodiscard]] nlohmann::ordered_json values() const;
+
+ private:
+  struct Option;
+  struct State;
+  void add_option(Option option);
+  void read_config(const std::filesystem::path& path);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace voca::tools

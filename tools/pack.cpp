@@ -1,0 +1,69 @@
+#include "data/pack.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+#include <thread>
+
+#include "engine/atomic_file.h"
+#include "engine/error.h"
+#include "engine/progress.h"
+#include "tools/commands.h"
+#include "tools/version.h"
+
+namespace voca::tools {
+
+void pack(CommandLine command_line) {
+  std::string features_root;
+  std::string out;
+  std::string dtype = "source";
+  std::string split_ratios = "0.6,0.2,0.2";
+  std::int64_t num_workers = std::clamp<std::int64_t>(std::thread::hardware_concurrency(), 1, 16);
+  data::PackOptions options;
+  bool quiet = false;
+  bool json = false;
+  OptionSet set(
+      "pack",
+      "Packs a feature tree into one HDF5 file (docs/data.md). Videos that cannot be used are left out and\n"
+      "named here and in <out>.report.json.");
+  set.begin_group("File");
+  set.add("features_root", &features_root, "DIR", "the feature tree");
+  set.add("out", &out, "F.h5", "the packed dataset; replaced whole or not at all");
+  set.add("dtype", &dtype, "source|fp16|fp32", "type of the packed frames; source keeps the tree's");
+  set.add_flag("strict", &options.strict,
+               "the first video that cannot be used is an error, and no file is left");
+  set.begin_group("Split");
+  set.add("split_ratios", &split_ratios, "A,B,C", "train, val, test; stratified by label");
+  set.add("split_seed", &options.split_seed, "S", "draws them");
+  set.add("group_by", &options.group_by, "none|identity|REGEX",
+          "keep videos that share an identity in one split");
+  set.begin_group("Machine");
+  set.add("num_workers", &num_workers, "N", "threads");
+  set.add_flag("quiet", &quiet, "no progress on stderr");
+  set.add_flag("json", &json, "print the report as one JSON object");
+  if (!set.parse(command_line)) return;
+  set.require("features_root");
+  set.require("out");
+  if (num_workers < 0 || num_workers > 1024)
+    throw engine::UsageError("--num_workers: is {}, must be from 0 to 1024", num_workers);
+  options.features_root = features_root;
+  options.out = out;
+  options.dtype = data::parse_pack_type(dtype);
+  if (set.given("split_ratios")) options.split_ratios = data::parse_split_ratios(split_ratios);
+  options.num_workers = static_cast<int>(num_workers);
+  options.created_by = version_line();
+  engine::Progress progress = engine::Progress::on_stderr(quiet);
+  progress.start("pack", 0);
+  options.progress = [&](std::int64_t done, std::int64_t total) {
+    progress.update({.done = done, .total = total});
+  };
+  const data::PackReport report = data::pack_features(options);
+  progress.finish();
+  const std::string report_json = data::report_json(report) + "\n";
+  engine::write_file_atomically(out + ".report.json", report_json);
+  std::cout << (json ? report_json
+                     : data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
+}
+
+}  // namespace voca::tools

@@ -1,0 +1,123 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+#include <numeric>
+#include <sstream>
+
+#include "engine/atomic_file.h"
+#include "engine/error.h"
+#include "engine/progress.h"
+#include "tools/commands.h"
+#include "tools/inference_options.h"
+
+namespace voca::tools {
+namespace {
+
+std::vector<std::string> split_list(const std::string& text) {
+  std::vector<std::string> items;
+  std::stringstream stream(text);
+  for (std::string item; std::getline(stream, item, ',');) {
+    if (item.empty()) throw engine::UsageError("--checkpoint: \"{}\" has an empty name between commas", text);
+    items.push_back(item);
+  }
+  return items;
+}
+
+std::vector<std::int64_t> chosen_samples(const data::Dataset& dataset, const std::string& split) {
+  if (!split.empty()) return dataset.samples_of(data::parse_split(split));
+  std::vector<std::int64_t> all(static_cast<std::size_t>(dataset.size()));
+  std::iota(all.begin(), all.end(), std::int64_t{0});
+  return all;
+}
+
+/// RFC 4180: quoted where it must be.
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"') quoted += '"';
+    quoted += c;
+  }
+  return quoted + '"';
+}
+
+std::string csv(const engine::Predictions& predictions, const data::Dataset& dataset) {
+  const auto classes = static_cast<std::size_t>(predictions.outputs);
+  const std::vector<double> probabilities = engine::probabilities(predictions);
+  std::string text = "id,label,split";
+  if (classes == 1) {
+    text += ",logit,prob_real";
+  } else {
+    for (std::size_t k = 0; k < classes; ++k) text += fmt::format(",logit_{}", k);
+    for (std::size_t k = 0; k < classes; ++k) text += fmt::format(",prob_{}", k);
+  }
+  text += '\n';
+  for (std::size_t i = 0; i < predictions.samples.size(); ++i) {
+    const std::int64_t sample = predictions.samples[i];
+    const int label = predictions.labels[i];
+    text += fmt::format("{},{},{}", csv_field(dataset.id(sample)), label < 0 ? "" : std::to_string(label),
+                        data::name_of(dataset.split(sample)));
+    // Nine digits bring a float back exactly; the mean of several is a double.
+    for (std::size_t k = 0; k < classes; ++k)
+      text += fmt::format(",{:.9g}", predictions.logits[i * classes + k]);
+    for (std::size_t k = 0; k < classes; ++k) text += fmt::format(",{:.9g}", probabilities[i * classes + k]);
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace
+
+void predict(CommandLine command_line) {
+  InferenceOptions options;
+  std::string checkpoints;
+  std::string split;
+  std::string out = "-";
+  OptionSet set(
+      "predict",
+      "Writes the verdict on every video as CSV: id,label,split,logit,prob_real, in the order of the data.");
+  set.begin_group("Checkpoint");
+  set.add("checkpoint", &checkpoints, "F.pt[,G.pt...]",
+          ".pt or .safetensors; the logits of several are averaged");
+  set.add("split", &split, "train|val|test", "only this split; empty: every video");
+  set.add("out", &out, "preds.csv", "where the CSV goes; -: stdout");
+  add_inference_options(set, options);
+  if (!set.parse(command_line)) return;
+  set.require("checkpoint");
+  set.require("features_root");
+  check(options);
+  if (options.json && out == "-")
+    throw engine::UsageError("--json: describes the CSV file; name it with --out");
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet);
+  std::vector<TrainedNetwork> networks;
+  for (const std::string& path : split_list(checkpoints)) networks.push_back(load_network(path));
+  const auto dataset = open_inference_data(set, options, networks.front(), progress);
+  for (const TrainedNetwork& network : networks) check_widths(network, *dataset);
+  const std::vector<std::int64_t> samples = chosen_samples(*dataset, split);
+  if (samples.empty()) throw engine::DataError("{}: the {} split is empty", dataset->path().string(), split);
+  std::vector<engine::Predictions> predictions;
+  for (const TrainedNetwork& network : networks)
+    predictions.push_back(predict_samples(network, dataset, samples, prediction_options(options)));
+  const engine::Predictions average = engine::average_logits(predictions);
+  const std::string text = csv(average, *dataset);
+  if (out == "-") {
+    std::cout << text;
+    return;
+  }
+  engine::write_file_atomically(out, text);
+  const std::int64_t bad = static_cast<std::int64_t>(samples.size()) - average.size();
+  if (options.json) {
+    std::cout << nlohmann::ordered_json{{"out", out},
+                                        {"videos", average.size()},
+                                        {"bad_samples", bad},
+                                        {"checkpoints", networks.size()}}
+                     .dump(2)
+              << '\n';
+  } else {
+    std::cout << fmt::format("{}: {} videos{}\n", out, average.size(),
+                             bad > 0 ? fmt::format(", {} left out: their frames are damaged", bad) : "");
+  }
+}
+
+}  // namespace voca::tools

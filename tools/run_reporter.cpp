@@ -1,0 +1,126 @@
+#include "tools/run_reporter.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+#include <vector>
+
+#include "engine/checkpoint/training_checkpoint.h"
+#include "engine/parameters.h"
+
+namespace voca::tools {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+/// The parameters with their moments in the order of registration.
+std::vector<engine::ParameterState> parameter_states(const engine::ParameterStore& parameters) {
+  const auto elements = [](const engine::Tensor& tensor) {
+    return std::span<const float>(tensor.as<float>(), static_cast<std::size_t>(tensor.elements()));
+  };
+  std::vector<engine::ParameterState> states;
+  for (engine::ParameterId id = 0; id < parameters.count(); ++id) {
+    const engine::ParameterSpec& spec = parameters.specs()[static_cast<std::size_t>(id)];
+    const std::span<const std::int64_t> extents = spec.shape.extents();
+    states.push_back({.name = spec.name,
+                      .shape = {extents.begin(), extents.end()},
+                      .weights = elements(parameters.master(id)),
+                      .exp_avg = elements(parameters.exp_avg(id)),
+                      .exp_avg_sq = elements(parameters.exp_avg_sq(id))});
+  }
+  return states;
+}
+
+std::string rounded(const std::optional<double>& value) {
+  return value ? fmt::format("{:.4f}", *value) : "undefined";
+}
+
+}  // namespace
+
+RunReporter::RunReporter(engine::RunFolder& folder, engine::Progress& progress, CheckpointFacts facts,
+                         std::int64_t epochs, std::int64_t total_steps)
+    : folder_(folder),
+      progress_(progress),
+      facts_(std::move(facts)),
+      epochs_(epochs),
+      total_steps_(total_steps) {}
+
+void RunReporter::on_start(std::int64_t epoch, std::int64_t step) {
+  if (step > 0) {
+    folder_.resume_metrics(epoch, step);
+  } else {
+    folder_.start_metrics();
+  }
+  tensorboard_.emplace(folder_.path());
+  if (step > 0) tensorboard_->forget_from(step + 1);
+  progress_.start("train", step);
+}
+
+void RunReporter::on_progress(const engine::StepRecord& record) {
+  const auto phase = fmt::format_to_n(phase_.data(), phase_.size(), "epoch {}/{}", record.epoch + 1, epochs_);
+  progress_.update({.done = record.step,
+                    .total = total_steps_,
+                    .phase = {phase_.data(), std::min(phase.size, phase_.size())},
+                    .samples_per_s = record.samples_per_s,
+                    .loss = record.loss.total,
+                    .lr = record.lr});
+}
+
+void RunReporter::on_step(const engine::StepRecord& record) {
+  this->record(engine::to_json(record));
+}
+
+void RunReporter::on_epoch(const engine::EpochRecord& record) {
+  this->record(engine::to_json(record));
+  std::string text = fmt::format("epoch {}/{}  loss {:.4f}  {:.0f} samples/s", record.epoch + 1, epochs_,
+                                 record.loss.total, record.samples_per_s);
+  if (record.summary) {
+    text += fmt::format("  val loss {}  acc {}  auc {}", rounded(record.summary->loss),
+                        rounded(record.summary->acc), rounded(record.summary->auc));
+    if (record.best) text += "  best so far";
+  }
+  progress_.message(text);
+}
+
+void RunReporter::on_message(const std::string& message) {
+  progress_.message(message);
+}
+
+void RunReporter::on_best(const engine::TrainedModel& model) {
+  write_checkpoint(facts_.save_path, model);
+}
+
+void RunReporter::on_last(const engine::TrainedModel& model) {
+  progress_.finish();
+  write_checkpoint(facts_.save_last, model);
+}
+
+void RunReporter::on_test(const ordered_json& line) {
+  record(line);
+}
+
+void RunReporter::record(const ordered_json& line) {
+  folder_.append(line);
+  tensorboard_->write(line);
+}
+
+void RunReporter::write_checkpoint(const std::filesystem::path& path,
+                                   const engine::TrainedModel& model) const {
+  if (path.empty()) return;
+  engine::TrainingCheckpoint checkpoint;
+  checkpoint.epoch = model.epoch;
+  checkpoint.parameters = parameter_states(model.parameters);
+  checkpoint.optimizer = {.step = model.optimizer_steps, .lr = model.lr, .weight_decay = facts_.weight_decay};
+  checkpoint.config = facts_.config;
+  checkpoint.engine = facts_.engine;
+  if (model.val) {
+    checkpoint.val_acc = model.val->acc;
+    checkpoint.val_auc = model.val->auc;
+    const std::optional<double>& threshold = model.val->threshold;
+    checkpoint.engine["threshold"] = threshold ? ordered_json(*threshold) : ordered_json();
+  }
+  engine::write_training_checkpoint(path, checkpoint);
+}
+
+}  // namespace voca::tools

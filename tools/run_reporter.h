@@ -1,0 +1,58 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "engine/progress.h"
+#include "engine/run_folder.h"
+#include "engine/tensorboard.h"
+#include "engine/trainer/records.h"
+
+namespace voca::tools {
+
+/// What a run's checkpoints say beside the weights.
+struct CheckpointFacts {
+  std::filesystem::path save_path;  ///< the best on val; empty: not written
+  std::filesystem::path save_last;  ///< after the last step; empty: not written
+  nlohmann::ordered_json config;    ///< every option by its CLI name
+  nlohmann::ordered_json engine;    ///< versions and hashes
+  double weight_decay = 0;
+};
+
+/// Tells of a training: progress on stderr, metrics.jsonl and TensorBoard in the run folder, and the
+/// checkpoints that people asked for.
+class RunReporter final : public engine::TrainingObserver {
+ public:
+  /// `total_steps` of the whole run; `epochs` for the phase of the progress line.
+  RunReporter(engine::RunFolder& folder, engine::Progress& progress, CheckpointFacts facts,
+              std::int64_t epochs, std::int64_t total_steps);
+
+  void on_start(std::int64_t epoch, std::int64_t step) override;
+  void on_progress(const engine::StepRecord& record) override;
+  void on_step(const engine::StepRecord& record) override;
+  void on_epoch(const engine::EpochRecord& record) override;
+  void on_message(const std::string& message) override;
+  void on_best(const engine::TrainedModel& model) override;
+  void on_last(const engine::TrainedModel& model) override;
+
+  /// A line of metrics.jsonl, kind "test".
+  void on_test(const nlohmann::ordered_json& line);
+
+ private:
+  void write_checkpoint(const std::filesystem::path& path, const engine::TrainedModel& model) const;
+  void record(const nlohmann::ordered_json& line);
+
+  engine::RunFolder& folder_;
+  engine::Progress& progress_;
+  CheckpointFacts facts_;
+  std::int64_t epochs_;
+  std::int64_t total_steps_;
+  std::optional<engine::TensorBoardWriter> tensorboard_;
+  std::array<char, 48> phase_{};
+};
+
+}  // namespace voca::tools

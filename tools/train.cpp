@@ -1,0 +1,295 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+
+#include "data/batch_source.h"
+#include "engine/atomic_file.h"
+#include "engine/checkpoint/resume_state.h"
+#include "engine/digest.h"
+#include "engine/error.h"
+#include "engine/signals.h"
+#include "engine/trainer/trainer.h"
+#include "model/crossmodal_transformer.h"
+#include "tools/commands.h"
+#include "tools/evaluation.h"
+#include "tools/feature_input.h"
+#include "tools/log_sink.h"
+#include "tools/run_reporter.h"
+#include "tools/train_options.h"
+#include "tools/trained_model.h"
+#include "tools/version.h"
+
+namespace voca::tools {
+namespace {
+
+using engine::DataError;
+using engine::UsageError;
+using nlohmann::ordered_json;
+
+/// Where the run leaves its files.
+struct RunPaths {
+  std::filesystem::path run_dir;
+  std::filesystem::path save_path;
+};
+
+RunPaths run_paths(const TrainOptions& options) {
+  RunPaths paths{.run_dir = options.run_dir, .save_path = options.save_path};
+  if (paths.run_dir.empty()) {
+    paths.run_dir = "voca_run";
+    if (!paths.save_path.empty())
+      paths.run_dir = std::filesystem::path(paths.save_path).replace_extension("run");
+  }
+  if (paths.save_path.empty()) paths.save_path = paths.run_dir / "best_model.pt";
+  return paths;
+}
+
+/// Files that are written hours from now must be writable now.
+void check_writable(const char* option, const std::filesystem::path& path) {
+  if (path.empty()) return;
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error || ::access(folder.c_str(), W_OK | X_OK) != 0)
+    throw engine::IoError("{} {}: cannot write into {}: {}", option, path.string(), folder.string(),
+                          error ? error.message() : std::strerror(errno));
+  if (std::filesystem::is_directory(path)) throw UsageError("{} {}: is a folder", option, path.string());
+}
+
+/// The labels that the loss can take, before the first step rather than in it.
+void check_labels(const TrainOptions& options, const data::Dataset& dataset) {
+  const std::int64_t classes = std::max<std::int64_t>(options.num_classes, 2);
+  for (std::int64_t sample = 0; sample < dataset.size(); ++sample) {
+    const int label = dataset.label(sample);
+    if (dataset.split(sample) == data::Split::kTest && label < 0) continue;
+    if (label < 0 || label >= classes)
+      throw DataError("{}: {} is labelled {}; --num_classes {} takes labels from 0 to {}",
+                      dataset.path().string(), dataset.id(sample),
+                      label < 0 ? "unknown" : std::to_string(label), options.num_classes, classes - 1);
+  }
+}
+
+std::vector<std::int64_t> samples_of_class(const data::Dataset& dataset, data::Split split) {
+  std::vector<std::int64_t> counts = dataset.summary().counts[static_cast<std::size_t>(split)];
+  if (!counts.empty()) counts.pop_back();  // those of unknown label
+  return counts;
+}
+
+/// --config's options beside everything that explains the run's numbers.
+ordered_json run_config(const ordered_json& options, const data::Dataset& dataset,
+                        const engine::Device& device, const std::string& config_hash, double pos_weight) {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  return {{"command", "train"},
+          {"options", options},
+          {"versions", versions()},
+          {"host", host.data()},
+          {"device", device.description()},
+          {"data",
+           {{"path", std::filesystem::absolute(dataset.path()).string()},
+            {"samples", dataset.size()},
+            {"visual_dim", dataset.dim(data::Stream::kVisual)},
+            {"audio_dim", dataset.dim(data::Stream::kAudio)},
+            {"content_hash", dataset.content_hash()},
+            {"split_hash", dataset.split_hash()}}},
+          {"pos_weight", pos_weight},
+          {"config_hash", config_hash}};
+}
+
+bool has_states(const engine::RunFolder& folder) {
+  std::error_code error;
+  const std::filesystem::directory_iterator states(folder.checkpoint_folder(), error);
+  return !error && std::any_of(begin(states), end(states), [](const std::filesystem::directory_entry& entry) {
+    return entry.path().extension() == ".resume";
+  });
+}
+
+/// A folder with a run in it is continued or discarded, never mixed with another one.
+void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options,
+                        const ordered_json& values) {
+  if (!has_states(folder) && !folder.has_metrics()) return;
+  if (options.resume.empty() && options.overwrite) {
+    const engine::ResumeStore nobody_else(folder.checkpoint_folder());
+    std::filesystem::remove_all(folder.checkpoint_folder());
+    return;
+  }
+  if (options.resume.empty())
+    throw UsageError(
+        "--run_dir {}: holds a run already; continue it with --resume auto, discard it with --overwrite, or "
+        "name "
+        "another folder",
+        folder.path().string());
+  if (options.resume != "auto" || !std::filesystem::exists(folder.config_path())) return;
+  const ordered_json config =
+      ordered_json::parse(engine::read_text_file(folder.config_path(), std::size_t{1} << 20), nullptr,
+                          /*allow_exceptions=*/false);
+  if (!config.is_object() || !config.contains("options")) return;
+  if (const std::string difference = first_difference(values, config["options"]);
+      !difference.empty() && has_states(folder))
+    throw UsageError(
+        "--resume auto: {} in the run of {}; a run is continued with the options it was started with",
+        difference, folder.path().string());
+}
+
+std::int64_t total_steps(const TrainOptions& options, const engine::BatchSource& train) {
+  const std::int64_t steps_per_epoch =
+      (train.batches_per_epoch() + options.grad_accum - 1) / options.grad_accum;
+  const std::int64_t all = options.epochs * steps_per_epoch;
+  return options.max_steps > 0 ? std::min(all, options.max_steps) : all;
+}
+
+void start_weights(engine::Trainer& trainer, const TrainOptions& options) {
+  if (options.resume == "auto" && trainer.resume_latest()) return;
+  if (!options.resume.empty() && options.resume != "auto") return trainer.resume_from(options.resume);
+  trainer.parameters().initialise(options.seed);
+  if (!options.init_from.empty())
+    load_weights(options.init_from, engine::read_training_checkpoint(options.init_from),
+                 trainer.parameters());
+}
+
+/// What training ends with: the checkpoint that was kept, on videos that nothing was chosen by.
+ordered_json test(const std::filesystem::path& path, const std::shared_ptr<const data::Dataset>& dataset,
+                  const TrainOptions& options) {
+  const TrainedNetwork network = load_network(path);
+  return evaluate(
+      network, dataset, data::Split::kTest,
+      {.batch_size = options.batch_size, .num_workers = options.num_workers, .threads = options.threads});
+}
+
+bool can_test(const data::Dataset& dataset) {
+  const std::vector<std::int64_t> samples = dataset.samples_of(data::Split::kTest);
+  return !samples.empty() && std::all_of(samples.begin(), samples.end(),
+                                         [&](std::int64_t sample) { return dataset.label(sample) >= 0; });
+}
+
+TreeOptions tree_options(const TrainOptions& options, const OptionSet& set) {
+  return {.split_ratios = data::parse_split_ratios(options.split_ratios),
+          .split_seed = options.split_seed,
+          .group_by = options.group_by,
+          .split_is_asked_for = set.given("split_ratios") || options.group_by != "none",
+          .num_workers = std::max<std::int64_t>(options.num_workers, 1)};
+}
+
+void print_result(const ordered_json& result, bool json) {
+  if (json) {
+    std::cout << result.dump(2) << '\n';
+    return;
+  }
+  std::cout << fmt::format("trained {} epochs, {} steps", result["epochs"].get<std::int64_t>(),
+                           result["steps"].get<std::int64_t>());
+  if (const auto bad = result["bad_steps"].get<std::int64_t>(); bad > 0)
+    std::cout << fmt::format(", {} steps skipped", bad);
+  std::cout << '\n';
+  if (!result["best"].is_null())
+    std::cout << fmt::format("best on val: epoch {}, by {}: {}\n",
+                             result["best"]["epoch"].get<std::int64_t>() + 1,
+                             result["best"]["by"].get<std::string>(), result["best"]["value"].dump());
+  if (!result["checkpoint"].is_null())
+    std::cout << "checkpoint: " << result["checkpoint"].get<std::string>() << '\n';
+  if (!result["test"].is_null()) std::cout << evaluation_text(result["test"]);
+}
+
+}  // namespace
+
+void train(CommandLine command_line) {
+  TrainOptions options;
+  OptionSet set("train", "Trains a detector (docs/training.md).");
+  add_train_options(set, options);
+  if (!set.parse(command_line)) return;
+  set.require("features_root");
+  const std::vector<std::string> notes = check_buildable(options);
+  engine::TrainerConfig config = trainer_config(options);
+  const RunPaths paths = run_paths(options);
+  check_writable("--save_path", paths.save_path);
+  check_writable("--save_last", options.save_last);
+
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet);
+  const LogThrough log(progress);
+  for (const std::string& note : notes) progress.message(note);
+
+  // Data.
+  const std::shared_ptr<const data::Dataset> dataset =
+      open_features(options.features_root, tree_options(options, set), progress);
+  check_labels(options, *dataset);
+  if (!options.no_val)
+    engine::check_selection(config.select_by, options.num_classes,
+                            samples_of_class(*dataset, data::Split::kVal));
+  data::PackedBatchSource train_source(dataset, dataset->samples_of(data::Split::kTrain),
+                                       batch_options(options, true));
+  std::optional<data::PackedBatchSource> val_source;
+  if (!options.no_val)
+    val_source.emplace(dataset, dataset->samples_of(data::Split::kVal), batch_options(options, false));
+
+  // Model.
+  const double pos_weight = resolve_pos_weight(options, dataset->summary());
+  const model::LossConfig losses = loss_config(options, pos_weight);
+  if (model::certain_fake_exceeds_half(losses))
+    progress.message(fmt::format(
+        "warning: --pos_weight {} with --label_smoothing {} makes a certain fake come out above 0.5",
+        pos_weight, options.label_smoothing));
+  const std::unique_ptr<engine::Model> network = model::make_crossmodal_transformer(
+      model_config(options, dataset->dim(data::Stream::kVisual), dataset->dim(data::Stream::kAudio)), losses);
+
+  // Run.
+  const std::unique_ptr<engine::Device> device = engine::make_cpu_device(static_cast<int>(options.threads));
+  engine::RunFolder folder(paths.run_dir);
+  const ordered_json values = set.values();
+  prepare_run_folder(folder, options, values);
+  config.checkpoint_folder = folder.checkpoint_folder();
+  config.config_hash = engine::sha256_hex(numeric_options(values).dump() + dataset->content_hash());
+  config.split_hash = dataset->split_hash();
+  RunReporter reporter(
+      folder, progress,
+      {.save_path = options.no_val ? std::filesystem::path() : paths.save_path,
+       .save_last = options.no_val && options.save_last.empty() ? paths.save_path
+                                                                : std::filesystem::path(options.save_last),
+       .config = values,
+       .engine = {{"version", version()},
+                  {"revision", revision()},
+                  {"split_hash", dataset->split_hash()},
+                  {"content_hash", dataset->content_hash()},
+                  {"pos_weight", pos_weight},
+                  {"device", device->description()}},
+       .weight_decay = options.weight_decay},
+      options.epochs, total_steps(options, train_source));
+  engine::Trainer trainer(config, *network, train_source, val_source ? &*val_source : nullptr, *device,
+                          reporter);
+  start_weights(trainer, options);
+  folder.write_config(run_config(values, *dataset, *device, config.config_hash, pos_weight));
+  engine::TrainingResult result;
+  {
+    const engine::StopSignals signals;
+    trainer.set_stop_reason([&] { return signals.reason(); });
+    result = trainer.run();
+  }
+
+  // Result.
+  ordered_json json{{"epochs", result.epoch}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
+  json["best"] = nullptr;
+  if (result.best)
+    json["best"] = {{"epoch", result.best->epoch},
+                    {"by", options.select_by},
+                    {"value", *engine::selection_value(config.select_by, *result.best)}};
+  json["checkpoint"] = nullptr;
+  const std::filesystem::path kept =
+      result.best || options.no_val ? paths.save_path : std::filesystem::path(options.save_last);
+  if (!kept.empty()) json["checkpoint"] = kept.string();
+  json["run_dir"] = paths.run_dir.string();
+  json["test"] = nullptr;
+  if (!kept.empty() && can_test(*dataset)) {
+    json["test"] = test(kept, dataset, options);
+    ordered_json line{
+        {"kind", "test"}, {"epoch", std::max<std::int64_t>(result.epoch - 1, 0)}, {"step", result.step}};
+    line.update(json["test"]);
+    reporter.on_test(line);
+  }
+  print_result(json, options.json);
+}
+
+}  // namespace voca::tools

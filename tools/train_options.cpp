@@ -1,0 +1,259 @@
+#include "tools/train_options.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+
+#include "engine/error.h"
+
+namespace voca::tools {
+
+using engine::UsageError;
+using nlohmann::ordered_json;
+
+namespace {
+
+void add_data_options(OptionSet& set, TrainOptions& o) {
+  set.begin_group("Data");
+  set.add("features_root", &o.features_root, "PATH", "feature tree (packed once beside it) or packed .h5");
+  set.add("split_ratios", &o.split_ratios, "A,B,C", "train, val, test; for a feature tree");
+  set.add("split_seed", &o.split_seed, "S", "draws the splits; for a feature tree");
+  set.add("group_by", &o.group_by, "none|identity|REGEX", "keep identities in one split; for a feature tree");
+  set.add("batch_size", &o.batch_size, "B", "videos a batch, on each rank");
+  set.add("num_workers", &o.num_workers, "N", "threads that assemble batches; 0: the training thread does");
+  set.add_flag("pin_memory", &o.pin_memory, "page-locked batches for the copy to a GPU");
+  set.add("data_residency", &o.data_residency, "auto|gpu|host|disk", "where the frames lie while training");
+  set.add("augment_prob", &o.augment_prob, "P", "probability that a training sample's streams are shifted");
+  set.add("max_shift", &o.max_shift, "FRAMES", "largest such shift");
+  set.add("max_bad_samples", &o.max_bad_samples, "N", "end the run when more samples fail their checksum");
+}
+
+void add_model_options(OptionSet& set, TrainOptions& o) {
+  set.begin_group("Model");
+  set.add("seq_len", &o.seq_len, "FRAMES", "T, frames of each sample");
+  set.add("hidden", &o.hidden, "H", "hidden width");
+  set.add("num_layers", &o.num_layers, "L", "layers of the temporal encoder");
+  set.add("num_heads", &o.num_heads, "N", "attention heads; divides --hidden");
+  set.add("num_classes", &o.num_classes, "K", "1: real against fake on one logit; K >= 2: softmax");
+  set.add("dropout", &o.dropout, "P", "dropout probability");
+  set.add("cross_attention", &o.cross_attention, "a2v|bidirectional", "audio asks visual, or both ways");
+  set.add("positional_encoding", &o.positional_encoding, "none|sinusoidal|learned", "added after projection");
+}
+
+void add_loss_options(OptionSet& set, TrainOptions& o) {
+  set.begin_group("Loss");
+  set.add("label_smoothing", &o.label_smoothing, "S", "smoothing of the targets");
+  set.add("pos_weight", &o.pos_weight, "W|auto",
+          "weight of real; auto: fakes per real of the training split");
+  set.add_flag("use_contrastive", &o.use_contrastive, "add the InfoNCE loss between the two streams");
+  set.add("contrastive_weight", &o.contrastive_weight, "W", "its weight");
+  set.add("contrastive_scope", &o.contrastive_scope, "local|global", "over each rank's batch or all ranks'");
+}
+
+void add_optimiser_options(OptionSet& set, TrainOptions& o) {
+  set.begin_group("Optimiser and schedule");
+  set.add("epochs", &o.epochs, "E", "epochs");
+  set.add("max_steps", &o.max_steps, "N", "stop after so many steps; 0: no limit");
+  set.add("lr", &o.lr, "LR", "peak learning rate");
+  set.add("weight_decay", &o.weight_decay, "W", "decoupled, on every parameter");
+  set.add("warmup_epochs", &o.warmup_epochs, "W", "epochs of linear warm-up");
+  set.add("schedule", &o.schedule, "epoch|step", "the learning rate changes each epoch or each step");
+  set.add("max_grad_norm", &o.max_grad_norm, "NORM", "clip the global gradient norm; 0: do not");
+  set.add("grad_accum", &o.grad_accum, "N", "batches a step");
+  set.add("max_bad_steps", &o.max_bad_steps, "N",
+          "end the run after so many steps in a row without finite gradients");
+  set.add("seed", &o.seed, "S", "of initialisation, order, dropout and augmentation");
+}
+
+void add_file_options(OptionSet& set, TrainOptions& o) {
+  set.begin_group("Evaluation");
+  set.add("select_by", &o.select_by, "auc|acc|ap|loss", "what makes a checkpoint the best, on val");
+  set.add("eval_every", &o.eval_every, "EPOCHS", "epochs between evaluations on val; the last is always one");
+  set.add_flag("no_val", &o.no_val, "train without a validation split");
+  set.begin_group("File");
+  set.add("run_dir", &o.run_dir, "DIR", "records and resume states; empty: beside --save_path, or voca_run");
+  set.add("save_path", &o.save_path, "F.pt", "the best checkpoint on val; empty: best_model.pt in --run_dir");
+  set.add("save_last", &o.save_last, "F.pt", "the checkpoint after the last step");
+  set.add_optional("resume", &o.resume, "auto", "auto|PATH",
+                   "continue the run of --run_dir (afresh where there is none), or from a state");
+  set.add("init_from", &o.init_from, "F.pt", "start from these weights (.pt or .safetensors)");
+  set.add_flag("overwrite", &o.overwrite, "discard what an earlier run left in --run_dir");
+  set.add("checkpoint_every", &o.checkpoint_every, "N[steps|epochs]",
+          "how often a resume state is saved; 0: at the end only");
+  set.add("keep", &o.keep, "N", "resume states kept");
+  set.add("log_every", &o.log_every, "STEPS",
+          "steps between lines of metrics.jsonl; 0: a line an epoch only");
+}
+
+void add_machine_options(OptionSet& set, TrainOptions& o) {
+  set.begin_group("Machine");
+  set.add("device", &o.device, "auto|cpu|cuda[:N]", "where to compute");
+  set.add("precision", &o.precision, "auto|fp32|tf32|bf16|fp16",
+          "of the matrix products; auto: fp32 on a CPU");
+  set.add("threads", &o.threads, "N", "CPU threads of the kernels; 0: all cores");
+  set.add_flag("recompute", &o.recompute, "recompute activations in backward to save memory");
+  set.add_flag("quiet", &o.quiet, "no progress on stderr");
+  set.add_flag("json", &o.json, "print the result as one JSON object");
+}
+
+/// Options that say where things are or how fast they go. The same run has the same numbers whatever they
+/// are.
+constexpr std::array kNotNumeric{"features_root",    "split_ratios", "split_seed",     "group_by",
+                                 "num_workers",      "pin_memory",   "data_residency", "max_bad_samples",
+                                 "max_bad_steps",    "max_steps",    "run_dir",        "save_path",
+                                 "save_last",        "resume",       "init_from",      "overwrite",
+                                 "checkpoint_every", "keep",         "log_every",      "device",
+                                 "threads",          "recompute",    "quiet",          "json"};
+
+std::int64_t world_size_of_environment() {
+  // torchrun's contract, and that of a Slurm step.
+  for (const char* name : {"WORLD_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    const char* text = std::getenv(name);
+    if (text == nullptr) continue;
+    const std::int64_t size = std::strtoll(text, nullptr, 10);
+    if (size > 1) return size;
+  }
+  return 1;
+}
+
+void expect_one_of(const char* option, const std::string& value, std::initializer_list<const char*> values) {
+  std::string list;
+  for (const char* allowed : values) {
+    if (value == allowed) return;
+    list += list.empty() ? allowed : std::string(", ") + allowed;
+  }
+  throw UsageError("--{}: \"{}\" is not one of {}", option, value, list);
+}
+
+}  // namespace
+
+void add_train_options(OptionSet& set, TrainOptions& options) {
+  add_data_options(set, options);
+  add_model_options(set, options);
+  add_loss_options(set, options);
+  add_optimiser_options(set, options);
+  add_file_options(set, options);
+  add_machine_options(set, options);
+}
+
+std::vector<std::string> check_buildable(const TrainOptions& o) {
+  if (const std::int64_t ranks = world_size_of_environment(); ranks > 1)
+    throw UsageError("train: the environment asks for {} ranks; this build trains on one: start one process",
+                     ranks);
+  if (o.device.starts_with("cuda"))
+    throw UsageError("--device {}: this build has no CUDA backend; use --device cpu", o.device);
+  expect_one_of("device", o.device, {"auto", "cpu"});
+  expect_one_of("precision", o.precision, {"auto", "fp32", "tf32", "bf16", "fp16"});
+  if (o.precision != "auto" && o.precision != "fp32")
+    throw UsageError("--precision {}: needs a GPU, and this build has no CUDA backend; use fp32",
+                     o.precision);
+  if (o.data_residency == "gpu")
+    throw UsageError("--data_residency gpu: this build has no CUDA backend; use auto, host or disk");
+  if (o.recompute)
+    throw UsageError(
+        "--recompute: is not built yet; leave it out, or lower --batch_size and raise --grad_accum");
+  if (o.threads < 0) throw UsageError("--threads: is {}, must be 0 (all cores) or more", o.threads);
+  expect_one_of("contrastive_scope", o.contrastive_scope, {"local", "global"});
+  std::vector<std::string> notes;
+  if (o.pin_memory)
+    notes.emplace_back("--pin_memory: nothing to pin, batches on a CPU are not copied to a device");
+  return notes;
+}
+
+double resolve_pos_weight(const TrainOptions& o, const data::DatasetSummary& data) {
+  if (o.pos_weight != "auto") {
+    double weight = 0;
+    const char* end = o.pos_weight.data() + o.pos_weight.size();
+    const auto [rest, error] = std::from_chars(o.pos_weight.data(), end, weight);
+    if (error != std::errc{} || rest != end || !(weight > 0))
+      throw UsageError("--pos_weight: \"{}\" is not a positive number or auto", o.pos_weight);
+    return weight;
+  }
+  if (o.num_classes > 1) throw UsageError("--pos_weight auto: is for --num_classes 1");
+  const std::vector<std::int64_t>& train = data.counts[static_cast<std::size_t>(data::Split::kTrain)];
+  const std::int64_t fake = train.at(data::kFake);
+  const std::int64_t real = train.at(data::kReal);
+  if (real == 0 || fake == 0)
+    throw UsageError("--pos_weight auto: the training split has {} real and {} fake videos; give a number",
+                     real, fake);
+  return static_cast<double>(fake) / static_cast<double>(real);
+}
+
+model::ModelConfig model_config(const TrainOptions& o, std::int64_t visual_dim, std::int64_t audio_dim) {
+  model::ModelConfig config{.visual_dim = visual_dim,
+                            .audio_dim = audio_dim,
+                            .hidden = o.hidden,
+                            .num_layers = o.num_layers,
+                            .num_heads = o.num_heads,
+                            .seq_len = o.seq_len,
+                            .num_classes = o.num_classes,
+                            .dropout = o.dropout,
+                            .cross_attention = model::parse_cross_attention(o.cross_attention),
+                            .positional_encoding = model::parse_positional_encoding(o.positional_encoding)};
+  model::validate(config);
+  return config;
+}
+
+model::LossConfig loss_config(const TrainOptions& o, double pos_weight) {
+  if (o.num_classes > 1 && pos_weight != 1)
+    throw UsageError("--pos_weight {}: is for --num_classes 1", o.pos_weight);
+  model::LossConfig config{.label_smoothing = o.label_smoothing,
+                           .pos_weight = pos_weight,
+                           .use_contrastive = o.use_contrastive,
+                           .contrastive_weight = o.contrastive_weight};
+  model::validate(config);
+  return config;
+}
+
+engine::TrainerConfig trainer_config(const TrainOptions& o) {
+  engine::TrainerConfig config;
+  config.epochs = o.epochs;
+  config.max_steps = o.max_steps;
+  config.grad_accum = o.grad_accum;
+  config.lr = o.lr;
+  config.warmup_epochs = o.warmup_epochs;
+  config.schedule = engine::parse_schedule_kind(o.schedule);
+  config.optimizer = {.weight_decay = o.weight_decay, .max_grad_norm = o.max_grad_norm};
+  config.max_bad_steps = o.max_bad_steps;
+  config.eval_every = o.eval_every;
+  config.log_every = o.log_every;
+  config.select_by = engine::parse_select_by(o.select_by);
+  config.no_val = o.no_val;
+  config.seed = o.seed;
+  config.checkpoint_every = engine::parse_interval("--checkpoint_every", o.checkpoint_every);
+  config.keep = static_cast<int>(std::clamp<std::int64_t>(o.keep, 0, 1 << 20));
+  engine::validate(config);
+  return config;
+}
+
+data::BatchSourceOptions batch_options(const TrainOptions& o, bool training) {
+  constexpr std::int64_t kMostWorkers = 1024;
+  if (o.num_workers < 0 || o.num_workers > kMostWorkers)
+    throw UsageError("--num_workers: is {}, must be from 0 to {}", o.num_workers, kMostWorkers);
+  return {.sampler = {.seed = o.seed, .training = training, .batch_size = o.batch_size},
+          .seq_len = o.seq_len,
+          .augment_prob = o.augment_prob,
+          .max_shift = o.max_shift,
+          .num_workers = static_cast<int>(o.num_workers),
+          .residency = data::parse_residency(o.data_residency),
+          .max_bad_samples = o.max_bad_samples};
+}
+
+ordered_json numeric_options(const ordered_json& values) {
+  ordered_json numeric = ordered_json::object();
+  for (const auto& [name, value] : values.items())
+    if (std::find(kNotNumeric.begin(), kNotNumeric.end(), name) == kNotNumeric.end()) numeric[name] = value;
+  return numeric;
+}
+
+std::string first_difference(const ordered_json& now, const ordered_json& before) {
+  const ordered_json numeric_before = numeric_options(before);
+  const ordered_json numeric_now = numeric_options(now);
+  for (const auto& [name, value] : numeric_now.items())
+    if (numeric_before.contains(name) && numeric_before[name] != value)
+      return fmt::format("--{} is {} and was {}", name, value.dump(), numeric_before[name].dump());
+  return {};
+}
+
+}  // namespace voca::tools

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "data/batch_source.h"
+#include "data/dataset.h"
+#include "engine/trainer/trainer.h"
+#include "model/config.h"
+#include "tools/option_set.h"
+
+namespace voca::tools {
+
+/// The options of `train`, by name, as the command line spells them. `plan` takes the same.
+struct TrainOptions {
+  // data
+  std::string features_root;
+  std::string split_ratios = "0.6,0.2,0.2";
+  std::uint64_t split_seed = 0;
+  std::string group_by = "none";
+  std::int64_t batch_size = 64;
+  std::int64_t num_workers = 2;
+  bool pin_memory = false;
+  std::string data_residency = "auto";
+  double augment_prob = 0.2;
+  std::int64_t max_shift = 3;
+  std::int64_t max_bad_samples = 100;
+  // model
+  std::int64_t seq_len = 256;
+  std::int64_t hidden = 768;
+  std::int64_t num_layers = 4;
+  std::int64_t num_heads = 8;
+  std::int64_t num_classes = 1;
+  double dropout = 0.1;
+  std::string cross_attention = "a2v";
+  std::string positional_encoding = "none";
+  // losses
+  double label_smoothing = 0;
+  std::string pos_weight = "1";
+  bool use_contrastive = false;
+  double contrastive_weight = 0.5;
+  std::string contrastive_scope = "local";
+  // optimiser and schedule
+  std::int64_t epochs = 50;
+  std::int64_t max_steps = 0;
+  double lr = 3e-4;
+  double weight_decay = 1e-4;
+  std::int64_t warmup_epochs = 3;
+  std::string schedule = "epoch";
+  double max_grad_norm = 1.0;
+  std::int64_t grad_accum = 1;
+  std::int64_t max_bad_steps = 10;
+  std::uint64_t seed = 0;
+  // evaluation
+  std::string select_by = "auc";
+  std::int64_t eval_every = 1;
+  bool no_val = false;
+  // files
+  std::string run_dir;
+  std::string save_path;
+  std::string save_last;
+  std::string resume;
+  std::string init_from;
+  bool overwrite = false;
+  std::string checkpoint_every = "1epochs";
+  std::int64_t keep = 2;
+  std::int64_t log_every = 50;
+  // machine
+  std::string device = "auto";
+  std::string precision = "auto";
+  std::int64_t threads = 0;
+  bool recompute = false;
+  bool quiet = false;
+  bool json = false;
+};
+
+void add_train_options(OptionSet& set, TrainOptions& options);
+
+/// Throws UsageError for an option that this build or this machine cannot honour, saying why. Returns notes
+/// for people on options that change nothing here.
+[[nodiscard]] std::vector<std::string> check_buildable(const TrainOptions& options);
+
+/// The number `--pos_weight` stands for; "auto" is #fake / #real of the training split. Throws UsageError.
+[[nodiscard]] double resolve_pos_weight(const TrainOptions& options, const data::DatasetSummary& data);
+
+[[nodiscard]] model::ModelConfig model_config(const TrainOptions& options, std::int64_t visual_dim,
+                                              std::int64_t audio_dim);
+[[nodiscard]] model::LossConfig loss_config(const TrainOptions& options, double pos_weight);
+/// Everything but folders and hashes, which are the run's.
+[[nodiscard]] engine::TrainerConfig trainer_config(const TrainOptions& options);
+[[nodiscard]] data::BatchSourceOptions batch_options(const TrainOptions& options, bool training);
+
+/// Of `values` (OptionSet::values of train), those that the numbers of a run depend on.
+[[nodiscard]] nlohmann::ordered_json numeric_options(const nlohmann::ordered_json& values);
+/// The first of them in which two runs differ, "--lr is 0.001 and was 0.0003"; empty when none does.
+[[nodiscard]] std::string first_difference(const nlohmann::ordered_json& now,
+                                           const nlohmann::ordered_json& before);
+
+}  // namespace voca::tools

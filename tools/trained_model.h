@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "data/dataset.h"
+#include "engine/checkpoint/training_checkpoint.h"
+#include "engine/model.h"
+#include "engine/trainer/evaluator.h"
+#include "engine/trainer/memory.h"
+#include "model/config.h"
+#include "tools/feature_input.h"
+
+namespace voca::tools {
+
+/// A checkpoint read back as a network that can predict.
+struct TrainedNetwork {
+  std::string path;  ///< for messages
+  engine::LoadedCheckpoint checkpoint;
+  model::ModelConfig config;
+  std::unique_ptr<engine::Model> model;
+
+  /// The decision threshold fitted on val; nothing where the checkpoint carries none.
+  [[nodiscard]] std::optional<double> threshold() const;
+  /// Of the split it was trained on; empty where the checkpoint does not say.
+  [[nodiscard]] std::string split_hash() const;
+};
+
+/// Reads a .pt or .safetensors. The architecture comes from its names, shapes and config; heads and seq_len,
+/// which shapes do not tell, must be in the config. Throws DataError naming the file and what is missing.
+[[nodiscard]] TrainedNetwork load_network(const std::filesystem::path& path);
+
+/// How the tree that a checkpoint was trained on is packed, by the checkpoint's config.
+[[nodiscard]] TreeOptions tree_options_of(const nlohmann::ordered_json& config);
+
+/// Throws DataError naming both where the network does not take the dataset's widths.
+void check_widths(const TrainedNetwork& network, const data::Dataset& dataset);
+
+struct PredictionOptions {
+  std::int64_t batch_size = 64;
+  std::int64_t num_workers = 2;
+  std::int64_t threads = 0;
+  bool losses = false;  ///< also each sample's loss; every sample needs a label then
+};
+
+/// Runs the network over `samples` of `dataset`, each once, ascending; samples whose frames are damaged are
+/// left out with a warning that names them.
+[[nodiscard]] engine::Predictions predict_samples(const TrainedNetwork& network,
+                                                  const std::shared_ptr<const data::Dataset>& dataset,
+                                                  const std::vector<std::int64_t>& samples,
+                                                  const PredictionOptions& options);
+
+/// Loads the weights of `checkpoint` into `parameters`, whose compute type is float32.
+void load_weights(const std::string& path, const engine::LoadedCheckpoint& checkpoint,
+                  const engine::ParameterStore& parameters);
+
+}  // namespace voca::tools

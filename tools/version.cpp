@@ -1,0 +1,34 @@
+#include "tools/version.h"
+
+#include <fmt/format.h>
+
+#include "data/dataset.h"
+#include "kernels/cpu/features.h"
+#include "tools/build_info.h"
+
+namespace voca::tools {
+
+std::string version() {
+  return VOCA_VERSION;
+}
+
+std::string revision() {
+  return VOCA_REVISION;
+}
+
+std::string version_line() {
+  return fmt::format("voca-engine {} ({})", version(), revision());
+}
+
+nlohmann::ordered_json versions() {
+  return {{"voca_engine", version()},
+          {"revision", revision()},
+          {"compiler", VOCA_COMPILER},
+          {"build_type", VOCA_BUILD_TYPE},
+          {"cuda_toolkit", VOCA_CUDA_TOOLKIT},
+          {"kernels", kernels::cpu::instruction_set()},
+          {"openblas", kernels::cpu::blas_version()},
+          {"hdf5", data::hdf5_version()}};
+}
+
+}  // namespace voca::tools
