@@ -1,0 +1,207 @@
+#include "tools/option_set.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/atomic_file.h"
+#include "engine/error.h"
+#include "tests/data/support/scratch.h"
+
+namespace voca::tools {
+namespace {
+
+using data::testing::message_of;
+using data::testing::Scratch;
+
+// One option of every kind, with the command line they are given.
+struct Example {
+  std::int64_t hidden = 768;
+  std::uint64_t seed = 0;
+  double lr = 3e-4;
+  std::string select_by = "auc";
+  bool use_contrastive = false;
+  std::string resume;
+  std::string file;
+
+  bool parse(const std::vector<const char*>& words) {
+    OptionSet set("train", "Trains.");
+    declare(set);
+    return set.parse(words);
+  }
+  void declare(OptionSet& set) {
+    set.add_positional("FILE", &file, "a file");
+    set.add("hidden", &hidden, "H", "width");
+    set.add("seed", &seed, "S", "seed");
+    set.add("lr", &lr, "LR", "rate");
+    set.add("select_by", &select_by, "auc|acc", "measure");
+    set.add_flag("use_contrastive", &use_contrastive, "loss");
+    set.add_optional("resume", &resume, "auto", "auto|PATH", "continue");
+  }
+};
+
+TEST(OptionSet, KeepsDefaultsOfWhatIsNotGiven) {
+  Example e;
+  EXPECT_TRUE(e.parse({}));
+  EXPECT_EQ(e.hidden, 768);
+  EXPECT_EQ(e.lr, 3e-4);
+  EXPECT_EQ(e.select_by, "auc");
+  EXPECT_FALSE(e.use_contrastive);
+}
+
+TEST(OptionSet, TakesUnderscoresDashesAndEqualSigns) {
+  Example e;
+  EXPECT_TRUE(e.parse({"--hidden", "64", "--select-by=acc", "--use-contrastive", "--lr=1e-3", "--seed",
+                       "18446744073709551615"}));
+  EXPECT_EQ(e.hidden, 64);
+  EXPECT_EQ(e.select_by, "acc");
+  EXPECT_TRUE(e.use_contrastive);
+  EXPECT_EQ(e.lr, 1e-3);
+  EXPECT_EQ(e.seed, 18446744073709551615U);
+}
+
+TEST(OptionSet, TheLastOfTwoWins) {
+  Example e;
+  EXPECT_TRUE(e.parse({"--hidden", "64", "--use_contrastive", "--hidden=32", "--use_contrastive=false"}));
+  EXPECT_EQ(e.hidden, 32);
+  EXPECT_FALSE(e.use_contrastive);
+}
+
+TEST(OptionSet, AValueMayBeginWithADash) {
+  Example e;
+  EXPECT_TRUE(e.parse({"--hidden", "-5", "--lr=-1.5"}));
+  EXPECT_EQ(e.hidden, -5);
+  EXPECT_EQ(e.lr, -1.5);
+}
+
+TEST(OptionSet, AnOptionalValueMayBeLeftOut) {
+  Example e;
+  EXPECT_TRUE(e.parse({"--resume", "--hidden", "8"}));
+  EXPECT_EQ(e.resume, "auto");
+  EXPECT_EQ(e.hidden, 8);
+  EXPECT_TRUE(e.parse({"--resume", "state.resume"}));
+  EXPECT_EQ(e.resume, "state.resume");
+}
+
+TEST(OptionSet, SuggestsTheNearestName) {
+  Example e;
+  EXPECT_EQ(message_of([&] {
+              e.parse({"--hiden", "3"});
+            }),
+            "--hiden: no such option of train; did you mean --hidden?");
+  EXPECT_EQ(message_of([&] { e.parse({"--use-contrastiv"}); }),
+            "--use_contrastiv: no such option of train; did you mean --use_contrastive?");
+  EXPECT_EQ(message_of([&] { e.parse({"--zzzzzzzz"}); }),
+            "--zzzzzzzz: no such option of train; see voca-engine train --help");
+}
+
+TEST(OptionSet, NamesTheOptionWhoseValueDoesNotParse) {
+  Example e;
+  EXPECT_EQ(message_of([&] { e.parse({"--hidden", "6x"}); }), "--hidden: is \"6x\", expected a whole number");
+  EXPECT_EQ(message_of([&] {
+              e.parse({"--hidden", "99999999999999999999"});
+            }),
+            "--hidden: is \"99999999999999999999\", expected a whole number");
+  EXPECT_EQ(message_of([&] {
+              e.parse({"--seed", "-1"});
+            }),
+            "--seed: is \"-1\", expected a whole number that is not negative");
+  EXPECT_EQ(message_of([&] { e.parse({"--lr", "nan"}); }), "--lr: is \"nan\", expected a number");
+  EXPECT_EQ(message_of([&] { e.parse({"--lr="}); }), "--lr: is \"\", expected a number");
+  EXPECT_EQ(message_of([&] { e.parse({"--use_contrastive=maybe"}); }),
+            "--use_contrastive: is \"maybe\"; it is a switch: leave the value out, or write true or false");
+  EXPECT_EQ(message_of([&] { e.parse({"--hidden"}); }), "--hidden: needs a value: H");
+  EXPECT_EQ(message_of([&] { e.parse({"--hidden", "--lr"}); }), "--hidden: needs a value: H");
+}
+
+TEST(OptionSet, TakesAsManyPositionalsAsItHas) {
+  Example e;
+  EXPECT_TRUE(e.parse({"a.pt", "--hidden", "3"}));
+  EXPECT_EQ(e.file, "a.pt");
+  EXPECT_EQ(message_of([&] {
+              e.parse({"a.pt", "b.pt"});
+            }),
+            "train: \"b.pt\" is not an option; options begin with --");
+}
+
+TEST(OptionSet, RequiresWhatIsNeeded) {
+  Example e;
+  OptionSet set("train", "Trains.");
+  e.declare(set);
+  EXPECT_TRUE(set.parse({}));
+  EXPECT_EQ(message_of([&] { set.require("resume"); }), "train: --resume auto|PATH is needed: continue");
+  EXPECT_EQ(message_of([&] { set.require("FILE"); }), "train: needs FILE: a file");
+  set.require("select_by");
+}
+
+TEST(OptionSet, AConfigGivesDefaultsThatTheCommandLineOverrides) {
+  const Scratch scratch;
+  const std::string path = (scratch / "c.json").string();
+  engine::write_file_atomically(path,
+                                R"({"hidden": 32, "lr": 0.5, "use-contrastive": true, "select_by": "acc"})");
+  Example e;
+  EXPECT_TRUE(e.parse({"--lr", "0.25", "--config", path.c_str()}));
+  EXPECT_EQ(e.hidden, 32);
+  EXPECT_EQ(e.lr, 0.25);
+  EXPECT_TRUE(e.use_contrastive);
+  EXPECT_EQ(e.select_by, "acc");
+}
+
+TEST(OptionSet, ReadsItsOwnValuesBack) {
+  Example first;
+  OptionSet set("train", "Trains.");
+  first.declare(set);
+  const std::vector<const char*> words{"--hidden=24", "--lr=0.1", "--seed=18446744073709551615",
+                                       "--use_contrastive"};
+  EXPECT_TRUE(set.parse(words));
+  const Scratch scratch;
+  const std::string path = (scratch / "config.json").string();
+  nlohmann::ordered_json values = set.values();
+  values.erase("FILE");
+  engine::write_file_atomically(path,
+                                nlohmann::ordered_json{{"command", "train"}, {"options", values}}.dump());
+  Example second;
+  EXPECT_TRUE(second.parse({"--config", path.c_str()}));
+  EXPECT_EQ(second.hidden, 24);
+  EXPECT_EQ(second.lr, 0.1);
+  EXPECT_EQ(second.seed, 18446744073709551615U);
+  EXPECT_TRUE(second.use_contrastive);
+}
+
+TEST(OptionSet, NamesWhatIsWrongInAConfig) {
+  const Scratch scratch;
+  const std::string path = (scratch / "c.json").string();
+  const auto message = [&](const std::string& text) {
+    engine::write_file_atomically(path, text);
+    Example e;
+    return message_of([&] { e.parse({"--config", path.c_str()}); });
+  };
+  EXPECT_EQ(message("[1]"), "--config " + path + ": is not a JSON object of options");
+  EXPECT_EQ(message("{\"hidden\": "), "--config " + path + ": is not a JSON object of options");
+  EXPECT_EQ(message("{\"hiden\": 3}"),
+            "--config " + path + ": \"hiden\" is no option of train; did you mean --hidden?");
+  EXPECT_EQ(message("{\"hidden\": \"x\"}"),
+            "--config " + path + ": \"hidden\": is \"x\", expected a whole number");
+  EXPECT_EQ(message("{\"hidden\": 2.5}"),
+            "--config " + path + ": \"hidden\": is \"2.5\", expected a whole number");
+  EXPECT_EQ(message("{\"hidden\": [3]}"), "--config " + path + ": \"hidden\": is [3], expected a value");
+  EXPECT_EQ(message("{\"config\": \"x\"}").substr(0, 9), "--config ");
+  EXPECT_EQ(message("{\"command\": \"other\", \"options\": {\"not_ours\": 1, \"hidden\": 8}}"), "");
+  EXPECT_EQ(message("{\"command\": \"train\", \"options\": {\"not_ours\": 1}}").substr(0, 9), "--config ");
+}
+
+TEST(OptionSet, HelpListsEveryOptionWithItsDefault) {
+  ::testing::internal::CaptureStdout();
+  Example e;
+  EXPECT_FALSE(e.parse({"--hidden", "3", "--help"}));
+  const std::string help = ::testing::internal::GetCapturedStdout();
+  for (const char* text :
+       {"--hidden H", "(default: 768)", "--use_contrastive", "--resume auto|PATH", "--config FILE.json"})
+    EXPECT_NE(help.find(text), std::string::npos) << text << "\n" << help;
+  EXPECT_EQ(e.hidden, 768);
+}
+
+}  // namespace
+}  // namespace voca::tools

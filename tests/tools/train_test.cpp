@@ -1,0 +1,337 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <random>
+#include <thread>
+
+#include "data/batch_source.h"
+#include "data/dataset.h"
+#include "data/pack.h"
+#include "data/synth.h"
+#include "engine/checkpoint/training_checkpoint.h"
+#include "tests/data/support/scratch.h"
+#include "tests/tools/support/program.h"
+
+// The program as people use it, a process of its own.
+
+namespace voca::tools::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using data::testing::read_bytes;
+using data::testing::Scratch;
+using data::testing::write_bytes;
+using ::testing::HasSubstr;
+
+class Train : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    scratch_ = new Scratch;
+    data::synthesize_features({.out = *scratch_ / "tree",
+                               .videos = 60,
+                               .frames_min = 10,
+                               .frames_max = 20,
+                               .visual_dim = 24,
+                               .audio_dim = 16,
+                               .progress = {}});
+    data::PackOptions pack;
+    pack.features_root = *scratch_ / "tree";
+    pack.out = *scratch_ / "packed.h5";
+    static_cast<void>(data::pack_features(pack));
+  }
+  static void TearDownTestSuite() {
+    delete scratch_;
+    scratch_ = nullptr;
+  }
+  static fs::path packed() { return *scratch_ / "packed.h5"; }
+  static fs::path tree() { return *scratch_ / "tree"; }
+  // A fresh folder to run in.
+  [[nodiscard]] fs::path folder(const std::string& name) const {
+    const fs::path path = here_ / name;
+    fs::create_directories(path);
+    return path;
+  }
+  // Masters and moments of every parameter, one after another.
+  static std::vector<float> numbers_of(const fs::path& checkpoint) {
+    const engine::LoadedCheckpoint loaded = engine::read_training_checkpoint(checkpoint);
+    std::vector<float> numbers;
+    const auto append = [&](const engine::TensorValue& tensor) {
+      std::vector<float> elements(static_cast<std::size_t>(tensor.elements()));
+      tensor.copy_to(std::span<float>(elements));
+      numbers.insert(numbers.end(), elements.begin(), elements.end());
+    };
+    for (const engine::NamedTensor& named : loaded.parameters) append(named.tensor);
+    for (const engine::TensorValue& tensor : loaded.optimizer->exp_avg) append(tensor);
+    for (const engine::TensorValue& tensor : loaded.optimizer->exp_avg_sq) append(tensor);
+    return numbers;
+  }
+  static bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && !a.empty() &&
+           std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  }
+
+ private:
+  static Scratch* scratch_;
+  Scratch here_;
+};
+Scratch* Train::scratch_ = nullptr;
+
+TEST_F(Train, LeavesCheckpointRecordsAndAResult) {
+  const fs::path here = folder("run");
+  const Outcome outcome =
+      run(small_training(packed()) + Words{"--save_path=best.pt", "--save_last=last.pt", "--json"}, here);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const nlohmann::ordered_json result = outcome.json();
+  EXPECT_EQ(result["epochs"], 4);
+  EXPECT_EQ(result["steps"], 16);
+  EXPECT_EQ(result["checkpoint"], "best.pt");
+  EXPECT_EQ(result["test"]["n"], 12);
+  EXPECT_EQ(result["test"]["split"], "test");
+  EXPECT_TRUE(fs::exists(here / "best.run/config.json"));
+
+  const engine::LoadedCheckpoint best = engine::read_training_checkpoint(here / "best.pt");
+  EXPECT_EQ(best.config["hidden"], 16);
+  EXPECT_EQ(best.config["use_contrastive"], true);
+  EXPECT_EQ(best.engine["split_hash"], data::Dataset(packed()).split_hash());
+  EXPECT_TRUE(best.engine["threshold"].is_number());
+  EXPECT_TRUE(best.val_auc.has_value());
+  EXPECT_EQ(engine::read_training_checkpoint(here / "last.pt").optimizer->adamw.step, 16);
+
+  std::map<std::string, int> kinds;
+  for (const auto& line : metrics_of(here / "best.run")) ++kinds[line["kind"]];
+  EXPECT_EQ(kinds, (std::map<std::string, int>{{"epoch", 4}, {"step", 16}, {"test", 1}}));
+}
+
+TEST_F(Train, WhatEvalMeasuresIsWhatTrainingSaid) {
+  const fs::path here = folder("run");
+  const Outcome trained = run(small_training(packed()) + Words{"--save_path=best.pt", "--json"}, here);
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  const Outcome evaluated = run(
+      {"eval", "--checkpoint=best.pt", "--features_root=" + packed().string(), "--batch_size=8", "--json"},
+      here);
+  ASSERT_EQ(evaluated.exit_code, 0) << evaluated.err;
+  EXPECT_EQ(evaluated.json(), trained.json()["test"]);
+}
+
+TEST_F(Train, KilledAnywhereItResumesToTheSameBits) {
+  const Words options = small_training(packed()) + Words{"--run_dir=run",       "--save_path=best.pt",
+                                                         "--save_last=last.pt", "--checkpoint_every=3steps",
+                                                         "--resume=auto",       "--quiet"};
+  const fs::path whole = folder("whole");
+  ASSERT_EQ(run(options, whole).exit_code, 0);
+
+  const fs::path broken = folder("broken");
+  std::mt19937 random(7);
+  int kills = 0;
+  for (int attempt = 0; attempt < 200; ++attempt) {
+    Process process(options, broken);
+    // A little more time at each try, so that it ends.
+    const auto life = std::chrono::milliseconds(20 + random() % static_cast<unsigned>(60 + 20 * attempt));
+    const auto end = std::chrono::steady_clock::now() + life;
+    while (process.running() && std::chrono::steady_clock::now() < end)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (process.running()) {
+      process.signal(SIGKILL);
+      ++kills;
+    }
+    const Outcome outcome = process.wait();
+    if (outcome.exit_code == -SIGKILL) continue;
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    break;
+  }
+  EXPECT_GE(kills, 3);
+  EXPECT_EQ(read_bytes(broken / "last.pt"), read_bytes(whole / "last.pt"));
+  EXPECT_EQ(read_bytes(broken / "best.pt"), read_bytes(whole / "best.pt"));
+  EXPECT_EQ(metrics_of(broken / "run"), metrics_of(whole / "run"));
+}
+
+TEST_F(Train, StoppedByASignalItSavesAndContinues) {
+  const Words options = small_training(packed()) + Words{"--epochs=40",
+                                                         "--run_dir=run",
+                                                         "--save_path=best.pt",
+                                                         "--save_last=last.pt",
+                                                         "--resume=auto",
+                                                         "--checkpoint_every=0",
+                                                         "--quiet"};
+  const fs::path whole = folder("whole");
+  ASSERT_EQ(run(options, whole).exit_code, 0);
+  const fs::path stopped = folder("stopped");
+  for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
+    Process process(options, stopped);
+    const std::size_t before =
+        fs::exists(stopped / "run/metrics.jsonl") ? metrics_of(stopped / "run").size() : 0;
+    while (process.running() &&
+           (!fs::exists(stopped / "run/metrics.jsonl") || metrics_of(stopped / "run").size() < before + 6))
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ASSERT_TRUE(process.running());
+    process.signal(number);
+    const Outcome outcome = process.wait();
+    EXPECT_EQ(outcome.exit_code, 75) << outcome.err;
+    EXPECT_THAT(outcome.message(), HasSubstr("continue with --resume auto"));
+  }
+  ASSERT_EQ(run(options, stopped).exit_code, 0);
+  EXPECT_EQ(read_bytes(stopped / "last.pt"), read_bytes(whole / "last.pt"));
+  EXPECT_EQ(metrics_of(stopped / "run"), metrics_of(whole / "run"));
+}
+
+TEST_F(Train, ThreadsWorkersAndResidencyChangeNothing) {
+  const fs::path here = folder("runs");
+  std::vector<float> first;
+  int number = 0;
+  for (const Words& variant : {Words{"--threads=1", "--num_workers=0", "--data_residency=disk"},
+                               Words{"--threads=3", "--num_workers=1", "--data_residency=host"},
+                               Words{"--threads=2", "--num_workers=4"}}) {
+    const std::string name = "run" + std::to_string(number++);
+    const Outcome outcome = run(small_training(packed()) + variant +
+                                    Words{"--run_dir=" + name, "--save_last=" + name + ".pt", "--quiet"},
+                                here);
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const std::vector<float> numbers = numbers_of(here / (name + ".pt"));
+    if (first.empty()) first = numbers;
+    EXPECT_TRUE(same_bits(first, numbers)) << name;
+  }
+}
+
+TEST_F(Train, ATreeTrainsLikeItsPackedFileAndIsPackedOnce) {
+  const fs::path here = folder("runs");
+  const Outcome of_tree =
+      run(small_training(tree()) + Words{"--run_dir=a", "--save_last=a.pt", "--epochs=1"}, here);
+  ASSERT_EQ(of_tree.exit_code, 0) << of_tree.err;
+  EXPECT_THAT(of_tree.err, HasSubstr("packed 60 of 60 videos"));
+  const Outcome again = run(small_training(tree()) + Words{"--run_dir=b", "--epochs=1"}, here);
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(again.err.find("packed 60"), std::string::npos);
+  const Outcome of_file =
+      run(small_training(packed()) + Words{"--run_dir=c", "--save_last=c.pt", "--epochs=1"}, here);
+  ASSERT_EQ(of_file.exit_code, 0) << of_file.err;
+  EXPECT_TRUE(same_bits(numbers_of(here / "a.pt"), numbers_of(here / "c.pt")));
+  // A tree that changed is packed anew, and what it was before goes.
+  fs::remove_all(tree() / "real" / fs::directory_iterator(tree() / "real")->path().filename());
+  const Outcome changed = run(small_training(tree()) + Words{"--run_dir=d", "--epochs=1"}, here);
+  ASSERT_EQ(changed.exit_code, 0) << changed.err;
+  EXPECT_THAT(changed.err, HasSubstr("packed 59 of 59 videos"));
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(tree().string() + ".voca_cache"))
+    files += entry.path().extension() == ".h5";
+  EXPECT_EQ(files, 1);
+}
+
+TEST_F(Train, ARunFolderHoldsOneRun) {
+  const fs::path here = folder("run");
+  const Words options = small_training(packed()) + Words{"--run_dir=run", "--epochs=1"};
+  ASSERT_EQ(run(options, here).exit_code, 0);
+  const Outcome again = run(options, here);
+  EXPECT_EQ(again.exit_code, 64);
+  EXPECT_THAT(again.message(), HasSubstr("holds a run already; continue it with --resume auto"));
+  const Outcome other = run(options + Words{"--resume", "--lr=0.5"}, here);
+  EXPECT_EQ(other.exit_code, 64);
+  EXPECT_THAT(other.message(), HasSubstr("--lr is 0.5 and was 0.001"));
+  EXPECT_EQ(run(options + Words{"--resume"}, here).exit_code, 0);
+  EXPECT_EQ(run(options + Words{"--overwrite", "--lr=0.5"}, here).exit_code, 0);
+}
+
+TEST_F(Train, MaxStepsMayGrowAndContinueTheSameRun) {
+  const fs::path here = folder("run");
+  const Words options = small_training(packed()) + Words{"--resume", "--quiet"};
+  ASSERT_EQ(run(options + Words{"--run_dir=whole", "--save_last=whole.pt", "--max_steps=11"}, here).exit_code,
+            0);
+  for (const char* steps : {"--max_steps=3", "--max_steps=6", "--max_steps=11"})
+    ASSERT_EQ(run(options + Words{"--run_dir=pieces", "--save_last=pieces.pt", steps}, here).exit_code, 0);
+  EXPECT_TRUE(same_bits(numbers_of(here / "whole.pt"), numbers_of(here / "pieces.pt")));
+}
+
+TEST_F(Train, TheConfigOfARunRepeatsIt) {
+  const fs::path here = folder("run");
+  ASSERT_EQ(run(small_training(packed()) + Words{"--run_dir=a", "--save_last=a.pt"}, here).exit_code, 0);
+  const Outcome outcome = run({"train", "--config=a/config.json", "--run_dir=b", "--save_last=b.pt"}, here);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_TRUE(same_bits(numbers_of(here / "a.pt"), numbers_of(here / "b.pt")));
+}
+
+TEST_F(Train, StartsFromTheWeightsOfACheckpoint) {
+  const fs::path here = folder("run");
+  ASSERT_EQ(run(small_training(packed()) + Words{"--run_dir=a", "--save_last=a.pt"}, here).exit_code, 0);
+  const Outcome outcome = run(
+      small_training(packed()) + Words{"--run_dir=b", "--save_last=b.pt", "--init_from=a.pt", "--lr=1e-12",
+                                       "--weight_decay=0", "--epochs=1", "--warmup_epochs=0"},
+      here);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const engine::LoadedCheckpoint a = engine::read_training_checkpoint(here / "a.pt");
+  const engine::LoadedCheckpoint b = engine::read_training_checkpoint(here / "b.pt");
+  for (std::size_t i = 0; i < a.parameters.size(); ++i) {
+    std::vector<float> x(static_cast<std::size_t>(a.parameters[i].tensor.elements()));
+    std::vector<float> y(x.size());
+    a.parameters[i].tensor.copy_to(std::span<float>(x));
+    b.parameters[i].tensor.copy_to(std::span<float>(y));
+    for (std::size_t j = 0; j < x.size(); ++j) ASSERT_NEAR(x[j], y[j], 1e-6F) << a.parameters[i].name;
+  }
+}
+
+TEST_F(Train, WithoutValidationKeepsTheLastWeights) {
+  const fs::path here = folder("run");
+  const Outcome outcome =
+      run(small_training(packed()) + Words{"--no_val", "--save_path=last.pt", "--json"}, here);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_TRUE(outcome.json()["best"].is_null());
+  EXPECT_EQ(outcome.json()["checkpoint"], "last.pt");
+  EXPECT_FALSE(outcome.json()["test"].is_null());
+  EXPECT_FALSE(engine::read_training_checkpoint(here / "last.pt").val_auc.has_value());
+}
+
+TEST_F(Train, ADamagedVideoIsLeftOutByNameAndCapped) {
+  const fs::path here = folder("run");
+  fs::copy_file(packed(), here / "damaged.h5");
+  const data::Dataset dataset(packed());
+  const std::int64_t victim = dataset.samples_of(data::Split::kTrain).front();
+  std::vector<std::byte> row(dataset.row_bytes(data::Stream::kVisual));
+  dataset.read_raw(data::Stream::kVisual, victim, 0, 1, row.data());
+  std::vector<std::byte> bytes = read_bytes(here / "damaged.h5");
+  const auto at = std::search(bytes.begin(), bytes.end(), row.begin(), row.end());
+  ASSERT_NE(at, bytes.end());
+  *at ^= std::byte{4};
+  write_bytes(here / "damaged.h5", bytes);
+
+  const Outcome outcome = run(small_training(here / "damaged.h5") + Words{"--run_dir=a"}, here);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr(dataset.id(victim) + " are damaged"));
+  EXPECT_EQ(metrics_of(here / "a")[15]["bad_samples"], 1);
+  const Outcome capped =
+      run(small_training(here / "damaged.h5") + Words{"--run_dir=b", "--max_bad_samples=0"}, here);
+  EXPECT_EQ(capped.exit_code, 65);
+  EXPECT_THAT(capped.message(), HasSubstr(dataset.id(victim)));
+  const Outcome inspected = run({"inspect", "damaged.h5", "--verify"}, here);
+  EXPECT_EQ(inspected.exit_code, 65);
+  EXPECT_THAT(inspected.message(), HasSubstr(dataset.id(victim)));
+}
+
+TEST_F(Train, ADiskThatIsFullEndsItWithThePathAndKeepsWhatWasSaved) {
+  // 40 KiB a file: the records fit, a resume state does not.
+  const fs::path here = folder("run");
+  const Words options = small_training(packed()) + Words{"--run_dir=run", "--resume", "--checkpoint_every=1"};
+  ASSERT_EQ(run(options + Words{"--max_steps=4"}, here).exit_code, 0);
+  const std::vector<std::byte> before = read_bytes(here / "run/best_model.pt");
+  rlimit limit{};
+  ::getrlimit(RLIMIT_FSIZE, &limit);
+  rlimit small = limit;
+  small.rlim_cur = 40 * 1024;
+  ::setrlimit(RLIMIT_FSIZE, &small);  // the program inherits it
+  const Outcome full = run(options, here);
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+  EXPECT_EQ(full.exit_code, 74) << full.err;
+  EXPECT_THAT(full.message(), HasSubstr("run/"));
+  EXPECT_EQ(read_bytes(here / "run/best_model.pt"), before);
+  for (const auto& entry : fs::recursive_directory_iterator(here))
+    EXPECT_TRUE(entry.path().filename() == ".lock" || !entry.path().filename().string().starts_with("."))
+        << entry.path();
+  EXPECT_EQ(run(options, here).exit_code, 0);
+}
+
+}  // namespace
+}  // namespace voca::tools::testing
