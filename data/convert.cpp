@@ -64,14 +64,17 @@ std::int64_t narrow_groups(const std::byte*, std::int64_t, std::byte*) {
 }
 #endif
 
-/// Exponent bits all set: NaN or infinity. The loop has no early exit, so that it vectorises; the caller
-/// looks for the index only when the answer is yes.
+/// Exponent bits all set: NaN or infinity. The loop has no early exit and its sum is as wide as a number, so
+/// that it vectorises well; the caller looks for the index only when the answer is yes.
 template <typename Bits>
 bool any_not_finite(const std::byte* in, std::int64_t count, Bits exponent) {
-  bool found = false;
-  for (std::int64_t i = 0; i < count; ++i)
-    found |= (load<Bits>(in + static_cast<std::int64_t>(sizeof(Bits)) * i) & exponent) == exponent;
-  return found;
+  Bits found = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto bits =
+        static_cast<Bits>(load<Bits>(in + static_cast<std::int64_t>(sizeof(Bits)) * i) & exponent);
+    found = static_cast<Bits>(found | (bits == exponent ? Bits{1} : Bits{0}));
+  }
+  return found != 0;
 }
 
 template <typename Bits>

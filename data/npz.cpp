@@ -20,6 +20,9 @@ namespace {
 /// Deflate cannot do better than 258 bytes for two bits (zlib, "Maximum expansion factor").
 constexpr std::uint64_t kMaxExpansion = 1032;
 constexpr std::size_t kChunk = std::size_t{256} << 10;
+/// Compressed bytes taken first: they hold a header. isa-l inflates all it is given, and of most files the
+/// header alone is looked at first.
+constexpr std::size_t kFirstChunk = 1024;
 
 std::string reason(int zip_error) {
   zip_error_t error;
@@ -112,9 +115,11 @@ class EntryStream {
     state.next_out = reinterpret_cast<std::uint8_t*>(out.data());
     state.avail_out = static_cast<std::uint32_t>(out.size());
     while (state.avail_out > 0 && state.block_state != ISAL_BLOCK_FINISH) {
-      const bool starved = state.avail_in == 0;
+      const bool buffered = state.tmp_out_processed < state.tmp_out_valid;  // inflated, not handed out
+      const bool starved = state.avail_in == 0 && !buffered;
       if (starved && input_left_ > 0) {
-        const std::size_t count = std::min<std::uint64_t>(input_left_, input_.size);
+        const std::size_t count = std::min<std::uint64_t>(
+            {input_left_, input_.size, input_left_ == entry_.compressed ? kFirstChunk : kChunk});
         fill(input_.span().first(count));
         input_left_ -= count;
         state.next_in = reinterpret_cast<std::uint8_t*>(input_.data());

@@ -45,6 +45,8 @@ class RandomWriter {
     if (errno == ENOSPC || errno == EFBIG || errno == EDQUOT) fail("get room for the packed frames");
   }
   void write(std::span<const std::byte> bytes, std::uint64_t at) {
+    const auto first = static_cast<off_t>(at);
+    const auto size = static_cast<off_t>(bytes.size());
     while (!bytes.empty()) {
       const ssize_t count = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(at));
       if (count < 0 && errno == EINTR) continue;
@@ -52,6 +54,9 @@ class RandomWriter {
       bytes = bytes.subspan(static_cast<std::size_t>(count));
       at += static_cast<std::uint64_t>(count);
     }
+    // The disk begins now, beside the videos still to come, instead of at the sync in the end. Only a wish:
+    // what cannot be written the sync reports.
+    static_cast<void>(::sync_file_range(descriptor_, first, size, SYNC_FILE_RANGE_WRITE));
   }
   void read(std::span<std::byte> bytes, std::uint64_t at) {
     while (!bytes.empty()) {
