@@ -4,7 +4,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cxxopts.hpp>
 #include <memory>
@@ -12,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/kernels/support/roof.h"
+#include "benchmarks/support/statistics.h"
 #include "engine/device.h"
 #include "engine/ops.h"
 #include "engine/random.h"
@@ -21,11 +22,7 @@
 namespace {
 
 using namespace voca;
-using Clock = std::chrono::steady_clock;
-
-double milliseconds_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
+using benchmarks::Clock;
 
 // The batch and everything a step needs, allocated once.
 class Step {
@@ -124,15 +121,13 @@ int main(int argc, char** argv) {
   for (std::int64_t i = 0; i < get("steps"); ++i) {
     const auto start = Clock::now();
     step.run();
-    times.push_back(milliseconds_since(start));
+    times.push_back(benchmarks::milliseconds_since(start));
   }
-  std::vector<double> sorted = times;
-  std::sort(sorted.begin(), sorted.end());
-  const double median = (sorted[sorted.size() / 2] + sorted[(sorted.size() - 1) / 2]) / 2;
+  const double median = benchmarks::median(times);
   const auto flops = model::count_flops(config, {.use_contrastive = true}, get("batch_size"));
   const double all_flops =
       flops.gemm_forward + flops.gemm_backward + flops.attention_forward + flops.attention_backward;
-  rusage usage{};
+  rusage usage{};  // taken before the roofs, whose matrices are no part of a step
   getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json result;
   result["what"] = "training step, voca-engine CPU, fp32";
@@ -141,10 +136,12 @@ int main(int argc, char** argv) {
   result["parameters"] = step.parameters().parameters();
   result["ms_per_step"] = times;
   result["median_ms"] = median;
-  result["min_ms"] = sorted.front();
-  result["max_ms"] = sorted.back();
+  result["min_ms"] = *std::min_element(times.begin(), times.end());
+  result["max_ms"] = *std::max_element(times.begin(), times.end());
   result["flops_per_step"] = all_flops;
   result["gflops"] = all_flops / median / 1e6;
+  result["gemm_roof_gflops"] = kernels::benchmarks::gemm_roof() / 1e9;
+  result["copy_roof_gb_per_s"] = kernels::benchmarks::copy_roof(256e6) / 1e9;
   result["allocated_mib"] = static_cast<double>(step.allocated_bytes()) / 1048576.0;
   result["peak_rss_mib"] = static_cast<double>(usage.ru_maxrss) / 1024.0;
   result["last_loss"] = step.loss();

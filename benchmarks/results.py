@@ -1,0 +1,181 @@
+#!/usr/bin/python3
+"""Puts what compare_step.sh and compare_load.sh measured into benchmarks/results/<date>-<device>-<what>.json: the
+command, the revision, the machine, every repeat, medians, p99 and ratios."""
+
+import argparse
+import datetime
+import json
+import os
+import re
+import statistics
+import subprocess
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def read_lines(path):
+    with open(path) as lines:
+        return [json.loads(line) for line in lines]
+
+
+def summary(times):
+    """Of times in milliseconds; p99 by linear interpolation."""
+    ordered = sorted(times)
+    place = 0.99 * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return {
+        "median_ms": round(statistics.median(ordered), 3),
+        "p99_ms": round(ordered[low] + (ordered[high] - ordered[low]) * (place - low), 3),
+        "min_ms": round(ordered[0], 3),
+        "repeats": len(ordered),
+    }
+
+
+def first_match(path, pattern, default="unknown"):
+    try:
+        with open(path) as text:
+            found = re.search(pattern, text.read(), re.MULTILINE)
+    except OSError:
+        return default
+    return found.group(1).strip() if found else default
+
+
+def output_of(*command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def machine(load_file):
+    """The processor, its cores, what else ran, and the libraries."""
+    with open(load_file) as text:
+        loads = [float(line) for line in text]
+    revision = output_of("git", "rev-parse", "--short=12", "HEAD")
+    if output_of("git", "status", "--porcelain", "--", "..", ":!results"):
+        revision += " with changes"
+    return {
+        "revision": revision,
+        "cpu": first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$"),
+        "cpu_family_model": " ".join(first_match("/proc/cpuinfo", rf"^{key}\s*:\s*(.*)$") for key in ("cpu family", "model")),
+        "cores": os.cpu_count(),
+        "memory_gib": round(int(first_match("/proc/meminfo", r"^MemTotal:\s*(\d+)", "0")) / 2**20, 1),
+        "load_average_after_each_turn": loads,
+        "system": first_match("/etc/os-release", r'^PRETTY_NAME="(.*)"$'),
+        "kernel": os.uname().release,
+        "compiler": output_of("c++", "-dumpfullversion"),
+        "openblas": output_of("pkg-config", "--modversion", "openblas"),
+        "hdf5": output_of("pkg-config", "--modversion", "hdf5-serial"),
+        "isa-l": output_of("pkg-config", "--modversion", "libisal"),
+    }
+
+
+def device_name(info):
+    return re.sub(r"[^a-z0-9]+", "-", info["cpu"].lower()).strip("-")
+
+
+def step_results(arguments):
+    ours, rival = read_lines(arguments.ours), read_lines(arguments.rival)
+    forms = []
+    for form in ("a2v", "bidirectional"):
+        mine = [run for run in ours if run["cross_attention"] == form]
+        theirs = [(run, run["results"][0]) for run in rival if run["results"][0]["cross_attention"] == form]
+        my_times = [t for run in mine for t in run["ms_per_step"]]
+        their_times = [t for _, result in theirs for t in result["ms_per_step"]]
+        # A ratio a turn: what else the machine did in a turn, it did to both.
+        ratios = [result["median_ms"] / run["median_ms"] for run, (_, result) in zip(mine, theirs)]
+        my_summary = summary(my_times)
+        roof = max(run["gemm_roof_gflops"] for run in mine)
+        rate = mine[0]["flops_per_step"] / my_summary["median_ms"] / 1e6
+        forms.append({
+            "cross_attention": form,
+            "parameters": mine[0]["parameters"],
+            "speed_against_pytorch": round(statistics.median(ratios), 3),
+            "speed_against_pytorch_by_turn": [round(ratio, 3) for ratio in ratios],
+            "flops_per_step": mine[0]["flops_per_step"],
+            "gflops": round(rate, 1),
+            "gemm_roof_gflops": round(roof, 1),
+            "share_of_gemm_roof": round(rate / roof, 3),
+            "copy_roof_gb_per_s": round(max(run["copy_roof_gb_per_s"] for run in mine), 2),
+            "engine": my_summary | {
+                "kernels": mine[0]["kernels"],
+                "allocated_mib": round(mine[0]["allocated_mib"], 1),
+                "peak_rss_mib": round(max(run["peak_rss_mib"] for run in mine), 1),
+                "ms_per_step": [[round(t, 3) for t in run["ms_per_step"]] for run in mine],
+            },
+            "pytorch": summary(their_times) | {
+                "torch": theirs[0][0]["torch"],
+                "blas": [os.path.basename(path) for path in theirs[0][0]["blas"]],
+                "peak_rss_mib": max(run["peak_rss_mib"] for run, _ in theirs),
+                "gemm_roof_gflops": max(max(result["gemm_roof_gflops_before_and_after"]) for _, result in theirs),
+                "ms_per_step": [result["ms_per_step"] for _, result in theirs],
+            },
+        })
+        print(f"{form}: engine {forms[-1]['engine']['median_ms']} ms, PyTorch {forms[-1]['pytorch']['median_ms']} ms, "
+              f"{forms[-1]['speed_against_pytorch']} x; peak RSS {forms[-1]['engine']['peak_rss_mib']} and "
+              f"{forms[-1]['pytorch']['peak_rss_mib']} MiB")
+    return {"options": arguments.options, "forms": forms}
+
+
+def load_results(arguments):
+    trees = []
+    for form in ("stored", "compressed"):
+        def lines(name, form=form):
+            return read_lines(os.path.join(arguments.work, f"{name}-{form}.jsonl"))
+        ours, rival, pack = lines("ours"), lines("rival"), lines("pack")
+        numpy_times = [t for run in rival for t in run["ms_per_batch"]]
+        numpy_summary = summary(numpy_times) | {"numpy": rival[0]["numpy"], "ms_per_batch": [run["ms_per_batch"] for run in rival]}
+        cases = []
+        for index, case in enumerate(ours[0]["cases"]):
+            times = [t for run in ours for t in run["cases"][index]["ms_per_batch"]]
+            ratios = [theirs["median_ms"] / run["cases"][index]["median_ms"] for run, theirs in zip(ours, rival)]
+            cases.append({key: case[key] for key in ("dtype", "residency", "num_workers")} | {
+                "speed_against_np_load": round(statistics.median(ratios), 1),
+                "gb_per_s": round(ours[0]["batch_bytes"] / statistics.median(times) / 1e6, 2),
+            } | summary(times) | {
+                "ms_per_batch": [[round(t, 3) for t in run["cases"][index]["ms_per_batch"]] for run in ours],
+            })
+            print(f"{form} {case['dtype']} {case['residency']} {case['num_workers']} workers: {cases[-1]['median_ms']} ms, "
+                  f"np.load {numpy_summary['median_ms']} ms, {cases[-1]['speed_against_np_load']} x")
+        packing = {key: pack[0][key] for key in ("videos", "bytes_read", "bytes_written", "workers")}
+        for key in ("pack_ms", "inflate_ms", "write_and_sync_ms", "share_of_floor"):
+            packing[key] = [round(value, 3) for run in pack for value in run[key]]
+        packing["median_share_of_floor"] = round(statistics.median(packing["share_of_floor"]), 3)
+        packing["gb_per_s"] = round(packing["bytes_written"] / statistics.median(packing["pack_ms"]) / 1e6, 2)
+        print(f"{form}: packing at {packing['median_share_of_floor']} of its floor, {packing['gb_per_s']} GB/s")
+        trees.append({"tree": form, "batch_size": ours[0]["batch_size"], "seq_len": ours[0]["seq_len"],
+                      "batch_bytes": ours[0]["batch_bytes"], "np_load": numpy_summary, "cases": cases, "packing": packing})
+    return {"trees": trees}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    step = kinds.add_parser("step")
+    step.add_argument("--ours", required=True)
+    step.add_argument("--rival", required=True)
+    step.add_argument("--options", required=True)
+    load = kinds.add_parser("load")
+    load.add_argument("--work", required=True)
+    for kind in (step, load):
+        kind.add_argument("--load", required=True, help="load averages, one a line")
+        kind.add_argument("--command", required=True)
+    arguments = parser.parse_args()
+    info = machine(arguments.load)
+    today = datetime.date.today().isoformat()
+    measured = step_results(arguments) if arguments.kind == "step" else load_results(arguments)
+    results = {"command": arguments.command, "date": today} | info | measured
+    folder = os.path.join(HERE, "results")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f"{today}-{device_name(info)}-{arguments.kind}-cpu.json")
+    text = json.dumps(results, indent=1)
+    # Lists of numbers on one line.
+    text = re.sub(r"\[[\d.,\s-]+\]", lambda numbers: " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
+    with open(path, "w") as out:
+        out.write(text + "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
