@@ -53,7 +53,7 @@ def machine(load_file):
     with open(load_file) as text:
         loads = [float(line) for line in text]
     revision = output_of("git", "rev-parse", "--short=12", "HEAD")
-    if output_of("git", "status", "--porcelain", "--", "..", ":!results"):
+    if output_of("git", "status", "--porcelain", "--untracked-files=no"):
         revision += " with changes"
     return {
         "revision": revision,
