@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Puts what compare_step.sh and compare_load.sh measured into benchmarks/results/<date>-<device>-<what>.json: the
+"""Puts what compare_step.sh, compare_load.sh and measure_kernels.sh measured into benchmarks/results/<date>-<device>-<what>.json: the
 command, the revision, the machine, every repeat, medians, p99 and ratios."""
 
 import argparse
@@ -149,6 +149,25 @@ def load_results(arguments):
     return {"trees": trees}
 
 
+def kernel_results(arguments):
+    with open(arguments.measured) as text:
+        measured = json.load(text)
+    runs = {}
+    for run in measured["benchmarks"]:
+        if run["run_type"] == "iteration":
+            runs.setdefault(run["run_name"].removesuffix("/real_time"), []).append(run)
+    kernels = []
+    for name in sorted(runs):
+        of_kernel = runs[name]
+        kernel = {"kernel": name, "median_us": round(statistics.median(run["real_time"] for run in of_kernel) / 1e3, 2)}
+        for counter, key, scale in (("bytes/s", "gb_per_s", 1e9), ("of_copy", "of_copy", 1), ("flop/s", "gflops", 1e9),
+                                    ("of_gemm", "of_gemm", 1)):
+            if counter in of_kernel[0]:
+                kernel[key] = [round(run[counter] / scale, 3) for run in of_kernel]
+        kernels.append(kernel)
+    return {"threads": os.environ.get("OMP_NUM_THREADS", "all"), "kernels": kernels}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -158,13 +177,15 @@ def main():
     step.add_argument("--options", required=True)
     load = kinds.add_parser("load")
     load.add_argument("--work", required=True)
-    for kind in (step, load):
+    kernels = kinds.add_parser("kernels")
+    kernels.add_argument("--measured", required=True, help="JSON of Google Benchmark")
+    for kind in (step, load, kernels):
         kind.add_argument("--load", required=True, help="load averages, one a line")
         kind.add_argument("--command", required=True)
     arguments = parser.parse_args()
     info = machine(arguments.load)
     today = datetime.date.today().isoformat()
-    measured = step_results(arguments) if arguments.kind == "step" else load_results(arguments)
+    measured = {"step": step_results, "load": load_results, "kernels": kernel_results}[arguments.kind](arguments)
     results = {"command": arguments.command, "date": today} | info | measured
     folder = os.path.join(HERE, "results")
     os.makedirs(folder, exist_ok=True)
