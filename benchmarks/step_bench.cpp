@@ -36,13 +36,15 @@ class Step {
     activations_ = device_->allocate("activations", bytes);
     arena_ = std::make_unique<engine::Arena>(activations_.data(), bytes, engine::DeviceKind::kCpu);
     batch_.size = batch_size;
-    for (std::size_t i = 0; i < batch_.inputs.size(); ++i)
+    for (std::size_t i = 0; i < batch_.inputs.size(); ++i) {
       batch_.inputs.at(i) =
           tensor("input", model_->input_shape(static_cast<int>(i), batch_size), engine::DType::kF32);
+    }
     engine::RandomStream random(1, engine::RandomPurpose::kSynthetic, 0);
-    for (const engine::Tensor& input : batch_.inputs)
+    for (const engine::Tensor& input : batch_.inputs) {
       for (std::int64_t i = 0; i < input.elements(); ++i)
         input.as<float>()[i] = static_cast<float>(random.normal());
+    }
     batch_.labels = tensor("labels", {batch_size}, engine::DType::kI32);
     for (std::int64_t i = 0; i < batch_size; ++i)
       batch_.labels.as<std::int32_t>()[i] = static_cast<std::int32_t>(i % 2);

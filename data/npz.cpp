@@ -118,7 +118,7 @@ class EntryStream {
       const bool buffered = state.tmp_out_processed < state.tmp_out_valid;  // inflated, not handed out
       const bool starved = state.avail_in == 0 && !buffered;
       if (starved && input_left_ > 0) {
-        const std::size_t count = std::min<std::uint64_t>(
+        const auto count = std::min<std::uint64_t>(
             {input_left_, input_.size, input_left_ == entry_.compressed ? kFirstChunk : kChunk});
         fill(input_.span().first(count));
         input_left_ -= count;
