@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Every test, from nothing: installs what is missing, checks the format, builds, tests, runs the quickstart, then builds
+# and tests again under AddressSanitizer and UndefinedBehaviorSanitizer.
+#
+#   tools/check.sh [--quick|--full]
+#
+# --quick leaves the sanitizers and the quickstart out; --full adds ThreadSanitizer and clang-tidy.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+mode=${1:-}
+case "$mode" in '' | --quick | --full) ;; *) echo "usage: tools/check.sh [--quick|--full]" >&2 && exit 64 ;; esac
+packages=(libgtest-dev libgmock-dev libbenchmark-dev clang-format)
+[ "$mode" = --full ] && packages+=(clang-tidy)
+setup_packages "${packages[@]}"
+
+say "format"
+git ls-files '*.cpp' '*.h' '*.cu' | xargs clang-format --dry-run --Werror
+
+# run_tests PRESET [ctest options]
+run_tests() {
+  local preset=$1
+  shift
+  say "testing $preset"
+  ctest --preset "$preset" -j "$(nproc)" --output-on-failure --quiet -O "build/$preset/ctest.log" "$@" || {
+    grep -v ' Passed ' "build/$preset/ctest.log" || true
+    exit 1
+  }
+  grep -E 'tests passed|Not Run|Skipped|Total Test time' "build/$preset/ctest.log"
+}
+
+build release -DVOCA_BUILD_TESTS=ON -DVOCA_BUILD_BENCHMARKS=ON
+run_tests release
+[ "$mode" = --quick ] && exit 0
+
+tools/quickstart.sh build/quickstart
+auc=$(sed -n 's/^  "auc": \([0-9.]*\),$/\1/p' build/quickstart/evaluation.json)
+awk -v auc="${auc:-0}" 'BEGIN { exit !(auc >= 0.93) }' || {
+  echo "the quickstart's test AUC is ${auc:-missing}, expected at least 0.93" >&2
+  exit 1
+}
+
+sanitizers=(asan)
+[ "$mode" = --full ] && sanitizers+=(tsan)
+for preset in "${sanitizers[@]}"; do
+  build "$preset" -DVOCA_BUILD_BENCHMARKS=OFF
+  run_tests "$preset" -LE slow
+done
+
+if [ "$mode" = --full ]; then
+  say "clang-tidy"
+  git ls-files 'kernels/*.cpp' 'engine/*.cpp' 'model/*.cpp' 'data/*.cpp' 'tools/*.cpp' |
+    xargs -P "$(nproc)" -n 4 clang-tidy -p build/release --quiet
+fi
+say "all of it holds"

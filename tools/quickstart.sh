@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# From nothing to a trained, evaluated detector: installs what is missing, builds, makes a dataset, packs it, trains,
+# evaluates, predicts. Writes into quickstart/ (or the folder named) and begins it anew.
+#
+#   tools/quickstart.sh [FOLDER]
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+folder=${1:-quickstart}
+setup_packages
+VOCA_TARGETS=voca-engine build release -DVOCA_BUILD_TESTS=OFF -DVOCA_BUILD_BENCHMARKS=OFF
+voca=$PWD/build/release/bin/voca-engine
+
+rm -rf "$folder"
+mkdir -p "$folder"
+cd "$folder"
+
+say "this machine"
+"$voca" doctor
+
+say "a feature tree of 1000 synthetic videos"
+"$voca" synth --out features --videos 1000 --frames_min 40 --frames_max 80
+
+say "packed into one file, identities kept within one split"
+"$voca" pack --features_root features --out features.h5 --group_by identity
+
+say "training"
+"$voca" train --features_root features.h5 --hidden 64 --num_layers 2 --num_heads 4 --seq_len 48 --batch_size 16 \
+  --epochs 10 --warmup_epochs 1 --lr 1e-3 --use_contrastive --label_smoothing 0.1 --save_path best.pt
+
+say "evaluation on the test split"
+"$voca" eval --checkpoint best.pt --features_root features.h5 --split test
+"$voca" eval --checkpoint best.pt --features_root features.h5 --split test --json >evaluation.json
+
+say "a verdict on every video"
+"$voca" predict --checkpoint best.pt --features_root features.h5 --out predictions.csv
+head -4 predictions.csv
