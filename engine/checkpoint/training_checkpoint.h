@@ -72,9 +72,10 @@ struct LoadedCheckpoint {
 };
 
 /// Reads a .pt (a training's dictionary with `model_state_dict` or `state_dict`, or a bare state dict) or, by
-/// its content, a .safetensors (config and engine from JSON in its metadata). Every byte is verified first. Throws IoError, or DataError in one line: an
-/// inert node anywhere (naming it and the key), a state dict that holds something else than tensors, an
-/// optimizer that is not AdamW's or whose layout is broken, an `engine.format_version` newer than this one.
+/// its content, a .safetensors (config and engine from JSON in its metadata). Every byte is verified first.
+/// Throws IoError, or DataError in one line: an inert node anywhere (naming it and the key), a state dict
+/// that holds something else than tensors, an optimizer that is not AdamW's or whose layout is broken, an
+/// `engine.format_version` newer than this one.
 [[nodiscard]] LoadedCheckpoint read_training_checkpoint(const std::filesystem::path& path);
 
 /// Where a parameter is loaded to.

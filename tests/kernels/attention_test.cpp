@@ -206,10 +206,14 @@ TYPED_TEST(AttentionTest, MatchesTheFormulaForwardAndBackward) {
         this->expect_close(gradients.dq, want.dq, kAttention, "dq");
         this->expect_close(gradients.dk, want.dk, kAttention, "dk");
       } else {
-        // P is 1 whatever the scores, and dS is what cancellation leaves of 0: nothing beside dP, whose size is d.
-        const double rounding = kAttention.of<typename TypeParam::Element>() * static_cast<double>(s.head_size);
-        for (const double value : gradients.dq.values()) EXPECT_TRUE(value == 0.25 || std::abs(value) < rounding);
-        for (const double value : gradients.dk.values()) EXPECT_TRUE(value == 0.25 || std::abs(value) < rounding);
+        // P is 1 whatever the scores, and dS is what cancellation leaves of 0: nothing beside dP, whose size
+        // is d.
+        const double rounding =
+            kAttention.of<typename TypeParam::Element>() * static_cast<double>(s.head_size);
+        for (const double value : gradients.dq.values())
+          EXPECT_TRUE(value == 0.25 || std::abs(value) < rounding);
+        for (const double value : gradients.dk.values())
+          EXPECT_TRUE(value == 0.25 || std::abs(value) < rounding);
       }
     }
   }
