@@ -13,7 +13,6 @@
 #include "kernels/gemm.h"
 #include "model/crossmodal_transformer.h"
 #include "tools/commands.h"
-#include "tools/feature_input.h"
 #include "tools/train_options.h"
 
 namespace voca::tools {
@@ -190,12 +189,7 @@ void plan(CommandLine command_line) {
       throw engine::UsageError(
           "--visual_dim, --audio_dim: are read from --features_root; give one or the other");
     engine::Progress progress = engine::Progress::on_stderr(options.quiet);
-    const TreeOptions tree{.split_ratios = data::parse_split_ratios(options.split_ratios),
-                           .split_seed = options.split_seed,
-                           .group_by = options.group_by,
-                           .split_is_asked_for = set.given("split_ratios") || options.group_by != "none",
-                           .num_workers = std::max<std::int64_t>(options.num_workers, 1)};
-    facts = look_at(*open_features(options.features_root, tree, progress), options);
+    facts = look_at(*open_features(options.features_root, tree_options(options, set), progress), options);
   } else if (options.pos_weight == "auto") {
     throw engine::UsageError("--pos_weight auto: needs --features_root to count the videos of");
   } else {

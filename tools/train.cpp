@@ -168,14 +168,6 @@ bool can_test(const data::Dataset& dataset) {
                                          [&](std::int64_t sample) { return dataset.label(sample) >= 0; });
 }
 
-TreeOptions tree_options(const TrainOptions& options, const OptionSet& set) {
-  return {.split_ratios = data::parse_split_ratios(options.split_ratios),
-          .split_seed = options.split_seed,
-          .group_by = options.group_by,
-          .split_is_asked_for = set.given("split_ratios") || options.group_by != "none",
-          .num_workers = std::max<std::int64_t>(options.num_workers, 1)};
-}
-
 void print_result(const ordered_json& result, bool json) {
   if (json) {
     std::cout << result.dump(2) << '\n';

@@ -240,6 +240,14 @@ data::BatchSourceOptions batch_options(const TrainOptions& o, bool training) {
           .max_bad_samples = o.max_bad_samples};
 }
 
+TreeOptions tree_options(const TrainOptions& options, const OptionSet& set) {
+  return {.split_ratios = data::parse_split_ratios(options.split_ratios),
+          .split_seed = options.split_seed,
+          .group_by = options.group_by,
+          .split_is_asked_for = set.given("split_ratios") || options.group_by != "none",
+          .num_workers = std::max<std::int64_t>(options.num_workers, 1)};
+}
+
 ordered_json numeric_options(const ordered_json& values) {
   ordered_json numeric = ordered_json::object();
   for (const auto& [name, value] : values.items())

@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "engine/trainer/trainer.h"
 #include "model/config.h"
+#include "tools/feature_input.h"
 #include "tools/option_set.h"
 
 namespace voca::tools {
@@ -90,6 +91,9 @@ void add_train_options(OptionSet& set, TrainOptions& options);
 /// Everything but folders and hashes, which are the run's.
 [[nodiscard]] engine::TrainerConfig trainer_config(const TrainOptions& options);
 [[nodiscard]] data::BatchSourceOptions batch_options(const TrainOptions& options, bool training);
+
+/// How --features_root is packed when it is a tree. `set` was parsed into `options`.
+[[nodiscard]] TreeOptions tree_options(const TrainOptions& options, const OptionSet& set);
 
 /// Of `values` (OptionSet::values of train), those that the numbers of a run depend on.
 [[nodiscard]] nlohmann::ordered_json numeric_options(const nlohmann::ordered_json& values);
