@@ -81,7 +81,6 @@ std::vector<std::uint64_t> sequences_in(const std::filesystem::path& folder) {
 struct Layout {
   std::string start;                   // everything before the first section
   std::vector<std::uint64_t> offsets;  // of the sections, in the file
-  std::uint64_t end = 0;
 };
 
 /// Sections lie behind the header, whose length depends on the offsets in it: they are counted from the first
@@ -110,12 +109,8 @@ Layout lay_out(const Json& user, std::span<const ResumeSection> sections) {
       crc32c(std::as_bytes(std::span(text)), crc32c(std::as_bytes(std::span(layout.start))));
   layout.start.append(reinterpret_cast<const char*>(&crc), sizeof(crc));
   layout.start += text;
-  layout.end = layout.start.size();
-  if (!sections.empty()) {
-    const std::uint64_t first = align(layout.start.size());
-    for (std::uint64_t& place : layout.offsets) place += first;
-    layout.end = layout.offsets.back() + sections.back().bytes.size();
-  }
+  const std::uint64_t first = align(layout.start.size());
+  for (std::uint64_t& place : layout.offsets) place += first;
   return layout;
 }
 
@@ -181,17 +176,48 @@ ResumeState read_state(const FileReader& file) {
   return state;
 }
 
-/// Whether the file holds exactly what was to be written; by digests, so that the state is not held twice.
-bool holds(const std::filesystem::path& path, const Layout& layout, std::span<const ResumeSection> sections) {
-  const FileReader file(path);
-  if (file.size() != layout.end) return false;
-  const auto crc_at = [&](std::uint64_t offset, std::uint64_t count) {
-    return file.checksums(offset, count).crc32c;
-  };
-  if (crc_at(0, layout.start.size()) != crc32c(std::as_bytes(std::span(layout.start)))) return false;
-  for (std::size_t i = 0; i < sections.size(); ++i)
-    if (crc_at(layout.offsets[i], sections[i].bytes.size()) != crc32c(sections[i].bytes)) return false;
-  return true;
+/// The first of these states that verifies; a message for each that does not before it.
+FoundResumeState newest_of(const std::filesystem::path& folder, const std::vector<std::uint64_t>& sequences) {
+  FoundResumeState found;
+  for (const std::uint64_t sequence : sequences) {
+    try {
+      found.state = read_resume_state(folder / file_name(sequence));
+      break;
+    } catch (const Error& error) {
+      found.messages.emplace_back(error.what());
+    }
+  }
+  if (found.state)
+    for (std::string& message : found.messages) message += "; falling back to the state before it";
+  return found;
+}
+
+/// The sequence number in the pointer file; nothing where it is damaged.
+std::optional<std::uint64_t> read_pointer(const std::filesystem::path& pointer) {
+  try {
+    const Json json = Json::parse(read_text_file(pointer, 4096));
+    return sequence_of(json.at("state").get<std::string>());
+  } catch (const Error&) {
+    return std::nullopt;
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
+
+/// The pointer is written last. One that names a state newer than all there are says that it was removed or
+/// renamed.
+void check_pointer(const std::filesystem::path& folder, const std::vector<std::uint64_t>& sequences,
+                   FoundResumeState& found) {
+  const std::filesystem::path pointer = folder / kPointer;
+  std::error_code error;
+  if (!std::filesystem::exists(pointer, error)) return;
+  const auto named = read_pointer(pointer);
+  if (!named)
+    found.messages.push_back(fmt::format("{}: damaged; ignored", pointer.string()));
+  else if (sequences.empty() || *named > sequences.front())
+    found.messages.push_back(fmt::format(
+        "{}: missing, though {} names it; {}", (folder / file_name(*named)).string(), pointer.string(),
+        sequences.empty() ? "there is no state before it" : "falling back to the state before it"));
 }
 
 void make_folder(const std::filesystem::path& folder) {
@@ -222,39 +248,21 @@ ResumeState read_resume_state(const std::filesystem::path& path) {
 }
 
 FoundResumeState find_resume_state(const std::filesystem::path& folder) {
-  FoundResumeState found;
-  const auto sequences = sequences_in(folder);
-  for (const std::uint64_t sequence : sequences) {
-    const std::filesystem::path path = folder / file_name(sequence);
-    try {
-      found.state = read_resume_state(path);
-      break;
-    } catch (const Error& error) {
-      // A state that a concurrent save has just removed is no news.
-      if (!std::filesystem::exists(path)) continue;
-      found.messages.push_back(fmt::format("{}; falling back to the state before it", error.what()));
+  auto sequences = sequences_in(folder);
+  for (;;) {
+    FoundResumeState found = newest_of(folder, sequences);
+    check_pointer(folder, sequences, found);
+    // A save meanwhile removes states that were listed. What is amiss is believed where the list still
+    // stands.
+    auto listed_now = sequences_in(folder);
+    if ((found.state && found.messages.empty()) || listed_now == sequences) {
+      if (!found.state && !sequences.empty())
+        throw DataError("{}: none of its {} states can be read; the newest: {}", folder.string(),
+                        sequences.size(), found.messages.front());
+      return found;
     }
+    sequences = std::move(listed_now);
   }
-  if (!found.state && !found.messages.empty())
-    throw DataError("{}: none of its {} states can be read; the newest: {}", folder.string(),
-                    found.messages.size(), found.messages.front());
-  if (!found.state) return found;
-  // The pointer is written last. One that names a newer state says that this state was removed or renamed.
-  const std::filesystem::path pointer = folder / kPointer;
-  std::error_code error;
-  if (std::filesystem::exists(pointer, error)) {
-    const Json json = Json::parse(read_text_file(pointer, 4096), nullptr, false);
-    const bool names_one = json.is_object() && json.contains("state") && json["state"].is_string();
-    const auto named = names_one ? sequence_of(json["state"].get<std::string>()) : std::nullopt;
-    if (!named)
-      found.messages.push_back(fmt::format("{}: damaged; ignored", pointer.string()));
-    else if (*named > sequence_of(found.state->path.filename().string()).value_or(0) &&
-             std::find(sequences.begin(), sequences.end(), *named) == sequences.end())
-      found.messages.push_back(
-          fmt::format("{}: missing, though {} names it; falling back to the state before it",
-                      (folder / file_name(*named)).string(), pointer.string()));
-  }
-  return found;
 }
 
 ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::move(folder)), keep_(keep) {
@@ -297,15 +305,22 @@ std::filesystem::path ResumeStore::save(const Json& header, std::span<const Resu
   const std::uint64_t sequence = next_sequence_;
   std::filesystem::path path = folder_ / file_name(sequence);
   AtomicFile file(path);
-  file.write(layout.start);
-  std::uint64_t position = layout.start.size();
+  std::uint64_t position = 0;
+  std::uint32_t crc = 0;
+  const auto write = [&](std::span<const std::byte> bytes) {
+    file.write(bytes);
+    crc = crc32c(bytes, crc);
+    position += bytes.size();
+  };
+  write(std::as_bytes(std::span(layout.start)));
+  constexpr std::array<std::byte, kAlignment> kZeros{};
   for (std::size_t i = 0; i < sections.size(); ++i) {
-    file.write(std::string(layout.offsets[i] - position, '\0'));
-    file.write(sections[i].bytes);
-    position = layout.offsets[i] + sections[i].bytes.size();
+    write(std::span(kZeros).first(layout.offsets[i] - position));
+    write(sections[i].bytes);
   }
   file.commit([&](const std::filesystem::path& temporary) {
-    if (!holds(temporary, layout, sections))
+    const FileReader written(temporary);
+    if (written.size() != position || written.checksums(0, position).crc32c != crc)
       throw IoError("{}: what was read back is not what was written; check the disk", path.string());
   });
   next_sequence_ = sequence + 1;
