@@ -3,49 +3,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "engine/checkpoint/value.h"
-#include "engine/error.h"
+#include "tests/engine/support/files.h"
 
 namespace voca::engine::test {
 
-/// A fresh folder, removed with what is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "voca-checkpoint-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw IoError("{}: cannot create", name);
-    path_ = name;
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  [[nodiscard]] std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
 inline std::filesystem::path golden(const std::string& name) {
   return std::filesystem::path(VOCA_GOLDEN_DIR) / "checkpoint" / name;
-}
-
-inline std::string read_bytes(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  EXPECT_TRUE(file) << path;
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-inline void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 /// The numbers in every golden tensor; see tests/golden/checkpoint/make_checkpoints.py.
@@ -59,20 +27,6 @@ inline std::vector<float> floats(const TensorValue& tensor) {
   std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
   tensor.copy_to(values);
   return values;
-}
-
-/// The message of the Expected that `action` throws; a failure when it throws none.
-template <typename Expected>
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Expected& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos)
-        << "a message is one line: " << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
 }
 
 }  // namespace voca::engine::test

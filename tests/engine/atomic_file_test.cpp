@@ -1,0 +1,223 @@
+#include "engine/atomic_file.h"
+
+#include <gmock/gmock.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <vector>
+
+#include "tests/engine/support/file_faults.h"
+#include "tests/engine/support/files.h"
+
+namespace voca::engine {
+namespace {
+
+using test::message_of;
+using test::read_bytes;
+using test::TemporaryFolder;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::StartsWith;
+using testing::UnorderedElementsAre;
+
+std::vector<std::string> names_in(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename().string());
+  return names;
+}
+
+struct Fault {
+  FileStep step;
+  const char* name;
+};
+constexpr std::array<Fault, 6> kSteps{{{FileStep::kCreate, "Create"},
+                                       {FileStep::kWrite, "Write"},
+                                       {FileStep::kSync, "Sync"},
+                                       {FileStep::kClose, "Close"},
+                                       {FileStep::kRename, "Rename"},
+                                       {FileStep::kSyncFolder, "SyncFolder"}}};
+
+class AtomicFileFault : public testing::TestWithParam<std::tuple<Fault, int>> {
+ protected:
+  void TearDown() override { set_file_fault({}); }
+};
+
+TEST_P(AtomicFileFault, KeepsWhatStoodThereAndNamesIt) {
+  const auto [fault, error_number] = GetParam();
+  const TemporaryFolder folder(std::filesystem::temp_directory_path());
+  const auto path = folder / "config.json";
+  write_file_atomically(path, "old");
+  set_file_fault([&, step = fault.step](FileStep asked, const std::filesystem::path& of) {
+    EXPECT_EQ(of, path);
+    return asked == step ? error_number : 0;
+  });
+  const std::string message = message_of<IoError>([&] { write_file_atomically(path, "new"); });
+  // When the folder cannot be synced the file is in its place already, and the folder is what failed.
+  const bool renamed = fault.step == FileStep::kSyncFolder;
+  EXPECT_THAT(message, AllOf(StartsWith((renamed ? folder.path() : path).string() + ":"),
+                             HasSubstr(std::strerror(error_number))));
+  EXPECT_EQ(read_bytes(path), renamed ? "new" : "old");
+  EXPECT_THAT(names_in(folder.path()), ElementsAre("config.json"));
+  set_file_fault({});
+  write_file_atomically(path, "newer");
+  EXPECT_EQ(read_bytes(path), "newer");
+}
+
+TEST_P(AtomicFileFault, LeavesNoHalfFileWhereNothingStood) {
+  const auto [fault, error_number] = GetParam();
+  const TemporaryFolder folder;
+  set_file_fault([error = error_number, step = fault.step](FileStep asked, const std::filesystem::path&) {
+    return asked == step ? error : 0;
+  });
+  EXPECT_THROW(write_file_atomically(folder / "config.json", "new"), IoError);
+  const std::vector<std::string> renamed{"config.json"};
+  EXPECT_EQ(names_in(folder.path()),
+            fault.step == FileStep::kSyncFolder ? renamed : std::vector<std::string>());
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryStep, AtomicFileFault,
+                         testing::Combine(testing::ValuesIn(kSteps), testing::Values(ENOSPC, EIO)),
+                         [](const auto& instance) {
+                           return std::string(std::get<0>(instance.param).name) +
+                                  (std::get<1>(instance.param) == EIO ? "EIO" : "ENOSPC");
+                         });
+
+TEST(AtomicFile, AppearsWholeAndOnlyWhenCommitted) {
+  const TemporaryFolder folder;
+  const auto path = folder / "a";
+  write_file_atomically(path, "old");
+  AtomicFile file(path);
+  file.write(std::string("ne"));
+  file.write(std::as_bytes(std::span("w", 1)));
+  EXPECT_EQ(read_bytes(path), "old");
+  file.commit();
+  EXPECT_EQ(read_bytes(path), "new");
+  EXPECT_THAT(names_in(folder.path()), ElementsAre("a"));
+  EXPECT_EQ(std::filesystem::status(path).permissions(), std::filesystem::perms(0644));
+}
+
+TEST(AtomicFile, DroppedBeforeItIsCommittedItWasNeverThere) {
+  const TemporaryFolder folder;
+  {
+    AtomicFile file(folder / "a");
+    file.write(std::string("half"));
+    EXPECT_EQ(read_bytes(file.temporary_path()), "half");
+    EXPECT_EQ(file.temporary_path().parent_path(), folder.path());
+  }
+  EXPECT_THAT(names_in(folder.path()), ElementsAre());
+}
+
+TEST(AtomicFile, IsNotRenamedWhenItsVerificationThrows) {
+  const TemporaryFolder folder;
+  const auto path = folder / "a";
+  write_file_atomically(path, "old");
+  {
+    AtomicFile file(path);
+    file.write(std::string("new"));
+    EXPECT_THROW(file.commit([](const std::filesystem::path& temporary) {
+      EXPECT_EQ(read_bytes(temporary), "new");
+      throw IoError("{}: wrong", temporary.string());
+    }),
+                 IoError);
+  }
+  EXPECT_EQ(read_bytes(path), "old");
+  EXPECT_THAT(names_in(folder.path()), ElementsAre("a"));
+}
+
+TEST(AtomicFile, InterruptedWritesAreTakenUpAgain) {
+  const TemporaryFolder folder;
+  int interruptions = 3;
+  set_file_fault([&](FileStep step, const std::filesystem::path&) {
+    return step == FileStep::kWrite && interruptions-- > 0 ? EINTR : 0;
+  });
+  write_file_atomically(folder / "a", "text");
+  set_file_fault({});
+  EXPECT_LT(interruptions, 0);
+  EXPECT_EQ(read_bytes(folder / "a"), "text");
+}
+
+/// In a child whose files may not grow beyond `limit` bytes: what writing `size` bytes throws; exits 0 when
+/// it is an IoError of the path saying why.
+int write_under_a_limit(const std::filesystem::path& path, std::size_t limit, std::size_t size) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::signal(SIGXFSZ, SIG_IGN);
+    const rlimit of_files{limit, limit};
+    ::setrlimit(RLIMIT_FSIZE, &of_files);
+    try {
+      write_file_atomically(path, std::string(size, 'x'));
+    } catch (const IoError& error) {
+      const std::string message = error.what();
+      ::_exit(message.starts_with(path.string()) && message.ends_with(std::strerror(EFBIG)) ? 0 : 2);
+    }
+    ::_exit(3);
+  }
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+// The system takes what there is room for first: a short write, and fails at the next.
+TEST(AtomicFile, AShortWriteThatCannotBeFinishedIsAnError) {
+  const TemporaryFolder folder;
+  const auto path = folder / "a";
+  write_file_atomically(path, "old");
+  EXPECT_EQ(write_under_a_limit(path, 1000, 5000), 0);
+  EXPECT_EQ(read_bytes(path), "old");
+  EXPECT_THAT(names_in(folder.path()), ElementsAre("a"));
+}
+
+TEST(AtomicFile, NamesAFolderThatIsNotThere) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(message_of<IoError>([&] { AtomicFile file(folder / "not" / "there"); }),
+              AllOf(HasSubstr((folder / "not" / "there").string()), HasSubstr(std::strerror(ENOENT))));
+}
+
+TEST(AtomicFile, WritesBesideAPathWithoutAFolder) {
+  const TemporaryFolder folder;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  write_file_atomically("a", "here");
+  std::filesystem::current_path(before);
+  EXPECT_EQ(read_bytes(folder / "a"), "here");
+}
+
+TEST(StaleTemporaries, AreRemovedAndNothingElseIs) {
+  const TemporaryFolder folder;
+  for (const char* name : {".a.Ab12zZ", ".a.000000"}) test::write_bytes(folder / name, "half");
+  const std::vector<std::string> strangers{"a",         ".a",        ".a.toolong", ".a.short",
+                                           ".b.Ab12zZ", ".a.b.1234", "a.Ab12zZ"};
+  for (const auto& name : strangers) test::write_bytes(folder / name, "mine");
+  remove_stale_temporaries(folder / "a");
+  EXPECT_THAT(names_in(folder.path()), testing::UnorderedElementsAreArray(strangers));
+}
+
+TEST(StaleTemporaries, OfAFolderThatIsNotThereAreAnError) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(message_of<IoError>([&] { remove_stale_temporaries(folder / "not" / "there"); }),
+              HasSubstr((folder / "not").string()));
+}
+
+TEST(ReadTextFile, ReadsTheWholeAndRefusesWhatIsTooLarge) {
+  const TemporaryFolder folder;
+  const std::string text(100000, 'x');
+  write_file_atomically(folder / "a", text);
+  EXPECT_EQ(read_text_file(folder / "a", text.size()), text);
+  EXPECT_THAT(message_of<DataError>([&] { (void)read_text_file(folder / "a", text.size() - 1); }),
+              HasSubstr((folder / "a").string()));
+  EXPECT_THAT(message_of<IoError>([&] { (void)read_text_file(folder / "b", 10); }),
+              AllOf(HasSubstr((folder / "b").string()), HasSubstr(std::strerror(ENOENT))));
+  EXPECT_THAT(message_of<IoError>([&] { (void)read_text_file(folder.path(), 10); }),
+              HasSubstr(std::strerror(EISDIR)));
+}
+
+}  // namespace
+}  // namespace voca::engine
