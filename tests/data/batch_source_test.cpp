@@ -16,8 +16,8 @@
 
 #include "data/pack.h"
 #include "engine/error.h"
-#include "tests/data/support/allocations.h"
 #include "tests/data/support/scratch.h"
+#include "tests/support/allocations.h"
 
 namespace voca::data {
 namespace {
@@ -455,14 +455,14 @@ TEST(BatchSource, SteadyStateAllocatesNothing) {
         return batches;
       };
       ASSERT_EQ(run(0), 5);
-      const std::int64_t before = testing::allocations();
+      const std::int64_t before = test::allocations();
       ASSERT_EQ(run(1) + run(2), 10);
-      EXPECT_EQ(testing::allocations(), before) << workers << " workers";
+      EXPECT_EQ(test::allocations(), before) << workers << " workers";
     }
   }
-  const std::int64_t before = testing::allocations();
+  const std::int64_t before = test::allocations();
   const auto something = std::make_unique<int>(1);
-  EXPECT_EQ(testing::allocations(), before + 1) << *something;  // the counter counts
+  EXPECT_EQ(test::allocations(), before + 1) << *something;  // the counter counts
 }
 
 TEST(BatchSource, OptionsOutOfRangeAreRefusedByName) {

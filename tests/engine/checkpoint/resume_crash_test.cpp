@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -187,6 +187,8 @@ TEST(ResumeStore, AKillAtAnyStepOfASaveLosesNothing) {
   EXPECT_THAT(names_in(folder.path()), Each(Not(StartsWith(".state"))));
 }
 
+constexpr std::size_t kLarge = std::size_t{1} << 17;  // elements of its section
+
 /// What the saving child tells the one that kills it.
 struct Told {
   std::atomic<int> saved{0};  ///< the number last saved for good
@@ -198,7 +200,7 @@ struct Told {
   ResumeStore store(folder);
   const FoundResumeState found = store.load();
   int number = found.state ? found.state->header.at("number").get<int>() : 0;
-  std::vector<std::int32_t> large(std::size_t{1} << 16);
+  std::vector<std::int32_t> large(kLarge);
   for (;;) {
     ++number;
     std::fill(large.begin(), large.end(), number);
@@ -207,7 +209,7 @@ struct Told {
                      std::vector<ResumeSection>{{"large", DType::kI32, std::as_bytes(std::span(large))}});
     told.saved = number;
     told.saving = false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
 }
 
@@ -217,25 +219,26 @@ int newest_large_in(const std::filesystem::path& folder) {
   EXPECT_THAT(found.messages, testing::IsEmpty());
   if (!found.state) return 0;
   const int number = found.state->header.at("number").get<int>();
-  std::vector<std::int32_t> large(std::size_t{1} << 16);
+  std::vector<std::int32_t> large(kLarge);
   found.state->copy_section("large", DType::kI32, std::as_writable_bytes(std::span(large)));
-  EXPECT_THAT(large, Each(number));
+  EXPECT_TRUE(std::all_of(large.begin(), large.end(), [&](std::int32_t value) { return value == number; }));
   return number;
 }
 
 TEST(ResumeStore, KillsAtRandomMomentsLoseAtMostTheSaveInFlight) {
-  constexpr int kRounds = 80;
-  const TemporaryFolder folder(std::filesystem::temp_directory_path());
+  const TemporaryFolder folder;
   void* const shared =
       ::mmap(nullptr, sizeof(Told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(shared, MAP_FAILED);
   Told& told = *new (shared) Told;
   std::mt19937 random(1);
   int killed_saving = 0;
-  for (int round = 0; round < kRounds; ++round) {
+  // As many rounds as it takes on a busy machine for at least a third of a good number to end within a save.
+  for (int round = 0; round < 150 || killed_saving < 50 || told.saved < 50; ++round) {
+    ASSERT_LT(round, 5000);
     const pid_t child = ::fork();
     if (child == 0) save_until_killed(folder.path(), told);
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 25000));
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 10000));
     ::kill(child, SIGKILL);
     expect_killed(child);
     killed_saving += told.saving.exchange(false) ? 1 : 0;
@@ -244,8 +247,6 @@ TEST(ResumeStore, KillsAtRandomMomentsLoseAtMostTheSaveInFlight) {
     ASSERT_LE(newest, told.saved + 1) << "round " << round;
     told.saved = newest;
   }
-  EXPECT_GE(killed_saving, kRounds / 3);
-  EXPECT_GE(told.saved, kRounds / 2);
   ::munmap(shared, sizeof(Told));
 }
 

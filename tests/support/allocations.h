@@ -2,9 +2,9 @@
 
 #include <cstdint>
 
-namespace voca::data::testing {
+namespace voca::test {
 
 /// Calls of operator new so far, by all threads of this test program.
 [[nodiscard]] std::int64_t allocations();
 
-}  // namespace voca::data::testing
+}  // namespace voca::test

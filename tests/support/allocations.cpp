@@ -1,10 +1,10 @@
-#include "tests/data/support/allocations.h"
+#include "tests/support/allocations.h"
 
 #include <atomic>
 #include <cstdlib>
 #include <new>
 
-namespace voca::data::testing {
+namespace voca::test {
 namespace {
 
 std::atomic<std::int64_t>& counter() {
@@ -30,14 +30,14 @@ void* counted(std::size_t size, std::size_t alignment) {
 }
 
 }  // namespace
-}  // namespace voca::data::testing
+}  // namespace voca::test
 
 // The array and nothrow forms come down to these.
 void* operator new(std::size_t size) {
-  return voca::data::testing::counted(size, 0);
+  return voca::test::counted(size, 0);
 }
 void* operator new(std::size_t size, std::align_val_t alignment) {
-  return voca::data::testing::counted(size, static_cast<std::size_t>(alignment));
+  return voca::test::counted(size, static_cast<std::size_t>(alignment));
 }
 void operator delete(void* memory) noexcept {
   std::free(memory);
