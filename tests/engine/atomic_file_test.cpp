@@ -55,10 +55,11 @@ TEST_P(AtomicFileFault, KeepsWhatStoodThereAndNamesIt) {
   const TemporaryFolder folder(std::filesystem::temp_directory_path());
   const auto path = folder / "config.json";
   write_file_atomically(path, "old");
-  set_file_fault([&, step = fault.step](FileStep asked, const std::filesystem::path& of) {
-    EXPECT_EQ(of, path);
-    return asked == step ? error_number : 0;
-  });
+  set_file_fault(
+      [&, step = fault.step, error = error_number](FileStep asked, const std::filesystem::path& of) {
+        EXPECT_EQ(of, path);
+        return asked == step ? error : 0;
+      });
   const std::string message = message_of<IoError>([&] { write_file_atomically(path, "new"); });
   // When the folder cannot be synced the file is in its place already, and the folder is what failed.
   const bool renamed = fault.step == FileStep::kSyncFolder;

@@ -129,6 +129,18 @@ TEST(TrainingCheckpoint, IsByteForByteTheFileThatPyTorchAccepted) {
   EXPECT_EQ(written, test::read_bytes(golden("written_checkpoint.pt")));
 }
 
+// The same with a file written now and the PyTorch at hand; by hand as check_with_torch.py says.
+TEST(TrainingCheckpoint, IsTakenByPyTorchWhereItIsInstalled) {
+  const std::string python = "/usr/bin/python3 -B ";
+  if (std::system((python + "-c 'import torch' 2>/dev/null").c_str()) != 0)
+    GTEST_SKIP() << "no PyTorch here; IsByteForByteTheFileThatPyTorchAccepted stands for this test";
+  const TemporaryFolder folder;
+  const SmallTraining training;
+  write_training_checkpoint(folder / "a.pt", training.checkpoint);
+  const std::string script = golden("check_with_torch.py").string();
+  EXPECT_EQ(std::system((python + "'" + script + "' '" + (folder / "a.pt").string() + "'").c_str()), 0);
+}
+
 TEST(TrainingCheckpoint, BeforeTheFirstStepHasNoMoments) {
   const TemporaryFolder folder;
   SmallTraining training;
