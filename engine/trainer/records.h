@@ -60,7 +60,8 @@ struct EpochRecord {
 };
 
 /// Lines of metrics.jsonl (`kind` "step" and "epoch"). What is not finite or not defined is null. Everything
-/// but `samples_per_s` and `seconds` is the same in every run of the same configuration, interrupted or not.
+/// but `samples_per_s`, `seconds` and, which each process counts anew, `bad_samples` is the same in every run
+/// of the same configuration, interrupted or not.
 [[nodiscard]] nlohmann::ordered_json to_json(const StepRecord& record);
 [[nodiscard]] nlohmann::ordered_json to_json(const EpochRecord& record);
 

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "engine/error.h"
+#include "tests/engine/support/files.h"
 
 namespace voca::engine {
 namespace {
@@ -19,17 +20,7 @@ using nlohmann::ordered_json;
 using ::testing::HasSubstr;
 
 class RunFolderTest : public ::testing::Test {
- public:
-  RunFolderTest(const RunFolderTest&) = delete;
-  RunFolderTest& operator=(const RunFolderTest&) = delete;
-
  protected:
-  RunFolderTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "voca-run-XXXXXX").string();
-    root_ = ::mkdtemp(name.data());
-  }
-  ~RunFolderTest() override { std::filesystem::remove_all(root_); }
-
   static std::string read(const std::filesystem::path& path) {
     std::ostringstream text;
     text << std::ifstream(path).rdbuf();
@@ -39,7 +30,8 @@ class RunFolderTest : public ::testing::Test {
     std::ofstream(path, std::ios::binary) << text;
   }
 
-  std::filesystem::path root_;
+  test::TemporaryFolder folder_;
+  std::filesystem::path root_ = folder_.path();
 };
 
 ordered_json record(const std::string& kind, std::int64_t epoch, std::int64_t step) {

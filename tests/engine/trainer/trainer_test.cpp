@@ -17,7 +17,6 @@ namespace {
 using test::bits_of;
 using test::message_of;
 using test::Recorder;
-using test::TemporaryFolder;
 using test::toy_config;
 using test::ToyModel;
 using test::ToyRun;
@@ -139,7 +138,7 @@ TEST(Trainer, GivesEveryBatchOfTheRunMasksOfItsOwn) {
   for (std::uint32_t i = 0; i < 18; ++i) EXPECT_EQ(numbers[i], i);
 }
 
-TEST(Trainer, BatchesWithoutAGoodSampleCountForNothing) {
+TEST(Trainer, ABatchWithoutAGoodSampleIsPassedOver) {
   TrainerConfig config = toy_config();
   config.epochs = 1;
   Recorder recorder;
@@ -353,109 +352,6 @@ TEST(Trainer, WithoutAValidationSplitSelectsNothing) {
   EXPECT_THAT(recorder.messages, IsEmpty());
 }
 
-// -- selection
-
-struct Selected {
-  SelectBy by;
-  std::int64_t outputs;
-};
-
-class Selection : public testing::TestWithParam<Selected> {};
-
-TEST_P(Selection, IsTheEarliestOfTheBestByItsMeasure) {
-  TrainerConfig config = toy_config();
-  config.epochs = 15;
-  config.lr = 0.3;  // learns by heart, so that val gets worse again
-  config.select_by = GetParam().by;
-  Recorder recorder;
-  ToyRun run(config, recorder, {.outputs = GetParam().outputs});
-  const TrainingResult result = run.trainer.run();
-  std::optional<double> best;
-  std::int64_t best_epoch = -1;
-  int refused = 0;
-  int ties = 0;
-  for (const EpochRecord& record : recorder.epochs) {
-    const double value = selection_value(config.select_by, *record.summary).value();
-    const bool better = !best || (config.select_by == SelectBy::kLoss ? value < *best : value > *best);
-    ties += best && value == *best ? 1 : 0;
-    EXPECT_EQ(record.best, better) << record.epoch;
-    refused += better ? 0 : 1;
-    if (!better) continue;
-    best = value;
-    best_epoch = record.epoch;
-  }
-  ASSERT_TRUE(result.best);
-  EXPECT_EQ(result.best->epoch, best_epoch);
-  EXPECT_EQ(result.best->step, 6 * (best_epoch + 1));
-  EXPECT_EQ(selection_value(config.select_by, *result.best), best);
-  EXPECT_GT(refused, 0);
-  if (config.select_by == SelectBy::kAcc) {
-    EXPECT_GT(ties, 0);
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Measures, Selection,
-                         testing::Values(Selected{SelectBy::kAuc, 1}, Selected{SelectBy::kAcc, 1},
-                                         Selected{SelectBy::kAp, 1}, Selected{SelectBy::kLoss, 1},
-                                         Selected{SelectBy::kAuc, 3}, Selected{SelectBy::kAcc, 3},
-                                         Selected{SelectBy::kLoss, 3}),
-                         [](const auto& instance) {
-                           return fmt::format("{}Of{}", name_of(instance.param.by), instance.param.outputs);
-                         });
-
-TEST(Trainer, SummarisesWhatItMeasured) {
-  TrainerConfig config = toy_config();
-  config.epochs = 1;
-  Recorder recorder;
-  ToyRun run(config, recorder);
-  (void)run.trainer.run();
-  const EpochRecord& record = recorder.epochs[0];
-  const auto& metrics = std::get<BinaryMetrics>(*record.val);
-  EXPECT_EQ(record.summary->loss, metrics.loss);
-  EXPECT_EQ(record.summary->acc, metrics.at_half.acc);
-  EXPECT_EQ(record.summary->auc, metrics.auc);
-  EXPECT_EQ(record.summary->ap, metrics.ap_real);
-  ASSERT_TRUE(record.summary->threshold);
-  EXPECT_EQ(record.summary->threshold, metrics.at_threshold.threshold);
-  const auto line = to_json(record);
-  EXPECT_EQ(line["val_auc"], *metrics.auc);
-  EXPECT_EQ(line["val_threshold"], *record.summary->threshold);
-  EXPECT_EQ(line["best"], true);
-}
-
-TEST(Trainer, AnUndefinedMeasureSelectsNothingAndSaysSo) {
-  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kAp}) {
-    TrainerConfig config = toy_config();
-    config.epochs = 2;
-    config.select_by = by;
-    Recorder recorder;
-    ToyRun::Setup setup;
-    setup.val.label = [](std::int64_t) { return 0; };
-    ToyRun run(config, recorder, setup);
-    const TrainingResult result = run.trainer.run();
-    EXPECT_FALSE(result.best);
-    EXPECT_TRUE(result.last->acc);
-    EXPECT_THAT(recorder.calls, Not(Contains(StartsWith("best"))));
-    EXPECT_THAT(recorder.messages, ElementsAre(AllOf(StartsWith("epoch 0"),
-                                                     HasSubstr(std::string(name_of(by)) + " is not defined")),
-                                               StartsWith("epoch 1")));
-    EXPECT_TRUE(to_json(recorder.epochs[0])["val_auc"].is_null());
-  }
-}
-
-TEST(Trainer, OneClassIsEnoughForAccuracyAndLoss) {
-  for (const SelectBy by : {SelectBy::kAcc, SelectBy::kLoss}) {
-    TrainerConfig config = toy_config();
-    config.select_by = by;
-    Recorder recorder;
-    ToyRun::Setup setup;
-    setup.val.label = [](std::int64_t) { return 1; };
-    ToyRun run(config, recorder, setup);
-    EXPECT_TRUE(run.trainer.run().best);
-    EXPECT_THAT(recorder.messages, IsEmpty());
-  }
-}
-
 // -- memory
 
 TEST(Trainer, StepsAndEvaluationsAllocateNothing) {
@@ -484,95 +380,6 @@ TEST(Trainer, StepsAndEvaluationsAllocateNothing) {
     }
   }
   EXPECT_EQ(run.device->lines().size(), held);
-}
-
-// -- what is refused before the first step
-
-std::string refusal_of(const TrainerConfig& config, const ToyRun::Setup& setup = {}) {
-  return message_of<UsageError>([&] {
-    Recorder recorder;
-    const ToyRun run(config, recorder, setup);
-  });
-}
-
-TEST(Trainer, RefusesEmptySplitsSayingWhatToDo) {
-  ToyRun::Setup setup;
-  setup.train.samples = 0;
-  EXPECT_THAT(refusal_of(toy_config(), setup),
-              AllOf(HasSubstr("training split is empty"), HasSubstr("--split_ratios")));
-  setup = {};
-  setup.val.samples = 0;
-  EXPECT_THAT(refusal_of(toy_config(), setup),
-              AllOf(HasSubstr("validation split is empty"), HasSubstr("--no_val")));
-  const ToyModel model;
-  ToySource train(test::toy_training());
-  const auto device = make_cpu_device(1);
-  Recorder recorder;
-  EXPECT_THAT(message_of<UsageError>(
-                  [&] { const Trainer t(toy_config(), model, train, nullptr, *device, recorder); }),
-              HasSubstr("--no_val"));
-}
-
-TEST(Trainer, RefusesOptionsOutOfRangeByName) {
-  struct Wrong {
-    const char* option;
-    std::function<void(TrainerConfig&)> change;
-  };
-  const std::vector<Wrong> wrong{
-      {"--epochs", [](TrainerConfig& c) { c.epochs = 0; }},
-      {"--max_steps", [](TrainerConfig& c) { c.max_steps = -1; }},
-      {"--grad_accum", [](TrainerConfig& c) { c.grad_accum = 0; }},
-      {"--max_bad_steps", [](TrainerConfig& c) { c.max_bad_steps = 0; }},
-      {"--eval_every", [](TrainerConfig& c) { c.eval_every = 0; }},
-      {"--log_every", [](TrainerConfig& c) { c.log_every = -1; }},
-      {"--checkpoint_every", [](TrainerConfig& c) { c.checkpoint_every.count = -1; }},
-      {"--keep", [](TrainerConfig& c) { c.keep = 0; }},
-      {"--weight_decay", [](TrainerConfig& c) { c.optimizer.weight_decay = -0.1; }},
-      {"--weight_decay", [](TrainerConfig& c) { c.optimizer.weight_decay = std::nan(""); }},
-      {"--max_grad_norm", [](TrainerConfig& c) { c.optimizer.max_grad_norm = -1; }},
-      {"--lr", [](TrainerConfig& c) { c.lr = -1; }},
-      {"--warmup_epochs", [](TrainerConfig& c) { c.warmup_epochs = -1; }},
-      {"--precision", [](TrainerConfig& c) { c.compute_type = DType::kBF16; }},
-  };
-  for (const Wrong& one : wrong) {
-    TrainerConfig config = toy_config();
-    one.change(config);
-    EXPECT_THAT(refusal_of(config), StartsWith(one.option));
-  }
-}
-
-TEST(Trainer, RefusesAMeasureThatTheModelOrTheSplitLeavesUndefined) {
-  TrainerConfig config = toy_config();
-  config.select_by = SelectBy::kAp;
-  EXPECT_THAT(refusal_of(config, {.outputs = 3}), AllOf(StartsWith("--select_by ap"), HasSubstr("has 3")));
-  const std::vector<std::int64_t> one_class{0, 5};
-  const std::vector<std::int64_t> two_classes{1, 5};
-  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kAp}) {
-    EXPECT_THAT(message_of<UsageError>([&] { check_selection(by, 1, one_class); }),
-                AllOf(StartsWith("--select_by"), HasSubstr("one class")));
-    EXPECT_NO_THROW(check_selection(by, 1, two_classes));
-  }
-  for (const SelectBy by : {SelectBy::kAcc, SelectBy::kLoss})
-    EXPECT_NO_THROW(check_selection(by, 1, one_class));
-  EXPECT_THROW(check_selection(SelectBy::kAp, 3, two_classes), UsageError);
-}
-
-TEST(TrainerOptions, ReadBack) {
-  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kAcc, SelectBy::kAp, SelectBy::kLoss})
-    EXPECT_EQ(parse_select_by(name_of(by)), by);
-  EXPECT_THAT(message_of<UsageError>([] { (void)parse_select_by("f1"); }),
-              AllOf(StartsWith("--select_by"), HasSubstr("f1")));
-  const auto interval = [](std::string_view text) {
-    const Interval parsed = parse_interval("--checkpoint_every", text);
-    return std::pair(parsed.count, parsed.in_steps);
-  };
-  EXPECT_EQ(interval("500steps"), std::pair(std::int64_t{500}, true));
-  EXPECT_EQ(interval("2epochs"), std::pair(std::int64_t{2}, false));
-  EXPECT_EQ(interval("2"), std::pair(std::int64_t{2}, false));
-  EXPECT_EQ(interval("0"), std::pair(std::int64_t{0}, false));
-  for (const char* text : {"", "steps", "-1", "1.5", "2 steps", "2days", "99999999999999999999"})
-    EXPECT_THAT(message_of<UsageError>([&] { (void)parse_interval("--checkpoint_every", text); }),
-                AllOf(StartsWith("--checkpoint_every"), HasSubstr(std::string("\"") + text + "\"")));
 }
 
 }  // namespace

@@ -1,0 +1,124 @@
+#include "engine/trainer/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "trainer_support.h"
+
+namespace voca::engine {
+namespace {
+
+using test::Recorder;
+using test::toy_config;
+using test::ToyRun;
+using testing::AllOf;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
+
+struct Selected {
+  SelectBy by;
+  std::int64_t outputs;
+};
+
+class Selection : public testing::TestWithParam<Selected> {};
+
+TEST_P(Selection, IsTheEarliestOfTheBestByItsMeasure) {
+  TrainerConfig config = toy_config();
+  config.epochs = 15;
+  config.lr = 0.3;  // learns by heart, so that val gets worse again
+  config.select_by = GetParam().by;
+  Recorder recorder;
+  ToyRun run(config, recorder, {.outputs = GetParam().outputs});
+  const TrainingResult result = run.trainer.run();
+  std::optional<double> best;
+  std::int64_t best_epoch = -1;
+  int refused = 0;
+  int ties = 0;
+  for (const EpochRecord& record : recorder.epochs) {
+    const double value = selection_value(config.select_by, *record.summary).value();
+    const bool better = !best || (config.select_by == SelectBy::kLoss ? value < *best : value > *best);
+    ties += best && value == *best ? 1 : 0;
+    EXPECT_EQ(record.best, better) << record.epoch;
+    refused += better ? 0 : 1;
+    if (!better) continue;
+    best = value;
+    best_epoch = record.epoch;
+  }
+  ASSERT_TRUE(result.best);
+  EXPECT_EQ(result.best->epoch, best_epoch);
+  EXPECT_EQ(result.best->step, 6 * (best_epoch + 1));
+  EXPECT_EQ(selection_value(config.select_by, *result.best), best);
+  EXPECT_GT(refused, 0);
+  if (config.select_by == SelectBy::kAcc) {
+    EXPECT_GT(ties, 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Measures, Selection,
+                         testing::Values(Selected{SelectBy::kAuc, 1}, Selected{SelectBy::kAcc, 1},
+                                         Selected{SelectBy::kAp, 1}, Selected{SelectBy::kLoss, 1},
+                                         Selected{SelectBy::kAuc, 3}, Selected{SelectBy::kAcc, 3},
+                                         Selected{SelectBy::kLoss, 3}),
+                         [](const auto& instance) {
+                           return fmt::format("{}Of{}", name_of(instance.param.by), instance.param.outputs);
+                         });
+
+TEST(Selecting, SummarisesWhatItMeasured) {
+  TrainerConfig config = toy_config();
+  config.epochs = 1;
+  Recorder recorder;
+  ToyRun run(config, recorder);
+  (void)run.trainer.run();
+  const EpochRecord& record = recorder.epochs[0];
+  const auto& metrics = std::get<BinaryMetrics>(*record.val);
+  EXPECT_EQ(record.summary->loss, metrics.loss);
+  EXPECT_EQ(record.summary->acc, metrics.at_half.acc);
+  EXPECT_EQ(record.summary->auc, metrics.auc);
+  EXPECT_EQ(record.summary->ap, metrics.ap_real);
+  ASSERT_TRUE(record.summary->threshold);
+  EXPECT_EQ(record.summary->threshold, metrics.at_threshold.threshold);
+  const auto line = to_json(record);
+  EXPECT_EQ(line["val_auc"], *metrics.auc);
+  EXPECT_EQ(line["val_threshold"], *record.summary->threshold);
+  EXPECT_EQ(line["best"], true);
+}
+
+TEST(Selecting, AnUndefinedMeasureSelectsNothingAndSaysSo) {
+  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kAp}) {
+    TrainerConfig config = toy_config();
+    config.epochs = 2;
+    config.select_by = by;
+    Recorder recorder;
+    ToyRun::Setup setup;
+    setup.val.label = [](std::int64_t) { return 0; };
+    ToyRun run(config, recorder, setup);
+    const TrainingResult result = run.trainer.run();
+    EXPECT_FALSE(result.best);
+    EXPECT_TRUE(result.last->acc);
+    EXPECT_THAT(recorder.calls, Not(Contains(StartsWith("best"))));
+    EXPECT_THAT(recorder.messages, ElementsAre(AllOf(StartsWith("epoch 0"),
+                                                     HasSubstr(std::string(name_of(by)) + " is not defined")),
+                                               StartsWith("epoch 1")));
+    EXPECT_TRUE(to_json(recorder.epochs[0])["val_auc"].is_null());
+  }
+}
+
+TEST(Selecting, OneClassIsEnoughForAccuracyAndLoss) {
+  for (const SelectBy by : {SelectBy::kAcc, SelectBy::kLoss}) {
+    TrainerConfig config = toy_config();
+    config.select_by = by;
+    Recorder recorder;
+    ToyRun::Setup setup;
+    setup.val.label = [](std::int64_t) { return 1; };
+    ToyRun run(config, recorder, setup);
+    EXPECT_TRUE(run.trainer.run().best);
+    EXPECT_THAT(recorder.messages, IsEmpty());
+  }
+}
+
+}  // namespace
+}  // namespace voca::engine

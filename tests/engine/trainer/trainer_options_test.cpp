@@ -1,0 +1,112 @@
+#include "engine/trainer/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/engine/support/files.h"
+#include "trainer_support.h"
+
+namespace voca::engine {
+namespace {
+
+using test::message_of;
+using test::Recorder;
+using test::toy_config;
+using test::ToyModel;
+using test::ToyRun;
+using test::ToySource;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+std::string refusal_of(const TrainerConfig& config, const ToyRun::Setup& setup = {}) {
+  return message_of<UsageError>([&] {
+    Recorder recorder;
+    const ToyRun run(config, recorder, setup);
+  });
+}
+
+TEST(TrainerOptions, RefusesEmptySplitsSayingWhatToDo) {
+  ToyRun::Setup setup;
+  setup.train.samples = 0;
+  EXPECT_THAT(refusal_of(toy_config(), setup),
+              AllOf(HasSubstr("training split is empty"), HasSubstr("--split_ratios")));
+  setup = {};
+  setup.val.samples = 0;
+  EXPECT_THAT(refusal_of(toy_config(), setup),
+              AllOf(HasSubstr("validation split is empty"), HasSubstr("--no_val")));
+  const ToyModel model;
+  ToySource train(test::toy_training());
+  const auto device = make_cpu_device(1);
+  Recorder recorder;
+  EXPECT_THAT(message_of<UsageError>(
+                  [&] { const Trainer t(toy_config(), model, train, nullptr, *device, recorder); }),
+              HasSubstr("--no_val"));
+}
+
+TEST(TrainerOptions, RefusesOptionsOutOfRangeByName) {
+  struct Wrong {
+    const char* option;
+    std::function<void(TrainerConfig&)> change;
+  };
+  const std::vector<Wrong> wrong{
+      {"--epochs", [](TrainerConfig& c) { c.epochs = 0; }},
+      {"--max_steps", [](TrainerConfig& c) { c.max_steps = -1; }},
+      {"--grad_accum", [](TrainerConfig& c) { c.grad_accum = 0; }},
+      {"--max_bad_steps", [](TrainerConfig& c) { c.max_bad_steps = 0; }},
+      {"--eval_every", [](TrainerConfig& c) { c.eval_every = 0; }},
+      {"--log_every", [](TrainerConfig& c) { c.log_every = -1; }},
+      {"--checkpoint_every", [](TrainerConfig& c) { c.checkpoint_every.count = -1; }},
+      {"--keep", [](TrainerConfig& c) { c.keep = 0; }},
+      {"--weight_decay", [](TrainerConfig& c) { c.optimizer.weight_decay = -0.1; }},
+      {"--weight_decay", [](TrainerConfig& c) { c.optimizer.weight_decay = std::nan(""); }},
+      {"--max_grad_norm", [](TrainerConfig& c) { c.optimizer.max_grad_norm = -1; }},
+      {"--lr", [](TrainerConfig& c) { c.lr = -1; }},
+      {"--warmup_epochs", [](TrainerConfig& c) { c.warmup_epochs = -1; }},
+      {"--precision", [](TrainerConfig& c) { c.compute_type = DType::kBF16; }},
+  };
+  for (const Wrong& one : wrong) {
+    TrainerConfig config = toy_config();
+    one.change(config);
+    EXPECT_THAT(refusal_of(config), StartsWith(one.option));
+  }
+}
+
+TEST(TrainerOptions, RefusesAMeasureThatTheModelOrTheSplitLeavesUndefined) {
+  TrainerConfig config = toy_config();
+  config.select_by = SelectBy::kAp;
+  EXPECT_THAT(refusal_of(config, {.outputs = 3}), AllOf(StartsWith("--select_by ap"), HasSubstr("has 3")));
+  const std::vector<std::int64_t> one_class{0, 5};
+  const std::vector<std::int64_t> two_classes{1, 5};
+  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kAp}) {
+    EXPECT_THAT(message_of<UsageError>([&] { check_selection(by, 1, one_class); }),
+                AllOf(StartsWith("--select_by"), HasSubstr("one class")));
+    EXPECT_NO_THROW(check_selection(by, 1, two_classes));
+  }
+  for (const SelectBy by : {SelectBy::kAcc, SelectBy::kLoss})
+    EXPECT_NO_THROW(check_selection(by, 1, one_class));
+  EXPECT_THROW(check_selection(SelectBy::kAp, 3, two_classes), UsageError);
+}
+
+TEST(TrainerOptions, ReadBack) {
+  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kAcc, SelectBy::kAp, SelectBy::kLoss})
+    EXPECT_EQ(parse_select_by(name_of(by)), by);
+  EXPECT_THAT(message_of<UsageError>([] { (void)parse_select_by("f1"); }),
+              AllOf(StartsWith("--select_by"), HasSubstr("f1")));
+  const auto interval = [](std::string_view text) {
+    const Interval parsed = parse_interval("--checkpoint_every", text);
+    return std::pair(parsed.count, parsed.in_steps);
+  };
+  EXPECT_EQ(interval("500steps"), std::pair(std::int64_t{500}, true));
+  EXPECT_EQ(interval("2epochs"), std::pair(std::int64_t{2}, false));
+  EXPECT_EQ(interval("2"), std::pair(std::int64_t{2}, false));
+  EXPECT_EQ(interval("0"), std::pair(std::int64_t{0}, false));
+  for (const char* text : {"", "steps", "-1", "1.5", "2 steps", "2days", "99999999999999999999"})
+    EXPECT_THAT(message_of<UsageError>([&] { (void)parse_interval("--checkpoint_every", text); }),
+                AllOf(StartsWith("--checkpoint_every"), HasSubstr(std::string("\"") + text + "\"")));
+}
+
+}  // namespace
+}  // namespace voca::engine
