@@ -32,17 +32,38 @@ void* counted(std::size_t size, std::size_t alignment) {
 }  // namespace
 }  // namespace voca::test
 
-// The array and nothrow forms come down to these.
+// The array forms come down to these, or to a sanitizer's, where they match each other. A sanitizer's nothrow
+// forms would be freed by the delete below, so they are here.
 void* operator new(std::size_t size) {
   return voca::test::counted(size, 0);
 }
 void* operator new(std::size_t size, std::align_val_t alignment) {
   return voca::test::counted(size, static_cast<std::size_t>(alignment));
 }
+void* operator new(std::size_t size, const std::nothrow_t& /*tag*/) noexcept {
+  try {
+    return voca::test::counted(size, 0);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t& /*tag*/) noexcept {
+  try {
+    return voca::test::counted(size, static_cast<std::size_t>(alignment));
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 void operator delete(void* memory) noexcept {
   std::free(memory);
 }
 void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept {
   std::free(memory);
 }
 void operator delete(void* memory, std::align_val_t) noexcept {
