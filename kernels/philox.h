@@ -66,7 +66,9 @@ struct Dropout {
 
 /// The 16-bit threshold for drop probability p in [0, 1).
 [[nodiscard]] constexpr std::uint32_t dropout_threshold(double p) {
-  const auto threshold = static_cast<std::uint32_t>(p * 65536.0 + 0.5);
+  // p is not negative, and std::lround is not constexpr.
+  const auto threshold =
+      static_cast<std::uint32_t>(p * 65536.0 + 0.5);  // NOLINT(bugprone-incorrect-roundings)
   return threshold > 65535U ? 65535U : threshold;
 }
 

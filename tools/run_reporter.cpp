@@ -108,17 +108,28 @@ void RunReporter::record(const ordered_json& line) {
 void RunReporter::write_checkpoint(const std::filesystem::path& path,
                                    const engine::TrainedModel& model) const {
   if (path.empty()) return;
+  ordered_json facts = facts_.engine;
+  if (model.val) {
+    const std::optional<double>& threshold = model.val->threshold;
+    facts["threshold"] = threshold ? ordered_json(*threshold) : ordered_json();
+  }
+  const std::vector<engine::ParameterState> parameters = parameter_states(model.parameters);
+  if (path.extension() == ".safetensors") {
+    std::vector<engine::NamedTensor> weights;
+    for (const engine::ParameterState& parameter : parameters)
+      weights.push_back({parameter.name, engine::borrow_tensor(parameter.weights, parameter.shape)});
+    engine::write_weights(path, weights, facts_.config, facts);
+    return;
+  }
   engine::TrainingCheckpoint checkpoint;
   checkpoint.epoch = model.epoch;
-  checkpoint.parameters = parameter_states(model.parameters);
+  checkpoint.parameters = parameters;
   checkpoint.optimizer = {.step = model.optimizer_steps, .lr = model.lr, .weight_decay = facts_.weight_decay};
   checkpoint.config = facts_.config;
-  checkpoint.engine = facts_.engine;
+  checkpoint.engine = std::move(facts);
   if (model.val) {
     checkpoint.val_acc = model.val->acc;
     checkpoint.val_auc = model.val->auc;
-    const std::optional<double>& threshold = model.val->threshold;
-    checkpoint.engine["threshold"] = threshold ? ordered_json(*threshold) : ordered_json();
   }
   engine::write_training_checkpoint(path, checkpoint);
 }

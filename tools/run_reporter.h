@@ -16,6 +16,7 @@ namespace voca::tools {
 
 /// What a run's checkpoints say beside the weights.
 struct CheckpointFacts {
+  // .pt, or .safetensors: weights alone
   std::filesystem::path save_path;  ///< the best on val; empty: not written
   std::filesystem::path save_last;  ///< after the last step; empty: not written
   nlohmann::ordered_json config;    ///< every option by its CLI name

@@ -74,7 +74,8 @@ void add_file_options(OptionSet& set, TrainOptions& o) {
   set.begin_group("File");
   set.add("run_dir", &o.run_dir, "DIR", "records and resume states; empty: beside --save_path, or voca_run");
   set.add("save_path", &o.save_path, "F.pt", "the best checkpoint on val; empty: best_model.pt in --run_dir");
-  set.add("save_last", &o.save_last, "F.pt", "the checkpoint after the last step");
+  set.add("save_last", &o.save_last, "F.pt",
+          "the checkpoint after the last step; .safetensors: weights alone");
   set.add_optional("resume", &o.resume, "auto", "auto|PATH",
                    "continue the run of --run_dir (afresh where there is none), or from a state");
   set.add("init_from", &o.init_from, "F.pt", "start from these weights (.pt or .safetensors)");

@@ -88,4 +88,10 @@ void write_training_checkpoint(const std::filesystem::path& path, const Training
   write_pt(path, root);
 }
 
+void write_weights(const std::filesystem::path& path, std::span<const NamedTensor> weights,
+                   const nlohmann::ordered_json& config, nlohmann::ordered_json engine) {
+  engine[std::string(kFormatVersion)] = kCheckpointFormatVersion;
+  write_safetensors(path, weights, {{"config", config.dump()}, {"engine", engine.dump()}});
+}
+
 }  // namespace voca::engine

@@ -54,6 +54,11 @@ inline constexpr std::int64_t kCheckpointFormatVersion = 1;
 /// accept it.
 void write_training_checkpoint(const std::filesystem::path& path, const TrainingCheckpoint& checkpoint);
 
+/// Writes weights alone as a .safetensors, with `config` and `engine` as JSON in its metadata, which
+/// read_training_checkpoint() reads back. Throws IoError.
+void write_weights(const std::filesystem::path& path, std::span<const NamedTensor> weights,
+                   const nlohmann::ordered_json& config, nlohmann::ordered_json engine);
+
 /// AdamW's state as a checkpoint holds it; moments by index in the order of registration.
 struct LoadedOptimizer {
   AdamWState adamw;

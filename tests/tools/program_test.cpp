@@ -323,6 +323,24 @@ TEST_F(Program, InspectTellsEveryKindOfFileApart) {
   }
 }
 
+TEST_F(Program, SafetensorsPredictWhatTheirCheckpointDoes) {
+  const auto predictions = [](const std::string& checkpoint) {
+    return run({"predict", "--checkpoint=" + checkpoint, "--features_root=packed.h5"}, here());
+  };
+  const Outcome exported = run({"inspect", "a.pt", "--export=a.safetensors"}, here());
+  ASSERT_EQ(exported.exit_code, 0) << exported.err;
+  const Outcome of_pt = predictions("a.pt");
+  ASSERT_EQ(of_pt.exit_code, 0) << of_pt.err;
+  EXPECT_EQ(predictions("a.safetensors").out, of_pt.out);
+  EXPECT_THAT(run({"inspect", "a.safetensors", "--verify"}, here()).out, HasSubstr("verified: every byte"));
+  expect_refused({"inspect", "a.pt", "--export=a.bin"}, 64, "--export a.bin");
+  const Outcome trained =
+      run(small_training("packed.h5") + Words{"--epochs=1", "--run_dir=safe", "--save_path=best.safetensors"},
+          here());
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_EQ(predictions("best.safetensors").out, of_pt.out);
+}
+
 TEST_F(Program, AFlippedBitOfACheckpointIsFound) {
   std::vector<std::byte> bytes = read_bytes(here() / "a.pt");
   for (std::size_t at = 7; at < bytes.size(); at += bytes.size() / 23) {
