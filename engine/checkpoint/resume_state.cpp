@@ -130,9 +130,10 @@ Json read_header(const FileReader& file, std::uint64_t& end) {
   file.read(0, std::as_writable_bytes(std::span(start)));
   if (std::memcmp(start.data(), kMagic.data(), kMagic.size() - 1) != 0)
     throw DataError("{}: not a resume state of voca-engine", file.path().string());
-  if (start[kMagic.size() - 1] != kMagic.back())
+  if (start[kMagic.size() - 1] != kMagic.back()) {
     throw DataError("{}: resume state of format {}; this program reads {}", file.path().string(),
                     static_cast<int>(start[kMagic.size() - 1]), static_cast<int>(kMagic.back()));
+  }
   std::uint64_t length = 0;
   std::uint32_t expected = 0;
   std::memcpy(&length, start.data() + kMagic.size(), sizeof(length));
@@ -212,12 +213,13 @@ void check_pointer(const std::filesystem::path& folder, const std::vector<std::u
   std::error_code error;
   if (!std::filesystem::exists(pointer, error)) return;
   const auto named = read_pointer(pointer);
-  if (!named)
+  if (!named) {
     found.messages.push_back(fmt::format("{}: damaged; ignored", pointer.string()));
-  else if (sequences.empty() || *named > sequences.front())
+  } else if (sequences.empty() || *named > sequences.front()) {
     found.messages.push_back(fmt::format(
         "{}: missing, though {} names it; {}", (folder / file_name(*named)).string(), pointer.string(),
         sequences.empty() ? "there is no state before it" : "falling back to the state before it"));
+  }
 }
 
 void make_folder(const std::filesystem::path& folder) {
@@ -232,9 +234,10 @@ void ResumeState::copy_section(const std::string& name, DType dtype, std::span<s
   const auto section = std::find_if(sections.begin(), sections.end(),
                                     [&](const Section& candidate) { return candidate.name == name; });
   if (section == sections.end()) throw DataError("{}: has no section {}", path.string(), name);
-  if (section->dtype != dtype || section->bytes.size() != out.size())
+  if (section->dtype != dtype || section->bytes.size() != out.size()) {
     throw DataError("{}: section {} holds {} bytes of {}, where {} bytes of {} were expected", path.string(),
                     name, section->bytes.size(), name_of(section->dtype), out.size(), name_of(dtype));
+  }
   if (!out.empty()) std::memcpy(out.data(), section->bytes.data(), out.size());
 }
 
@@ -256,9 +259,10 @@ FoundResumeState find_resume_state(const std::filesystem::path& folder) {
     // stands.
     auto listed_now = sequences_in(folder);
     if ((found.state && found.messages.empty()) || listed_now == sequences) {
-      if (!found.state && !sequences.empty())
+      if (!found.state && !sequences.empty()) {
         throw DataError("{}: none of its {} states can be read; the newest: {}", folder.string(),
                         sequences.size(), found.messages.front());
+      }
       return found;
     }
     sequences = std::move(listed_now);

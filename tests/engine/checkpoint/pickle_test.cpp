@@ -49,7 +49,7 @@ Value read(const std::string& body) {
   return read_whole(pickle_of(body));
 }
 std::string refusal_of_whole(const std::string& bytes) {
-  const std::string message = message_of<DataError>([&] { (void)read_whole(bytes); });
+  std::string message = message_of<DataError>([&] { (void)read_whole(bytes); });
   EXPECT_THAT(message, StartsWith("file: "));
   return message;
 }
@@ -159,12 +159,14 @@ TEST(PickleReader, SaysWhereAnInertValueLies) {
 
 TEST(PickleReader, RefusesLengthsBeyondThePickle) {
   const std::uint64_t huge = std::uint64_t{1} << 62;
-  for (const Opcode opcode : {Opcode::kBinUnicode8, Opcode::kBinBytes8, Opcode::kByteArray8})
+  for (const Opcode opcode : {Opcode::kBinUnicode8, Opcode::kBinBytes8, Opcode::kByteArray8}) {
     for (const std::uint64_t length : {std::uint64_t{2}, huge, ~std::uint64_t{0}})
       EXPECT_THAT(refusal(op(opcode) + little(length)), HasSubstr("ends within"));
-  for (const Opcode opcode : {Opcode::kBinUnicode, Opcode::kBinBytes, Opcode::kBinString, Opcode::kLong4})
+  }
+  for (const Opcode opcode : {Opcode::kBinUnicode, Opcode::kBinBytes, Opcode::kBinString, Opcode::kLong4}) {
     for (const std::uint32_t length : {2U, 0x7FFFFFFFU, 0xFFFFFFFFU})
       EXPECT_THAT(refusal(op(opcode) + little(length)), HasSubstr("ends within"));
+  }
   for (const Opcode opcode :
        {Opcode::kShortBinUnicode, Opcode::kShortBinBytes, Opcode::kShortBinString, Opcode::kLong1})
     EXPECT_THAT(refusal(op(opcode) + '\xFF'), HasSubstr("ends within"));
@@ -242,6 +244,8 @@ TEST(PickleReader, EveryOpcodeIsReadOrRefused) {
 
 // -- what costs too much
 
+// NOLINTBEGIN(performance-inefficient-string-concatenation): opcodes in the order in which they are read
+
 TEST(PickleReader, RefusesDeepNesting) {
   for (const std::size_t depth : {std::size_t{65}, std::size_t{300000}}) {
     EXPECT_THAT(refusal(repeat(kList, depth) + repeat(kAppend, depth - 1)), HasSubstr("deeper"));
@@ -291,6 +295,8 @@ TEST(PickleReader, RefusesMoreValuesThanAnyStateDict) {
   EXPECT_THAT(refusal(repeat(kMark, 1'000'001)), HasSubstr("marks"));
   EXPECT_THAT(refusal(kNone + repeat(op(Opcode::kDup), 4'000'001)), HasSubstr("more than 4000000"));
 }
+
+// NOLINTEND(performance-inefficient-string-concatenation)
 
 // -- tensors that are not what they say
 

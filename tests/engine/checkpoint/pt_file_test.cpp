@@ -69,9 +69,10 @@ TEST(PtFile, ReadsViewsOfOneStorage) {
   EXPECT_THAT(transposed.shape, ElementsAre(6, 4));
   EXPECT_FALSE(transposed.contiguous());
   const auto values = floats(transposed);
-  for (std::size_t row = 0; row < 4; ++row)
+  for (std::size_t row = 0; row < 4; ++row) {
     for (std::size_t column = 0; column < 6; ++column)
       EXPECT_EQ(values[column * 4 + row], base[row * 6 + column]);
+  }
   EXPECT_THAT(floats(tensor_of(file, "block")),
               ElementsAre(base[8], base[9], base[10], base[14], base[15], base[16]));
   EXPECT_THAT(floats(tensor_of(file, "column")), ElementsAre(base[3], base[9], base[15], base[21]));
@@ -194,10 +195,11 @@ TEST(PtFile, WhatItReadCanBeWrittenAgain) {
     write_pt(folder / name, file.value);
     const PtFile again = read_pt(folder / name);
     EXPECT_EQ(describe(again.value), describe(file.value));
-    for (const auto& [key, value] : file.value.if_dict()->items)
+    for (const auto& [key, value] : file.value.if_dict()->items) {
       if (value.if_tensor() != nullptr) {
         EXPECT_EQ(tensor_of(again, *key.if_string()).bytes(), value.if_tensor()->bytes()) << name;
       }
+    }
   }
 }
 
@@ -263,7 +265,7 @@ TEST(PtFile, RefusesForeignFilesByName) {
   const auto path = folder / "x.pt";
   const auto refusal = [&](const std::string& content) {
     test::write_bytes(path, content);
-    const std::string message = message_of<DataError>([&] { (void)read_pt(path); });
+    std::string message = message_of<DataError>([&] { (void)read_pt(path); });
     EXPECT_THAT(message, HasSubstr(path.string()));
     return message;
   };
@@ -283,7 +285,7 @@ TEST(PtFile, RefusesOtherZipsByName) {
   const std::string none = test::pickle_of(test::op(Opcode::kNone));
   const auto refusal = [&](const std::vector<std::pair<std::string, std::string>>& records) {
     write_zip(path, records);
-    const std::string message = message_of<DataError>([&] { (void)read_pt(path); });
+    std::string message = message_of<DataError>([&] { (void)read_pt(path); });
     EXPECT_THAT(message, HasSubstr(path.string()));
     return message;
   };
@@ -303,7 +305,7 @@ TEST(PtFile, RefusesStoragesThatAreNotWhatThePickleSays) {
   const auto path = folder / "x.pt";
   const auto refusal = [&](const std::string& body, const std::string& key, std::size_t bytes) {
     write_zip(path, {{"a/data.pkl", test::pickle_of(body)}, {"a/data/" + key, std::string(bytes, 'x')}});
-    const std::string message = message_of<DataError>([&] { (void)read_pt(path); });
+    std::string message = message_of<DataError>([&] { (void)read_pt(path); });
     EXPECT_THAT(message, HasSubstr(path.string()));
     return message;
   };

@@ -141,7 +141,7 @@ TEST(ResumeState, ForeignFilesAreRefusedByName) {
   const auto path = folder / "state-0000000001.resume";
   const auto refusal = [&](const std::string& content) {
     test::write_bytes(path, content);
-    const std::string message = message_of<DataError>([&] { (void)read_resume_state(path); });
+    std::string message = message_of<DataError>([&] { (void)read_resume_state(path); });
     EXPECT_THAT(message, HasSubstr(path.string()));
     return message;
   };

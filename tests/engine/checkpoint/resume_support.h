@@ -36,10 +36,11 @@ inline int number_of(const ResumeState& state) {
   const NumberedState expected(number);
   const auto sections = expected.sections();
   if (state.sections.size() != sections.size()) return -1;
-  for (std::size_t i = 0; i < sections.size(); ++i)
+  for (std::size_t i = 0; i < sections.size(); ++i) {
     if (state.sections[i].name != sections[i].name || state.sections[i].dtype != sections[i].dtype ||
         !std::ranges::equal(state.sections[i].bytes, sections[i].bytes))
       return -1;
+  }
   return number;
 }
 

@@ -41,7 +41,7 @@ class SafetensorsTest : public testing::Test {
   }
   std::string refusal_of_bytes(const std::string& bytes) {
     test::write_bytes(path_, bytes);
-    const std::string message = message_of<DataError>([&] { (void)read_safetensors(path_); });
+    std::string message = message_of<DataError>([&] { (void)read_safetensors(path_); });
     EXPECT_THAT(message, HasSubstr(path_.string()));
     return message;
   }
@@ -57,23 +57,24 @@ TEST_F(SafetensorsTest, ComesBackAsItWasWritten) {
   const PtFile types = read_pt(golden("dtypes.pt"));
   const PtFile views = read_pt(golden("views.pt"));
   std::vector<NamedTensor> tensors;
-  for (const PtFile* file : {&types, &views})
+  for (const PtFile* file : {&types, &views}) {
     for (const auto& [name, value] : file->value.if_dict()->items)
       tensors.push_back({*name.if_string(), *value.if_tensor()});
+  }
   write_safetensors(path_, tensors, {{"config", R"({"a": "Ü"})"}});
   const SafetensorsFile file = read_safetensors(path_);
   EXPECT_TRUE(file.has_digest);
   EXPECT_EQ(file.metadata.at("config"), R"({"a": "Ü"})");
   EXPECT_EQ(file.metadata.at("format"), "pt");
   ASSERT_EQ(file.tensors.size(), tensors.size());
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
+  for (auto& tensor : tensors) {
     const auto found = std::find_if(file.tensors.begin(), file.tensors.end(),
-                                    [&](const NamedTensor& named) { return named.name == tensors[i].name; });
-    ASSERT_NE(found, file.tensors.end()) << tensors[i].name;
-    EXPECT_EQ(found->tensor.dtype, tensors[i].tensor.dtype);
-    EXPECT_EQ(found->tensor.shape, tensors[i].tensor.shape);
+                                    [&](const NamedTensor& named) { return named.name == tensor.name; });
+    ASSERT_NE(found, file.tensors.end()) << tensor.name;
+    EXPECT_EQ(found->tensor.dtype, tensor.tensor.dtype);
+    EXPECT_EQ(found->tensor.shape, tensor.tensor.shape);
     EXPECT_TRUE(found->tensor.contiguous());
-    EXPECT_EQ(found->tensor.bytes(), tensors[i].tensor.bytes());
+    EXPECT_EQ(found->tensor.bytes(), tensor.tensor.bytes());
   }
 }
 
@@ -149,9 +150,10 @@ TEST_F(SafetensorsTest, RefusesTensorsThatAreNotWhatTheySayByName) {
       {entry(f32, "[18446744073709551615,0]", "[0,0]"), "beyond any file"},
       {entry(f32, "[18446744073709551616]", "[0,8]"), "not a number"},
       {entry(f32, "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2]", "[0,8]"), "17 dimensions"}};
-  for (const Wrong& one : wrong)
+  for (const Wrong& one : wrong) {
     EXPECT_THAT(refusal(R"({"w":)" + one.entry + "}", 8), AllOf(HasSubstr("tensor w"), HasSubstr(one.why)))
         << one.entry;
+  }
 }
 
 TEST_F(SafetensorsTest, RefusesHolesOverlapsAndLeftovers) {

@@ -292,9 +292,10 @@ TEST(TrainingCheckpoint, RefusesOptimizersThatAreNotThisAdamW) {
   const Dict& group = *optimizer.find("param_groups")->items()[0].if_dict();
   const auto refusal = [&](const std::string& key, const Value& value) {
     Dict changed_group;
-    for (const auto& [name, old] : group.items)
+    for (const auto& [name, old] : group.items) {
       if (*name.if_string() != key || !value.is_none())
         changed_group.items.emplace_back(name, *name.if_string() == key ? value : old);
+    }
     Dict changed;
     changed.add("state", *optimizer.find("state"));
     changed.add("param_groups", List{{Value(changed_group)}});

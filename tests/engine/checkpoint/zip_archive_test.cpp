@@ -103,7 +103,7 @@ class ZipTest : public testing::Test {
   }
   std::string refusal(const std::string& zip) {
     test::write_bytes(path_, zip);
-    const std::string message = message_of<DataError>([&] {
+    std::string message = message_of<DataError>([&] {
       const ZipReader reader(path_);
       for (const ZipEntry& entry : reader.entries()) (void)reader.read(entry, 1 << 24);
     });
@@ -274,9 +274,10 @@ TEST_F(ZipTest, RefusesZip64RecordsThatLie) {
            little(std::uint32_t{1});
   };
   for (const std::uint64_t offset :
-       {std::uint64_t{0}, std::uint64_t{40}, std::uint64_t{1} << 40, ~std::uint64_t{0}})
+       {std::uint64_t{0}, std::uint64_t{40}, std::uint64_t{1} << 40, ~std::uint64_t{0}}) {
     EXPECT_THAT(refusal(zip_of({stored("a", std::string(100, 'x'))}, {.before = locator(offset)})),
                 HasSubstr("ZIP64"));
+  }
   EXPECT_THAT(message_of<DataError>([&] {
                 test::write_bytes(path_, zip_of({}, {.before = locator(0)}));
                 const ZipReader reader(path_);
@@ -288,6 +289,7 @@ TEST_F(ZipTest, NamesAreOnlyNames) {
   const std::vector<std::string> names{"../../up", "/etc/passwd", std::string("a\0b", 3),
                                        "",         "a\x1b[2Jb",   "C:\\x"};
   std::vector<Record> records;
+  records.reserve(names.size());
   for (const std::string& name : names) records.push_back(stored(name, "content of " + name));
   for (const std::string& name : names) EXPECT_EQ(content(zip_of(records), name), "content of " + name);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_.path()), {}), 1);

@@ -54,10 +54,11 @@ void ToyModel::cross_entropy(Context& context, const Tensor& logits, const Tenso
                                .loss = loss,
                                .row_losses = row_losses,
                                .dlogits = dlogits};
-  if (outputs_ == 1)
+  if (outputs_ == 1) {
     ops::binary_cross_entropy(context, args);
-  else
+  } else {
     ops::softmax_cross_entropy(context, args);
+  }
 }
 
 void ToyModel::forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
@@ -153,10 +154,11 @@ const Batch* ToySource::next() {
     const std::int64_t sample = replace ? replace(place_, in_order) : in_order;
     if (std::find(bad.begin(), bad.end(), sample) == bad.end()) taken_.push_back(sample);
   }
-  if (options_.compute_type == DType::kF64)
+  if (options_.compute_type == DType::kF64) {
     fill<double>(taken_);
-  else
+  } else {
     fill<float>(taken_);
+  }
   batch_.size = static_cast<std::int64_t>(taken_.size());
   batch_.inputs[0] = {.data = input_.data(),
                       .shape = {batch_.size, ToyModel::kFeatures},

@@ -44,10 +44,11 @@ void spoil(ToyRun& run, const Kind& kind) {
                                                       const StepRandom& random, const Tensor&) {
     if (!bad.contains(random.step)) return;
     const Tensor gradient = parameters.gradient(0);
-    if (gradient.dtype == DType::kF64)
+    if (gradient.dtype == DType::kF64) {
       *gradient.as<double>() = std::nan("");
-    else
+    } else {
       *gradient.as<float>() = std::numeric_limits<float>::infinity();
+    }
   };
 }
 
@@ -308,7 +309,7 @@ TEST(Resume, RefusesAStateThatIsNoTrainings) {
   const auto refusal_of = [&](const nlohmann::ordered_json& header) {
     const TemporaryFolder other;
     const auto path = ResumeStore(other.path()).save(header, {});
-    const std::string message = message_of<DataError>([&] { run.trainer.resume_from(path); });
+    std::string message = message_of<DataError>([&] { run.trainer.resume_from(path); });
     EXPECT_THAT(message, HasSubstr(path.string()));
     return message;
   };

@@ -36,6 +36,7 @@ class Recorder : public TrainingObserver {
     std::int64_t step = 0;
     std::string text;
     bool operator==(const Line&) const = default;
+    // NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's name
     friend void PrintTo(const Line& line, std::ostream* out) { *out << line.text; }
   };
   std::vector<Line> lines;
@@ -123,7 +124,7 @@ class ToyRun {
   };
 
   ToyRun(const TrainerConfig& config, Recorder& recorder) : ToyRun(config, recorder, Setup()) {}
-  ToyRun(const TrainerConfig& config, Recorder& recorder, Setup setup)
+  ToyRun(const TrainerConfig& config, Recorder& recorder, const Setup& setup)
       : model(setup.outputs, setup.dropout),
         train(of_type(setup.train, config, setup.outputs)),
         val(of_type(setup.val, config, setup.outputs)),

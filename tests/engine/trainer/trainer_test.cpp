@@ -32,17 +32,19 @@ using testing::StartsWith;
 
 std::vector<double> weights_of(const ParameterStore& parameters) {
   std::vector<double> values;
-  for (ParameterId id = 0; id < parameters.count(); ++id)
+  for (ParameterId id = 0; id < parameters.count(); ++id) {
     for (std::int64_t i = 0; i < parameters.weight(id).elements(); ++i)
       values.push_back(read_back(parameters.weight(id), i));
+  }
   return values;
 }
 
 void set_first(const Tensor& tensor, double value) {
-  if (tensor.dtype == DType::kF64)
+  if (tensor.dtype == DType::kF64) {
     *tensor.as<double>() = value;
-  else
+  } else {
     *tensor.as<float>() = static_cast<float>(value);
+  }
 }
 
 constexpr ParameterId kHiddenBias = 1;
@@ -227,7 +229,7 @@ TEST(Trainer, TooManyBadStepsInARowEndTheRunNamingTheFirstParameter) {
   Recorder recorder;
   ToyRun run(config, recorder);
   run.model.after_backward = [](const ParameterStore& parameters, const StepRandom& random, const Tensor&) {
-    if (random.step == 2 || random.step < 5) return;
+    if (random.step < 5) return;
     // Backward finishes the output layer first: what broke there spreads to the others.
     set_first(parameters.gradient(3), std::nan(""));
     set_first(parameters.gradient(0), std::nan(""));
