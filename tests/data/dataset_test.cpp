@@ -223,6 +223,7 @@ TEST(Dataset, AFlippedBitAnywhereIsNoticedOrHarmless) {
     expect_noticed_or_harmless(scratch / "b.h5", original, i * 8 + i * 5 % 8);
     bytes[i] ^= mask;
   }
+  EXPECT_EQ(H5Fget_obj_count(static_cast<hid_t>(H5F_OBJ_ALL), H5F_OBJ_ALL), 0) << "handles are left open";
 }
 
 TEST(Dataset, ADamagedRecordIsNamedAndTheOthersAreNot) {
