@@ -25,7 +25,7 @@ run_tests() {
     grep -v ' Passed ' "build/$preset/ctest.log" || true
     exit 1
   }
-  grep -E 'tests passed|Not Run|Skipped|Total Test time' "build/$preset/ctest.log"
+  grep -E '^[0-9]+% tests passed|\*\*\*(Not Run|Skipped)|^Total Test time' "build/$preset/ctest.log"
 }
 
 build release -DVOCA_BUILD_TESTS=ON -DVOCA_BUILD_BENCHMARKS=ON
