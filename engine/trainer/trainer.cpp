@@ -184,7 +184,7 @@ StepRecord Trainer::Impl::step() {
     sums.add(micro_batch(progress.batch + i, 1.0 / static_cast<double>(batches)));
   const double norm = optimizer.measure_norm();
   const bool good = std::isfinite(norm) && sums.finite();
-  if (good) optimizer.update(lr);
+  if (good && sums.samples > 0) optimizer.update(lr);  // without a sample nothing decays and nothing moves
   progress.batch += batches;
   ++progress.step;
   saved = false;
@@ -217,7 +217,11 @@ StepRecord Trainer::Impl::account(const LossSums& sums, double norm, bool good, 
   progress.lr = lr;
   epoch.samples_seen += sums.samples;
   epoch.seconds += seconds;
-  if (good) {
+  if (!good) {
+    ++epoch.bad_steps;
+    ++progress.bad_steps;
+    ++progress.bad_steps_in_a_row;
+  } else if (sums.samples > 0) {
     epoch.loss.total += sums.loss.total;
     epoch.loss.classification += sums.loss.classification;
     epoch.loss.contrastive += sums.loss.contrastive;
@@ -225,10 +229,6 @@ StepRecord Trainer::Impl::account(const LossSums& sums, double norm, bool good, 
     epoch.samples += sums.samples;
     ++epoch.good_steps;
     progress.bad_steps_in_a_row = 0;
-  } else {
-    ++epoch.bad_steps;
-    ++progress.bad_steps;
-    ++progress.bad_steps_in_a_row;
   }
   return {.epoch = progress.epoch,
           .step = progress.step,

@@ -213,6 +213,29 @@ TEST_P(BadStep, IsSkippedCountedAndTold) {
                           AllOf(HasSubstr("step 9"), HasSubstr("1 in a row"))));
 }
 
+TEST(Trainer, AStepWithoutASampleMovesNothingAndIsNoBadStep) {
+  TrainerConfig config = toy_config();
+  config.epochs = 1;
+  Recorder recorder;
+  ToyRun::Setup setup;
+  setup.train.shuffle = false;
+  ToyRun run(config, recorder, setup);
+  run.train.bad = {4, 5, 6, 7};  // the second batch
+  std::vector<std::string> bits;
+  recorder.progress = [&](const StepRecord& record) {
+    bits.push_back(bits_of(run.trainer.parameters()));
+    EXPECT_FALSE(record.skipped);
+    if (record.step > 1) {
+      EXPECT_EQ(bits.back() == bits[bits.size() - 2], record.step == 2) << record.step;
+    }
+  };
+  const TrainingResult result = run.trainer.run();
+  EXPECT_EQ(result.bad_steps, 0);
+  EXPECT_EQ(result.step, 6);
+  EXPECT_EQ(recorder.last_told->optimizer_steps, 5);
+  EXPECT_TRUE(std::isfinite(recorder.epochs[0].loss.total));
+}
+
 INSTANTIATE_TEST_SUITE_P(Values, BadStep,
                          testing::Values(std::numeric_limits<double>::quiet_NaN(),
                                          std::numeric_limits<double>::infinity(),
