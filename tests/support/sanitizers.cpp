@@ -12,3 +12,14 @@ extern "C" const char* __lsan_default_suppressions() {  // NOLINT(bugprone-reser
   return "leak:libhdf5";
 }
 #endif
+
+#if defined(__SANITIZE_THREAD__)
+extern "C" const char* __tsan_default_options() {  // NOLINT(bugprone-reserved-identifier)
+  return "allocator_may_return_null=1";
+}
+
+// libzip asks for the local time; glibc guards it with a lock of its own that ThreadSanitizer cannot see.
+extern "C" const char* __tsan_default_suppressions() {  // NOLINT(bugprone-reserved-identifier)
+  return "race:tzset_internal";
+}
+#endif

@@ -195,18 +195,31 @@ struct Told {
   std::atomic<bool> saving{false};
 };
 
+void save_large(ResumeStore& store, int number) {
+  const std::vector<std::int32_t> large(kLarge, number);
+  (void)store.save({{"number", number}},
+                   std::vector<ResumeSection>{{"large", DType::kI32, std::as_bytes(std::span(large))}});
+}
+
+/// How long a process takes, here and now, to come to its first state and save it.
+std::chrono::microseconds time_to_save() {
+  const TemporaryFolder folder;
+  const auto begin = std::chrono::steady_clock::now();
+  ResumeStore store(folder.path());
+  (void)store.load();
+  save_large(store, 1);
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
+}
+
 /// Saves one state after another until it is killed; most of the time goes into saving.
 [[noreturn]] void save_until_killed(const std::filesystem::path& folder, Told& told) {
   ResumeStore store(folder);
   const FoundResumeState found = store.load();
   int number = found.state ? found.state->header.at("number").get<int>() : 0;
-  std::vector<std::int32_t> large(kLarge);
   for (;;) {
     ++number;
-    std::fill(large.begin(), large.end(), number);
     told.saving = true;
-    (void)store.save({{"number", number}},
-                     std::vector<ResumeSection>{{"large", DType::kI32, std::as_bytes(std::span(large))}});
+    save_large(store, number);
     told.saved = number;
     told.saving = false;
     std::this_thread::sleep_for(std::chrono::microseconds(200));
@@ -233,12 +246,13 @@ TEST(ResumeStore, KillsAtRandomMomentsLoseAtMostTheSaveInFlight) {
   Told& told = *new (shared) Told;
   std::mt19937 random(1);
   int killed_saving = 0;
+  const auto longest = std::max<std::int64_t>(10000, 4 * time_to_save().count());  // µs; sanitizers are slow
   // As many rounds as it takes on a busy machine for at least a third of a good number to end within a save.
   for (int round = 0; round < 150 || killed_saving < 50 || told.saved < 50; ++round) {
     ASSERT_LT(round, 5000);
     const pid_t child = ::fork();
     if (child == 0) save_until_killed(folder.path(), told);
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 10000));
+    std::this_thread::sleep_for(std::chrono::microseconds(static_cast<std::int64_t>(random()) % longest));
     ::kill(child, SIGKILL);
     expect_killed(child);
     killed_saving += told.saving.exchange(false) ? 1 : 0;
