@@ -11,13 +11,21 @@ template <typename T>
 struct BiasGradient {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
-  const T* dy = nullptr;  ///< (rows, columns)
-  T* dbias = nullptr;     ///< (columns), accumulated into
+  const T* dy = nullptr;    ///< (rows, columns)
+  T* dbias = nullptr;       ///< (columns), accumulated into
+  void* scratch = nullptr;  ///< cuda::bias_gradient_scratch_bytes; the CPU needs none
 };
 
 namespace cpu {
 template <typename T>
 void bias_gradient(const BiasGradient<T>& args);
 }  // namespace cpu
+
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void bias_gradient(const BiasGradient<T>& args, void* stream);
+[[nodiscard]] std::size_t bias_gradient_scratch_bytes(std::int64_t rows, std::int64_t columns);
+}  // namespace cuda
 
 }  // namespace voca::kernels

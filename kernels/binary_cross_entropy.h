@@ -30,4 +30,10 @@ template <typename T>
 void binary_cross_entropy(const BinaryCrossEntropy<T>& args);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void binary_cross_entropy(const BinaryCrossEntropy<T>& args, void* stream);
+}  // namespace cuda
+
 }  // namespace voca::kernels

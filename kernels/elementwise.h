@@ -31,4 +31,18 @@ template <typename To>
 void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void weighted_sum(const WeightedSum<T>& args, void* stream);
+template <typename T>
+void fill(std::int64_t elements, T value, T* out, void* stream);
+/// Between float and float, bf16 or fp16.
+template <typename From, typename To>
+void cast(std::int64_t elements, const From* from, To* to, void* stream);
+/// IEEE binary16 bits to T, rounded where T is bf16.
+template <typename To>
+void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to, void* stream);
+}  // namespace cuda
+
 }  // namespace voca::kernels

@@ -45,4 +45,10 @@ template <typename T>
 void gather_frames(const GatherFrames<T>& args);
 }  // namespace cpu
 
+/// float, bf16 and fp16 (rounded to nearest). `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void gather_frames(const GatherFrames<T>& args, void* stream);
+}  // namespace cuda
+
 }  // namespace voca::kernels

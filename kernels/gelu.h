@@ -44,4 +44,13 @@ template <typename T>
 [[nodiscard]] std::size_t gelu_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void gelu_forward(const GeluForward<T>& args, void* stream);
+template <typename T>
+void gelu_backward(const GeluBackward<T>& args, void* stream);
+[[nodiscard]] std::size_t gelu_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
+}  // namespace cuda
+
 }  // namespace voca::kernels

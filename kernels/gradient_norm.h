@@ -21,4 +21,11 @@ void gradient_norm(const GradientNorm<T>& args);
 [[nodiscard]] std::size_t gradient_norm_scratch_bytes(std::int64_t elements);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void gradient_norm(const GradientNorm<T>& args, void* stream);
+[[nodiscard]] std::size_t gradient_norm_scratch_bytes(std::int64_t elements);
+}  // namespace cuda
+
 }  // namespace voca::kernels

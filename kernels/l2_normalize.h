@@ -35,4 +35,12 @@ template <typename T>
 void l2_normalize_backward(const L2NormalizeBackward<T>& args);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void l2_normalize_forward(const L2NormalizeForward<T>& args, void* stream);
+template <typename T>
+void l2_normalize_backward(const L2NormalizeBackward<T>& args, void* stream);
+}  // namespace cuda
+
 }  // namespace voca::kernels

@@ -37,4 +37,12 @@ template <typename T>
 void pooling_backward(const PoolingBackward<T>& args);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void pooling_forward(const PoolingForward<T>& args, void* stream);
+template <typename T>
+void pooling_backward(const PoolingBackward<T>& args, void* stream);
+}  // namespace cuda
+
 }  // namespace voca::kernels

@@ -38,4 +38,14 @@ template <typename T>
 void sinusoidal_encoding(std::int64_t length, std::int64_t columns, T* encoding);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void positional_encoding_forward(const PositionalEncodingForward<T>& args, void* stream);
+template <typename T>
+void positional_encoding_backward(const PositionalEncodingBackward<T>& args, void* stream);
+template <typename T>
+void sinusoidal_encoding(std::int64_t length, std::int64_t columns, T* encoding, void* stream);
+}  // namespace cuda
+
 }  // namespace voca::kernels

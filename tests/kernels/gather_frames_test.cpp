@@ -10,6 +10,10 @@ template <typename T>
 void run(Cpu, const GatherFrames<T>& args) {
   cpu::gather_frames(args);
 }
+template <typename T>
+void run(AnyCuda, const GatherFrames<T>& args) {
+  cuda::gather_frames(args, nullptr);
+}
 
 /// What the recipe says, step by step on one video's rows: roll by `shift` over the t frames, then crop at
 /// `start`, then repeat the last row up to `length`. Returns rows of the video.
@@ -54,8 +58,8 @@ class GatherFramesTest : public OpTest<C> {
   using Element = typename C::Element;
 
   template <typename Frame>
-  std::vector<Element> gather(const std::vector<Frame>& packed, const std::vector<FrameWindow>& windows,
-                              std::int64_t length, std::int64_t width) {
+  std::vector<Raw<Element>> gather(const std::vector<Frame>& packed, const std::vector<FrameWindow>& windows,
+                                   std::int64_t length, std::int64_t width) {
     static_assert(sizeof(FrameWindow) == 4 * sizeof(std::int64_t));
     std::vector<std::int64_t> fields;
     for (const FrameWindow& w : windows) {
@@ -84,14 +88,14 @@ TYPED_TEST(GatherFramesTest, CropsPadsAndRollsAsTheRecipe) {
     }
     for (const std::int64_t length : {1, 7, 64}) {
       const std::vector<FrameWindow> windows = some_windows(length);
-      std::vector<Number> from_floats;
-      std::vector<Number> from_halves;
+      std::vector<Raw<Number>> from_floats;
+      std::vector<Raw<Number>> from_halves;
       for (const FrameWindow& window : windows) {
         for (const std::int64_t row : augment(window.frames, window.shift, window.start, length)) {
           for (std::int64_t j = 0; j < width; ++j) {
             const auto i = static_cast<std::size_t>((window.first_frame + row) * width + j);
-            from_floats.push_back(static_cast<Number>(floats[i]));
-            from_halves.push_back(static_cast<Number>(half_value(halves[i])));
+            from_floats.push_back(raw_of(from_double<Number>(static_cast<double>(floats[i]))));
+            from_halves.push_back(raw_of(from_double<Number>(half_value(halves[i]))));
           }
         }
       }

@@ -18,6 +18,18 @@ template <typename T>
 std::size_t backward_scratch(Cpu /*backend*/, std::int64_t rows, std::int64_t columns) {
   return cpu::gelu_backward_scratch_bytes<T>(rows, columns);
 }
+template <typename T>
+void run(AnyCuda /*backend*/, const GeluForward<T>& args) {
+  cuda::gelu_forward(args, nullptr);
+}
+template <typename T>
+void run(AnyCuda /*backend*/, const GeluBackward<T>& args) {
+  cuda::gelu_backward(args, nullptr);
+}
+template <typename T>
+std::size_t backward_scratch(AnyCuda /*backend*/, std::int64_t rows, std::int64_t columns) {
+  return cuda::gelu_backward_scratch_bytes(rows, columns);
+}
 
 struct Shape {
   std::int64_t rows;

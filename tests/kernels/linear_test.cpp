@@ -1,6 +1,5 @@
 #include "kernels/linear.h"
 
-#include "kernels/bias_gradient.h"
 #include "tests/kernels/support/op_test.h"
 
 namespace voca::kernels::testing {
@@ -13,10 +12,6 @@ void run(Cpu /*backend*/, const LinearForward<T>& args) {
 template <typename T>
 void run(Cpu /*backend*/, const LinearBackward<T>& args) {
   cpu::linear_backward(args);
-}
-template <typename T>
-void run(Cpu /*backend*/, const BiasGradient<T>& args) {
-  cpu::bias_gradient(args);
 }
 
 struct Shape {
@@ -195,31 +190,6 @@ TYPED_TEST(LinearDerivative, BackwardIsTheDerivativeOfForward) {
   expect_gradient([&](const auto& p) { return objective(p, weight, bias); }, x, dx.values(), "dx");
   expect_gradient([&](const auto& p) { return objective(x, p, bias); }, weight, dweight.values(), "dweight");
   expect_gradient([&](const auto& p) { return objective(x, weight, p); }, bias, dbias.values(), "dbias");
-}
-
-template <typename C>
-class BiasGradientTest : public OpTest<C> {};
-TYPED_TEST_SUITE(BiasGradientTest, Cases);
-
-TYPED_TEST(BiasGradientTest, AddsTheSumOfTheRows) {
-  using T = typename TypeParam::Element;
-  const std::pair<std::int64_t, std::int64_t> shapes[] = {{1, 1},    {1, 129},    {257, 1},
-                                                          {255, 64}, {1031, 191}, {4099, 320}};
-  for (const auto& [rows, columns] : shapes) {
-    SCOPED_TRACE(::testing::Message() << rows << " x " << columns);
-    auto dy = this->input(random_values(rows * columns, 1));
-    auto dbias = this->accumulated(random_values(columns, 2));
-    std::vector<double> want = dbias.values();
-    const auto dyv = dy.values();
-    for (std::int64_t i = 0; i < rows * columns; ++i) want[at(i % columns)] += dyv[at(i)];
-    run(typename TypeParam::Backend{}, BiasGradient<T>{rows, columns, dy.data(), dbias.data()});
-    this->expect_close(dbias, want, kReduction, "dbias");
-    this->expect_same_bits_for_any_thread_count([&] {
-      auto again = this->accumulated(random_values(columns, 2));
-      run(typename TypeParam::Backend{}, BiasGradient<T>{rows, columns, dy.data(), again.data()});
-      return again.raw();
-    });
-  }
 }
 
 }  // namespace

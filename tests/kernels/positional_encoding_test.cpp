@@ -17,6 +17,18 @@ template <typename T>
 void run_sinusoidal(Cpu /*backend*/, std::int64_t length, std::int64_t columns, T* encoding) {
   cpu::sinusoidal_encoding(length, columns, encoding);
 }
+template <typename T>
+void run(AnyCuda /*backend*/, const PositionalEncodingForward<T>& args) {
+  cuda::positional_encoding_forward(args, nullptr);
+}
+template <typename T>
+void run(AnyCuda /*backend*/, const PositionalEncodingBackward<T>& args) {
+  cuda::positional_encoding_backward(args, nullptr);
+}
+template <typename T>
+void run_sinusoidal(AnyCuda /*backend*/, std::int64_t length, std::int64_t columns, T* encoding) {
+  cuda::sinusoidal_encoding(length, columns, encoding, nullptr);
+}
 
 struct Shape {
   std::int64_t batch;

@@ -8,10 +8,26 @@
 
 #include "kernels/cpu/features.h"
 
+#if defined(VOCA_TEST_CUDA_ON_HOST)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "tests/simt/executor.h"
+#elif defined(VOCA_TEST_CUDA)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+#endif
+
 // What every operation is tested on: a backend × an element type. A backend says where its memory is and how
 // bytes get there; a test file says how the operation is called on it, by overloading on the backend:
 //
 //   template <typename T> void run(Cpu, const GeluForward<T>& args) { cpu::gelu_forward(args); }
+//   template <typename T> void run(AnyCuda, const GeluForward<T>& args) { cuda::gelu_forward(args, nullptr);
+//   }
+//
+// Each test program has one backend: kernels_tests the CPU, cuda_on_host_tests the CUDA kernels run on the
+// CPU (docs/simt.md), cuda_tests the same on a device.
 
 namespace voca::kernels::testing {
 
@@ -22,10 +38,19 @@ struct Cpu {
   /// Whether set_threads concerns it.
   static constexpr bool kThreaded = true;
 
+  /// Why the backend cannot run here; null when it can.
+  static const char* unavailable() { return nullptr; }
   static void* allocate(std::size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); }
   static void free(void* memory) { std::free(memory); }
   static void copy_in(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
   static void copy_out(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+};
+
+/// What the backends that run CUDA kernels have in common.
+struct AnyCuda {
+  /// As the arena's: the kernels' fast paths need it.
+  static constexpr std::size_t kArrayAlignment = 16;
+  static constexpr bool kThreaded = false;
 };
 
 template <typename BackendType, typename ElementType>
@@ -34,8 +59,60 @@ struct Case {
   using Element = ElementType;
 };
 
-/// Every backend present × its element types.
+#if defined(VOCA_TEST_CUDA_ON_HOST)
+
+struct CudaOnHost : AnyCuda {
+  static constexpr const char* kName = "cuda-on-host";
+  static const char* unavailable() { return nullptr; }
+  static void* allocate(std::size_t bytes) { return simt::host::allocate(bytes); }
+  static void free(void* memory) { simt::host::free(memory); }
+  static void copy_in(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  static void copy_out(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+};
+using TestedBackend = CudaOnHost;
+
+#elif defined(VOCA_TEST_CUDA)
+
+struct Cuda : AnyCuda {
+  static constexpr const char* kName = "cuda";
+  static const char* unavailable() {
+    static const int devices = [] {
+      int count = 0;
+      return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+    }();
+    return devices > 0 ? nullptr : "no CUDA device";
+  }
+  static void* allocate(std::size_t bytes) {
+    void* memory = nullptr;
+    check(cudaMalloc(&memory, bytes));
+    return memory;
+  }
+  static void free(void* memory) { check(cudaFree(memory)); }
+  static void copy_in(void* to, const void* from, std::size_t bytes) {
+    check(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+  }
+  static void copy_out(void* to, const void* from, std::size_t bytes) {
+    check(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost));
+  }
+
+ private:
+  static void check(cudaError_t status) { EXPECT_EQ(status, cudaSuccess) << cudaGetErrorString(status); }
+};
+using TestedBackend = Cuda;
+
+#else
+
+using TestedBackend = Cpu;
+
+#endif
+
+/// The backend × its element types.
+#if defined(VOCA_TEST_CUDA_ON_HOST) || defined(VOCA_TEST_CUDA)
+using Cases = ::testing::Types<Case<TestedBackend, float>, Case<TestedBackend, __nv_bfloat16>,
+                               Case<TestedBackend, __half>>;
+#else
 using Cases = ::testing::Types<Case<Cpu, float>, Case<Cpu, double>>;
+#endif
 /// Those on which derivatives are checked by finite differences.
 using DoubleCases = ::testing::Types<Case<Cpu, double>>;
 

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/kernels/support/element.h"
+
 namespace voca::kernels::testing {
 
 /// What may happen to an array while the operation runs.
@@ -46,25 +48,29 @@ class Buffer {
   [[nodiscard]] std::size_t size() const { return size_; }
 
   /// The array as it is now, bit for bit.
-  [[nodiscard]] std::vector<T> raw() const {
+  [[nodiscard]] std::vector<Raw<T>> raw() const {
     const std::vector<T> now = fetch();
-    const auto first = now.begin() + static_cast<std::ptrdiff_t>(kGuard);
-    return std::vector<T>(first, first + static_cast<std::ptrdiff_t>(size_));
+    std::vector<Raw<T>> out(size_);
+    for (std::size_t i = 0; i < size_; ++i) out[i] = raw_of(now[kGuard + i]);
+    return out;
   }
   /// The array as it is now, in double.
   [[nodiscard]] std::vector<double> values() const {
-    const std::vector<T> now = raw();
-    return std::vector<double>(now.begin(), now.end());
+    const std::vector<T> now = fetch();
+    std::vector<double> out(size_);
+    for (std::size_t i = 0; i < size_; ++i) out[i] = to_double(now[kGuard + i]);
+    return out;
   }
 
  private:
-  // Odd, so that the array between the bands is aligned to nothing wider than its element.
+  // Without an alignment odd, so that the array between the bands is aligned to nothing wider than its
+  // element.
   static constexpr std::size_t kAligned = Backend::kArrayAlignment / sizeof(T);
-  static constexpr std::size_t kGuard = kAligned > 0 ? 64 * kAligned : 67;
+  static constexpr std::size_t kGuard = kAligned > 0 ? 16 * kAligned : 67;
 
   static T guard() {
-    if constexpr (std::is_floating_point_v<T>) return static_cast<T>(-12345.678);
-    return static_cast<T>(0x5A);
+    if constexpr (std::is_integral_v<T>) return static_cast<T>(0x5A);
+    return from_double<T>(-12345.678);
   }
   [[nodiscard]] std::size_t bytes() const { return image_.size() * sizeof(T); }
   [[nodiscard]] std::vector<T> fetch() const {

@@ -14,6 +14,7 @@
 #include "kernels/cpu/features.h"
 #include "tests/kernels/support/backend.h"
 #include "tests/kernels/support/buffer.h"
+#include "tests/kernels/support/element.h"
 #include "tests/kernels/support/tolerances.h"
 
 // The fixture of every operation's test. Typical use:
@@ -45,7 +46,7 @@ double normalised_error(const std::vector<T>& got, const std::vector<double>& wa
   double largest = 0;
   double error = 0;
   for (std::size_t i = 0; i < want.size(); ++i) {
-    const auto value = static_cast<double>(got[i]);
+    const double value = to_double(got[i]);
     if (std::isnan(want[i]) && std::isnan(value)) continue;
     if (std::isinf(want[i]) && value == want[i]) continue;
     if (!std::isfinite(want[i]) || !std::isfinite(value)) return std::numeric_limits<double>::infinity();
@@ -92,6 +93,9 @@ class OpTest : public ::testing::Test {
 
  protected:
   OpTest() : threads_before_(cpu::threads()) {}
+  void SetUp() override {
+    if (CaseBackend::unavailable() != nullptr) GTEST_SKIP() << CaseBackend::unavailable();
+  }
   void TearDown() override { cpu::set_threads(threads_before_); }
 
   /// An array of U (by default the element type) the operation only reads.
@@ -102,9 +106,7 @@ class OpTest : public ::testing::Test {
   /// An array the operation overwrites, poisoned with NaN (integers: their least value).
   template <typename U = CaseElement>
   [[nodiscard]] BufferOf<U> output(std::int64_t n) {
-    const U poison =
-        std::is_integral_v<U> ? std::numeric_limits<U>::min() : std::numeric_limits<U>::quiet_NaN();
-    return BufferOf<U>(std::vector<U>(static_cast<std::size_t>(n), poison), Access::kWrite);
+    return BufferOf<U>(std::vector<U>(static_cast<std::size_t>(n), poison<U>()), Access::kWrite);
   }
   /// An array the operation accumulates into or updates in place.
   template <typename U = CaseElement, typename V = double>
@@ -112,11 +114,31 @@ class OpTest : public ::testing::Test {
     return BufferOf<U>(convert<U>(values), Access::kWrite);
   }
 
+  /// The error an array of U may have: the tolerance, and for 16-bit U beside it twice the error of `naive`,
+  /// what a computation without care gives that rounds to U at every step.
+  template <typename U = CaseElement>
+  [[nodiscard]] static double allowed_error(const std::vector<double>& want, const std::vector<double>& naive,
+                                            Tolerance tolerance) {
+    const double wide = tolerance.of<CaseElement>();
+    return kIsNarrow<U> ? wide + 2 * normalised_error(naive, want) : wide;
+  }
+  /// The same where the naive computation rounds its result alone: the strictest of them.
+  template <typename U = CaseElement>
+  [[nodiscard]] static double allowed_error(const std::vector<double>& want, Tolerance tolerance) {
+    return allowed_error<U>(want, rounded_to<CaseElement>(want), tolerance);
+  }
+
   template <typename U>
   void expect_close(const BufferOf<U>& got, const std::vector<double>& want, Tolerance tolerance,
                     const std::string& what) {
     ASSERT_EQ(got.size(), want.size()) << what;
-    EXPECT_LE(normalised_error(got.raw(), want), tolerance.of<CaseElement>()) << what;
+    EXPECT_LE(normalised_error(got.values(), want), allowed_error<U>(want, tolerance)) << what;
+  }
+  template <typename U>
+  void expect_close(const BufferOf<U>& got, const std::vector<double>& want, const std::vector<double>& naive,
+                    Tolerance tolerance, const std::string& what) {
+    ASSERT_EQ(got.size(), want.size()) << what;
+    EXPECT_LE(normalised_error(got.values(), want), allowed_error<U>(want, naive, tolerance)) << what;
   }
 
   /// Expects f() to return the same bits for every number of threads; where threads do not concern the
@@ -140,8 +162,24 @@ class OpTest : public ::testing::Test {
   static std::vector<U> convert(const std::vector<V>& values) {
     std::vector<U> converted;
     converted.reserve(values.size());
-    for (const V value : values) converted.push_back(static_cast<U>(value));
+    for (const V value : values) converted.push_back(convert_one<U>(value));
     return converted;
+  }
+  template <typename U, typename V>
+  static U convert_one(V value) {
+    if constexpr (kIsNarrow<U>) {
+      return from_double<U>(static_cast<double>(value));
+    } else {
+      return static_cast<U>(value);
+    }
+  }
+  template <typename U>
+  static U poison() {
+    if constexpr (std::is_integral_v<U>) {
+      return std::numeric_limits<U>::min();
+    } else {
+      return from_double<U>(std::numeric_limits<double>::quiet_NaN());
+    }
   }
 
   int threads_before_;

@@ -1,0 +1,38 @@
+#include "kernels/bias_gradient.h"
+
+#include "kernels/cuda/column_sums.h"
+
+namespace voca::kernels::cuda {
+
+namespace {
+
+template <typename T>
+__global__ void __launch_bounds__(kColumnThreads)
+    bias_gradient_kernel(BiasGradient<T> args, RowChunks chunks, bool wide) {
+  for_octets_of_rows(chunks, args.columns, static_cast<float*>(args.scratch),
+                     [&](std::int64_t row, std::int64_t column, std::int64_t count, float(&values)[kOctet]) {
+                       load_octet(args.dy + row * args.columns + column, count, wide, values);
+                     });
+}
+
+}  // namespace
+
+template <typename T>
+void bias_gradient(const BiasGradient<T>& args, void* stream) {
+  if (args.rows * args.columns == 0) return;
+  const RowChunks chunks = column_chunks(args.rows);
+  simt::launch("bias_gradient", bias_gradient_kernel<T>, column_blocks(args.rows, args.columns, stream), args,
+               chunks, args.columns % kOctet == 0 && on_16_bytes(args.dy));
+  add_partial_sums<T>({chunks.count, args.columns, 1, static_cast<const float*>(args.scratch), {args.dbias}},
+                      stream);
+}
+
+std::size_t bias_gradient_scratch_bytes(std::int64_t rows, std::int64_t columns) {
+  return column_sums_bytes(rows, columns);
+}
+
+template void bias_gradient(const BiasGradient<float>&, void*);
+template void bias_gradient(const BiasGradient<__nv_bfloat16>&, void*);
+template void bias_gradient(const BiasGradient<__half>&, void*);
+
+}  // namespace voca::kernels::cuda

@@ -1,0 +1,59 @@
+#pragma once
+
+#include "kernels/cuda/partial_sums.h"
+
+// The loop of operations that take rows an octet at a time and sum something over the rows: a block takes 32
+// octets of columns and one chunk of rows, shared by its eight warps.
+
+namespace voca::kernels::cuda {
+
+inline constexpr int kColumnThreads = 256;
+inline constexpr int kColumnWarps = kColumnThreads / kWarp;
+inline constexpr int kColumnsPerBlock = kWarp * kOctet;
+
+[[nodiscard]] inline RowChunks column_chunks(std::int64_t rows) {
+  return {rows, kColumnWarps, 128};
+}
+[[nodiscard]] inline std::size_t column_sums_bytes(std::int64_t rows, std::int64_t columns) {
+  return static_cast<std::size_t>(column_chunks(rows).count * columns) * sizeof(float);
+}
+[[nodiscard]] inline simt::LaunchShape column_blocks(std::int64_t rows, std::int64_t columns, void* stream) {
+  return {dim3(static_cast<unsigned>(divide_up(columns, kColumnsPerBlock)),
+               static_cast<unsigned>(column_chunks(rows).count)),
+          dim3(kColumnThreads), 0, stream};
+}
+
+/// Calls term(row, column, count, values) for the thread's octets: it sets values to what is summed over the
+/// rows. The sums go to partials (chunks, columns); null leaves them out.
+template <typename Term>
+SIMT_DEVICE void for_octets_of_rows(const RowChunks& chunks, std::int64_t columns, float* partials,
+                                    Term term) {
+  SIMT_SHARED(float, sums, [kColumnWarps][kColumnsPerBlock]);
+  const std::int64_t chunk = blockIdx.y;
+  const std::int64_t column = (block_index() * kWarp + lane_index()) * kOctet;
+  const std::int64_t count = columns - column;
+  float sum[kOctet] = {};
+  if (count > 0) {
+    for (std::int64_t row = chunks.begin(chunk) + warp_index(); row < chunks.end(chunk);
+         row += kColumnWarps) {
+      float values[kOctet];
+      term(row, column, count, values);
+      SIMT_UNROLL
+      for (int i = 0; i < kOctet; ++i) sum[i] += values[i];
+    }
+  }
+  if (partials == nullptr) return;
+  // Element i of lane l at i · 32 + l: no two lanes in one bank.
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) sums[warp_index()][i * kWarp + lane_index()] = sum[i];
+  __syncthreads();
+  const int place = thread_index();
+  const std::int64_t mine = (block_index() * kWarp + place % kWarp) * kOctet + place / kWarp;
+  if (mine >= columns) return;
+  float total = 0;
+  SIMT_UNROLL
+  for (int warp = 0; warp < kColumnWarps; ++warp) total += sums[warp][place];
+  partials[chunk * columns + mine] = total;
+}
+
+}  // namespace voca::kernels::cuda

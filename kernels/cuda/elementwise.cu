@@ -1,0 +1,98 @@
+#include "kernels/elementwise.h"
+
+#include "kernels/cuda/elements.h"
+
+namespace voca::kernels::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) weighted_sum_kernel(WeightedSum<T> args, bool wide) {
+  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t count = args.elements - first;
+  if (count <= 0) return;
+  float a[kOctet];
+  load_octet(args.a + first, count, wide, a);
+  const auto alpha = static_cast<float>(args.alpha);
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) a[i] *= alpha;
+  if (args.b != nullptr) {
+    float b[kOctet];
+    load_octet(args.b + first, count, wide, b);
+    const auto beta = static_cast<float>(args.beta);
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) a[i] += beta * b[i];
+  }
+  store_octet(args.out + first, count, wide, a);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) fill_kernel(std::int64_t elements, T value, T* out, bool wide) {
+  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t count = elements - first;
+  if (count <= 0) return;
+  const float x = to_float(value);
+  const float values[kOctet] = {x, x, x, x, x, x, x, x};
+  store_octet(out + first, count, wide, values);
+}
+
+template <typename From, typename To>
+__global__ void __launch_bounds__(kThreads)
+    cast_kernel(std::int64_t elements, const From* from, To* to, bool wide) {
+  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t count = elements - first;
+  if (count <= 0) return;
+  float values[kOctet];
+  load_octet(from + first, count, wide, values);
+  store_octet(to + first, count, wide, values);
+}
+
+simt::LaunchShape shape_for(std::int64_t elements, void* stream) {
+  return {blocks_for(divide_up(elements, kOctet), kThreads), dim3(kThreads), 0, stream};
+}
+
+}  // namespace
+
+template <typename T>
+void weighted_sum(const WeightedSum<T>& args, void* stream) {
+  if (args.elements == 0) return;
+  simt::launch("weighted_sum", weighted_sum_kernel<T>, shape_for(args.elements, stream), args,
+               on_16_bytes(args.a, args.b, args.out));
+}
+
+template <typename T>
+void fill(std::int64_t elements, T value, T* out, void* stream) {
+  if (elements == 0) return;
+  simt::launch("fill", fill_kernel<T>, shape_for(elements, stream), elements, value, out, on_16_bytes(out));
+}
+
+template <typename From, typename To>
+void cast(std::int64_t elements, const From* from, To* to, void* stream) {
+  if (elements == 0) return;
+  simt::launch("cast", cast_kernel<From, To>, shape_for(elements, stream), elements, from, to,
+               on_16_bytes(from, to));
+}
+
+template <typename To>
+void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to, void* stream) {
+  cast(elements, reinterpret_cast<const __half*>(from), to, stream);
+}
+
+template void weighted_sum(const WeightedSum<float>&, void*);
+template void weighted_sum(const WeightedSum<__nv_bfloat16>&, void*);
+template void weighted_sum(const WeightedSum<__half>&, void*);
+template void fill(std::int64_t, float, float*, void*);
+template void fill(std::int64_t, __nv_bfloat16, __nv_bfloat16*, void*);
+template void fill(std::int64_t, __half, __half*, void*);
+template void cast(std::int64_t, const float*, float*, void*);
+template void cast(std::int64_t, const float*, __nv_bfloat16*, void*);
+template void cast(std::int64_t, const float*, __half*, void*);
+template void cast(std::int64_t, const __nv_bfloat16*, float*, void*);
+template void cast(std::int64_t, const __half*, float*, void*);
+template void cast_from_half(std::int64_t, const std::uint16_t*, float*, void*);
+template void cast_from_half(std::int64_t, const std::uint16_t*, __nv_bfloat16*, void*);
+template void cast_from_half(std::int64_t, const std::uint16_t*, __half*, void*);
+
+}  // namespace voca::kernels::cuda

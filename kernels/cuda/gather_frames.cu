@@ -1,0 +1,46 @@
+#include "kernels/gather_frames.h"
+
+#include "kernels/cuda/elements.h"
+
+namespace voca::kernels::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+// A thread takes an octet of one output row.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) gather_frames_kernel(GatherFrames<T> args, bool wide) {
+  const std::int64_t octets = divide_up(args.width, kOctet);
+  const std::int64_t row = global_thread() / octets;
+  const std::int64_t column = global_thread() % octets * kOctet;
+  if (row >= args.batch * args.length) return;
+  const std::int64_t source = source_frame(args.windows[row / args.length], row % args.length);
+  const std::int64_t from = source * args.width + column;
+  const std::int64_t count = args.width - column;
+  float values[kOctet];
+  if (args.type == FrameType::kHalf) {
+    load_octet(static_cast<const __half*>(args.frames) + from, count, wide, values);
+  } else {
+    load_octet(static_cast<const float*>(args.frames) + from, count, wide, values);
+  }
+  store_octet(args.out + row * args.width + column, count, wide, values);
+}
+
+}  // namespace
+
+template <typename T>
+void gather_frames(const GatherFrames<T>& args, void* stream) {
+  const std::int64_t work = args.batch * args.length * divide_up(args.width, kOctet);
+  if (work == 0) return;
+  const bool wide =
+      args.width % kOctet == 0 && on_16_bytes(static_cast<const std::byte*>(args.frames), args.out);
+  simt::launch("gather_frames", gather_frames_kernel<T>,
+               {blocks_for(work, kThreads), dim3(kThreads), 0, stream}, args, wide);
+}
+
+template void gather_frames(const GatherFrames<float>&, void*);
+template void gather_frames(const GatherFrames<__nv_bfloat16>&, void*);
+template void gather_frames(const GatherFrames<__half>&, void*);
+
+}  // namespace voca::kernels::cuda

@@ -1,0 +1,58 @@
+#include "kernels/gradient_norm.h"
+
+#include "kernels/cuda/elements.h"
+#include "kernels/cuda/reduce.h"
+
+namespace voca::kernels::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+/// Elements of one partial sum.
+constexpr std::int64_t kChunk = 16384;
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) partial_squares_kernel(GradientNorm<T> args, bool wide) {
+  const std::int64_t begin = block_index() * kChunk;
+  const std::int64_t end = begin + kChunk < args.elements ? begin + kChunk : args.elements;
+  double sum = 0;
+  for (std::int64_t i = begin + thread_index() * kOctet; i < end; i += kThreads * kOctet) {
+    float values[kOctet];
+    load_octet(args.gradient + i, end - i, wide, values);
+    SIMT_UNROLL
+    for (int j = 0; j < kOctet; ++j) sum += static_cast<double>(values[j]) * static_cast<double>(values[j]);
+  }
+  sum = block_sum<kThreads>(sum);
+  if (thread_index() == 0) static_cast<double*>(args.scratch)[block_index()] = sum;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) root_of_sum_kernel(GradientNorm<T> args, std::int64_t partials) {
+  double sum = 0;
+  for (std::int64_t i = thread_index(); i < partials; i += kThreads)
+    sum += static_cast<const double*>(args.scratch)[i];
+  sum = block_sum<kThreads>(sum);
+  if (thread_index() == 0) args.norm[0] = static_cast<float>(sqrt(sum));
+}
+
+}  // namespace
+
+std::size_t gradient_norm_scratch_bytes(std::int64_t elements) {
+  return static_cast<std::size_t>(divide_up(elements, kChunk)) * sizeof(double);
+}
+
+template <typename T>
+void gradient_norm(const GradientNorm<T>& args, void* stream) {
+  const std::int64_t partials = divide_up(args.elements, kChunk);
+  if (partials > 0) {
+    simt::launch("partial_squares", partial_squares_kernel<T>,
+                 {blocks_for(partials, 1), dim3(kThreads), 0, stream}, args, on_16_bytes(args.gradient));
+  }
+  simt::launch("root_of_sum", root_of_sum_kernel<T>, {dim3(1), dim3(kThreads), 0, stream}, args, partials);
+}
+
+template void gradient_norm(const GradientNorm<float>&, void*);
+template void gradient_norm(const GradientNorm<__nv_bfloat16>&, void*);
+template void gradient_norm(const GradientNorm<__half>&, void*);
+
+}  // namespace voca::kernels::cuda

@@ -1,0 +1,73 @@
+#pragma once
+
+#include "kernels/cuda/elements.h"
+#include "kernels/types.h"
+
+// Sums over rows in two steps and a fixed order: blocks leave a row of partial sums for each chunk of rows,
+// and a second kernel adds those up.
+
+namespace voca::kernels::cuda {
+
+/// The chunks rows are cut into, decided by the shape alone: enough to fill any device, few enough that the
+/// partial sums are a small part of what is read.
+struct RowChunks {
+  std::int64_t rows = 0;
+  std::int64_t rows_per_chunk = 1;
+  std::int64_t count = 0;
+
+  RowChunks(std::int64_t row_count, std::int64_t least_rows, std::int64_t most_chunks) : rows(row_count) {
+    const std::int64_t share = divide_up(row_count, most_chunks);
+    rows_per_chunk = share > least_rows ? share : least_rows;
+    count = divide_up(row_count, rows_per_chunk);
+  }
+
+  SIMT_DEVICE std::int64_t begin(std::int64_t chunk) const { return chunk * rows_per_chunk; }
+  SIMT_DEVICE std::int64_t end(std::int64_t chunk) const {
+    const std::int64_t end = (chunk + 1) * rows_per_chunk;
+    return end < rows ? end : rows;
+  }
+};
+
+/// Up to three sums at once.
+template <typename T>
+struct PartialSums {
+  std::int64_t chunks = 0;
+  std::int64_t columns = 0;
+  std::int64_t arrays = 1;          ///< that each chunk left sums of
+  const float* partials = nullptr;  ///< (chunks, arrays, columns)
+  T* out[3] = {};                   ///< each (columns), accumulated into; null from some place on
+};
+
+inline constexpr int kPartialThreads = 256;
+
+// A block takes 32 columns of one array (blockIdx.y); its eight warps share the chunks.
+template <typename T>
+__global__ void __launch_bounds__(kPartialThreads) add_partial_sums_kernel(PartialSums<T> args) {
+  constexpr int kSlices = kPartialThreads / kWarp;
+  SIMT_SHARED(float, sums, [kSlices][kWarp]);
+  const std::int64_t column = block_index() * kWarp + lane_index();
+  float sum = 0;
+  if (column < args.columns) {
+    for (std::int64_t chunk = warp_index(); chunk < args.chunks; chunk += kSlices)
+      sum += args.partials[(chunk * args.arrays + blockIdx.y) * args.columns + column];
+  }
+  sums[warp_index()][lane_index()] = sum;
+  __syncthreads();
+  if (warp_index() != 0 || column >= args.columns) return;
+  T* out = args.out[blockIdx.y] + column;
+  float total = 0;
+  SIMT_UNROLL
+  for (int slice = 0; slice < kSlices; ++slice) total += sums[slice][lane_index()];
+  *out = from_float<T>(to_float(*out) + total);
+}
+
+template <typename T>
+void add_partial_sums(const PartialSums<T>& args, void* stream) {
+  unsigned wanted = 0;
+  while (wanted < 3 && args.out[wanted] != nullptr) ++wanted;
+  const dim3 grid(static_cast<unsigned>(divide_up(args.columns, kWarp)), wanted);
+  simt::launch("add_partial_sums", add_partial_sums_kernel<T>, {grid, dim3(kPartialThreads), 0, stream},
+               args);
+}
+
+}  // namespace voca::kernels::cuda

@@ -1,0 +1,97 @@
+#include "kernels/positional_encoding.h"
+
+#include "kernels/cuda/elements.h"
+
+namespace voca::kernels::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    positional_encoding_forward_kernel(PositionalEncodingForward<T> args, bool wide) {
+  const std::int64_t octets = divide_up(args.columns, kOctet);
+  const std::int64_t row = global_thread() / octets;
+  const std::int64_t column = global_thread() % octets * kOctet;
+  if (row >= args.batch * args.length) return;
+  const std::int64_t count = args.columns - column;
+  float x[kOctet];
+  float encoding[kOctet];
+  load_octet(args.x + row * args.columns + column, count, wide, x);
+  load_octet(args.encoding + row % args.length * args.columns + column, count, wide, encoding);
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) x[i] += encoding[i];
+  store_octet(args.y + row * args.columns + column, count, wide, x);
+}
+
+// A thread owns an octet of the encoding and takes the batch in order.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    positional_encoding_backward_kernel(PositionalEncodingBackward<T> args, bool wide) {
+  const std::int64_t size = args.length * args.columns;
+  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t count = size - first;
+  if (count <= 0) return;
+  float sum[kOctet];
+  load_octet(args.dencoding + first, count, wide, sum);
+  for (std::int64_t b = 0; b < args.batch; ++b) {
+    float dy[kOctet];
+    load_octet(args.dy + b * size + first, count, wide, dy);
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) sum[i] += dy[i];
+  }
+  store_octet(args.dencoding + first, count, wide, sum);
+}
+
+// In double, once a run.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    sinusoidal_encoding_kernel(std::int64_t length, std::int64_t columns, T* encoding) {
+  if (global_thread() >= length * columns) return;
+  const std::int64_t t = global_thread() / columns;
+  const std::int64_t j = global_thread() % columns;
+  const double exponent = static_cast<double>(j - j % 2) / static_cast<double>(columns);
+  const double angle = static_cast<double>(t) / pow(10000.0, exponent);
+  encoding[global_thread()] = from_float<T>(static_cast<float>(j % 2 == 0 ? sin(angle) : cos(angle)));
+}
+
+}  // namespace
+
+template <typename T>
+void positional_encoding_forward(const PositionalEncodingForward<T>& args, void* stream) {
+  const std::int64_t work = args.batch * args.length * divide_up(args.columns, kOctet);
+  if (work == 0) return;
+  simt::launch("positional_encoding_forward", positional_encoding_forward_kernel<T>,
+               {blocks_for(work, kThreads), dim3(kThreads), 0, stream}, args,
+               args.columns % kOctet == 0 && on_16_bytes(args.x, args.encoding, args.y));
+}
+
+template <typename T>
+void positional_encoding_backward(const PositionalEncodingBackward<T>& args, void* stream) {
+  const std::int64_t size = args.length * args.columns;
+  if (size == 0) return;
+  simt::launch("positional_encoding_backward", positional_encoding_backward_kernel<T>,
+               {blocks_for(divide_up(size, kOctet), kThreads), dim3(kThreads), 0, stream}, args,
+               size % kOctet == 0 && on_16_bytes(args.dy, args.dencoding));
+}
+
+template <typename T>
+void sinusoidal_encoding(std::int64_t length, std::int64_t columns, T* encoding, void* stream) {
+  if (length * columns == 0) return;
+  simt::launch("sinusoidal_encoding", sinusoidal_encoding_kernel<T>,
+               {blocks_for(length * columns, kThreads), dim3(kThreads), 0, stream}, length, columns,
+               encoding);
+}
+
+template void positional_encoding_forward(const PositionalEncodingForward<float>&, void*);
+template void positional_encoding_forward(const PositionalEncodingForward<__nv_bfloat16>&, void*);
+template void positional_encoding_forward(const PositionalEncodingForward<__half>&, void*);
+template void positional_encoding_backward(const PositionalEncodingBackward<float>&, void*);
+template void positional_encoding_backward(const PositionalEncodingBackward<__nv_bfloat16>&, void*);
+template void positional_encoding_backward(const PositionalEncodingBackward<__half>&, void*);
+template void sinusoidal_encoding(std::int64_t, std::int64_t, float*, void*);
+template void sinusoidal_encoding(std::int64_t, std::int64_t, __nv_bfloat16*, void*);
+template void sinusoidal_encoding(std::int64_t, std::int64_t, __half*, void*);
+
+}  // namespace voca::kernels::cuda

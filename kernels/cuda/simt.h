@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "kernels/cuda/error.h"
+
+// The one vocabulary of the .cu files, which are compiled twice: by nvcc for the device, and by the host
+// compiler for tests, which run them on the CPU (docs/simt.md).
+//
+//   SIMT_SHARED(float, sums, [kWarps][2]);        static shared memory
+//   SIMT_DYNAMIC_SHARED(__half, tile);            the launch's dynamic shared memory, 128-byte aligned
+//   SIMT_UNROLL                                   before a loop
+//   SIMT_DEVICE                                   before a function that kernels call
+//   simt::launch("name", kernel<T>, {grid, block, shared_bytes, stream}, args...)
+//
+// No <<<>>>, no raw __shared__, no inline assembly elsewhere: what PTX is needed is in tensor_core.h.
+
+namespace voca::simt {
+
+struct LaunchShape {
+  dim3 grid{};
+  dim3 block{};
+  std::size_t shared_bytes = 0;  ///< dynamic
+  void* stream = nullptr;        ///< cudaStream_t
+};
+
+/// Threads of a warp, and a mask that names all of them.
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kFullWarp = 0xFFFFFFFFU;
+
+}  // namespace voca::simt
+
+#if defined(__CUDACC__)
+
+#define SIMT_DEVICE __device__ __forceinline__
+#define SIMT_SHARED(type, name, ...) __shared__ __align__(16) type name __VA_ARGS__
+#define SIMT_DYNAMIC_SHARED(type, name)                                 \
+  extern __shared__ __align__(128) unsigned char simt_dynamic_shared[]; \
+  type* const name = reinterpret_cast<type*>(simt_dynamic_shared)
+#define SIMT_UNROLL _Pragma("unroll")
+
+namespace voca::simt {
+
+inline void check_launch(const char* name, cudaError_t status, const LaunchShape& shape) {
+  if (status == cudaSuccess) return;
+  throw kernels::cuda::Error(std::string("kernel ") + name + ": " + cudaGetErrorString(status) + " (grid " +
+                             std::to_string(shape.grid.x) + " x " + std::to_string(shape.grid.y) +
+                             ", block " + std::to_string(shape.block.x) + ", " +
+                             std::to_string(shape.shared_bytes) + " bytes of shared memory)");
+}
+
+/// Queues a kernel on the stream. More than 48 KiB of dynamic shared memory must be asked for first.
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
+            Arguments&&... arguments) {
+  if (shape.shared_bytes > std::size_t{48} * 1024) {
+    check_launch(name,
+                 cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(shape.shared_bytes)),
+                 shape);
+  }
+  kernel<<<shape.grid, shape.block, shape.shared_bytes, static_cast<cudaStream_t>(shape.stream)>>>(
+      static_cast<Parameters>(arguments)...);
+  check_launch(name, cudaGetLastError(), shape);
+}
+
+/// 16 bytes at a multiple of 16, in one access.
+SIMT_DEVICE uint4 load_16(const void* pointer) {
+  return *static_cast<const uint4*>(pointer);
+}
+SIMT_DEVICE void store_16(void* pointer, uint4 bits) {
+  *static_cast<uint4*>(pointer) = bits;
+}
+
+}  // namespace voca::simt
+
+#else
+
+#include "tests/simt/intrinsics.h"
+
+#endif
+
+namespace voca::simt {
+
+SIMT_DEVICE int thread_index() {
+  return static_cast<int>(threadIdx.x);
+}
+SIMT_DEVICE int lane_index() {
+  return static_cast<int>(threadIdx.x) % kWarp;
+}
+SIMT_DEVICE int warp_index() {
+  return static_cast<int>(threadIdx.x) / kWarp;
+}
+SIMT_DEVICE std::int64_t block_index() {
+  return static_cast<std::int64_t>(blockIdx.x);
+}
+SIMT_DEVICE std::int64_t block_count() {
+  return static_cast<std::int64_t>(gridDim.x);
+}
+
+}  // namespace voca::simt

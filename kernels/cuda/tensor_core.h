@@ -1,0 +1,106 @@
+#pragma once
+
+#include "kernels/cuda/simt.h"
+
+// Tensor-core products, the loads that feed them and asynchronous copies: PTX on the device, the executor's
+// emulation on the host. Layouts are those of the PTX ISA ("Matrix Fragments for mma.m16n8k16", "ldmatrix"):
+// with group = lane / 4 and pair = 2 · (lane % 4), a register holding two neighbours, the lower index in the
+// low half,
+//
+//   A (16 × 16)   a[0] = A[group][pair…], a[1] = A[group + 8][pair…], a[2] = A[group][pair + 8…], a[3] both
+//   B (16 × 8)    b[0] = B[pair…][group], b[1] = B[pair + 8…][group]
+//   C, D (16 × 8) c[0…1] = C[group][pair…], c[2…3] = C[group + 8][pair…]
+//
+// All 32 lanes call each of them together, except the cp_async functions, which are each thread's own.
+
+namespace voca::simt {
+
+#if defined(__CUDACC__)
+
+SIMT_DEVICE std::uint32_t shared_address(const void* pointer) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+/// c += A · B, products and sum in fp32.
+SIMT_DEVICE void mma_m16n8k16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                              __nv_bfloat16 /*element type*/) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+SIMT_DEVICE void mma_m16n8k16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                              __half /*element type*/) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// Four 8 × 8 matrices of 16-bit elements: lane l gives the 16-byte row l % 8 of matrix l / 8 and receives of
+/// each matrix m the elements [l / 4][2 (l % 4)…] in r[m].
+SIMT_DEVICE void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+/// The same with each matrix transposed: r[m] holds [2 (l % 4)…][l / 4].
+SIMT_DEVICE void ldmatrix_x4_transposed(std::uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+/// Copies 16 bytes from global to shared memory behind the thread's back; with valid = false fills 16 zeros
+/// and does not touch the source. Both addresses are multiples of 16.
+SIMT_DEVICE void cp_async_16(void* shared, const void* global, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)), "l"(global),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+/// Ends a group of copies.
+SIMT_DEVICE void cp_async_commit() {
+  asm volatile("cp.async.commit_group;\n" ::: "memory");
+}
+/// Waits until at most kPending of the thread's groups are on their way. Other threads see what landed after
+/// the next barrier.
+template <int kPending>
+SIMT_DEVICE void cp_async_wait() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
+}
+
+#else
+
+inline void mma_m16n8k16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                         __nv_bfloat16 /*element type*/, host::Site site = host::Site::here()) {
+  host::mma_bf16(c, a, b0, b1, site);
+}
+inline void mma_m16n8k16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                         __half /*element type*/, host::Site site = host::Site::here()) {
+  host::mma_half(c, a, b0, b1, site);
+}
+inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, host::Site site = host::Site::here()) {
+  host::ldmatrix_x4(r, row, false, site);
+}
+inline void ldmatrix_x4_transposed(std::uint32_t (&r)[4], const void* row,
+                                   host::Site site = host::Site::here()) {
+  host::ldmatrix_x4(r, row, true, site);
+}
+inline void cp_async_16(void* shared, const void* global, bool valid, host::Site site = host::Site::here()) {
+  host::cp_async_16(shared, global, valid, site);
+}
+inline void cp_async_commit() {
+  host::cp_async_commit();
+}
+template <int kPending>
+inline void cp_async_wait() {
+  host::cp_async_wait(kPending);
+}
+
+#endif
+
+}  // namespace voca::simt

@@ -1,0 +1,59 @@
+#include "kernels/bias_gradient.h"
+
+#include "tests/kernels/support/op_test.h"
+
+namespace voca::kernels::testing {
+namespace {
+
+template <typename T>
+void run(Cpu /*backend*/, const BiasGradient<T>& args) {
+  cpu::bias_gradient(args);
+}
+template <typename T>
+void run(AnyCuda /*backend*/, const BiasGradient<T>& args) {
+  cuda::bias_gradient(args, nullptr);
+}
+template <typename T>
+std::size_t scratch_bytes(Cpu /*backend*/, std::int64_t /*rows*/, std::int64_t /*columns*/) {
+  return 0;
+}
+template <typename T>
+std::size_t scratch_bytes(AnyCuda /*backend*/, std::int64_t rows, std::int64_t columns) {
+  return cuda::bias_gradient_scratch_bytes(rows, columns);
+}
+
+std::size_t at(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+template <typename C>
+class BiasGradientTest : public OpTest<C> {};
+TYPED_TEST_SUITE(BiasGradientTest, Cases);
+
+TYPED_TEST(BiasGradientTest, AddsTheSumOfTheRows) {
+  using T = typename TypeParam::Element;
+  const std::pair<std::int64_t, std::int64_t> shapes[] = {{1, 1},    {1, 129},    {257, 1},
+                                                          {255, 64}, {1031, 191}, {4099, 320}};
+  for (const auto& [rows, columns] : shapes) {
+    SCOPED_TRACE(::testing::Message() << rows << " x " << columns);
+    auto dy = this->input(random_values(rows * columns, 1));
+    auto dbias = this->accumulated(random_values(columns, 2));
+    std::vector<double> want = dbias.values();
+    Scratch<typename TypeParam::Backend> scratch(
+        scratch_bytes<T>(typename TypeParam::Backend{}, rows, columns));
+    const auto dyv = dy.values();
+    for (std::int64_t i = 0; i < rows * columns; ++i) want[at(i % columns)] += dyv[at(i)];
+    run(typename TypeParam::Backend{},
+        BiasGradient<T>{rows, columns, dy.data(), dbias.data(), scratch.data()});
+    this->expect_close(dbias, want, kReduction, "dbias");
+    this->expect_same_bits_for_any_thread_count([&] {
+      auto again = this->accumulated(random_values(columns, 2));
+      run(typename TypeParam::Backend{},
+          BiasGradient<T>{rows, columns, dy.data(), again.data(), scratch.data()});
+      return again.raw();
+    });
+  }
+}
+
+}  // namespace
+}  // namespace voca::kernels::testing

@@ -1,0 +1,90 @@
+# The CUDA kernels, run on the CPU by tests (docs/simt.md). CUDA's headers are all this needs: neither nvcc nor a
+# device, nor the rest of a toolkit.
+find_path(VOCA_CUDA_INCLUDE_DIR cuda_bf16.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS /usr/local/cuda/include)
+if(NOT VOCA_CUDA_INCLUDE_DIR)
+  message(STATUS "CUDA's headers are not installed: the tests of the CUDA kernels on the CPU (cuda-on-host) are NOT built")
+  return()
+endif()
+if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  message(STATUS "Not an x86-64: the tests of the CUDA kernels on the CPU (cuda-on-host) are NOT built")
+  return()
+endif()
+if(VOCA_SANITIZE MATCHES "thread")
+  message(STATUS "ThreadSanitizer knows no fibers: the tests of the CUDA kernels on the CPU (cuda-on-host) are NOT built")
+  return()
+endif()
+
+file(GLOB simt_sources CONFIGURE_DEPENDS simt/*.cpp)
+list(FILTER simt_sources EXCLUDE REGEX "_test\\.cpp$|race_hooks\\.cpp$")
+file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu simt/*.cu)
+# A file for the host compiler that includes the .cu.
+set(wrappers)
+foreach(source ${cuda_sources})
+  file(RELATIVE_PATH relative ${CMAKE_SOURCE_DIR} ${source})
+  set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/simt/${relative}.cpp)
+  file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${relative}\"\n")
+  list(APPEND wrappers ${wrapper})
+endforeach()
+
+# The fixtures, compiled once for all builds of the kernels.
+set(fixtures)
+foreach(operation bias_gradient binary_cross_entropy elementwise gather_frames gelu gradient_norm l2_normalize pooling
+        positional_encoding softmax_cross_entropy)
+  list(APPEND fixtures kernels/${operation}_test.cpp)
+endforeach()
+add_library(cuda_on_host_fixtures OBJECT ${fixtures} simt/executor_test.cpp simt/fragment_test.cpp)
+target_link_libraries(cuda_on_host_fixtures PRIVATE voca_options GTest::gtest GTest::gmock)
+target_include_directories(cuda_on_host_fixtures SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
+target_compile_options(cuda_on_host_fixtures PRIVATE -O1)
+target_compile_definitions(cuda_on_host_fixtures PRIVATE VOCA_TEST_CUDA_ON_HOST
+                           VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
+
+# voca_cuda_on_host(<name> KERNELS <options for kernels> ALL <options for kernels and executor>)
+# A test program of the fixtures with kernels and executor compiled that way, run under each schedule.
+function(voca_cuda_on_host name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "KERNELS;EXECUTOR;ALL;LINK")
+  add_library(${name}_kernels OBJECT ${wrappers})
+  add_library(${name}_executor OBJECT ${simt_sources} ${arg_EXECUTOR})
+  foreach(part kernels executor)
+    target_link_libraries(${name}_${part} PRIVATE voca_options)
+    target_include_directories(${name}_${part} SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
+    target_compile_options(${name}_${part} PRIVATE -g ${arg_ALL})
+  endforeach()
+  target_compile_options(${name}_kernels PRIVATE ${arg_KERNELS})
+  target_compile_options(${name}_executor PRIVATE -O2)
+  add_executable(${name}_tests)
+  target_link_libraries(${name}_tests PRIVATE cuda_on_host_fixtures ${name}_kernels ${name}_executor voca_kernels
+                        GTest::gtest GTest::gmock GTest::gtest_main ${CMAKE_DL_LIBS})
+  target_link_options(${name}_tests PRIVATE ${arg_LINK})
+  foreach(schedule forward reverse random)
+    # Derivatives are checked on the CPU's double alone, in kernels_tests.
+    add_test(NAME ${name}.${schedule} COMMAND ${name}_tests --gtest_brief=1 --gtest_filter=-*Derivative/*:*Gradient/*:WideCast/*)
+    set_tests_properties(${name}.${schedule} PROPERTIES TIMEOUT 1800 LABELS "kernels;${name}"
+                         ENVIRONMENT "VOCA_SIMT_SCHEDULE=${schedule};OMP_WAIT_POLICY=passive")
+  endforeach()
+endfunction()
+
+voca_cuda_on_host(cuda_on_host KERNELS -O2)
+if(NOT VOCA_SANITIZE)
+  set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all)
+  voca_cuda_on_host(cuda_on_host_asan KERNELS -O1 ALL ${sanitize} -fno-omit-frame-pointer LINK ${sanitize})
+  # The compiler's hooks at every load and store are ours; libtsan is not linked.
+  voca_cuda_on_host(cuda_on_host_race KERNELS -O1 -fsanitize=thread "SHELL:--param tsan-instrument-func-entry-exit=0"
+                    EXECUTOR simt/race_hooks.cpp)
+  target_compile_definitions(cuda_on_host_race_executor PRIVATE VOCA_SIMT_RACE)
+endif()
+
+# The same fixtures on a device. Where there is none every test is skipped, and says so.
+if(CMAKE_CUDA_COMPILER)
+  add_library(cuda_fixture_kernels OBJECT simt/fragments.cu)
+  add_executable(cuda_tests ${fixtures} simt/fragment_test.cpp)
+  target_include_directories(cuda_fixture_kernels PRIVATE ${CMAKE_SOURCE_DIR})
+  target_compile_options(cuda_fixture_kernels PRIVATE --expt-relaxed-constexpr --Werror=all-warnings)
+  target_include_directories(cuda_tests SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
+  target_compile_definitions(cuda_tests PRIVATE VOCA_TEST_CUDA VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
+  target_compile_options(cuda_tests PRIVATE -O1)
+  target_link_libraries(cuda_tests PRIVATE voca_cuda_kernels cuda_fixture_kernels voca_kernels voca_options GTest::gtest
+                        GTest::gmock GTest::gtest_main)
+  add_test(NAME cuda COMMAND cuda_tests --gtest_filter=-*Derivative/*:*Gradient/*:WideCast/*)
+  set_tests_properties(cuda PROPERTIES TIMEOUT 1800 LABELS "kernels;cuda" SKIP_REGULAR_EXPRESSION "no CUDA device")
+endif()

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+
+namespace voca::simt::host {
+
+/// A function that runs on a stack of its own, piece by piece. x86-64, System V calling convention: a switch
+/// saves what a call preserves and costs some nanoseconds (ucontext's also saves the signal mask, by two
+/// system calls).
+class Fiber {
+ public:
+  using Entry = void (*)(void* argument);
+
+  /// Gets ready to run entry(argument) on the given stack, from the beginning.
+  void start(std::byte* stack, std::size_t bytes, Entry entry, void* argument);
+  /// Runs the fiber until it suspends or its entry returns.
+  void resume();
+  /// Called on the fiber: back to who resumed it.
+  void suspend() { leave(false); }
+
+ private:
+  [[noreturn]] static void main(Fiber* fiber);
+  void leave(bool for_good);
+
+  Entry entry_ = nullptr;
+  void* argument_ = nullptr;
+  std::byte* stack_ = nullptr;
+  std::size_t bytes_ = 0;
+  void* stack_pointer_ = nullptr;
+  void* caller_stack_pointer_ = nullptr;
+  // What AddressSanitizer wants to know of either stack while the other runs.
+  void* fake_stack_ = nullptr;
+  void* caller_fake_stack_ = nullptr;
+  const void* caller_stack_ = nullptr;
+  std::size_t caller_bytes_ = 0;
+};
+
+/// Stacks for fibers, each with an inaccessible page below, kept from launch to launch.
+class FiberStacks {
+ public:
+  static constexpr std::size_t kStackBytes = std::size_t{128} * 1024;
+
+  FiberStacks() = default;
+  FiberStacks(const FiberStacks&) = delete;
+  FiberStacks& operator=(const FiberStacks&) = delete;
+  ~FiberStacks();
+
+  void reserve(std::size_t count);
+  [[nodiscard]] std::byte* stack(std::size_t i) const { return memory_ + i * kStride + kGuard; }
+
+ private:
+  static constexpr std::size_t kGuard = 4096;
+  static constexpr std::size_t kStride = kStackBytes + kGuard;
+
+  std::byte* memory_ = nullptr;
+  std::size_t count_ = 0;
+};
+
+}  // namespace voca::simt::host

@@ -1,0 +1,246 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <tuple>
+#include <type_traits>
+
+// What CUDA's compiler gives a kernel beyond C++, for the host compiler. Included by kernels/cuda/simt.h.
+
+namespace voca::simt::host {
+
+/// Where in a kernel something was called.
+struct Site {
+  const char* file;
+  int line;
+  [[nodiscard]] static constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
+
+/// What the running thread sees of its launch.
+struct Builtins {
+  uint3 thread_index;
+  uint3 block_index;
+  dim3 block_size;
+  dim3 grid_size;
+};
+extern Builtins builtins;
+
+void barrier(const char* what, Site site);
+
+/// What a lane brings to an operation of its warp.
+using WarpFunction = void (*)(void* const (&lanes)[kWarp], unsigned mask);
+/// Waits for all lanes of `mask`; the last one calls f over the lanes' arguments.
+void warp_collective(unsigned mask, WarpFunction f, void* argument, const char* what, Site site);
+void warp_barrier(unsigned mask, Site site);
+[[nodiscard]] int lane();
+
+[[nodiscard]] void* static_shared(const void* key, const char* name, std::size_t bytes);
+[[nodiscard]] void* dynamic_shared();
+
+void cp_async_16(void* shared, const void* global, bool valid, Site site);
+void cp_async_commit();
+void cp_async_wait(int pending);
+
+void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, Site site);
+void mma_half(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, Site site);
+void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, bool transposed, Site site);
+
+/// Ends the kernel unless the address is a multiple of 16.
+void expect_aligned_16(const void* pointer, Site site);
+
+void run_grid(const char* name, const LaunchShape& shape, void (*call)(void*), void* closure);
+
+/// One lane's part in a shuffle.
+template <typename T>
+struct ShuffleArgument {
+  T value;
+  T result;
+  int source;
+};
+
+template <typename T>
+void shuffle_lanes(void* const (&lanes)[kWarp], unsigned mask) {
+  const auto argument = [&](int i) { return static_cast<ShuffleArgument<T>*>(lanes[i]); };
+  for (int i = 0; i < kWarp; ++i) {
+    if ((mask >> static_cast<unsigned>(i) & 1U) == 0) continue;
+    ShuffleArgument<T>* mine = argument(i);
+    if ((mask >> static_cast<unsigned>(mine->source) & 1U) != 0) {
+      mine->result = argument(mine->source)->value;
+    } else {
+      // A lane that takes no part has nothing to give: NaN, or −1.
+      std::memset(static_cast<void*>(&mine->result), 0xFF, sizeof(T));
+    }
+  }
+}
+
+template <typename T>
+T shuffle(unsigned mask, T value, int source, const char* what, Site site) {
+  static_assert(std::is_arithmetic_v<T> || std::is_same_v<T, __half> || std::is_same_v<T, __half2> ||
+                    std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __nv_bfloat162>,
+                "CUDA shuffles no such type");
+  ShuffleArgument<T> argument{value, value, source};
+  warp_collective(mask, shuffle_lanes<T>, &argument, what, site);
+  return argument.result;
+}
+
+}  // namespace voca::simt::host
+
+namespace voca::simt {
+
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
+            Arguments&&... arguments) {
+  struct Call {
+    void (*kernel)(Parameters...);
+    std::tuple<Parameters...> arguments;
+  } call{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
+  host::run_grid(
+      name, shape,
+      [](void* closure) {
+        const auto* c = static_cast<const Call*>(closure);
+        std::apply(c->kernel, c->arguments);
+      },
+      &call);
+}
+
+inline uint4 load_16(const void* pointer, host::Site site = host::Site::here()) {
+  host::expect_aligned_16(pointer, site);
+  uint4 bits;
+  std::memcpy(&bits, pointer, sizeof bits);
+  return bits;
+}
+inline void store_16(void* pointer, uint4 bits, host::Site site = host::Site::here()) {
+  host::expect_aligned_16(pointer, site);
+  std::memcpy(pointer, &bits, sizeof bits);
+}
+
+}  // namespace voca::simt
+
+#define SIMT_DEVICE inline
+#define SIMT_UNROLL
+// A function-local static is one for each instance of a kernel template: its address is the key.
+#define SIMT_SHARED(type, name, ...)                                           \
+  typedef type name##SharedType __VA_ARGS__; /* NOLINT(modernize-use-using) */ \
+  static char name##_shared_key;                                               \
+  auto& name = *static_cast<name##SharedType*>(                                \
+      ::voca::simt::host::static_shared(&name##_shared_key, #name, sizeof(name##SharedType)))
+#define SIMT_DYNAMIC_SHARED(type, name) \
+  type* const name = static_cast<type*>(::voca::simt::host::dynamic_shared())
+
+// CUDA's headers define __shared__ as nothing here, and every thread would silently have its own copy.
+#undef __shared__
+#define __shared__ static_assert(false, "use SIMT_SHARED or SIMT_DYNAMIC_SHARED");
+#undef __launch_bounds__
+#define __launch_bounds__(...)
+#define threadIdx (::voca::simt::host::builtins.thread_index)
+#define blockIdx (::voca::simt::host::builtins.block_index)
+#define blockDim (::voca::simt::host::builtins.block_size)
+#define gridDim (::voca::simt::host::builtins.grid_size)
+
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's names.
+
+inline void __syncthreads(voca::simt::host::Site site = voca::simt::host::Site::here()) {
+  voca::simt::host::barrier("__syncthreads", site);
+}
+inline void __syncwarp(unsigned mask = voca::simt::kFullWarp,
+                       voca::simt::host::Site site = voca::simt::host::Site::here()) {
+  voca::simt::host::warp_barrier(mask, site);
+}
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int source, int width = voca::simt::kWarp,
+              voca::simt::host::Site site = voca::simt::host::Site::here()) {
+  const int first = voca::simt::host::lane() & ~(width - 1);
+  return voca::simt::host::shuffle(mask, value, first | (source & (width - 1)), "__shfl_sync", site);
+}
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int bits, int width = voca::simt::kWarp,
+                  voca::simt::host::Site site = voca::simt::host::Site::here()) {
+  const int lane = voca::simt::host::lane();
+  const int source = lane ^ bits;
+  const int end = (lane & ~(width - 1)) + width;
+  return voca::simt::host::shuffle(mask, value, source < end ? source : lane, "__shfl_xor_sync", site);
+}
+template <typename T>
+T __shfl_down_sync(unsigned mask, T value, unsigned distance, int width = voca::simt::kWarp,
+                   voca::simt::host::Site site = voca::simt::host::Site::here()) {
+  const int lane = voca::simt::host::lane();
+  const int source = lane + static_cast<int>(distance);
+  const int end = (lane & ~(width - 1)) + width;
+  return voca::simt::host::shuffle(mask, value, source < end ? source : lane, "__shfl_down_sync", site);
+}
+template <typename T>
+T __shfl_up_sync(unsigned mask, T value, unsigned distance, int width = voca::simt::kWarp,
+                 voca::simt::host::Site site = voca::simt::host::Site::here()) {
+  const int lane = voca::simt::host::lane();
+  const int source = lane - static_cast<int>(distance);
+  return voca::simt::host::shuffle(mask, value, source >= (lane & ~(width - 1)) ? source : lane,
+                                   "__shfl_up_sync", site);
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate,
+                              voca::simt::host::Site site = voca::simt::host::Site::here()) {
+  struct Vote {
+    bool yes;
+    unsigned result;
+  } vote{predicate != 0, 0};
+  voca::simt::host::warp_collective(
+      mask,
+      [](void* const(&lanes)[voca::simt::kWarp], unsigned present) {
+        unsigned result = 0;
+        for (unsigned i = 0; i < voca::simt::kWarp; ++i) {
+          if ((present >> i & 1U) != 0 && static_cast<Vote*>(lanes[i])->yes) result |= 1U << i;
+        }
+        for (unsigned i = 0; i < voca::simt::kWarp; ++i) {
+          if ((present >> i & 1U) != 0) static_cast<Vote*>(lanes[i])->result = result;
+        }
+      },
+      &vote, "__ballot_sync", site);
+  return vote.result;
+}
+inline int __any_sync(unsigned mask, int predicate,
+                      voca::simt::host::Site site = voca::simt::host::Site::here()) {
+  return __ballot_sync(mask, predicate, site) != 0 ? 1 : 0;
+}
+inline int __all_sync(unsigned mask, int predicate,
+                      voca::simt::host::Site site = voca::simt::host::Site::here()) {
+  return __ballot_sync(mask, predicate == 0 ? 1 : 0, site) == 0 ? 1 : 0;
+}
+
+template <typename T>
+T __ldg(const T* p) {
+  return *p;
+}
+inline float rsqrtf(float x) {
+  return 1.0F / std::sqrt(x);
+}
+inline float __expf(float x) {
+  return std::exp(x);
+}
+inline float __logf(float x) {
+  return std::log(x);
+}
+inline float __fdividef(float a, float b) {
+  return a / b;
+}
+inline float __int_as_float(int x) {
+  return std::bit_cast<float>(x);
+}
+inline float __uint_as_float(unsigned x) {
+  return std::bit_cast<float>(x);
+}
+inline int __float_as_int(float x) {
+  return std::bit_cast<int>(x);
+}
+inline unsigned __float_as_uint(float x) {
+  return std::bit_cast<unsigned>(x);
+}
+
+// NOLINTEND(bugprone-reserved-identifier)
