@@ -12,6 +12,16 @@
 
 namespace voca::kernels {
 
+/// What a GPU keeps in its own memory from step to step, so that no step waits for the host.
+struct OptimizerState {
+  double lr = 0;                ///< of the coming step
+  std::int64_t steps = 0;       ///< updates so far: t is one more in the coming one
+  float loss_scale = 1;         ///< the gradients of the coming step are multiplied by it
+  std::int32_t good_steps = 0;  ///< since loss_scale last changed
+  std::int64_t skipped = 0;     ///< updates left out because the gradients had overflowed
+  std::int32_t overflow = 0;    ///< 1 where the last update was one of them
+};
+
 template <typename T>
 struct AdamW {
   std::int64_t elements = 0;
@@ -29,11 +39,25 @@ struct AdamW {
   Stat<T>* exp_avg = nullptr;     ///< m, (elements), updated in place
   Stat<T>* exp_avg_sq = nullptr;  ///< v, (elements), updated in place
   T* weights = nullptr;  ///< (elements), overwritten with the masters rounded to T; null where T is Stat<T>
+
+  // The rest is for a GPU.
+  OptimizerState* state = nullptr;   ///< in place of lr and step, gradient_scale divided by its loss scale;
+                                     ///< null to take them from here. Updated
+  std::int64_t growth_interval = 0;  ///< with state: a norm that is not finite skips the update and halves
+                                     ///< the loss scale, so many good steps double it; 0 switches both off
+  void* scratch = nullptr;           ///< cuda::adamw_scratch_bytes
 };
 
 namespace cpu {
 template <typename T>
 void adamw(const AdamW<T>& args);
 }  // namespace cpu
+
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void adamw(const AdamW<T>& args, void* stream);
+[[nodiscard]] std::size_t adamw_scratch_bytes();
+}  // namespace cuda
 
 }  // namespace voca::kernels

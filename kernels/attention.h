@@ -69,4 +69,17 @@ template <typename T>
 [[nodiscard]] std::size_t attention_backward_scratch_bytes(const AttentionShape& shape);
 }  // namespace cpu
 
+/// bf16 and fp16, on the tensor cores; float takes the general path. `stream` is a cudaStream_t.
+namespace cuda {
+/// Whether the fused kernels run this shape: head size 32, 64, 96 or 128, strides that are multiples of 8.
+/// Their arrays start at multiples of 16 bytes. Other shapes take the general path (kernels/softmax.h).
+[[nodiscard]] bool attention_is_fused(const AttentionShape& shape);
+template <typename T>
+void attention_forward(const AttentionForward<T>& args, void* stream);
+template <typename T>
+void attention_backward(const AttentionBackward<T>& args, void* stream);
+/// Forward needs none.
+[[nodiscard]] std::size_t attention_backward_scratch_bytes(const AttentionShape& shape);
+}  // namespace cuda
+
 }  // namespace voca::kernels

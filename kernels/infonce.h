@@ -42,4 +42,11 @@ template <typename T>
 [[nodiscard]] std::size_t infonce_scratch_bytes(std::int64_t rows, std::int64_t columns);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void infonce(const InfoNce<T>& args, void* stream);
+[[nodiscard]] std::size_t infonce_scratch_bytes(std::int64_t rows, std::int64_t columns);
+}  // namespace cuda
+
 }  // namespace voca::kernels

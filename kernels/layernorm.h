@@ -66,4 +66,13 @@ template <typename T>
 [[nodiscard]] std::size_t layernorm_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void layernorm_forward(const LayernormForward<T>& args, void* stream);
+template <typename T>
+void layernorm_backward(const LayernormBackward<T>& args, void* stream);
+[[nodiscard]] std::size_t layernorm_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
+}  // namespace cuda
+
 }  // namespace voca::kernels

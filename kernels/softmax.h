@@ -44,4 +44,12 @@ template <typename T>
 void softmax_backward(const SoftmaxBackward<T>& args);
 }  // namespace cpu
 
+/// float, bf16 and fp16. `stream` is a cudaStream_t.
+namespace cuda {
+template <typename T>
+void softmax_forward(const SoftmaxForward<T>& args, void* stream);
+template <typename T>
+void softmax_backward(const SoftmaxBackward<T>& args, void* stream);
+}  // namespace cuda
+
 }  // namespace voca::kernels

@@ -28,8 +28,8 @@ endforeach()
 
 # The fixtures, compiled once for all builds of the kernels.
 set(fixtures)
-foreach(operation bias_gradient binary_cross_entropy elementwise gather_frames gelu gradient_norm l2_normalize pooling
-        positional_encoding softmax_cross_entropy)
+foreach(operation adamw attention bias_gradient binary_cross_entropy elementwise gather_frames gelu gradient_norm infonce l2_normalize layernorm pooling
+        positional_encoding softmax softmax_cross_entropy)
   list(APPEND fixtures kernels/${operation}_test.cpp)
 endforeach()
 add_library(cuda_on_host_fixtures OBJECT ${fixtures} simt/executor_test.cpp simt/fragment_test.cpp)

@@ -78,6 +78,10 @@ SIMT_DEVICE uint4 load_16(const void* pointer) {
 SIMT_DEVICE void store_16(void* pointer, uint4 bits) {
   *static_cast<uint4*>(pointer) = bits;
 }
+/// 4 bytes at a multiple of 4.
+SIMT_DEVICE void store_4(void* pointer, std::uint32_t bits) {
+  *static_cast<std::uint32_t*>(pointer) = bits;
+}
 
 }  // namespace voca::simt
 

@@ -12,6 +12,12 @@ template <typename T>
 void run(Cpu, const AdamW<T>& args) {
   cpu::adamw(args);
 }
+template <typename T>
+void run(AnyCuda, AdamW<T> args) {
+  Scratch<TestedBackend> scratch(cuda::adamw_scratch_bytes());
+  args.scratch = scratch.data();
+  cuda::adamw(args, nullptr);
+}
 
 /// One case of tests/golden/adamw/adamw.txt, made by make_goldens.py next to it.
 struct Golden {
@@ -75,6 +81,7 @@ TYPED_TEST_SUITE(AdamWTest, Cases);
 
 TYPED_TEST(AdamWTest, FollowsTorchStepForStep) {
   using Element = typename TypeParam::Element;
+  if (kIsNarrow<Element>) GTEST_SKIP() << "PyTorch's gradients are float32 and float64";
   using Statistic = Stat<Element>;
   const std::string dtype = std::is_same_v<Element, double> ? "float64" : "float32";
   // A few roundings a step; every parameter, however small its gradient.
@@ -139,15 +146,9 @@ class AdamWBuffers : public OpTest<C> {
     args.weights = with_weights ? weights.data() : nullptr;
     run(typename C::Backend{}, args);
     if (with_weights) {
-      EXPECT_EQ(weights.values(), this->rounded(master.raw()));
+      EXPECT_EQ(weights.values(), rounded_to<Element>(master.values()));
     }
     return concatenate(concatenate(master.raw(), exp_avg.raw()), exp_avg_sq.raw());
-  }
-  static std::vector<double> rounded(const std::vector<Statistic>& values) {
-    std::vector<double> out;
-    out.reserve(values.size());
-    for (const Statistic value : values) out.push_back(static_cast<double>(static_cast<Element>(value)));
-    return out;
   }
 };
 TYPED_TEST_SUITE(AdamWBuffers, Cases);
@@ -163,7 +164,7 @@ TYPED_TEST(AdamWBuffers, EveryElementIsUpdatedAndNoOther) {
     args.step = 3;
     const auto got = this->step(n, args, true);
     // The formulas of the header, in double.
-    std::vector<double> g = random_values(n, 1);
+    const std::vector<double> g = rounded_to<typename TypeParam::Element>(random_values(n, 1));
     std::vector<double> w = random_values(n, 2);
     std::vector<double> m = random_values(n, 3);
     std::vector<double> v = random_values(n, 4, 0, 1);
@@ -207,6 +208,85 @@ TYPED_TEST(AdamWBuffers, SameBitsForAnyThreadCount) {
   args.weight_decay = 0.1;
   this->expect_same_bits_for_any_thread_count([&] { return this->step(100003, args, false); });
 }
+
+#if defined(VOCA_TEST_CUDA_ON_HOST) || defined(VOCA_TEST_CUDA)
+
+/// Steps whose learning rate, number and loss scale lie on the device.
+template <typename C>
+class AdamWOnTheDevice : public AdamWBuffers<C> {
+ protected:
+  using Backend = typename C::Backend;
+  using Element = typename C::Element;
+
+  /// One step from `state`, which it updates, with a norm of that value.
+  std::vector<float> step(OptimizerState& state, double norm, AdamW<Element> args, bool with_weights = true) {
+    auto norm_buffer = this->template input<float>(std::vector<double>{norm});
+    void* memory = Backend::allocate(sizeof state);
+    Backend::copy_in(memory, &state, sizeof state);
+    args.norm = norm_buffer.data();
+    args.state = static_cast<OptimizerState*>(memory);
+    auto out = AdamWBuffers<C>::step(1009, args, with_weights);
+    Backend::copy_out(&state, memory, sizeof state);
+    Backend::free(memory);
+    return out;
+  }
+  static AdamW<Element> options() {
+    AdamW<Element> args;
+    args.weight_decay = 0.1;
+    args.max_norm = 1;
+    return args;
+  }
+};
+TYPED_TEST_SUITE(AdamWOnTheDevice, Cases);
+
+TYPED_TEST(AdamWOnTheDevice, TakesRateStepAndLossScaleFromTheState) {
+  auto args = this->options();
+  args.lr = 0.1;
+  args.step = 7;
+  args.gradient_scale = 0.25 / 8;
+  auto norm = this->template input<float>(std::vector<double>{100});
+  args.norm = norm.data();
+  const auto want = AdamWBuffers<TypeParam>::step(1009, args, true);
+  OptimizerState state{.lr = 0.1, .steps = 6, .loss_scale = 8};
+  args = this->options();
+  args.gradient_scale = 0.25;
+  EXPECT_EQ(this->step(state, 100, args), want);
+  EXPECT_EQ(state.steps, 7);
+  EXPECT_EQ(state.loss_scale, 8);
+  EXPECT_EQ(state.good_steps, 0);
+}
+
+TYPED_TEST(AdamWOnTheDevice, OverflowLeavesTheStepOutAndHalvesTheLossScale) {
+  auto args = this->options();
+  args.growth_interval = 3;
+  for (const double norm : {static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
+    OptimizerState state{.lr = 0.1, .steps = 6, .loss_scale = 8, .good_steps = 2, .skipped = 4};
+    auto untouched = concatenate(random_values(1009, 2), random_values(1009, 3));
+    untouched = concatenate(untouched, random_values(1009, 4, 0, 1));
+    const auto got = this->step(state, norm, args, false);
+    EXPECT_EQ(std::vector<double>(got.begin(), got.end()), rounded_to<float>(untouched));
+    EXPECT_EQ(state.overflow, 1);
+    EXPECT_EQ(state.steps, 6);
+    EXPECT_EQ(state.skipped, 5);
+    EXPECT_EQ(state.good_steps, 0);
+    EXPECT_EQ(state.loss_scale, 4);
+  }
+}
+
+TYPED_TEST(AdamWOnTheDevice, LossScaleDoublesAfterSoManyGoodSteps) {
+  auto args = this->options();
+  args.growth_interval = 3;
+  OptimizerState state{.lr = 0.1, .loss_scale = 8};
+  for (const float scale : {8.0F, 8.0F, 16.0F, 16.0F}) {
+    this->step(state, 2, args);
+    EXPECT_EQ(state.loss_scale, scale);
+    EXPECT_EQ(state.overflow, 0);
+  }
+  EXPECT_EQ(state.steps, 4);
+  EXPECT_EQ(state.good_steps, 1);
+}
+
+#endif
 
 }  // namespace
 }  // namespace voca::kernels::testing

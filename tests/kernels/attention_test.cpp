@@ -22,6 +22,22 @@ template <typename T>
 std::size_t backward_scratch(Cpu /*backend*/, const AttentionShape& shape) {
   return cpu::attention_backward_scratch_bytes<T>(shape);
 }
+template <typename T>
+void run(AnyCuda /*backend*/, const AttentionForward<T>& args) {
+  cuda::attention_forward(args, nullptr);
+}
+template <typename T>
+void run(AnyCuda /*backend*/, const AttentionBackward<T>& args) {
+  cuda::attention_backward(args, nullptr);
+}
+template <typename T>
+std::size_t forward_scratch(AnyCuda /*backend*/, const AttentionShape& /*shape*/) {
+  return 0;
+}
+template <typename T>
+std::size_t backward_scratch(AnyCuda /*backend*/, const AttentionShape& shape) {
+  return cuda::attention_backward_scratch_bytes(shape);
+}
 
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
@@ -34,10 +50,20 @@ AttentionShape shape_of(std::int64_t batch, std::int64_t heads, std::int64_t d, 
   return {batch, heads, d, query_length, key_length, width + gap, width + 2 * gap, width + 3 * gap};
 }
 
-const AttentionShape kShapes[] = {
-    shape_of(1, 1, 1, 1, 1),       shape_of(2, 3, 5, 1, 7),       shape_of(1, 2, 64, 7, 1),
-    shape_of(2, 2, 32, 48, 48, 9), shape_of(1, 3, 17, 37, 71, 1), shape_of(3, 1, 96, 71, 37, 2),
-    shape_of(1, 2, 64, 331, 129),  shape_of(1, 1, 33, 19, 1500),  shape_of(1, 1, 8, 17, 9001)};
+template <typename T>
+std::vector<AttentionShape> shapes_of(Cpu /*backend*/) {
+  return {shape_of(1, 1, 1, 1, 1),       shape_of(2, 3, 5, 1, 7),       shape_of(1, 2, 64, 7, 1),
+          shape_of(2, 2, 32, 48, 48, 9), shape_of(1, 3, 17, 37, 71, 1), shape_of(3, 1, 96, 71, 37, 2),
+          shape_of(1, 2, 64, 331, 129),  shape_of(1, 1, 33, 19, 1500),  shape_of(1, 1, 8, 17, 9001)};
+}
+/// Those of the fused kernels: every head size; lengths of one, of whole tiles and beside them.
+template <typename T>
+std::vector<AttentionShape> shapes_of(AnyCuda /*backend*/) {
+  return {shape_of(1, 1, 32, 1, 1),       shape_of(2, 3, 32, 1, 7),       shape_of(1, 2, 64, 7, 1),
+          shape_of(2, 2, 32, 48, 48, 8),  shape_of(1, 3, 64, 37, 71, 16), shape_of(2, 1, 96, 71, 37, 8),
+          shape_of(1, 2, 64, 128, 64),    shape_of(1, 1, 96, 65, 129),    shape_of(1, 1, 128, 64, 64),
+          shape_of(1, 2, 128, 71, 97, 8), shape_of(1, 1, 32, 131, 320)};
+}
 const Dropout kDropouts[] = {{}, test_dropout(0.1), test_dropout(0.5, 9, 5)};
 
 std::string name_of(const AttentionShape& s) {
@@ -66,10 +92,13 @@ struct Reference {
 
 // The formulas, one row of probabilities at a time; dq, dk and dv start as they were (gaps between heads
 // stay).
+// Whatever a computation out of separate operations would store is rounded to Stored.
+template <typename Stored>
 Reference reference(const AttentionShape& s, const Inputs& in, const Dropout& dropout,
                     const std::vector<double>& dout, Reference result) {
   const double scale = 1 / std::sqrt(static_cast<double>(s.head_size));
   const std::int64_t d = s.head_size;
+  const auto stored = [](double x) { return to_double(from_double<Stored>(x)); };
   result.out.assign(at(out_size(s)), 0);
   result.logsumexp.assign(at(s.batch * s.heads * s.query_length), 0);
   std::vector<double> p(at(s.key_length));
@@ -87,36 +116,42 @@ Reference reference(const AttentionShape& s, const Inputs& in, const Dropout& dr
       for (std::int64_t j = 0; j < s.key_length; ++j) {
         double dot = 0;
         for (std::int64_t c = 0; c < d; ++c) dot += in.q[at(qi + c)] * in.k[at(kj(j) + c)];
-        p[at(j)] = scale * dot;
+        p[at(j)] = stored(scale * dot);
         most = std::max(most, p[at(j)]);
         factor[at(j)] = reference_factor(dropout, bn, i, j, s.query_length, s.key_length);
       }
       for (const double score : p) sum += std::exp(score - most);
       result.logsumexp[at(bn * s.query_length + i)] = most + std::log(sum);
       for (std::int64_t j = 0; j < s.key_length; ++j) {
-        p[at(j)] = std::exp(p[at(j)] - most) / sum;
+        p[at(j)] = stored(std::exp(p[at(j)] - most) / sum);
         for (std::int64_t c = 0; c < d; ++c)
-          result.out[at(oi + c)] += p[at(j)] * factor[at(j)] * in.v[at(vj(j) + c)];
+          result.out[at(oi + c)] += stored(p[at(j)] * factor[at(j)]) * in.v[at(vj(j) + c)];
       }
-      if (dout.empty()) continue;
       const auto dropped_gradient = [&](std::int64_t j) {
         double dot = 0;
         for (std::int64_t c = 0; c < d; ++c) dot += dout[at(oi + c)] * in.v[at(vj(j) + c)];
-        return dot * factor[at(j)];
+        return stored(stored(dot) * factor[at(j)]);
       };
       double delta = 0;
-      for (std::int64_t j = 0; j < s.key_length; ++j) delta += p[at(j)] * dropped_gradient(j);
+      for (std::int64_t c = 0; c < d; ++c) delta += dout[at(oi + c)] * stored(result.out[at(oi + c)]);
       for (std::int64_t j = 0; j < s.key_length; ++j) {
-        const double ds = scale * p[at(j)] * (dropped_gradient(j) - delta);
+        const double ds = stored(scale * p[at(j)] * (dropped_gradient(j) - delta));
         for (std::int64_t c = 0; c < d; ++c) {
           result.dq[at(qi + c)] += ds * in.k[at(kj(j) + c)];
           result.dk[at(kj(j) + c)] += ds * in.q[at(qi + c)];
-          result.dv[at(vj(j) + c)] += p[at(j)] * factor[at(j)] * dout[at(oi + c)];
+          result.dv[at(vj(j) + c)] += stored(p[at(j)] * factor[at(j)]) * dout[at(oi + c)];
         }
       }
     }
   }
   return result;
+}
+
+// All of it rounded to Stored, but for logsumexp.
+template <typename Stored>
+Reference rounded(Reference r) {
+  for (auto* values : {&r.out, &r.dq, &r.dk, &r.dv}) *values = rounded_to<Stored>(*values);
+  return r;
 }
 
 // NaN where a head's gradient goes, numbers in the gaps between rows, which belong to someone else.
@@ -178,38 +213,55 @@ class AttentionTest : public OpTest<C> {
   }
 
   // Rounded to the element type, as the operation sees them.
-  static std::vector<double> rounded(std::vector<double> values) {
-    for (double& value : values) value = static_cast<double>(static_cast<Number>(value));
-    return values;
+  static Inputs rounded_inputs(const Inputs& in) {
+    return {rounded_to<Number>(in.q), rounded_to<Number>(in.k), rounded_to<Number>(in.v)};
   }
-  static Inputs rounded(const Inputs& in) { return {rounded(in.q), rounded(in.k), rounded(in.v)}; }
+
+  static Reference expected(const AttentionShape& s, const Inputs& in, const Dropout& dropout,
+                            const std::vector<double>& dout) {
+    return reference<double>(s, in, dropout, dout, before(s));
+  }
+  static Reference naive(const AttentionShape& s, const Inputs& in, const Dropout& dropout,
+                         const std::vector<double>& dout) {
+    return testing::rounded<Number>(reference<Number>(s, in, dropout, dout, before(s)));
+  }
+
+  // A size that every backend has.
+  static constexpr std::int64_t kHead = 32;
+
+ private:
+  static Reference before(const AttentionShape& s) {
+    Reference r;
+    r.dq = poisoned(s, s.batch * s.query_length, s.query_stride, 0);
+    r.dk = poisoned(s, s.batch * s.key_length, s.key_stride, 0);
+    r.dv = poisoned(s, s.batch * s.key_length, s.value_stride, 0);
+    return r;
+  }
 };
-TYPED_TEST_SUITE(AttentionTest, Cases);
+TYPED_TEST_SUITE(AttentionTest, TensorCoreCases);
 
 TYPED_TEST(AttentionTest, MatchesTheFormulaForwardAndBackward) {
-  for (const AttentionShape& s : kShapes) {
+  using Element = typename TypeParam::Element;
+  for (const AttentionShape& s : shapes_of<Element>(typename TypeParam::Backend{})) {
     for (const Dropout& dropout : kDropouts) {
       SCOPED_TRACE(name_of(s) + ", threshold " + std::to_string(dropout.threshold));
-      const Inputs in = this->rounded(inputs_of(s));
-      const auto dout = this->rounded(random_values(out_size(s), 4));
-      Reference before;
-      before.dq = poisoned(s, s.batch * s.query_length, s.query_stride, 0);
-      before.dk = poisoned(s, s.batch * s.key_length, s.key_stride, 0);
-      before.dv = poisoned(s, s.batch * s.key_length, s.value_stride, 0);
-      const Reference want = reference(s, in, dropout, dout, std::move(before));
+      const Inputs in = this->rounded_inputs(inputs_of(s));
+      const auto dout = rounded_to<Element>(random_values(out_size(s), 4));
+      const Reference want = this->expected(s, in, dropout, dout);
+      const Reference naive = this->naive(s, in, dropout, dout);
       auto got = this->forward(s, in, dropout);
-      this->expect_close(got.out, want.out, kAttention, "out");
+      this->expect_close(got.out, want.out, naive.out, kAttention, "out");
       this->expect_close(got.logsumexp, want.logsumexp, kReduction, "logsumexp");
       auto gradients = this->backward(s, in, dropout, dout, got);
-      this->expect_close(gradients.dv, want.dv, kAttention, "dv");
+      this->expect_close(gradients.dv, want.dv, naive.dv, kAttention, "dv");
       if (s.key_length > 1) {
-        this->expect_close(gradients.dq, want.dq, kAttention, "dq");
-        this->expect_close(gradients.dk, want.dk, kAttention, "dk");
+        this->expect_close(gradients.dq, want.dq, naive.dq, kAttention, "dq");
+        this->expect_close(gradients.dk, want.dk, naive.dk, kAttention, "dk");
       } else {
         // P is 1 whatever the scores, and dS is what cancellation leaves of 0: nothing beside dP, whose size
-        // is d.
-        const double rounding =
-            kAttention.of<typename TypeParam::Element>() * static_cast<double>(s.head_size);
+        // is d and whose delta is of the rounded output.
+        const double rounding = (kAttention.of<Element>() + (kIsNarrow<Element> ? epsilon<Element>() : 0)) *
+                                static_cast<double>(s.head_size);
         for (const double value : gradients.dq.values())
           EXPECT_TRUE(value == 0.25 || std::abs(value) < rounding);
         for (const double value : gradients.dk.values())
@@ -221,13 +273,16 @@ TYPED_TEST(AttentionTest, MatchesTheFormulaForwardAndBackward) {
 
 TYPED_TEST(AttentionTest, ReadsAndWritesSlicesOfOnePackedProjection) {
   using Element = typename TypeParam::Element;
-  const AttentionShape packed{2, 3, 16, 40, 40, 144, 144, 144};
-  const AttentionShape apart = shape_of(2, 3, 16, 40, 40);
-  const auto qkv = random_values(2 * 40 * 144, 1);
+  constexpr std::int64_t head = AttentionTest<TypeParam>::kHead;
+  constexpr std::int64_t width = 3 * head;
+  constexpr std::int64_t stride = 3 * width;
+  const AttentionShape packed{2, 3, head, 40, 40, stride, stride, stride};
+  const AttentionShape apart = shape_of(2, 3, head, 40, 40);
+  const auto qkv = random_values(2 * 40 * stride, 1);
   const auto dout = random_values(out_size(packed), 4);
   Inputs in;
-  for (std::int64_t i = 0; i < 2 * 40 * 144; ++i)
-    (i % 144 < 48 ? in.q : i % 144 < 96 ? in.k : in.v).push_back(qkv[at(i)]);
+  for (std::int64_t i = 0; i < 2 * 40 * stride; ++i)
+    (i % stride < width ? in.q : i % stride < 2 * width ? in.k : in.v).push_back(qkv[at(i)]);
   auto saved = this->forward(apart, in, test_dropout(0.1));
   auto want = this->backward(apart, in, test_dropout(0.1), dout, saved);
 
@@ -236,22 +291,22 @@ TYPED_TEST(AttentionTest, ReadsAndWritesSlicesOfOnePackedProjection) {
   auto upstream = this->input(dout);
   auto out = this->output(out_size(packed));
   auto logsumexp = this->template output<Stat<Element>>(2 * 3 * 40);
-  auto gradient = this->output(2 * 40 * 144);
+  auto gradient = this->output(2 * 40 * stride);
   Scratch<Backend> first(forward_scratch<Element>(Backend{}, packed));
   Scratch<Backend> second(backward_scratch<Element>(Backend{}, packed));
-  run(Backend{}, AttentionForward<Element>{packed, all.data(), all.data() + 48, all.data() + 96,
+  run(Backend{}, AttentionForward<Element>{packed, all.data(), all.data() + width, all.data() + 2 * width,
                                            test_dropout(0.1), out.data(), logsumexp.data(), first.data()});
-  run(Backend{},
-      AttentionBackward<Element>{packed, upstream.data(), all.data(), all.data() + 48, all.data() + 96,
-                                 out.data(), logsumexp.data(), test_dropout(0.1), gradient.data(),
-                                 gradient.data() + 48, gradient.data() + 96, second.data()});
+  run(Backend{}, AttentionBackward<Element>{packed, upstream.data(), all.data(), all.data() + width,
+                                            all.data() + 2 * width, out.data(), logsumexp.data(),
+                                            test_dropout(0.1), gradient.data(), gradient.data() + width,
+                                            gradient.data() + 2 * width, second.data()});
   EXPECT_EQ(out.raw(), saved.out.raw());
   const auto got = gradient.raw();
-  std::vector<Element> dq;
-  std::vector<Element> dk;
-  std::vector<Element> dv;
-  for (std::int64_t i = 0; i < 2 * 40 * 144; ++i)
-    (i % 144 < 48 ? dq : i % 144 < 96 ? dk : dv).push_back(got[at(i)]);
+  std::vector<Raw<Element>> dq;
+  std::vector<Raw<Element>> dk;
+  std::vector<Raw<Element>> dv;
+  for (std::int64_t i = 0; i < 2 * 40 * stride; ++i)
+    (i % stride < width ? dq : i % stride < 2 * width ? dk : dv).push_back(got[at(i)]);
   EXPECT_EQ(dq, want.dq.raw());
   EXPECT_EQ(dk, want.dk.raw());
   EXPECT_EQ(dv, want.dv.raw());
@@ -260,7 +315,7 @@ TYPED_TEST(AttentionTest, ReadsAndWritesSlicesOfOnePackedProjection) {
 TYPED_TEST(AttentionTest, InferenceNeedsNoLogsumexp) {
   using Element = typename TypeParam::Element;
   using Backend = typename TypeParam::Backend;
-  const AttentionShape s = kShapes[4];
+  const AttentionShape s = shape_of(1, 3, AttentionTest<TypeParam>::kHead, 37, 71, 8);
   const Inputs in = inputs_of(s);
   auto want = this->forward(s, in, {});
   auto q = this->input(in.q);
@@ -274,35 +329,38 @@ TYPED_TEST(AttentionTest, InferenceNeedsNoLogsumexp) {
 }
 
 TYPED_TEST(AttentionTest, HugeScoresDoNotOverflow) {
-  const AttentionShape s = shape_of(1, 1, 16, 20, 20);
+  const AttentionShape s = shape_of(1, 1, AttentionTest<TypeParam>::kHead, 20, 20);
   Inputs in = inputs_of(s);
   for (double& value : in.q) value *= 1000;
-  in = this->rounded(in);
+  in = this->rounded_inputs(in);
   auto got = this->forward(s, in, {});
-  const auto dout = this->rounded(random_values(out_size(s), 4));
+  const auto dout = rounded_to<typename TypeParam::Element>(random_values(out_size(s), 4));
   for (const double value : got.out.values()) EXPECT_TRUE(std::isfinite(value));
   for (const double value : this->backward(s, in, {}, dout, got).dq.values())
     EXPECT_TRUE(std::isfinite(value));
 }
 
 TYPED_TEST(AttentionTest, NotANumberInAQuerySpreadsToItsRowAndNoFurther) {
-  const AttentionShape s = shape_of(2, 1, 8, 21, 30);
+  constexpr std::int64_t head = AttentionTest<TypeParam>::kHead;
+  const AttentionShape s = shape_of(2, 1, head, 21, 30);
   Inputs in = inputs_of(s);
   in.q[at(5 * s.query_stride + 3)] = std::nan("");
   const auto out = this->forward(s, in, test_dropout(0.5)).out.values();
-  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / 8 == 5) << i;
+  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / at(head) == 5) << i;
 }
 
 TYPED_TEST(AttentionTest, NotANumberInAKeySpreadsToItsSampleAndNoFurther) {
-  const AttentionShape s = shape_of(2, 1, 8, 21, 30);
+  constexpr std::int64_t head = AttentionTest<TypeParam>::kHead;
+  const AttentionShape s = shape_of(2, 1, head, 21, 30);
   Inputs in = inputs_of(s);
   in.k[at(5 * s.key_stride + 3)] = std::nan("");
   const auto out = this->forward(s, in, test_dropout(0.5)).out.values();
-  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i < at(21 * 8)) << i;
+  for (std::size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i < at(21 * head)) << i;
 }
 
 TYPED_TEST(AttentionTest, BitsDoNotDependOnTheThreads) {
-  const AttentionShape s = shape_of(3, 2, 40, 301, 131, 3);
+  const bool cpu = TypeParam::Backend::kThreaded;
+  const AttentionShape s = cpu ? shape_of(3, 2, 40, 301, 131, 3) : shape_of(3, 2, 64, 101, 131, 8);
   const Inputs in = inputs_of(s);
   const auto dout = random_values(out_size(s), 4);
   this->expect_same_bits_for_any_thread_count([&] {

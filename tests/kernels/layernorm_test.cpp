@@ -15,8 +15,20 @@ void run(Cpu /*backend*/, const LayernormBackward<T>& args) {
   cpu::layernorm_backward(args);
 }
 template <typename T>
+void run(AnyCuda /*backend*/, const LayernormForward<T>& args) {
+  cuda::layernorm_forward(args, nullptr);
+}
+template <typename T>
+void run(AnyCuda /*backend*/, const LayernormBackward<T>& args) {
+  cuda::layernorm_backward(args, nullptr);
+}
+template <typename T>
 std::size_t backward_scratch(Cpu /*backend*/, std::int64_t rows, std::int64_t columns) {
   return cpu::layernorm_backward_scratch_bytes<T>(rows, columns);
+}
+template <typename T>
+std::size_t backward_scratch(AnyCuda /*backend*/, std::int64_t rows, std::int64_t columns) {
+  return cuda::layernorm_backward_scratch_bytes(rows, columns);
 }
 
 std::size_t at(std::int64_t i) {
@@ -28,8 +40,8 @@ struct Shape {
   std::int64_t columns;
 };
 
-constexpr Shape kShapes[] = {{1, 1},    {1, 1031},  {257, 2},  {7, 13},
-                             {71, 229}, {130, 512}, {3, 5003}, {1037, 96}};
+constexpr Shape kShapes[] = {{1, 1},     {1, 1031}, {257, 2},   {7, 13},   {71, 229},
+                             {130, 512}, {3, 5003}, {1037, 96}, {67, 768}, {2, 4104}};
 
 // Which parts of the fused operation are on.
 struct Parts {
@@ -63,36 +75,43 @@ Inputs inputs_of(const Shape& s) {
 }
 
 struct Saved {
-  std::vector<double> z;
-  std::vector<double> mean;
-  std::vector<double> rstd;
-  std::vector<double> y;
+  std::vector<double> z{};
+  std::vector<double> mean{};
+  std::vector<double> rstd{};
+  std::vector<double> y{};
 };
 
 constexpr double kEps = 1e-5;
 
-Saved reference_forward(const Shape& s, const Parts& parts, const Inputs& in) {
-  Saved out{std::vector<double>(in.x.size()), std::vector<double>(at(s.rows)),
-            std::vector<double>(at(s.rows)), std::vector<double>(in.x.size())};
+// Mean and rstd of the rows of z.
+void take_statistics(const Shape& s, Saved& saved) {
   const auto n = static_cast<double>(s.columns);
+  saved.mean.assign(at(s.rows), 0);
+  saved.rstd.assign(at(s.rows), 0);
   for (std::int64_t r = 0; r < s.rows; ++r) {
-    double sum = 0;
-    for (std::int64_t j = 0; j < s.columns; ++j) {
-      const std::int64_t e = r * s.columns + j;
-      const double u = in.x[at(e)] + (parts.bias ? in.bias[at(j)] : 0);
-      out.z[at(e)] = (parts.residual ? in.residual[at(e)] : 0) + u * reference_factor(parts.input_dropout, e);
-      sum += out.z[at(e)];
-    }
-    out.mean[at(r)] = sum / n;
+    for (std::int64_t j = 0; j < s.columns; ++j) saved.mean[at(r)] += saved.z[at(r * s.columns + j)] / n;
     double squares = 0;
     for (std::int64_t j = 0; j < s.columns; ++j)
-      squares += std::pow(out.z[at(r * s.columns + j)] - out.mean[at(r)], 2);
-    out.rstd[at(r)] = 1 / std::sqrt(squares / n + kEps);
-    for (std::int64_t j = 0; j < s.columns; ++j) {
-      const std::int64_t e = r * s.columns + j;
-      const double xhat = (out.z[at(e)] - out.mean[at(r)]) * out.rstd[at(r)];
-      out.y[at(e)] = (xhat * in.gamma[at(j)] + in.beta[at(j)]) * reference_factor(parts.output_dropout, e);
-    }
+      squares += std::pow(saved.z[at(r * s.columns + j)] - saved.mean[at(r)], 2);
+    saved.rstd[at(r)] = 1 / std::sqrt(squares / n + kEps);
+  }
+}
+
+// z is rounded to Stored before its statistics are taken.
+template <typename Stored>
+Saved reference_forward(const Shape& s, const Parts& parts, const Inputs& in) {
+  Saved out{.z = std::vector<double>(in.x.size()), .y = std::vector<double>(in.x.size())};
+  for (std::int64_t e = 0; e < s.rows * s.columns; ++e) {
+    const double u = in.x[at(e)] + (parts.bias ? in.bias[at(e % s.columns)] : 0);
+    const double z = (parts.residual ? in.residual[at(e)] : 0) + u * reference_factor(parts.input_dropout, e);
+    out.z[at(e)] = to_double(from_double<Stored>(z));
+  }
+  take_statistics(s, out);
+  for (std::int64_t e = 0; e < s.rows * s.columns; ++e) {
+    const std::int64_t r = e / s.columns;
+    const std::int64_t j = e % s.columns;
+    const double xhat = (out.z[at(e)] - out.mean[at(r)]) * out.rstd[at(r)];
+    out.y[at(e)] = (xhat * in.gamma[at(j)] + in.beta[at(j)]) * reference_factor(parts.output_dropout, e);
   }
   return out;
 }
@@ -137,11 +156,15 @@ class LayernormTest : public OpTest<C> {
 
   // Rounded to the element type, as the operation sees them.
   Inputs rounded(const Inputs& in) {
-    const auto round = [](std::vector<double> v) {
-      for (double& value : v) value = static_cast<double>(static_cast<Number>(value));
-      return v;
-    };
-    return {round(in.x), round(in.bias), round(in.residual), round(in.gamma), round(in.beta)};
+    return {rounded_to<Number>(in.x), rounded_to<Number>(in.bias), rounded_to<Number>(in.residual),
+            rounded_to<Number>(in.gamma), rounded_to<Number>(in.beta)};
+  }
+
+  // y against the formula, z being rounded once on the way.
+  void expect_y_close(const Buffer<typename C::Backend, Number>& y, const Shape& s, const Parts& parts,
+                      const Inputs& in, Tolerance tolerance) {
+    const auto naive = rounded_to<Number>(reference_forward<Number>(s, parts, in).y);
+    this->expect_close(y, reference_forward<double>(s, parts, in).y, naive, tolerance, "y");
   }
 };
 TYPED_TEST_SUITE(LayernormTest, Cases);
@@ -151,14 +174,17 @@ TYPED_TEST(LayernormTest, ForwardMatchesTheFormulaInEveryCombination) {
     for (const Parts& parts : kParts) {
       SCOPED_TRACE(::testing::Message() << s.rows << " x " << s.columns << ", parts " << &parts - kParts);
       const Inputs in = this->rounded(inputs_of(s));
-      const Saved want = reference_forward(s, parts, in);
+      const Saved want = reference_forward<double>(s, parts, in);
       auto got = this->forward(s, parts, in);
       this->expect_close(got.z, want.z, kElementwise, "z");
-      this->expect_close(got.mean, want.mean, kReduction, "mean");
+      // Statistics are those of z as it is stored.
+      Saved stored{.z = got.z.values()};
+      take_statistics(s, stored);
+      this->expect_close(got.mean, stored.mean, kReduction, "mean");
       // A row of one or two columns has next to no variance: rstd then amplifies the rounding of z.
       if (s.columns > 2) {
-        this->expect_close(got.rstd, want.rstd, kReduction, "rstd");
-        this->expect_close(got.y, want.y, kReduction, "y");
+        this->expect_close(got.rstd, stored.rstd, kReduction, "rstd");
+        this->expect_y_close(got.y, s, parts, in, kReduction);
       }
     }
   }
@@ -209,10 +235,8 @@ TYPED_TEST(LayernormTest, SurvivesALargeMean) {
   Inputs in = inputs_of(s);
   for (double& value : in.x) value += 4096;
   in = this->rounded(in);
-  const Saved want = reference_forward(s, {}, in);
-  auto got = this->forward(s, {}, in);
   // The mean itself is rounded to ε · 4096, and y sees that times rstd.
-  this->expect_close(got.y, want.y, Tolerance{5e-4, 1e-11}, "y");
+  this->expect_y_close(this->forward(s, {}, in).y, s, {}, in, Tolerance{5e-4, 1e-11});
 }
 
 TYPED_TEST(LayernormTest, NotANumberSpreadsToItsRowAndNoFurther) {
@@ -233,7 +257,7 @@ TYPED_TEST(LayernormTest, BackwardMatchesTheFormulaInEveryCombination) {
         SCOPED_TRACE(::testing::Message() << s.rows << " x " << s.columns << ", parts " << &parts - kParts
                                           << ", accumulate " << accumulate);
         const std::int64_t n = s.rows * s.columns;
-        const Saved saved = reference_forward(s, parts, inputs_of(s));
+        const Saved saved = reference_forward<Element>(s, parts, inputs_of(s));
         auto z = this->input(saved.z);
         auto mean = this->template input<S>(saved.mean);
         auto rstd = this->template input<S>(saved.rstd);

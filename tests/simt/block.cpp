@@ -205,14 +205,16 @@ void Block::barrier(const char* what, Site site) {
   Thread& me = current();
   me.what = what;
   me.site = site;
-  if (alive_ != threads_.size())
+  if (alive_ != threads_.size()) {
     fail(std::string("divergent barrier: ") + what + " at " + text(site) +
          " after others have exited:" + who_waits_where());
+  }
   for (const Thread& other : threads_) {
     if (other.state != State::kAtBarrier) continue;
-    if (other.site.line != site.line || std::strcmp(other.site.file, site.file) != 0)
+    if (other.site.line != site.line || std::strcmp(other.site.file, site.file) != 0) {
       fail(std::string("divergent barrier: ") + what + " at " + text(site) +
            " while others wait elsewhere:" + who_waits_where());
+    }
     break;
   }
   me.state = State::kAtBarrier;
@@ -228,12 +230,14 @@ void Block::warp_collective(unsigned mask, WarpFunction f, void* argument, const
   const auto lane = static_cast<unsigned>(me.number % kWarp);
   const std::size_t first = static_cast<std::size_t>(me.number) - lane;
   Warp& warp = warps_[first / kWarp];
-  if ((mask >> lane & 1U) == 0)
+  if ((mask >> lane & 1U) == 0) {
     fail(std::string(what) + " at " + text(site) + ": the mask does not name the calling lane " +
          std::to_string(lane));
-  if ((mask & ~warp.alive) != 0)
+  }
+  if ((mask & ~warp.alive) != 0) {
     fail("warp divergence: " + std::string(what) + " at " + text(site) +
          " names lanes that have exited or never were");
+  }
   me.what = what;
   me.site = site;
   me.mask = mask;
@@ -242,9 +246,10 @@ void Block::warp_collective(unsigned mask, WarpFunction f, void* argument, const
   for (unsigned i = 0; i < kWarp; ++i) {
     if ((warp.waiting & mask & 1U << i) == 0) continue;
     const Thread& other = threads_[first + i];
-    if (other.mask != mask || other.function != f)
+    if (other.mask != mask || other.function != f) {
       fail(std::string("warp divergence: ") + what + " at " + text(site) + ", while lane " +
            std::to_string(i) + " waits in " + other.what + " at " + text(other.site));
+    }
   }
   me.state = State::kAtWarpOperation;
   warp.waiting |= 1U << lane;

@@ -52,9 +52,10 @@ void check(const char* name, const LaunchShape& shape) {
                      shape.grid.x <= 0x7FFFFFFFU && shape.grid.y > 0 && shape.grid.y <= 65535 &&
                      shape.grid.z > 0 && shape.grid.z <= 65535;
   if (!right) throw Defect(std::string("kernel ") + name + ": invalid grid or block");
-  if (shape.shared_bytes > kSharedLimit)
+  if (shape.shared_bytes > kSharedLimit) {
     throw Defect(std::string("kernel ") + name + ": " + std::to_string(shape.shared_bytes) +
                  " bytes of dynamic shared memory are more than a block may have");
+  }
 }
 
 }  // namespace
@@ -140,9 +141,11 @@ void* static_shared(const void* key, const char* name, std::size_t bytes) {
   return array;
 }
 
-void expect_aligned_16(const void* pointer, Site site) {
-  if (reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0)
-    block().fail("16-byte access at " + text(site) + ": the address is no multiple of 16");
+void expect_aligned(const void* pointer, std::size_t bytes, Site site) {
+  if (reinterpret_cast<std::uintptr_t>(pointer) % bytes != 0) {
+    block().fail(std::to_string(bytes) + "-byte access at " + text(site) +
+                 ": the address is no multiple of it");
+  }
 }
 
 void run_grid(const char* name, const LaunchShape& shape, void (*call)(void*), void* closure) {

@@ -54,8 +54,8 @@ void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std:
 void mma_half(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, Site site);
 void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, bool transposed, Site site);
 
-/// Ends the kernel unless the address is a multiple of 16.
-void expect_aligned_16(const void* pointer, Site site);
+/// Ends the kernel unless the address is a multiple of `bytes`.
+void expect_aligned(const void* pointer, std::size_t bytes, Site site);
 
 void run_grid(const char* name, const LaunchShape& shape, void (*call)(void*), void* closure);
 
@@ -113,17 +113,24 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
 }
 
 inline uint4 load_16(const void* pointer, host::Site site = host::Site::here()) {
-  host::expect_aligned_16(pointer, site);
+  host::expect_aligned(pointer, 16, site);
   uint4 bits;
   std::memcpy(&bits, pointer, sizeof bits);
   return bits;
 }
 inline void store_16(void* pointer, uint4 bits, host::Site site = host::Site::here()) {
-  host::expect_aligned_16(pointer, site);
+  host::expect_aligned(pointer, 16, site);
+  std::memcpy(pointer, &bits, sizeof bits);
+}
+inline void store_4(void* pointer, std::uint32_t bits, host::Site site = host::Site::here()) {
+  host::expect_aligned(pointer, 4, site);
   std::memcpy(pointer, &bits, sizeof bits);
 }
 
 }  // namespace voca::simt
+
+// NOLINTBEGIN(bugprone-reserved-identifier, bugprone-macro-parentheses, readability-identifier-naming,
+// misc-definitions-in-headers): CUDA's names, and types as macro arguments.
 
 #define SIMT_DEVICE inline
 #define SIMT_UNROLL
@@ -145,8 +152,6 @@ inline void store_16(void* pointer, uint4 bits, host::Site site = host::Site::he
 #define blockIdx (::voca::simt::host::builtins.block_index)
 #define blockDim (::voca::simt::host::builtins.block_size)
 #define gridDim (::voca::simt::host::builtins.grid_size)
-
-// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's names.
 
 inline void __syncthreads(voca::simt::host::Site site = voca::simt::host::Site::here()) {
   voca::simt::host::barrier("__syncthreads", site);
@@ -243,4 +248,5 @@ inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
 }
 
-// NOLINTEND(bugprone-reserved-identifier)
+// NOLINTEND(bugprone-reserved-identifier, bugprone-macro-parentheses, readability-identifier-naming,
+// misc-definitions-in-headers)

@@ -110,8 +110,11 @@ using TestedBackend = Cpu;
 #if defined(VOCA_TEST_CUDA_ON_HOST) || defined(VOCA_TEST_CUDA)
 using Cases = ::testing::Types<Case<TestedBackend, float>, Case<TestedBackend, __nv_bfloat16>,
                                Case<TestedBackend, __half>>;
+/// Those of what runs on the tensor cores.
+using TensorCoreCases = ::testing::Types<Case<TestedBackend, __nv_bfloat16>, Case<TestedBackend, __half>>;
 #else
 using Cases = ::testing::Types<Case<Cpu, float>, Case<Cpu, double>>;
+using TensorCoreCases = Cases;
 #endif
 /// Those on which derivatives are checked by finite differences.
 using DoubleCases = ::testing::Types<Case<Cpu, double>>;

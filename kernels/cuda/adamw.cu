@@ -1,0 +1,118 @@
+#include "kernels/adamw.h"
+
+#include "kernels/cuda/elements.h"
+
+namespace voca::kernels::cuda {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+/// What every element's update shares, worked out in double by one thread.
+struct Factors {
+  float gradient;  ///< unscales and clips
+  float decay;     ///< 1 − lr · weight_decay
+  float one_minus_beta1;
+  float beta2;
+  float one_minus_beta2;
+  float step_size;              ///< lr / (1 − β₁ᵗ)
+  float sqrt_bias_correction2;  ///< sqrt(1 − β₂ᵗ)
+  float eps;
+  bool skip;  ///< the gradients overflowed: nothing is updated
+};
+
+// Counts the step, or leaves it out and halves the loss scale; says whether to leave it out.
+SIMT_DEVICE bool advance(OptimizerState& state, std::int64_t growth_interval, bool finite) {
+  const bool skip = growth_interval > 0 && !finite;
+  state.overflow = skip ? 1 : 0;
+  if (skip) {
+    ++state.skipped;
+    state.good_steps = 0;
+    state.loss_scale *= 0.5F;
+    return true;
+  }
+  ++state.steps;
+  if (growth_interval > 0 && ++state.good_steps == growth_interval) {
+    state.good_steps = 0;
+    state.loss_scale *= 2.0F;
+  }
+  return false;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(1) adamw_factors_kernel(AdamW<T> args) {
+  double lr = args.lr;
+  double gradient = args.gradient_scale;
+  auto t = static_cast<double>(args.step);
+  const double norm = args.norm != nullptr ? static_cast<double>(args.norm[0]) : 0.0;
+  bool skip = false;
+  if (args.state != nullptr) {
+    lr = args.state->lr;
+    gradient /= static_cast<double>(args.state->loss_scale);
+    t = static_cast<double>(args.state->steps + 1);
+    skip = advance(*args.state, args.growth_interval, norm - norm == 0.0);
+  }
+  if (args.max_norm > 0) {
+    const double clip = args.max_norm / (norm * gradient + 1e-6);
+    if (!(clip >= 1.0)) gradient *= clip;  // a NaN norm makes the update NaN
+  }
+  *static_cast<Factors*>(args.scratch) = {
+      .gradient = static_cast<float>(gradient),
+      .decay = static_cast<float>(1.0 - lr * args.weight_decay),
+      .one_minus_beta1 = static_cast<float>(1.0 - args.beta1),
+      .beta2 = static_cast<float>(args.beta2),
+      .one_minus_beta2 = static_cast<float>(1.0 - args.beta2),
+      .step_size = static_cast<float>(lr / (1.0 - pow(args.beta1, t))),
+      .sqrt_bias_correction2 = static_cast<float>(sqrt(1.0 - pow(args.beta2, t))),
+      .eps = static_cast<float>(args.eps),
+      .skip = skip};
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) adamw_kernel(AdamW<T> args, bool wide) {
+  const Factors f = *static_cast<const Factors*>(args.scratch);
+  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t count = args.elements - first;
+  if (count <= 0 || f.skip) return;
+  float gradient[kOctet];
+  float master[kOctet];
+  float exp_avg[kOctet];
+  float exp_avg_sq[kOctet];
+  load_octet(args.gradient + first, count, wide, gradient);
+  load_octet(args.master + first, count, wide, master);
+  load_octet(args.exp_avg + first, count, wide, exp_avg);
+  load_octet(args.exp_avg_sq + first, count, wide, exp_avg_sq);
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) {
+    const float g = gradient[i] * f.gradient;
+    exp_avg[i] += f.one_minus_beta1 * (g - exp_avg[i]);
+    exp_avg_sq[i] = f.beta2 * exp_avg_sq[i] + f.one_minus_beta2 * g * g;
+    const float denominator = sqrtf(exp_avg_sq[i]) / f.sqrt_bias_correction2 + f.eps;
+    master[i] = master[i] * f.decay - f.step_size * (exp_avg[i] / denominator);
+  }
+  store_octet(args.exp_avg + first, count, wide, exp_avg);
+  store_octet(args.exp_avg_sq + first, count, wide, exp_avg_sq);
+  store_octet(args.master + first, count, wide, master);
+  if (args.weights != nullptr) store_octet(args.weights + first, count, wide, master);
+}
+
+}  // namespace
+
+std::size_t adamw_scratch_bytes() {
+  return sizeof(Factors);
+}
+
+template <typename T>
+void adamw(const AdamW<T>& args, void* stream) {
+  simt::launch("adamw_factors", adamw_factors_kernel<T>, {dim3(1), dim3(1), 0, stream}, args);
+  if (args.elements == 0) return;
+  simt::launch("adamw", adamw_kernel<T>,
+               {blocks_for(divide_up(args.elements, kOctet), kThreads), dim3(kThreads), 0, stream}, args,
+               on_16_bytes(args.gradient, args.master, args.exp_avg, args.exp_avg_sq, args.weights));
+}
+
+template void adamw(const AdamW<float>&, void*);
+template void adamw(const AdamW<__nv_bfloat16>&, void*);
+template void adamw(const AdamW<__half>&, void*);
+
+}  // namespace voca::kernels::cuda

@@ -1,0 +1,411 @@
+#include "kernels/layernorm.h"
+
+#include "kernels/cuda/dropout.h"
+#include "kernels/cuda/partial_sums.h"
+#include "kernels/cuda/reduce.h"
+
+// Statistics are those of z as it is stored, rounded to T: backward, which reads it, then sees x̂ of mean 0.
+
+namespace voca::kernels::cuda {
+
+namespace {
+
+/// Rows up to this wide are held in the registers of a warp in forward, four octets a lane.
+constexpr std::int64_t kWarpColumns = 1024;
+constexpr int kOctetsPerLane = 4;
+constexpr int kWarpThreads = 128;
+/// Rows of any width: a block a row, which goes over memory again.
+constexpr int kWideThreads = 256;
+/// Most threads of a block that holds a row in registers in backward, an octet a thread.
+constexpr int kBackwardThreads = 384;
+
+// z = residual + D_in(x + bias), rounded to T.
+template <typename T>
+SIMT_DEVICE void load_z(const LayernormForward<T>& args, const Mask& mask, std::int64_t row,
+                        std::int64_t column, bool wide, float (&z)[kOctet]) {
+  const std::int64_t element = row * args.columns + column;
+  const std::int64_t count = args.columns - column;
+  float other[kOctet];
+  load_octet(args.x + element, count, wide, z);
+  if (args.bias != nullptr) {
+    load_octet(args.bias + column, count, wide, other);
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) z[i] += other[i];
+  }
+  octet_factors(mask, element, other);
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) z[i] *= other[i];
+  if (args.residual != nullptr) {
+    load_octet(args.residual + element, count, wide, other);
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) z[i] += other[i];
+  }
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) z[i] = rounded_to<T>(z[i]);
+}
+
+// y = D_out((z − mean) · rstd · gamma + beta)
+template <typename T>
+SIMT_DEVICE void store_y(const LayernormForward<T>& args, const Mask& mask, std::int64_t row,
+                         std::int64_t column, bool wide, float mean, float rstd, const float (&z)[kOctet]) {
+  const std::int64_t element = row * args.columns + column;
+  const std::int64_t count = args.columns - column;
+  float gamma[kOctet];
+  float y[kOctet];
+  load_octet(args.gamma + column, count, wide, gamma);
+  load_octet(args.beta + column, count, wide, y);
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) y[i] += (z[i] - mean) * rstd * gamma[i];
+  octet_factors(mask, element, gamma);
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) y[i] *= gamma[i];
+  store_octet(args.y + element, count, wide, y);
+}
+
+// Σ over the `count` elements that are there.
+SIMT_DEVICE float octet_sum(const float (&values)[kOctet], std::int64_t count) {
+  float sum = 0;
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) sum += i < count ? values[i] : 0.0F;
+  return sum;
+}
+SIMT_DEVICE float octet_square_sum(const float (&values)[kOctet], float mean, std::int64_t count) {
+  float sum = 0;
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) sum += i < count ? (values[i] - mean) * (values[i] - mean) : 0.0F;
+  return sum;
+}
+
+template <typename T>
+SIMT_DEVICE void store_statistics(const LayernormForward<T>& args, std::int64_t row, float mean, float rstd) {
+  if (args.mean != nullptr) args.mean[row] = mean;
+  if (args.rstd != nullptr) args.rstd[row] = rstd;
+}
+
+// A warp takes a row.
+template <typename T>
+__global__ void __launch_bounds__(kWarpThreads)
+    layernorm_forward_kernel(LayernormForward<T> args, Mask input_mask, Mask output_mask, bool wide) {
+  const std::int64_t row = block_index() * (kWarpThreads / kWarp) + warp_index();
+  if (row >= args.rows) return;
+  const auto n = static_cast<float>(args.columns);
+  float z[kOctetsPerLane][kOctet];
+  float sum = 0;
+  SIMT_UNROLL
+  for (int o = 0; o < kOctetsPerLane; ++o) {
+    const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
+    if (column >= args.columns) continue;
+    load_z(args, input_mask, row, column, wide, z[o]);
+    if (args.z != nullptr)
+      store_octet(args.z + row * args.columns + column, args.columns - column, wide, z[o]);
+    sum += octet_sum(z[o], args.columns - column);
+  }
+  const float mean = warp_sum(sum) / n;
+  float squares = 0;
+  SIMT_UNROLL
+  for (int o = 0; o < kOctetsPerLane; ++o) {
+    const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
+    if (column < args.columns) squares += octet_square_sum(z[o], mean, args.columns - column);
+  }
+  const float rstd = 1.0F / sqrtf(warp_sum(squares) / n + static_cast<float>(args.eps));
+  SIMT_UNROLL
+  for (int o = 0; o < kOctetsPerLane; ++o) {
+    const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
+    if (column < args.columns) store_y(args, output_mask, row, column, wide, mean, rstd, z[o]);
+  }
+  if (lane_index() == 0) store_statistics(args, row, mean, rstd);
+}
+
+// A block takes a row of any width. z goes to memory, in inference to y's place, and each thread reads back
+// what it wrote.
+template <typename T>
+__global__ void __launch_bounds__(kWideThreads)
+    layernorm_forward_wide_kernel(LayernormForward<T> args, Mask input_mask, Mask output_mask, bool wide) {
+  const std::int64_t row = block_index();
+  const auto n = static_cast<float>(args.columns);
+  T* z_row = (args.z != nullptr ? args.z : args.y) + row * args.columns;
+  float z[kOctet];
+  float sum = 0;
+  for (std::int64_t column = thread_index() * kOctet; column < args.columns;
+       column += kWideThreads * kOctet) {
+    load_z(args, input_mask, row, column, wide, z);
+    store_octet(z_row + column, args.columns - column, wide, z);
+    sum += octet_sum(z, args.columns - column);
+  }
+  const float mean = block_sum<kWideThreads>(sum) / n;
+  float squares = 0;
+  for (std::int64_t column = thread_index() * kOctet; column < args.columns;
+       column += kWideThreads * kOctet) {
+    load_octet(z_row + column, args.columns - column, wide, z);
+    squares += octet_square_sum(z, mean, args.columns - column);
+  }
+  __syncthreads();
+  const float rstd = 1.0F / sqrtf(block_sum<kWideThreads>(squares) / n + static_cast<float>(args.eps));
+  for (std::int64_t column = thread_index() * kOctet; column < args.columns;
+       column += kWideThreads * kOctet) {
+    load_octet(z_row + column, args.columns - column, wide, z);
+    store_y(args, output_mask, row, column, wide, mean, rstd, z);
+  }
+  if (thread_index() == 0) store_statistics(args, row, mean, rstd);
+}
+
+/// How a block of backward is cut: groups of threads, each with a row at a time, an octet a thread.
+struct BackwardGroups {
+  explicit BackwardGroups(std::int64_t columns) {
+    const std::int64_t octets = divide_up(columns, kOctet);
+    threads = static_cast<int>(divide_up(octets, kWarp) * kWarp);
+    groups = threads < kBackwardThreads ? kBackwardThreads / threads : 1;
+  }
+  [[nodiscard]] bool fits() const { return threads <= kBackwardThreads; }
+
+  int threads;
+  int groups;
+};
+
+[[nodiscard]] RowChunks backward_chunks(std::int64_t rows, std::int64_t columns) {
+  const BackwardGroups groups(columns);
+  return {rows, groups.fits() ? 4 * groups.groups : 1, 256};
+}
+
+// g = D_out'(dy) · gamma and x̂ of an octet; adds to the sums of dgamma and dbeta.
+struct Normalised {
+  float g[kOctet];
+  float xhat[kOctet];
+};
+
+template <typename T>
+SIMT_DEVICE void load_normalised(const LayernormBackward<T>& args, const Mask& mask, std::int64_t row,
+                                 std::int64_t column, bool wide, Normalised& out, float (&dgamma)[kOctet],
+                                 float (&dbeta)[kOctet]) {
+  const std::int64_t element = row * args.columns + column;
+  const std::int64_t count = args.columns - column;
+  const float mean = args.mean[row];
+  const float rstd = args.rstd[row];
+  float other[kOctet];
+  load_octet(args.dy + element, count, wide, out.g);
+  load_octet(args.z + element, count, wide, out.xhat);
+  octet_factors(mask, element, other);
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) {
+    out.g[i] *= other[i];
+    out.xhat[i] = (out.xhat[i] - mean) * rstd;
+    dgamma[i] += out.g[i] * out.xhat[i];
+    dbeta[i] += out.g[i];
+  }
+  load_octet(args.gamma + column, count, wide, other);
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) out.g[i] *= other[i];
+}
+
+/// Means over a row of g and of g · x̂.
+struct RowMeans {
+  float g;
+  float g_xhat;
+};
+
+// dz, dresidual and dx of an octet; adds to the sum of dbias.
+template <typename T>
+SIMT_DEVICE void store_gradients(const LayernormBackward<T>& args, const Mask& mask, std::int64_t row,
+                                 std::int64_t column, bool wide, const RowMeans& means, const Normalised& in,
+                                 float (&dbias)[kOctet]) {
+  const std::int64_t element = row * args.columns + column;
+  const std::int64_t count = args.columns - column;
+  const float rstd = args.rstd[row];
+  float dz[kOctet];
+  float other[kOctet];
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) dz[i] = rstd * (in.g[i] - means.g - in.xhat[i] * means.g_xhat);
+  if (args.dresidual != nullptr) {
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) other[i] = 0;
+    if (args.accumulate_dresidual) load_octet(args.dresidual + element, count, wide, other);
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) other[i] += dz[i];
+    store_octet(args.dresidual + element, count, wide, other);
+  }
+  octet_factors(mask, element, other);
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) {
+    dz[i] *= other[i];
+    dbias[i] += dz[i];
+  }
+  store_octet(args.dx + element, count, wide, dz);
+}
+
+// Adds up the groups' sums of one array and writes the block's partial sum. All threads of the block call it.
+SIMT_DEVICE void store_partial(const BackwardGroups& shape, std::int64_t columns, const float (&sum)[kOctet],
+                               float* partial) {
+  SIMT_SHARED(float, sums, [kBackwardThreads * kOctet]);
+  const int width = shape.threads * kOctet;
+  __syncthreads();
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) {
+    const int group = thread_index() / shape.threads;
+    sums[group * width + i * shape.threads + thread_index() % shape.threads] = sum[i];
+  }
+  __syncthreads();
+  for (int place = thread_index(); place < width; place += shape.threads * shape.groups) {
+    const std::int64_t column = place % shape.threads * kOctet + place / shape.threads;
+    if (column >= columns) continue;
+    float total = 0;
+    for (int group = 0; group < shape.groups; ++group) total += sums[group * width + place];
+    partial[column] = total;
+  }
+}
+
+// A block takes a chunk of rows, a group of threads a row at a time. Each row is read once.
+template <typename T>
+__global__ void __launch_bounds__(kBackwardThreads, 2)
+    layernorm_backward_kernel(LayernormBackward<T> args, BackwardGroups shape, RowChunks chunks,
+                              Mask input_mask, Mask output_mask, bool wide) {
+  // Of two rows in turn: the next row's sums do not overwrite those still read.
+  SIMT_SHARED(float, sums, [2][kBackwardThreads / kWarp][2]);
+  const int group = thread_index() / shape.threads;
+  const int warps = shape.threads / kWarp;
+  const std::int64_t column = static_cast<std::int64_t>(thread_index() % shape.threads) * kOctet;
+  const std::int64_t count = args.columns - column;
+  const std::int64_t end = chunks.end(block_index());
+  float dgamma[kOctet] = {};
+  float dbeta[kOctet] = {};
+  float dbias[kOctet] = {};
+  int turn = 0;
+  for (std::int64_t first = chunks.begin(block_index()); first < end; first += shape.groups) {
+    const std::int64_t row = first + group;
+    const bool busy = row < end && count > 0;
+    Normalised in = {};
+    float sum_g = 0;
+    float sum_g_xhat = 0;
+    if (busy) {
+      load_normalised(args, output_mask, row, column, wide, in, dgamma, dbeta);
+      SIMT_UNROLL
+      for (int i = 0; i < kOctet; ++i) {
+        sum_g += in.g[i];
+        sum_g_xhat += in.g[i] * in.xhat[i];
+      }
+    }
+    sum_g = warp_sum(sum_g);
+    sum_g_xhat = warp_sum(sum_g_xhat);
+    if (lane_index() == 0) {
+      sums[turn][warp_index()][0] = sum_g;
+      sums[turn][warp_index()][1] = sum_g_xhat;
+    }
+    __syncthreads();
+    RowMeans means = {0, 0};
+    for (int warp = group * warps; warp < (group + 1) * warps; ++warp) {
+      means.g += sums[turn][warp][0];
+      means.g_xhat += sums[turn][warp][1];
+    }
+    means.g /= static_cast<float>(args.columns);
+    means.g_xhat /= static_cast<float>(args.columns);
+    if (busy) store_gradients(args, input_mask, row, column, wide, means, in, dbias);
+    turn ^= 1;
+  }
+  float* partial = static_cast<float*>(args.scratch) + block_index() * 3 * args.columns;
+  store_partial(shape, args.columns, dgamma, partial);
+  store_partial(shape, args.columns, dbeta, partial + args.columns);
+  store_partial(shape, args.columns, dbias, partial + 2 * args.columns);
+}
+
+// Adds an octet to sums that lie in memory, where only this thread touches them.
+SIMT_DEVICE void add_octet(float* sums, std::int64_t count, bool first, const float (&values)[kOctet]) {
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) {
+    if (i < count) sums[i] = first ? values[i] : sums[i] + values[i];
+  }
+}
+
+// A block takes a chunk of rows of any width, one after another, and keeps its sums in scratch. The row is
+// read twice.
+template <typename T>
+__global__ void __launch_bounds__(kWideThreads, 2)
+    layernorm_backward_wide_kernel(LayernormBackward<T> args, RowChunks chunks, Mask input_mask,
+                                   Mask output_mask, bool wide) {
+  float* partial = static_cast<float*>(args.scratch) + block_index() * 3 * args.columns;
+  const std::int64_t begin = chunks.begin(block_index());
+  for (std::int64_t row = begin; row < chunks.end(block_index()); ++row) {
+    Normalised in;
+    RowMeans means = {0, 0};
+    for (std::int64_t column = thread_index() * kOctet; column < args.columns;
+         column += kWideThreads * kOctet) {
+      const std::int64_t count = args.columns - column;
+      float dgamma[kOctet] = {};
+      float dbeta[kOctet] = {};
+      load_normalised(args, output_mask, row, column, wide, in, dgamma, dbeta);
+      add_octet(partial + column, count, row == begin, dgamma);
+      add_octet(partial + args.columns + column, count, row == begin, dbeta);
+      SIMT_UNROLL
+      for (int i = 0; i < kOctet; ++i) {
+        means.g += in.g[i];
+        means.g_xhat += in.g[i] * in.xhat[i];
+      }
+    }
+    means.g = block_sum<kWideThreads>(means.g) / static_cast<float>(args.columns);
+    __syncthreads();
+    means.g_xhat = block_sum<kWideThreads>(means.g_xhat) / static_cast<float>(args.columns);
+    __syncthreads();
+    for (std::int64_t column = thread_index() * kOctet; column < args.columns;
+         column += kWideThreads * kOctet) {
+      float unused[kOctet] = {};
+      float dbias[kOctet] = {};
+      load_normalised(args, output_mask, row, column, wide, in, unused, unused);
+      store_gradients(args, input_mask, row, column, wide, means, in, dbias);
+      add_octet(partial + 2 * args.columns + column, args.columns - column, row == begin, dbias);
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void layernorm_forward(const LayernormForward<T>& args, void* stream) {
+  if (args.rows * args.columns == 0) return;
+  const Mask input_mask(args.input_dropout);
+  const Mask output_mask(args.output_dropout);
+  const bool wide = args.columns % kOctet == 0 &&
+                    on_16_bytes(args.x, args.bias, args.residual, args.gamma, args.beta, args.z, args.y);
+  if (args.columns <= kWarpColumns) {
+    simt::launch("layernorm_forward", layernorm_forward_kernel<T>,
+                 {blocks_for(args.rows, kWarpThreads / kWarp), dim3(kWarpThreads), 0, stream}, args,
+                 input_mask, output_mask, wide);
+  } else {
+    simt::launch("layernorm_forward_wide", layernorm_forward_wide_kernel<T>,
+                 {blocks_for(args.rows, 1), dim3(kWideThreads), 0, stream}, args, input_mask, output_mask,
+                 wide);
+  }
+}
+
+template <typename T>
+void layernorm_backward(const LayernormBackward<T>& args, void* stream) {
+  if (args.rows * args.columns == 0) return;
+  const Mask input_mask(args.input_dropout);
+  const Mask output_mask(args.output_dropout);
+  const RowChunks chunks = backward_chunks(args.rows, args.columns);
+  const BackwardGroups shape(args.columns);
+  const bool wide =
+      args.columns % kOctet == 0 && on_16_bytes(args.dy, args.z, args.gamma, args.dx, args.dresidual);
+  const dim3 grid = blocks_for(chunks.count, 1);
+  if (shape.fits()) {
+    simt::launch("layernorm_backward", layernorm_backward_kernel<T>,
+                 {grid, dim3(static_cast<unsigned>(shape.threads * shape.groups)), 0, stream}, args, shape,
+                 chunks, input_mask, output_mask, wide);
+  } else {
+    simt::launch("layernorm_backward_wide", layernorm_backward_wide_kernel<T>,
+                 {grid, dim3(kWideThreads), 0, stream}, args, chunks, input_mask, output_mask, wide);
+  }
+  const auto* partials = static_cast<const float*>(args.scratch);
+  add_partial_sums<T>({chunks.count, args.columns, 3, partials, {args.dgamma, args.dbeta, args.dbias}},
+                      stream);
+}
+
+std::size_t layernorm_backward_scratch_bytes(std::int64_t rows, std::int64_t columns) {
+  return static_cast<std::size_t>(backward_chunks(rows, columns).count * 3 * columns) * sizeof(float);
+}
+
+template void layernorm_forward(const LayernormForward<float>&, void*);
+template void layernorm_forward(const LayernormForward<__nv_bfloat16>&, void*);
+template void layernorm_forward(const LayernormForward<__half>&, void*);
+template void layernorm_backward(const LayernormBackward<float>&, void*);
+template void layernorm_backward(const LayernormBackward<__nv_bfloat16>&, void*);
+template void layernorm_backward(const LayernormBackward<__half>&, void*);
+
+}  // namespace voca::kernels::cuda

@@ -1,0 +1,153 @@
+#include "kernels/softmax.h"
+
+#include "kernels/cuda/dropout.h"
+#include "kernels/cuda/reduce.h"
+
+namespace voca::kernels::cuda {
+
+namespace {
+
+// A warp takes a row. A lane takes four elements of a 16-column tile of the mask, {0, 1, 8, 9} after its
+// first: one Philox call decides for them (kernels/philox.h).
+constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kQuad = 4;
+constexpr std::int64_t kColumnsPerTurn = kWarp / kQuad * 16;
+
+/// Offset of a lane's i-th element from its first.
+SIMT_DEVICE int quad_offset(int i) {
+  return i % 2 + i / 2 * 8;
+}
+SIMT_DEVICE std::int64_t first_column() {
+  return lane_index() / kQuad * 16 + lane_index() % kQuad * 2;
+}
+
+/// Where a row lies, and its mask.
+struct Row {
+  std::int64_t offset;  ///< of its first element
+  std::int64_t matrix;
+  std::int64_t i;
+};
+
+SIMT_DEVICE Row row_of_warp(std::int64_t query_length, std::int64_t key_length) {
+  const std::int64_t row = block_index() * kWarps + warp_index();
+  return {row * key_length, row / query_length, row % query_length};
+}
+
+// What the lane's elements from `column` on are multiplied by.
+SIMT_DEVICE void quad_factors(const Mask& mask, const Row& row, std::int64_t column,
+                              std::int64_t query_length, std::int64_t key_length, float (&factors)[kQuad]) {
+  SIMT_UNROLL
+  for (int i = 0; i < kQuad; ++i) factors[i] = 1.0F;
+  if (!mask.dropout.enabled()) return;
+  const std::uint64_t base =
+      static_cast<std::uint64_t>(row.matrix) * attention_mask_size(query_length, key_length);
+  const std::uint64_t first = base + attention_mask_element(row.i, column, key_length);
+  const std::uint64_t element = mask.dropout.first_element + first;
+  if (element % kQuad == 0) {
+    // The four decisions follow one another, in one half of a call.
+    const Philox4 bits = dropout_bits(mask.dropout, element / kOctet);
+    const bool second_half = element % kOctet != 0;
+    SIMT_UNROLL
+    for (int i = 0; i < kQuad; ++i) {
+      const bool keeps = dropout_keeps(bits, i + (second_half ? kQuad : 0), mask.dropout.threshold);
+      factors[i] = keeps ? mask.scale : 0.0F;
+    }
+    return;
+  }
+  SIMT_UNROLL
+  for (int i = 0; i < kQuad; ++i)
+    factors[i] = dropout_keeps(mask.dropout, first + static_cast<std::uint64_t>(i)) ? mask.scale : 0.0F;
+}
+
+/// Calls f(column) for the lane's elements of a row.
+template <typename F>
+SIMT_DEVICE void for_elements(std::int64_t key_length, F f) {
+  for (std::int64_t column = first_column(); column < key_length; column += kColumnsPerTurn) {
+    SIMT_UNROLL
+    for (int i = 0; i < kQuad; ++i) {
+      if (column + quad_offset(i) < key_length) f(column + quad_offset(i));
+    }
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) softmax_forward_kernel(SoftmaxForward<T> args, Mask mask) {
+  if (block_index() * kWarps + warp_index() >= args.batch * args.query_length) return;
+  const Row row = row_of_warp(args.query_length, args.key_length);
+  const T* scores = args.scores + row.offset;
+  const auto scale = static_cast<float>(args.scale);
+  // With a negative scale the largest product belongs to the least score: scale first.
+  float most = -INFINITY;
+  for_elements(args.key_length, [&](std::int64_t j) { most = fmaxf(most, scale * to_float(scores[j])); });
+  most = warp_max(most);
+  float sum = 0;
+  for_elements(args.key_length, [&](std::int64_t j) { sum += expf(scale * to_float(scores[j]) - most); });
+  const float inverse = 1.0F / warp_sum(sum);
+  for (std::int64_t column = first_column(); column < args.key_length; column += kColumnsPerTurn) {
+    float factors[kQuad];
+    quad_factors(mask, row, column, args.query_length, args.key_length, factors);
+    SIMT_UNROLL
+    for (int i = 0; i < kQuad; ++i) {
+      const std::int64_t j = column + quad_offset(i);
+      if (j >= args.key_length) continue;
+      const float p = expf(scale * to_float(scores[j]) - most) * inverse;
+      args.probabilities[row.offset + j] = from_float<T>(p);
+      if (args.dropped != nullptr) args.dropped[row.offset + j] = from_float<T>(p * factors[i]);
+    }
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) softmax_backward_kernel(SoftmaxBackward<T> args, Mask mask) {
+  if (block_index() * kWarps + warp_index() >= args.batch * args.query_length) return;
+  const Row row = row_of_warp(args.query_length, args.key_length);
+  const T* ddropped = args.ddropped + row.offset;
+  const T* probabilities = args.probabilities + row.offset;
+  // Calls f(j, dp, p) for the lane's elements.
+  const auto for_gradients = [&](auto f) {
+    for (std::int64_t column = first_column(); column < args.key_length; column += kColumnsPerTurn) {
+      float factors[kQuad];
+      quad_factors(mask, row, column, args.query_length, args.key_length, factors);
+      SIMT_UNROLL
+      for (int i = 0; i < kQuad; ++i) {
+        const std::int64_t j = column + quad_offset(i);
+        if (j < args.key_length) f(j, to_float(ddropped[j]) * factors[i], to_float(probabilities[j]));
+      }
+    }
+  };
+  float dot = 0;
+  for_gradients([&](std::int64_t, float dp, float p) { dot += dp * p; });
+  dot = warp_sum(dot);
+  const auto scale = static_cast<float>(args.scale);
+  for_gradients([&](std::int64_t j, float dp, float p) {
+    args.dscores[row.offset + j] = from_float<T>(scale * p * (dp - dot));
+  });
+}
+
+}  // namespace
+
+template <typename T>
+void softmax_forward(const SoftmaxForward<T>& args, void* stream) {
+  const std::int64_t rows = args.batch * args.query_length;
+  if (rows * args.key_length == 0) return;
+  simt::launch("softmax_forward", softmax_forward_kernel<T>,
+               {blocks_for(rows, kWarps), dim3(kThreads), 0, stream}, args, Mask(args.dropout));
+}
+
+template <typename T>
+void softmax_backward(const SoftmaxBackward<T>& args, void* stream) {
+  const std::int64_t rows = args.batch * args.query_length;
+  if (rows * args.key_length == 0) return;
+  simt::launch("softmax_backward", softmax_backward_kernel<T>,
+               {blocks_for(rows, kWarps), dim3(kThreads), 0, stream}, args, Mask(args.dropout));
+}
+
+template void softmax_forward(const SoftmaxForward<float>&, void*);
+template void softmax_forward(const SoftmaxForward<__nv_bfloat16>&, void*);
+template void softmax_forward(const SoftmaxForward<__half>&, void*);
+template void softmax_backward(const SoftmaxBackward<float>&, void*);
+template void softmax_backward(const SoftmaxBackward<__nv_bfloat16>&, void*);
+template void softmax_backward(const SoftmaxBackward<__half>&, void*);
+
+}  // namespace voca::kernels::cuda
