@@ -10,7 +10,6 @@
 
 namespace voca::kernels::cuda {
 
-using simt::block_count;
 using simt::block_index;
 using simt::kFullWarp;
 using simt::kWarp;

@@ -105,8 +105,5 @@ SIMT_DEVICE int warp_index() {
 SIMT_DEVICE std::int64_t block_index() {
   return static_cast<std::int64_t>(blockIdx.x);
 }
-SIMT_DEVICE std::int64_t block_count() {
-  return static_cast<std::int64_t>(gridDim.x);
-}
 
 }  // namespace voca::simt

@@ -219,30 +219,14 @@ inline int __all_sync(unsigned mask, int predicate,
   return __ballot_sync(mask, predicate == 0 ? 1 : 0, site) == 0 ? 1 : 0;
 }
 
-template <typename T>
-T __ldg(const T* p) {
-  return *p;
-}
-inline float rsqrtf(float x) {
-  return 1.0F / std::sqrt(x);
-}
 inline float __expf(float x) {
   return std::exp(x);
-}
-inline float __logf(float x) {
-  return std::log(x);
 }
 inline float __fdividef(float a, float b) {
   return a / b;
 }
-inline float __int_as_float(int x) {
-  return std::bit_cast<float>(x);
-}
 inline float __uint_as_float(unsigned x) {
   return std::bit_cast<float>(x);
-}
-inline int __float_as_int(float x) {
-  return std::bit_cast<int>(x);
 }
 inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
