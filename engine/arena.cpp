@@ -43,7 +43,7 @@ Tensor Arena::allocate(const char* name, const Shape& shape, DType dtype) {
       throw InternalError("arena: {} needs {} bytes, {} of {} are left: the dry run took another path", name,
                           bytes, capacity_ - used_, capacity_);
     tensor.data = base_ + used_;
-    poison_unwritten(base_ + used_, bytes);
+    if (device_ == DeviceKind::kCpu) poison_unwritten(base_ + used_, bytes);
   }
   used_ += bytes;
   if (used_ > high_water_) {
@@ -57,7 +57,7 @@ void Arena::release(std::size_t mark) {
   VOCA_CHECK(mark <= used_);
   if (device_ == DeviceKind::kMeta) {
     while (!live_.empty() && live_.back().offset >= mark) live_.pop_back();
-  } else {
+  } else if (device_ == DeviceKind::kCpu) {
     poison_freed(base_ + mark, used_ - mark);
   }
   used_ = mark;

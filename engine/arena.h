@@ -14,10 +14,11 @@ namespace voca::engine {
 class Arena {
  public:
   /// Without memory: allocate() hands out kMeta tensors and records the table at the high-water mark.
-  Arena() = default;
+  /// `backend` is the device the step will run on: operations of another take other scratch.
+  explicit Arena(DeviceKind backend = DeviceKind::kCpu) : backend_(backend) {}
   /// Over memory that outlives it.
   Arena(std::byte* base, std::size_t capacity, DeviceKind device)
-      : base_(base), capacity_(capacity), device_(device) {}
+      : base_(base), capacity_(capacity), device_(device), backend_(device) {}
 
   /// The next piece, aligned to 64 bytes, its content unspecified (poisoned in sanitizer and debug builds).
   /// `name` must outlive the arena. Throws InternalError with the name when the block is too small: the dry
@@ -32,7 +33,10 @@ class Arena {
   /// Gives back everything allocated since used() was `mark`.
   void release(std::size_t mark);
   [[nodiscard]] std::size_t high_water() const { return high_water_; }
+  /// Where its tensors lie; kMeta in a dry run.
   [[nodiscard]] DeviceKind device() const { return device_; }
+  /// The device a step over it runs on, in a dry run too.
+  [[nodiscard]] DeviceKind backend() const { return backend_; }
   /// What was live when the dry run used the most, tensors of one name added up.
   [[nodiscard]] std::vector<MemoryLine> peak_lines() const;
 
@@ -46,6 +50,7 @@ class Arena {
   std::byte* base_ = nullptr;
   std::size_t capacity_ = 0;
   DeviceKind device_ = DeviceKind::kMeta;
+  DeviceKind backend_ = DeviceKind::kCpu;
   std::size_t used_ = 0;
   std::size_t high_water_ = 0;
   std::vector<Live> live_;  // dry run only

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "engine/arena.h"
+#include "engine/matrix_products.h"
 #include "engine/tensor.h"
 #include "kernels/philox.h"
 
@@ -11,9 +12,11 @@ namespace voca::engine {
 /// What an operation runs with: where, in which order (stream), and the memory it may take.
 struct Context {
   Arena& arena;
-  void* stream = nullptr;  ///< the backend's stream; the CPU has none
+  void* stream = nullptr;              ///< the backend's stream; the CPU has none
+  MatrixProducts* products = nullptr;  ///< of a GPU; null on the CPU, whose products are kernels
 
   [[nodiscard]] DeviceKind device() const { return arena.device(); }
+  [[nodiscard]] DeviceKind backend() const { return arena.backend(); }
   /// Activations of a step: unspecified content, given back by the caller's ArenaScope.
   [[nodiscard]] Tensor allocate(const char* name, const Shape& shape, DType dtype) {
     return arena.allocate(name, shape, dtype);

@@ -72,7 +72,7 @@ void layernorm_backward(Context& context, const LayernormGradient& args);
 // ------------------------------------------------------------------------------------------------------
 
 /// Fused keeps the probabilities in the core; general stores them and is made of batched GEMM and softmax.
-/// They compute the same.
+/// They compute the same. Where a GPU has no fused kernel for the type or head size, kFused is general too.
 enum class AttentionPath : std::uint8_t { kFused, kGeneral };
 
 /// Heads of a projection that several projections may share: `packed` (batch, length, pieces · hidden), of

@@ -32,8 +32,10 @@ void gelu_backward(Context& context, const Tensor& dy, const Tensor& x, const Te
   expect_optional(context, "gelu_backward", dbias, {columns}, x.dtype);
   by_type("gelu_backward", x.dtype, [&]<typename T>() {
     const ArenaScope scope(context.arena);
-    const Tensor scratch =
-        context.arena.scratch("gelu scratch", kernels::cpu::gelu_backward_scratch_bytes<T>(rows, columns));
+    const Tensor scratch = context.arena.scratch(
+        "gelu scratch", VOCA_SCRATCH_BYTES(context, "gelu_backward",
+                                           kernels::cpu::gelu_backward_scratch_bytes<T>(rows, columns),
+                                           kernels::cuda::gelu_backward_scratch_bytes(rows, columns)));
     const kernels::GeluBackward<T> args{.rows = rows,
                                         .columns = columns,
                                         .dy = dy.as<T>(),
@@ -116,10 +118,12 @@ void positional_encoding_backward(Context& context, const Tensor& dy, const Tens
 void sinusoidal_encoding(Context& context, const Tensor& encoding) {
   VOCA_CHECK(encoding.shape.rank() == 2);
   expect(context, "sinusoidal_encoding", encoding, encoding.shape, encoding.dtype);
-  if (context.device() == DeviceKind::kMeta) return;
-  if (context.device() != DeviceKind::kCpu) unsupported_device("sinusoidal_encoding", context.device());
   by_type("sinusoidal_encoding", encoding.dtype, [&]<typename T>() {
-    kernels::cpu::sinusoidal_encoding(encoding.shape[0], encoding.shape[1], encoding.as<T>());
+    const std::int64_t length = encoding.shape[0];
+    const std::int64_t columns = encoding.shape[1];
+    T* const out = encoding.as<T>();
+    VOCA_BY_BACKEND(context, "sinusoidal_encoding", kernels::cpu::sinusoidal_encoding(length, columns, out),
+                    kernels::cuda::sinusoidal_encoding(length, columns, out, context.stream));
   });
 }
 

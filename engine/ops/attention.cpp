@@ -1,5 +1,6 @@
 #include "kernels/attention.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/ops.h"
@@ -50,35 +51,66 @@ struct Operand {
   bool per_head;  ///< (batch · heads, length, columns) instead of heads side by side in a row
 };
 
-// One product for every batch and head: c = op(a) · op(b).
+// Heads begin at multiples of the head size, matrices at multiples of the sizes of the sequences.
+template <typename T>
+int alignment_of(const AttentionShape& s) {
+  const std::int64_t elements =
+      s.head_size | s.query_stride | s.key_stride | s.value_stride | s.query_length * s.key_length;
+  const std::int64_t bytes = elements * static_cast<std::int64_t>(sizeof(T));
+  return static_cast<int>(std::min<std::int64_t>(bytes & -bytes, 16));
+}
+
+// One product for every batch and head, c = op(a) · op(b): head by head, all samples at once.
 template <typename T>
 void per_head_products(Context& context, const AttentionShape& s, Transpose ta, Transpose tb, std::int64_t m,
                        std::int64_t n, std::int64_t k, const Operand<T>& a, const Operand<T>& b,
                        const Operand<T>& c) {
-  if (context.device() == DeviceKind::kMeta) return;
-  const auto at = [&s](const Operand<T>& x, std::int64_t batch) {
-    return x.data + (x.per_head ? batch * s.heads : batch) * x.length * x.row_stride;
+  const auto at = [&s](const Operand<T>& x, std::int64_t head) -> T* {
+    if (x.data == nullptr) return nullptr;
+    return x.data + head * (x.per_head ? x.length * x.row_stride : s.head_size);
   };
   const auto stride = [&s](const Operand<T>& x) {
-    return x.per_head ? x.length * x.row_stride : s.head_size;
+    return (x.per_head ? s.heads : 1) * x.length * x.row_stride;
   };
-  for (std::int64_t batch = 0; batch < s.batch; ++batch) {
-    const kernels::BatchedGemm<T> args{.one = {.transpose_a = ta,
-                                               .transpose_b = tb,
-                                               .m = m,
-                                               .n = n,
-                                               .k = k,
-                                               .a = at(a, batch),
-                                               .lda = a.row_stride,
-                                               .b = at(b, batch),
-                                               .ldb = b.row_stride,
-                                               .c = at(c, batch),
-                                               .ldc = c.row_stride},
-                                       .batch = s.heads,
-                                       .stride_a = stride(a),
-                                       .stride_b = stride(b),
-                                       .stride_c = stride(c)};
-    VOCA_DISPATCH(context, batched_gemm, args);
+  for (std::int64_t head = 0; head < s.heads; ++head) {
+    if (context.backend() == DeviceKind::kCuda) {
+      multiply(context, {.dtype = kDTypeOf<T>,
+                         .transpose_a = ta,
+                         .transpose_b = tb,
+                         .m = m,
+                         .n = n,
+                         .k = k,
+                         .a = at(a, head),
+                         .lda = a.row_stride,
+                         .b = at(b, head),
+                         .ldb = b.row_stride,
+                         .c = at(c, head),
+                         .ldc = c.row_stride,
+                         .batch = s.batch,
+                         .stride_a = stride(a),
+                         .stride_b = stride(b),
+                         .stride_c = stride(c),
+                         .alignment = alignment_of<T>(s)});
+      continue;
+    }
+    if constexpr (kOnCpu<T>) {
+      if (context.device() == DeviceKind::kMeta) return;
+      kernels::cpu::batched_gemm<T>({.one = {.transpose_a = ta,
+                                             .transpose_b = tb,
+                                             .m = m,
+                                             .n = n,
+                                             .k = k,
+                                             .a = at(a, head),
+                                             .lda = a.row_stride,
+                                             .b = at(b, head),
+                                             .ldb = b.row_stride,
+                                             .c = at(c, head),
+                                             .ldc = c.row_stride},
+                                     .batch = s.batch,
+                                     .stride_a = stride(a),
+                                     .stride_b = stride(b),
+                                     .stride_c = stride(c)});
+    }
   }
 }
 
@@ -161,6 +193,39 @@ void general_backward(Context& context, const AttentionShape& s, const Attention
                        dscores, path.queries(q), path.keys(begin_of<T>(g.dk, hidden)));
 }
 
+// -- the fused path: on the CPU for every shape, on a GPU for 16-bit types and some head sizes
+
+template <typename T>
+inline constexpr bool kFusedOnCuda = kOnCuda<T> && !std::is_same_v<T, float>;
+
+template <typename T>
+bool is_fused(const Context& context, const AttentionShape& s, AttentionPath path) {
+  if (path == AttentionPath::kGeneral) return false;
+  if (context.backend() == DeviceKind::kCpu) return true;
+  if constexpr (kFusedOnCuda<T>) return kernels::cuda::attention_is_fused(s);
+  return false;
+}
+
+template <typename T>
+void run_fused(const Context& context, const kernels::AttentionForward<T>& args) {
+  if constexpr (kOnCpu<T>) {
+    if (context.device() == DeviceKind::kCpu) kernels::cpu::attention_forward(args);
+  }
+  if constexpr (kFusedOnCuda<T>) {
+    if (context.device() == DeviceKind::kCuda) kernels::cuda::attention_forward(args, context.stream);
+  }
+}
+
+template <typename T>
+void run_fused(const Context& context, const kernels::AttentionBackward<T>& args) {
+  if constexpr (kOnCpu<T>) {
+    if (context.device() == DeviceKind::kCpu) kernels::cpu::attention_backward(args);
+  }
+  if constexpr (kFusedOnCuda<T>) {
+    if (context.device() == DeviceKind::kCuda) kernels::cuda::attention_backward(args, context.stream);
+  }
+}
+
 }  // namespace
 
 void attention(Context& context, const Attention& a) {
@@ -178,9 +243,10 @@ void attention(Context& context, const Attention& a) {
                   statistics_type(dtype));
   by_type("attention", dtype, [&]<typename T>() {
     const ArenaScope scope(context.arena);
-    if (a.path == AttentionPath::kGeneral) return general_forward<T>(context, s, a, hidden);
-    const Tensor scratch =
-        context.arena.scratch("attention scratch", kernels::cpu::attention_forward_scratch_bytes<T>(s));
+    if (!is_fused<T>(context, s, a.path)) return general_forward<T>(context, s, a, hidden);
+    const Tensor scratch = context.arena.scratch(
+        "attention scratch",
+        VOCA_SCRATCH_BYTES(context, "attention", kernels::cpu::attention_forward_scratch_bytes<T>(s), 0));
     const kernels::AttentionForward<T> args{.shape = s,
                                             .q = begin_of<T>(a.q, hidden),
                                             .k = begin_of<T>(a.k, hidden),
@@ -189,7 +255,7 @@ void attention(Context& context, const Attention& a) {
                                             .out = a.out.as<T>(),
                                             .logsumexp = pointer<kernels::Stat<T>>(a.logsumexp),
                                             .scratch = scratch.data};
-    VOCA_DISPATCH(context, attention_forward, args);
+    run_fused(context, args);
   });
 }
 
@@ -206,12 +272,14 @@ void attention_backward(Context& context, const AttentionGradient& g) {
   expect(context, "attention_backward", g.dout, {batch, s.query_length, hidden}, dtype);
   by_type("attention_backward", dtype, [&]<typename T>() {
     const ArenaScope scope(context.arena);
-    if (g.path == AttentionPath::kGeneral) return general_backward<T>(context, s, g, hidden);
+    if (!is_fused<T>(context, s, g.path)) return general_backward<T>(context, s, g, hidden);
     expect(context, "attention_backward", g.out, g.dout.shape, dtype);
     expect(context, "attention_backward", g.logsumexp, {batch, g.heads, s.query_length},
            statistics_type(dtype));
-    const Tensor scratch =
-        context.arena.scratch("attention scratch", kernels::cpu::attention_backward_scratch_bytes<T>(s));
+    const Tensor scratch = context.arena.scratch(
+        "attention scratch", VOCA_SCRATCH_BYTES(context, "attention_backward",
+                                                kernels::cpu::attention_backward_scratch_bytes<T>(s),
+                                                kernels::cuda::attention_backward_scratch_bytes(s)));
     const kernels::AttentionBackward<T> args{.shape = s,
                                              .dout = g.dout.as<T>(),
                                              .q = begin_of<T>(g.q, hidden),
@@ -224,7 +292,7 @@ void attention_backward(Context& context, const AttentionGradient& g) {
                                              .dk = begin_of<T>(g.dk, hidden),
                                              .dv = begin_of<T>(g.dv, hidden),
                                              .scratch = scratch.data};
-    VOCA_DISPATCH(context, attention_backward, args);
+    run_fused(context, args);
   });
 }
 

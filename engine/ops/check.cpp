@@ -19,12 +19,22 @@ void expect_optional(const Context& context, const char* operation, const Tensor
   if (tensor) expect(context, operation, tensor, shape, dtype);
 }
 
+void multiply(const Context& context, const MatrixProduct& product) {
+  if (context.device() != DeviceKind::kMeta) {
+    VOCA_CHECK(context.products != nullptr);
+    context.products->multiply(product, context.stream);
+  } else if (context.products != nullptr) {
+    context.products->prepare(product);
+  }
+}
+
 void unsupported_type(const char* operation, DType dtype) {
   throw InternalError("{}: no kernel computes in {}", operation, name_of(dtype));
 }
 
-void unsupported_device(const char* operation, DeviceKind device) {
-  throw InternalError("{}: this build has no kernel for {}", operation, name_of(device));
+void unsupported_device(const char* operation, DeviceKind device, DType dtype) {
+  throw InternalError("{}: this build has no kernel for {} on {}", operation, name_of(dtype),
+                      name_of(device));
 }
 
 }  // namespace voca::engine::ops

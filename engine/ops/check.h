@@ -1,7 +1,23 @@
 #pragma once
 
+#include <type_traits>
+
 #include "engine/context.h"
 #include "engine/tensor.h"
+
+#if defined(VOCA_WITH_CUDA)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+#if defined(VOCA_WITH_CUDA)
+namespace voca::engine {
+template <>
+inline constexpr DType kDTypeOf<__nv_bfloat16> = DType::kBF16;
+template <>
+inline constexpr DType kDTypeOf<__half> = DType::kF16;
+}  // namespace voca::engine
+#endif
 
 // What the files of this folder share: argument checks, and the way from a tensor's type and device to a
 // kernel.
@@ -16,8 +32,11 @@ void expect(const Context& context, const char* operation, const Tensor& tensor,
 void expect_optional(const Context& context, const char* operation, const Tensor& tensor, const Shape& shape,
                      DType dtype);
 
+/// Queues a product on the context's GPU; in a dry run only notes it.
+void multiply(const Context& context, const MatrixProduct& product);
+
 [[noreturn]] void unsupported_type(const char* operation, DType dtype);
-[[noreturn]] void unsupported_device(const char* operation, DeviceKind device);
+[[noreturn]] void unsupported_device(const char* operation, DeviceKind device, DType dtype);
 
 /// The last extent, and the product of those before it.
 [[nodiscard]] inline std::int64_t columns_of(const Tensor& tensor) {
@@ -38,9 +57,21 @@ template <typename T>
   return tensor ? tensor.as<T>() : nullptr;
 }
 
-/// Calls f.template operator()<T>() with the compute type.
+#if defined(VOCA_WITH_CUDA)
+inline constexpr bool kWithCuda = true;
+#else
+inline constexpr bool kWithCuda = false;
+#endif
+
+/// The element types each backend computes in.
+template <typename T>
+inline constexpr bool kOnCpu = std::is_same_v<T, float> || std::is_same_v<T, double>;
+template <typename T>
+inline constexpr bool kOnCuda = kWithCuda && !std::is_same_v<T, double>;
+
+/// Calls f.template operator()<T>() with the compute type, one of those of the CPU.
 template <typename F>
-void by_type(const char* operation, DType dtype, F&& f) {
+void by_cpu_type(const char* operation, DType dtype, F&& f) {
   switch (dtype) {
     case DType::kF32:
       return f.template operator()<float>();
@@ -51,16 +82,52 @@ void by_type(const char* operation, DType dtype, F&& f) {
   }
 }
 
+/// The same with those of a GPU as well.
+template <typename F>
+void by_type(const char* operation, DType dtype, F&& f) {
+#if defined(VOCA_WITH_CUDA)
+  if (dtype == DType::kBF16) return f.template operator()<__nv_bfloat16>();
+  if (dtype == DType::kF16) return f.template operator()<__half>();
+#endif
+  by_cpu_type(operation, dtype, f);
+}
+
 }  // namespace voca::engine::ops
 
-/// Sends a kernel's arguments to the backend of the context's device. The dry run ends here.
-#define VOCA_DISPATCH(context, kernel, args)           \
-  switch ((context).device()) {                        \
-    case DeviceKind::kMeta:                            \
-      break;                                           \
-    case DeviceKind::kCpu:                             \
-      ::voca::kernels::cpu::kernel(args);              \
-      break;                                           \
-    default:                                           \
-      unsupported_device(#kernel, (context).device()); \
-  }
+/// One of two calls, by the backend of the context's device; T, the element type, is in scope. The dry run
+/// ends here.
+#define VOCA_BY_BACKEND(context, operation, on_cpu, on_cuda)                                      \
+  do {                                                                                            \
+    const ::voca::engine::DeviceKind voca_device = (context).device();                            \
+    if (voca_device == ::voca::engine::DeviceKind::kMeta) break;                                  \
+    if constexpr (::voca::engine::ops::kOnCpu<T>) {                                               \
+      if (voca_device == ::voca::engine::DeviceKind::kCpu) {                                      \
+        on_cpu;                                                                                   \
+        break;                                                                                    \
+      }                                                                                           \
+    }                                                                                             \
+    if constexpr (::voca::engine::ops::kOnCuda<T>) {                                              \
+      if (voca_device == ::voca::engine::DeviceKind::kCuda) {                                     \
+        on_cuda;                                                                                  \
+        break;                                                                                    \
+      }                                                                                           \
+    }                                                                                             \
+    ::voca::engine::ops::unsupported_device(operation, voca_device, ::voca::engine::kDTypeOf<T>); \
+  } while (false)
+
+/// Sends a kernel's arguments to the backend of the context's device.
+#define VOCA_DISPATCH(context, kernel, args)                            \
+  VOCA_BY_BACKEND(context, #kernel, ::voca::kernels::cpu::kernel(args), \
+                  ::voca::kernels::cuda::kernel(args, (context).stream))
+
+/// Bytes of scratch that the backend of the context wants, by one expression for each; T is in scope.
+#define VOCA_SCRATCH_BYTES(context, operation, on_cpu, on_cuda)                                           \
+  [&]() -> std::size_t {                                                                                  \
+    if constexpr (::voca::engine::ops::kOnCpu<T>) {                                                       \
+      if ((context).backend() == ::voca::engine::DeviceKind::kCpu) return on_cpu;                         \
+    }                                                                                                     \
+    if constexpr (::voca::engine::ops::kOnCuda<T>) {                                                      \
+      if ((context).backend() == ::voca::engine::DeviceKind::kCuda) return on_cuda;                       \
+    }                                                                                                     \
+    ::voca::engine::ops::unsupported_device(operation, (context).backend(), ::voca::engine::kDTypeOf<T>); \
+  }()

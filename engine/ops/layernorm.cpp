@@ -55,7 +55,10 @@ void layernorm_backward(Context& context, const LayernormGradient& g) {
   by_type("layernorm_backward", dtype, [&]<typename T>() {
     const ArenaScope scope(context.arena);
     const Tensor scratch = context.arena.scratch(
-        "layernorm scratch", kernels::cpu::layernorm_backward_scratch_bytes<T>(rows, columns));
+        "layernorm scratch",
+        VOCA_SCRATCH_BYTES(context, "layernorm_backward",
+                           kernels::cpu::layernorm_backward_scratch_bytes<T>(rows, columns),
+                           kernels::cuda::layernorm_backward_scratch_bytes(rows, columns)));
     const kernels::LayernormBackward<T> args{.rows = rows,
                                              .columns = columns,
                                              .dy = g.dy.as<T>(),

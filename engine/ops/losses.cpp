@@ -54,8 +54,10 @@ void infonce(Context& context, const InfoNce& n) {
   VOCA_CHECK(n.diagonal_offset >= 0 && n.diagonal_offset + rows <= columns);
   by_type("infonce", dtype, [&]<typename T>() {
     const ArenaScope scope(context.arena);
-    const Tensor scratch =
-        context.arena.scratch("infonce scratch", kernels::cpu::infonce_scratch_bytes<T>(rows, columns));
+    const Tensor scratch = context.arena.scratch(
+        "infonce scratch",
+        VOCA_SCRATCH_BYTES(context, "infonce", kernels::cpu::infonce_scratch_bytes<T>(rows, columns),
+                           kernels::cuda::infonce_scratch_bytes(rows, columns)));
     const kernels::InfoNce<T> args{.rows = rows,
                                    .columns = columns,
                                    .width = width,

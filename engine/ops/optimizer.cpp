@@ -8,10 +8,11 @@ namespace voca::engine::ops {
 
 void fill(Context& context, double value, const Tensor& out) {
   expect(context, "fill", out, out.shape, out.dtype);
-  if (context.device() == DeviceKind::kMeta) return;
-  if (context.device() != DeviceKind::kCpu) unsupported_device("fill", context.device());
-  by_type("fill", out.dtype,
-          [&]<typename T>() { kernels::cpu::fill(out.elements(), static_cast<T>(value), out.as<T>()); });
+  by_type("fill", out.dtype, [&]<typename T>() {
+    const auto filler = static_cast<T>(value);
+    VOCA_BY_BACKEND(context, "fill", kernels::cpu::fill(out.elements(), filler, out.as<T>()),
+                    kernels::cuda::fill(out.elements(), filler, out.as<T>(), context.stream));
+  });
 }
 
 void weighted_sum(Context& context, double alpha, const Tensor& a, double beta, const Tensor& b,
@@ -36,7 +37,10 @@ void gradient_norm(Context& context, const Tensor& gradient, const Tensor& norm)
   by_type("gradient_norm", gradient.dtype, [&]<typename T>() {
     const ArenaScope scope(context.arena);
     const Tensor scratch = context.arena.scratch(
-        "gradient norm scratch", kernels::cpu::gradient_norm_scratch_bytes(gradient.elements()));
+        "gradient norm scratch",
+        VOCA_SCRATCH_BYTES(context, "gradient_norm",
+                           kernels::cpu::gradient_norm_scratch_bytes(gradient.elements()),
+                           kernels::cuda::gradient_norm_scratch_bytes(gradient.elements())));
     const kernels::GradientNorm<T> args{.elements = gradient.elements(),
                                         .gradient = gradient.as<T>(),
                                         .norm = norm.as<kernels::Stat<T>>(),
