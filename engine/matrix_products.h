@@ -22,8 +22,9 @@ struct MatrixProduct {
   std::int64_t lda = 0;  ///< elements from one stored row to the next, likewise ldb, ldc
   const void* b = nullptr;
   std::int64_t ldb = 0;
-  bool accumulate = false;     ///< beta is 1, else 0 and C is not read
-  const void* bias = nullptr;  ///< (n), added to every row; or null
+  bool accumulate = false;  ///< beta is 1, else 0 and C is not read
+  bool add_bias = false;
+  const void* bias = nullptr;  ///< (n), added to every row
   void* c = nullptr;
   std::int64_t ldc = 0;
   std::int64_t batch = 1;     ///< products whose operands lie stride_* elements apart

@@ -23,20 +23,22 @@ DType statistics_type(DType compute_type) {
 
 }  // namespace
 
-ArenaPlan plan_training(const Model& model, DType compute_type, std::int64_t batch_size) {
+ArenaPlan plan_training(const Model& model, DType compute_type, std::int64_t batch_size,
+                        const Backend& backend) {
   const ParameterStore parameters(model.parameters(), compute_type, true, nullptr);
-  Arena arena;
-  Context context{arena};
+  Arena arena(backend.device);
+  Context context{.arena = arena, .products = backend.products};
   model.forward_backward(context, parameters, meta_batch(model, compute_type, batch_size), {}, 1.0,
                          meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
                          meta_tensor("losses", {kLossCount}, statistics_type(compute_type)));
   return {arena.high_water(), arena.peak_lines()};
 }
 
-ArenaPlan plan_prediction(const Model& model, DType compute_type, std::int64_t batch_size) {
+ArenaPlan plan_prediction(const Model& model, DType compute_type, std::int64_t batch_size,
+                          const Backend& backend) {
   const ParameterStore parameters(model.parameters(), compute_type, false, nullptr);
-  Arena arena;
-  Context context{arena};
+  Arena arena(backend.device);
+  Context context{.arena = arena, .products = backend.products};
   model.predict(context, parameters, meta_batch(model, compute_type, batch_size),
                 meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
                 meta_tensor("row losses", {batch_size}, statistics_type(compute_type)));

@@ -49,13 +49,21 @@ class Model {
                        const Tensor& logits, const Tensor& row_losses) const = 0;
 };
 
+/// What a dry run is for.
+struct Backend {
+  DeviceKind device = DeviceKind::kCpu;
+  MatrixProducts* products = nullptr;  ///< a GPU's, told of every product; or null
+};
+
 /// Bytes of arena that `model` takes for training (forward_backward) or prediction with batches of up to
 /// `batch_size` samples, found by a dry run, and what lives at its peak.
 struct ArenaPlan {
   std::size_t bytes = 0;
   std::vector<MemoryLine> lines;
 };
-[[nodiscard]] ArenaPlan plan_training(const Model& model, DType compute_type, std::int64_t batch_size);
-[[nodiscard]] ArenaPlan plan_prediction(const Model& model, DType compute_type, std::int64_t batch_size);
+[[nodiscard]] ArenaPlan plan_training(const Model& model, DType compute_type, std::int64_t batch_size,
+                                      const Backend& backend = {});
+[[nodiscard]] ArenaPlan plan_prediction(const Model& model, DType compute_type, std::int64_t batch_size,
+                                        const Backend& backend = {});
 
 }  // namespace voca::engine

@@ -37,6 +37,7 @@ void linear_on_gpu(const Context& context, const Tensor& x, const Tensor& weight
                      .lda = in,
                      .b = weight.data,
                      .ldb = in,
+                     .add_bias = static_cast<bool>(bias),
                      .bias = bias.data,
                      .c = y.data,
                      .ldc = out});

@@ -58,6 +58,9 @@ void adamw(Context& context, const AdamWStep& s) {
   expect(context, "adamw", s.gradient, s.gradient.shape, dtype);
   expect(context, "adamw", s.weights, s.gradient.shape, dtype);
   by_type("adamw", dtype, [&]<typename T>() {
+    const ArenaScope scope(context.arena);
+    const Tensor scratch = context.arena.scratch(
+        "adamw scratch", VOCA_SCRATCH_BYTES(context, "adamw", 0, kernels::cuda::adamw_scratch_bytes()));
     const kernels::AdamW<T> args{.elements = s.gradient.elements(),
                                  .lr = s.lr,
                                  .weight_decay = s.weight_decay,
@@ -69,7 +72,8 @@ void adamw(Context& context, const AdamWStep& s) {
                                  .master = s.master.as<kernels::Stat<T>>(),
                                  .exp_avg = s.exp_avg.as<kernels::Stat<T>>(),
                                  .exp_avg_sq = s.exp_avg_sq.as<kernels::Stat<T>>(),
-                                 .weights = s.weights.data == s.master.data ? nullptr : s.weights.as<T>()};
+                                 .weights = s.weights.data == s.master.data ? nullptr : s.weights.as<T>(),
+                                 .scratch = scratch.data};
     VOCA_DISPATCH(context, adamw, args);
   });
 }
