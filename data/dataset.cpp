@@ -17,6 +17,7 @@
 #include "data/hdf5.h"
 #include "data/packed_format.h"
 #include "data/parallel.h"
+#include "engine/descriptor.h"
 #include "engine/digest.h"
 #include "engine/error.h"
 
@@ -36,22 +37,6 @@ struct Frames {
   Handle dataset;
 };
 
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int value) : value_(value) {}
-  ~Descriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  void reset(int value) { value_ = value; }
-  [[nodiscard]] int get() const { return value_; }
-
- private:
-  int value_ = -1;
-};
-
 }  // namespace
 
 std::string hdf5_version() {
@@ -69,7 +54,7 @@ struct Dataset::State {
   std::uint64_t file_bytes = 0;
   PackedIndex index;
   DatasetSummary summary;
-  Descriptor descriptor;
+  engine::Descriptor descriptor;
   // Declared before the frames so that it is closed after them; open only while rows are read through it.
   Handle file;
   std::array<Frames, 2> frames;

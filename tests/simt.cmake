@@ -63,9 +63,8 @@ function(voca_cuda_on_host name)
   target_compile_options(${name}_kernels PRIVATE ${arg_KERNELS})
   target_compile_options(${name}_executor PRIVATE -O2)
   add_executable(${name}_tests)
-  target_link_libraries(${name}_tests PRIVATE cuda_on_host_fixtures cuda_on_host_engine ${name}_kernels ${name}_executor voca_model
-                        voca_kernels
-                        GTest::gtest GTest::gmock GTest::gtest_main ${CMAKE_DL_LIBS})
+  target_link_libraries(${name}_tests PRIVATE cuda_on_host_fixtures cuda_on_host_engine ${name}_kernels ${name}_executor
+                        voca_model voca_kernels GTest::gtest GTest::gmock GTest::gtest_main ${CMAKE_DL_LIBS})
   target_link_options(${name}_tests PRIVATE ${arg_LINK})
   foreach(schedule forward reverse random)
     # Derivatives are checked on the CPU's double alone, in kernels_tests.

@@ -85,8 +85,7 @@ std::string secret_of(const Variables& variables, const RankEnvironment& e,
   if (e.nodes > 1)
     throw UsageError(
         "VOCA_JOB_SECRET_FILE: is not set, and ranks on {} nodes need a secret to know each other by; make "
-        "one "
-        "that all nodes see: (umask 077; openssl rand -hex 32 > ~/.voca-job-secret); export "
+        "one that all nodes see: (umask 077; openssl rand -hex 32 > ~/.voca-job-secret); export "
         "VOCA_JOB_SECRET_FILE=~/.voca-job-secret",
         e.nodes);
   return user_secret(runtime_folder);

@@ -7,7 +7,7 @@
 
 namespace voca::engine {
 
-/// What a rank knows of its job before it meets the others (docs/distributed.md). From torchrun's variables,
+/// What a rank knows of its job before it meets the others. From torchrun's variables,
 /// which launch sets as well; where those are absent, from those of a Slurm step; without either, one rank.
 struct RankEnvironment {
   int rank = 0;

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "engine/descriptor.h"
 #include "engine/error.h"
 
 namespace voca::engine {
@@ -17,20 +18,6 @@ namespace {
 constexpr std::size_t kShortest = 16;
 constexpr std::size_t kLongest = 4096;
 constexpr const char* kHowToMake = "make one with: openssl rand -hex 32";
-
-class Descriptor {
- public:
-  explicit Descriptor(int value) : value_(value) {}
-  ~Descriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  [[nodiscard]] int get() const { return value_; }
-
- private:
-  int value_;
-};
 
 /// Whether others than this user may do anything with it.
 bool is_private(const struct stat& status) {

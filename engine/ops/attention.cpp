@@ -1,6 +1,5 @@
 #include "kernels/attention.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "engine/ops.h"
@@ -51,15 +50,6 @@ struct Operand {
   bool per_head;  ///< (batch · heads, length, columns) instead of heads side by side in a row
 };
 
-// Heads begin at multiples of the head size, matrices at multiples of the sizes of the sequences.
-template <typename T>
-int alignment_of(const AttentionShape& s) {
-  const std::int64_t elements =
-      s.head_size | s.query_stride | s.key_stride | s.value_stride | s.query_length * s.key_length;
-  const std::int64_t bytes = elements * static_cast<std::int64_t>(sizeof(T));
-  return static_cast<int>(std::min<std::int64_t>(bytes & -bytes, 16));
-}
-
 // One product for every batch and head, c = op(a) · op(b): head by head, all samples at once.
 template <typename T>
 void per_head_products(Context& context, const AttentionShape& s, Transpose ta, Transpose tb, std::int64_t m,
@@ -72,6 +62,10 @@ void per_head_products(Context& context, const AttentionShape& s, Transpose ta, 
   const auto stride = [&s](const Operand<T>& x) {
     return (x.per_head ? s.heads : 1) * x.length * x.row_stride;
   };
+  // Heads begin at multiples of the head size, matrices at multiples of the sizes of the sequences.
+  const int alignment = alignment_of(
+      s.head_size | s.query_stride | s.key_stride | s.value_stride | s.query_length * s.key_length,
+      kDTypeOf<T>);
   for (std::int64_t head = 0; head < s.heads; ++head) {
     if (context.backend() == DeviceKind::kCuda) {
       multiply(context, {.dtype = kDTypeOf<T>,
@@ -90,7 +84,7 @@ void per_head_products(Context& context, const AttentionShape& s, Transpose ta, 
                          .stride_a = stride(a),
                          .stride_b = stride(b),
                          .stride_c = stride(c),
-                         .alignment = alignment_of<T>(s)});
+                         .alignment = alignment});
       continue;
     }
     if constexpr (kOnCpu<T>) {

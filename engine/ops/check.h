@@ -32,7 +32,11 @@ void expect(const Context& context, const char* operation, const Tensor& tensor,
 void expect_optional(const Context& context, const char* operation, const Tensor& tensor, const Shape& shape,
                      DType dtype);
 
-/// Queues a product on the context's GPU; in a dry run only notes it.
+/// MatrixProduct::alignment of operands that start at multiples of so many elements, several numbers of them
+/// joined by |, in memory that starts at a multiple of 16 bytes.
+[[nodiscard]] int alignment_of(std::int64_t elements, DType dtype);
+/// Queues a product on the context's GPU; in a dry run only notes it. Throws InternalError when an operand is
+/// not aligned as the product says: an algorithm was chosen by that.
 void multiply(const Context& context, const MatrixProduct& product);
 
 [[noreturn]] void unsupported_type(const char* operation, DType dtype);

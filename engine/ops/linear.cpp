@@ -23,7 +23,9 @@ Shape with_columns(const Shape& shape, std::int64_t columns) {
 
 using kernels::Transpose;
 
-// On a GPU the products are a library's, with the bias added by the library.
+// On a GPU the products are a library's, with the bias added by the library. Operands may be slices of rows
+// of others, so they start at multiples of a row's size; a slice of a bias goes with rows of weights of its
+// length.
 void linear_on_gpu(const Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias,
                    const Tensor& y) {
   const std::int64_t in = columns_of(x);
@@ -40,7 +42,8 @@ void linear_on_gpu(const Context& context, const Tensor& x, const Tensor& weight
                      .add_bias = static_cast<bool>(bias),
                      .bias = bias.data,
                      .c = y.data,
-                     .ldc = out});
+                     .ldc = out,
+                     .alignment = alignment_of(in | out, x.dtype)});
 }
 
 void bias_gradient(Context& context, const Tensor& dy, const Tensor& dbias) {
@@ -62,6 +65,7 @@ void linear_backward_on_gpu(Context& context, const LinearGradient& g) {
   const std::int64_t rows = rows_of(g.x);
   const std::int64_t in = columns_of(g.x);
   const std::int64_t out = columns_of(g.dy);
+  const int alignment = alignment_of(in | out, g.x.dtype);
   multiply(context, {.dtype = g.x.dtype,
                      .transpose_a = Transpose::kYes,
                      .m = out,
@@ -73,7 +77,8 @@ void linear_backward_on_gpu(Context& context, const LinearGradient& g) {
                      .ldb = in,
                      .accumulate = true,
                      .c = g.dweight.data,
-                     .ldc = in});
+                     .ldc = in,
+                     .alignment = alignment});
   if (g.dx) {
     multiply(context, {.dtype = g.x.dtype,
                        .m = rows,
@@ -85,7 +90,8 @@ void linear_backward_on_gpu(Context& context, const LinearGradient& g) {
                        .ldb = in,
                        .accumulate = g.accumulate_dx,
                        .c = g.dx.data,
-                       .ldc = in});
+                       .ldc = in,
+                       .alignment = alignment});
   }
   if (g.dbias) bias_gradient(context, g.dy, g.dbias);
 }

@@ -24,6 +24,12 @@ ArenaPlan plan_update(const ParameterStore& parameters, const Tensor& norm) {
   Arena arena;
   Context context{arena};
   ops::gradient_norm(context, parameters.gradients(), norm);
+  ops::adamw(context, {.norm = norm,
+                       .gradient = parameters.gradients(),
+                       .master = parameters.masters(),
+                       .exp_avg = parameters.exp_avgs(),
+                       .exp_avg_sq = parameters.exp_avg_sqs(),
+                       .weights = parameters.weights()});
   return {arena.high_water(), arena.peak_lines()};
 }
 

@@ -4,7 +4,6 @@
 #include <cuda_fp16.h>
 #include <fmt/format.h>
 
-#include <cstdint>
 #include <cstring>
 
 #include "engine/error.h"
@@ -63,11 +62,6 @@ void multiply_one(const MatrixProduct& p, std::int64_t batch) {
   }
 }
 
-bool is_aligned(const MatrixProduct& p) {
-  const auto at = [](const void* x) { return reinterpret_cast<std::uintptr_t>(x); };
-  return (at(p.a) | at(p.b) | at(p.c) | at(p.bias)) % static_cast<std::uintptr_t>(p.alignment) == 0;
-}
-
 }  // namespace
 
 std::unique_ptr<engine::Device> make_host_device() {
@@ -81,7 +75,6 @@ void HostProducts::prepare(const MatrixProduct& product) {
 void HostProducts::multiply(const MatrixProduct& product, void* /*stream*/) {
   if (!prepared_.contains(key_of(product)))
     throw engine::InternalError("product {} was not prepared", key_of(product));
-  if (!is_aligned(product)) throw engine::InternalError("product {} is not aligned", key_of(product));
   for (std::int64_t batch = 0; batch < product.batch; ++batch) {
     if (product.dtype == DType::kBF16)
       multiply_one<__nv_bfloat16>(product, batch);
