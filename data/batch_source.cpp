@@ -157,9 +157,10 @@ PackedBatchSource::State::State(std::shared_ptr<const Dataset> dataset_in, std::
       reported(verdicts.size(), 0) {
   for (const std::int64_t sample : samples) {
     VOCA_CHECK(sample >= 0 && sample < dataset->size());
-    if (options.sampler.training && dataset->label(sample) < 0)
+    if (options.sampler.training && dataset->label(sample) < 0) {
       throw engine::DataError("{}: {} has no label and cannot be trained on", dataset->path().string(),
                               dataset->id(sample));
+    }
   }
   if (!reader) {
     options.residency = resolve_residency(options.residency, frame_bytes(*dataset, samples));

@@ -107,9 +107,10 @@ void Dataset::State::load() {
   check_index();
   const std::string computed = data::content_hash(index);
   if (summary.content_hash.empty()) summary.content_hash = computed;
-  if (summary.content_hash != computed)
+  if (summary.content_hash != computed) {
     bad("its content hash is {}, {} was written: labels, ids, offsets or splits are damaged", computed,
         summary.content_hash);
+  }
   summary.direct = !frames[0].dataset && !frames[1].dataset;
   if (!summary.direct) file = reader.take_file();
   summarise();
@@ -117,13 +118,15 @@ void Dataset::State::load() {
 
 void Dataset::State::load_header(const hdf5::Reader& reader) {
   const std::optional<std::string> format = reader.text_attribute("format");
-  if (format != kFormatName)
+  if (format != kFormatName) {
     bad("is no packed dataset: attribute format is {}, {} is expected; voca-engine pack writes one",
         format ? "'" + *format + "'" : "missing", kFormatName);
+  }
   const std::optional<std::int64_t> version = reader.integer_attribute("version");
-  if (version != kFormatVersion)
+  if (version != kFormatVersion) {
     bad("is of format version {}; this program reads version {}", version ? std::to_string(*version) : "none",
         kFormatVersion);
+  }
   const std::optional<std::string> dtype = reader.text_attribute("dtype");
   if (dtype == engine::name_of(DType::kF16)) {
     index.dtype = DType::kF16;
@@ -191,9 +194,10 @@ void Dataset::State::open_frames(const hdf5::Reader& reader, Stream stream) {
 void Dataset::State::check_offsets(Stream stream) const {
   const auto s = static_cast<std::size_t>(stream);
   const std::vector<std::int64_t>& offsets = index.offsets[s];
-  if (offsets.front() != 0 || offsets.back() != summary.frames[s])
+  if (offsets.front() != 0 || offsets.back() != summary.frames[s]) {
     bad("/{}/offsets run from {} to {}; 0 to {} is expected", name_of(stream), offsets.front(),
         offsets.back(), summary.frames[s]);
+  }
   for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
     if (offsets[i + 1] <= offsets[i])
       bad("/{}/offsets: sample {} ({}) has no frames", name_of(stream), i, index.ids[i]);
@@ -210,9 +214,10 @@ void Dataset::State::check_index() const {
     if (index.groups[i] < -1) bad("/groups: entry {} is {}; −1 or more is expected", i, index.groups[i]);
   }
   if (index.frame_labels.empty()) return;
-  if (static_cast<std::int64_t>(index.frame_labels.size()) != summary.frames[0])
+  if (static_cast<std::int64_t>(index.frame_labels.size()) != summary.frames[0]) {
     bad("/frame_labels has {} entries, there are {} visual frames", index.frame_labels.size(),
         summary.frames[0]);
+  }
   if (std::any_of(index.frame_labels.begin(), index.frame_labels.end(), [](auto value) { return value > 1; }))
     bad("/frame_labels holds values other than 0 and 1");
 }
@@ -266,9 +271,10 @@ void Dataset::State::read_through_library(std::size_t stream, std::int64_t row, 
   const Handle memory(H5Screate_simple(2, extent.data(), nullptr), H5Sclose);
   H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr);
   if (H5Dread(frames[stream].dataset.get(), hdf5::frame_type(index.dtype).get(), memory.get(), space.get(),
-              H5P_DEFAULT, out) < 0)
+              H5P_DEFAULT, out) < 0) {
     bad("rows {} to {} of /{}/frames cannot be read: {}", row, row + count,
         name_of(static_cast<Stream>(stream)), hdf5::last_error());
+  }
 }
 
 Dataset::Dataset(std::filesystem::path path) : state_(std::make_unique<State>()) {

@@ -122,9 +122,10 @@ FeatureTree scan_feature_tree(const fs::path& root) {
   for (const KnownFolder& known : kKnown) {
     if (is_folder(root / known.name)) present.push_back(known);
   }
-  if (present.empty())
+  if (present.empty()) {
     throw engine::DataError("{}: is no feature tree (found {}); {}", root.string(), found_in(root),
                             kExpected);
+  }
   refuse_both_forms(root, present);
   FeatureTree tree{root, present.front().form, {}};
   for (const KnownFolder& known : present) {

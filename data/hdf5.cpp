@@ -108,9 +108,10 @@ void Reader::check_links(const std::string& name) const {
     H5L_info_t info;
     if (H5Lget_info(file_.get(), part.c_str(), &info, H5P_DEFAULT) < 0)
       throw DataError("{}: has no {}; a packed dataset has", path_, part);
-    if (info.type != H5L_TYPE_HARD)
+    if (info.type != H5L_TYPE_HARD) {
       throw DataError("{}: {} is a link to somewhere else; packed datasets hold their data themselves", path_,
                       part);
+    }
     if (slash == std::string::npos) return;
   }
 }
@@ -128,9 +129,10 @@ void Reader::check_storage(const Handle& dataset, const std::string& name) const
   }
   const std::uint64_t stored = H5Dget_storage_size(dataset.get());
   const std::uint64_t most = H5Pget_nfilters(plist.get()) > 0 ? stored * kMaxExpansion : stored;
-  if (stored > file_bytes_ || bytes > most)
+  if (stored > file_bytes_ || bytes > most) {
     throw DataError("{}: {} declares {} bytes, which its {} bytes in a file of {} cannot hold", path_, name,
                     bytes, stored, file_bytes_);
+  }
 }
 
 Handle Reader::dataset(const std::string& name) const {

@@ -225,9 +225,10 @@ std::size_t npy_header_bytes(std::span<const std::byte> start, const std::string
   const std::size_t length_bytes = major == 1 ? 2 : 4;
   std::size_t length = 0;
   for (std::size_t i = length_bytes; i-- > 0;) length = length * 256 + byte(kFixedBytes + i);
-  if (length > kMaxHeader)
+  if (length > kMaxHeader) {
     fail(ArrayFault::kDamaged, where,
          fmt::format("declares a header of {} bytes, beyond all reason", length));
+  }
   return kFixedBytes + length_bytes + length;
 }
 

@@ -170,14 +170,16 @@ void Packer::check_options() {
       expression ? std::make_unique<IdentityFinder>(options_.group_by) : std::make_unique<IdentityFinder>();
   const engine::AtomicFile can_be_written(options_.out);  // found out now rather than after an hour
   if (tree_.form != TreeForm::kSplitFolders) return;
-  if (options_.split_ratios)
+  if (options_.split_ratios) {
     throw UsageError("--split_ratios: {} has its splits as folders; leave the option out",
                      options_.features_root.string());
-  if (options_.group_by != "none")
+  }
+  if (options_.group_by != "none") {
     throw UsageError(
         "--group_by {}: {} has its splits as folders, so nothing can be kept together; leave the "
         "option out",
         options_.group_by, options_.features_root.string());
+  }
 }
 
 void Packer::report_progress() {
@@ -398,9 +400,10 @@ void Packer::finish() {
   output_->file->commit([&](const std::filesystem::path& temporary) {
     const Dataset written(temporary);
     const std::vector<std::int64_t> damaged = written.verify_all(options_.num_workers);
-    if (written.content_hash() != attributes.content_hash || !damaged.empty())
+    if (written.content_hash() != attributes.content_hash || !damaged.empty()) {
       throw IoError("{}: what was written does not read back as it was ({} videos differ); check the disk",
                     options_.out.string(), damaged.size());
+    }
     report_.bytes_written = written.summary().file_bytes;
   });
 }

@@ -217,9 +217,10 @@ void take_labels(const VideoFolder& video, TreeForm form, const NpzReader& npz, 
 
 VideoProbe probe_video(const VideoFolder& video) {
   if (!video.fault.empty()) throw BadVideoError(BadVideoKind::kUnreadable, video.fault);
-  if (!is_utf8(video.id))
+  if (!is_utf8(video.id)) {
     throw BadVideoError(BadVideoKind::kUnreadable,
                         fmt::format("{}: its name is not UTF-8; rename the folder", video.folder.string()));
+  }
   VideoProbe probe;
   for (const Stream stream : kStreams) probe.file_bytes += file_size(video, stream);
   for (const Stream stream : kStreams) {

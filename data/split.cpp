@@ -132,9 +132,10 @@ SplitRatios parse_split_ratios(std::string_view text) {
     const bool last = s + 1 == kSplits;
     const bool good = error == std::errc() && std::isfinite(ratios[s]) && ratios[s] >= 0 &&
                       (last ? stop == end : stop != end && *stop == ',');
-    if (!good)
+    if (!good) {
       throw UsageError(
           "--split_ratios is '{}'; it must be three shares ≥ 0 of train, val and test, as 0.6,0.2,0.2", text);
+    }
     sum += ratios[s];
     at = last ? stop : stop + 1;
   }

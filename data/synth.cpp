@@ -73,9 +73,10 @@ class Utterance {
   [[nodiscard]] Position at(std::int64_t frame) const {
     Position position = mean_;
     for (std::size_t k = 0; k < kArticulators; ++k) {
-      for (const Movement& movement : movements_[k])
+      for (const Movement& movement : movements_[k]) {
         position[k] +=
             movement.amplitude * std::sin(movement.rate * static_cast<double>(frame) + movement.phase);
+      }
     }
     return position;
   }

@@ -39,9 +39,10 @@ Tensor Arena::allocate(const char* name, const Shape& shape, DType dtype) {
   if (device_ == DeviceKind::kMeta) {
     live_.push_back({name, used_, bytes});
   } else {
-    if (used_ + bytes > capacity_)
+    if (used_ + bytes > capacity_) {
       throw InternalError("arena: {} needs {} bytes, {} of {} are left: the dry run took another path", name,
                           bytes, capacity_ - used_, capacity_);
+    }
     tensor.data = base_ + used_;
     if (device_ == DeviceKind::kCpu) poison_unwritten(base_ + used_, bytes);
   }
@@ -68,10 +69,11 @@ std::vector<MemoryLine> Arena::peak_lines() const {
   for (const Live& live : peak_) {
     const auto same = std::find_if(lines.begin(), lines.end(),
                                    [&](const MemoryLine& line) { return line.name == live.name; });
-    if (same == lines.end())
+    if (same == lines.end()) {
       lines.push_back({live.name, live.bytes});
-    else
+    } else {
       same->bytes += live.bytes;
+    }
   }
   return lines;
 }

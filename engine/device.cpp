@@ -59,9 +59,10 @@ Device::Block::~Block() {
 
 Device::Block Device::allocate(const std::string& name, std::size_t bytes) {
   std::byte* data = allocate_bytes(std::max<std::size_t>(bytes, 1));
-  if (data == nullptr)
+  if (data == nullptr) {
     throw Error(ExitCode::kIo, fmt::format("{}: out of memory: {} bytes for {} cannot be had; held now:\n{}",
                                            name_of(kind()), bytes, name, format_memory(lines_)));
+  }
   lines_.push_back({name, bytes});
   return {*this, name, data, bytes};
 }

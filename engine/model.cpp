@@ -6,9 +6,10 @@ namespace {
 Batch meta_batch(const Model& model, DType compute_type, std::int64_t batch_size) {
   Batch batch;
   batch.size = batch_size;
-  for (int input = 0; input < kMaxInputs; ++input)
+  for (int input = 0; input < kMaxInputs; ++input) {
     batch.inputs[static_cast<std::size_t>(input)] = {
         .shape = model.input_shape(input, batch_size), .dtype = compute_type, .name = "input"};
+  }
   batch.labels = {.shape = {batch_size}, .dtype = DType::kI32, .name = "labels"};
   return batch;
 }

@@ -79,9 +79,10 @@ Tensor ParameterStore::slice(const Tensor& flat, ParameterId id) const {
   Tensor tensor = flat;
   tensor.shape = specs_[index].shape;
   tensor.name = specs_[index].name.c_str();
-  if (flat.data != nullptr)
+  if (flat.data != nullptr) {
     tensor.data =
         static_cast<std::byte*>(flat.data) + static_cast<std::size_t>(offsets_[index]) * size_of(flat.dtype);
+  }
   return tensor;
 }
 
@@ -91,10 +92,11 @@ void ParameterStore::initialise(std::uint64_t seed) {
     const ParameterSpec& spec = specs_[static_cast<std::size_t>(id)];
     const int source = spec.same_start_as >= 0 ? spec.same_start_as : id;
     const Tensor target = master(id);
-    if (target.dtype == DType::kF64)
+    if (target.dtype == DType::kF64) {
       fill_parameter(spec, seed, source, target.as<double>(), target.elements());
-    else
+    } else {
       fill_parameter(spec, seed, source, target.as<float>(), target.elements());
+    }
   }
 }
 

@@ -171,9 +171,10 @@ AttentionState attend(const Pass& pass, const AttentionBlock& block, const Tenso
   AttentionState state;
   project_heads(pass, block, query, memory, state);
   state.attended = pass.allocate("attended", query.shape);
-  if (pass.training())
+  if (pass.training()) {
     state.logsumexp =
         pass.allocate_statistics("attention logsumexp", {query.shape[0], block.heads, query.shape[1]});
+  }
   ops::attention(pass.context, {.heads = block.heads,
                                 .q = state.q,
                                 .k = state.k,

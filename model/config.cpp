@@ -53,9 +53,10 @@ void validate(const ModelConfig& c) {
   at_least("num_classes", c.num_classes, 1);
   if (c.num_layers > kMaxLayers)
     throw UsageError("--num_layers {}: at most {} layers are supported", c.num_layers, kMaxLayers);
-  if (c.hidden % c.num_heads != 0)
+  if (c.hidden % c.num_heads != 0) {
     throw UsageError("--hidden {} is not divisible by --num_heads {}: choose one that is", c.hidden,
                      c.num_heads);
+  }
   if (c.hidden % 2 != 0) throw UsageError("--hidden {}: must be even (the classifier halves it)", c.hidden);
   if (!(c.dropout >= 0 && c.dropout < 1)) throw UsageError("--dropout {}: must be in [0, 1)", c.dropout);
 }

@@ -216,10 +216,11 @@ void CrossModalTransformer::classification_loss(const Pass& pass, const Batch& b
                                .loss = loss,
                                .row_losses = row_losses,
                                .dlogits = dlogits};
-  if (config_.num_classes == 1)
+  if (config_.num_classes == 1) {
     ops::binary_cross_entropy(pass.context, args);
-  else
+  } else {
     ops::softmax_cross_entropy(pass.context, args);
+  }
 }
 
 // -- backward
@@ -286,10 +287,11 @@ void CrossModalTransformer::forward_backward(Context& context, const ParameterSt
   const Tensor dlogits = pass.allocate("d logits", logits.shape);
   classification_loss(pass, batch, logits, gradient_scale, classification, {}, dlogits);
   Tensor dcontrast;
-  if (with_contrast)
+  if (with_contrast) {
     dcontrast = contrast_backward(pass, batch, contrast(pass, state), gradient_scale, contrastive);
-  else
+  } else {
     ops::fill(context, 0, contrastive);
+  }
   ops::weighted_sum(context, 1, classification, losses_.contrastive_weight, contrastive, total);
 
   const Tensor dpooled = pass.allocate("d pooled", state.pooled.shape);

@@ -76,9 +76,10 @@ Finding check_blas() {
   for (std::int64_t i = 0; i < kM; ++i) {
     for (std::int64_t j = 0; j < kN; ++j) {
       double sum = 0;
-      for (std::int64_t l = 0; l < kK; ++l)
+      for (std::int64_t l = 0; l < kK; ++l) {
         sum += static_cast<double>(a[static_cast<std::size_t>(i * kK + l)]) *
                static_cast<double>(b[static_cast<std::size_t>(j * kK + l)]);
+      }
       worst = std::max(worst, std::abs(sum - static_cast<double>(c[static_cast<std::size_t>(i * kN + j)])));
     }
   }

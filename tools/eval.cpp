@@ -27,11 +27,12 @@ void eval(CommandLine command_line) {
   const auto dataset = open_inference_data(set, options, network, progress);
   const nlohmann::ordered_json result = evaluate(network, dataset, which, prediction_options(options));
   if (const std::string trained_on = network.split_hash();
-      !trained_on.empty() && trained_on != dataset->split_hash())
+      !trained_on.empty() && trained_on != dataset->split_hash()) {
     progress.message(
         "warning: the split is not the one the checkpoint was trained with; videos that both have may have "
         "been "
         "trained on");
+  }
   if (options.json) {
     std::cout << result.dump(2) << '\n';
   } else {

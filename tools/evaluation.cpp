@@ -42,10 +42,11 @@ std::string binary_text(const ordered_json& e) {
 std::string classes_text(const ordered_json& e) {
   std::string text = fmt::format("  acc {}  balanced {}  macro auc {}  loss {}\n", number(e["acc"]),
                                  number(e["balanced_acc"]), number(e["auc"]), number(e["loss"]));
-  for (std::size_t k = 0; k < e["n_of_class"].size(); ++k)
+  for (std::size_t k = 0; k < e["n_of_class"].size(); ++k) {
     text +=
         fmt::format("  class {}: n {}  recall {}  auc {}  predicted as {}\n", k, e["n_of_class"][k].dump(),
                     number(e["recall_of_class"][k]), number(e["auc_of_class"][k]), e["confusion"][k].dump());
+  }
   return text;
 }
 
@@ -57,10 +58,12 @@ ordered_json evaluate(const TrainedNetwork& network, const std::shared_ptr<const
   const std::vector<std::int64_t> samples = dataset->samples_of(split);
   if (samples.empty())
     throw engine::DataError("{}: the {} split is empty", dataset->path().string(), data::name_of(split));
-  for (const std::int64_t sample : samples)
-    if (dataset->label(sample) < 0)
+  for (const std::int64_t sample : samples) {
+    if (dataset->label(sample) < 0) {
       throw engine::DataError("{}: {} has no label; measures need the label of every video, predict does not",
                               dataset->path().string(), dataset->id(sample));
+    }
+  }
   const engine::Predictions predictions = predict_samples(network, dataset, samples, options);
   const std::optional<double> fitted = network.threshold();
   const engine::Metrics metrics = engine::measure(predictions, fitted.value_or(0.5));

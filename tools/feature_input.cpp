@@ -56,10 +56,11 @@ void pack_tree(const data::FeatureTree& tree, const TreeOptions& options, const 
                engine::Progress& progress) {
   std::error_code error;
   std::filesystem::create_directories(cache.path.parent_path(), error);
-  if (error)
+  if (error) {
     throw IoError(
         "{}: cannot make the folder for the packed tree: {}; pack it elsewhere with voca-engine pack --out",
         cache.path.parent_path().string(), error.message());
+  }
   progress.start("pack", 0);
   data::PackOptions pack;
   pack.features_root = tree.root;
@@ -92,9 +93,10 @@ std::shared_ptr<const data::Dataset> open_features(const std::filesystem::path& 
                                                    const TreeOptions& options, engine::Progress& progress) {
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(features_root, error);
-  if (!std::filesystem::exists(status))
+  if (!std::filesystem::exists(status)) {
     throw IoError("--features_root {}: {}", features_root.string(),
                   error ? error.message() : "no such file or folder");
+  }
   if (!std::filesystem::is_directory(status)) return std::make_shared<data::Dataset>(features_root);
   const data::FeatureTree tree = data::scan_feature_tree(features_root);
   const CacheFile cache = cache_file(tree, options);

@@ -83,10 +83,11 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
         {"of_label", std::vector<std::int64_t>(counts.begin(), counts.end() - 1)},
         {"unknown", counts.back()}};
     result.text += fmt::format("{:<5}", data::name_of(split));
-    for (std::size_t label = 0; label + 1 < counts.size(); ++label)
+    for (std::size_t label = 0; label + 1 < counts.size(); ++label) {
       result.text += s.classes == 2
                          ? fmt::format("  {} {}", counts[label], label == data::kReal ? "real" : "fake")
                          : fmt::format("  {} of class {}", counts[label], label);
+    }
     if (counts.back() > 0) result.text += fmt::format("  {} of unknown label", counts.back());
     result.text += '\n';
   }
@@ -126,17 +127,20 @@ Inspection inspect_pt(const std::filesystem::path& path, bool verify) {
                  {"record_bytes", bytes},
                  {"digests", file.has_digests}};
   result.json["not_loaded"] = inert.empty() ? ordered_json() : ordered_json(inert);
-  if (const engine::Dict* root = file.value.if_dict())
-    for (const char* key : {"epoch", "val_acc", "val_auc", "config", "engine"})
+  if (const engine::Dict* root = file.value.if_dict()) {
+    for (const char* key : {"epoch", "val_acc", "val_auc", "config", "engine"}) {
       if (const engine::Value* value = root->find(key);
           value != nullptr && engine::find_inert(*value).empty())
         result.json[key] = engine::json_from_value(*value, path.string());
+    }
+  }
   result.text = fmt::format("{}: PyTorch checkpoint, {} records, {} bytes\n{}", path.string(),
                             file.records.size(), bytes, engine::describe(file.value));
   if (!result.text.ends_with('\n')) result.text += '\n';
-  if (!inert.empty())
+  if (!inert.empty()) {
     result.text +=
         fmt::format("not loaded, and nothing of it was run: {}; train and eval refuse this file\n", inert);
+  }
   if (verify) {
     result.json["verified"] = file.has_digests;
     result.text += verified_line(file.has_digests, "the file");
@@ -185,10 +189,11 @@ Inspection inspect_resume_state(const std::filesystem::path& path) {
 
 Inspection inspect_run(const std::filesystem::path& path) {
   const std::filesystem::path config_path = path / "config.json";
-  if (!std::filesystem::exists(config_path))
+  if (!std::filesystem::exists(config_path)) {
     throw DataError(
         "{}: is a folder without config.json, so no run folder; a feature tree is looked at by pack",
         path.string());
+  }
   constexpr std::size_t kMaxBytes = std::size_t{1} << 30;
   Inspection result;
   result.json = {{"kind", "run folder"}, {"path", path.string()}};
@@ -199,9 +204,10 @@ Inspection inspect_run(const std::filesystem::path& path) {
     std::istringstream lines(engine::read_text_file(path / "metrics.jsonl", kMaxBytes));
     ordered_json last;
     std::int64_t count = 0;
-    for (std::string line; std::getline(lines, line); ++count)
+    for (std::string line; std::getline(lines, line); ++count) {
       if (ordered_json record = ordered_json::parse(line, nullptr, false); record.is_object())
         last[record.value("kind", "?")] = record;
+    }
     result.json["metrics_lines"] = count;
     result.json["last"] = last;
     result.text += fmt::format("metrics.jsonl: {} lines; the last of each kind:\n", count);

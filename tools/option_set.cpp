@@ -95,17 +95,19 @@ struct OptionSet::Option {
     if constexpr (std::is_same_v<T, std::string>) {
       *pointer = text;
     } else if constexpr (std::is_same_v<T, bool>) {
-      if (text != "true" && text != "false")
+      if (text != "true" && text != "false") {
         throw UsageError("{}: is \"{}\"; it is a switch: leave the value out, or write true or false", source,
                          text);
+      }
       *pointer = text == "true";
     } else {
       const std::optional<T> number = parse_number<T>(text);
-      if (!number)
+      if (!number) {
         throw UsageError("{}: is \"{}\", expected {}", source, text,
                          std::is_floating_point_v<T> ? "a number"
                          : std::is_signed_v<T>       ? "a whole number"
                                                      : "a whole number that is not negative");
+      }
       *pointer = *number;
     }
   }
@@ -277,9 +279,10 @@ void OptionSet::read_config(const std::filesystem::path& path) {
     const std::string name = with_underscores(key);
     Option* option = state_->find(name);
     if (option == nullptr && of_other_command) continue;
-    if (option == nullptr || option->positional || name == "config" || name == "help")
+    if (option == nullptr || option->positional || name == "config" || name == "help") {
       throw UsageError("--config {}: \"{}\" is no option of {}{}", path.string(), key, state_->command,
                        state_->suggestion(name));
+    }
     option->assign(value, fmt::format("--config {}: \"{}\"", path.string(), key));
   }
 }

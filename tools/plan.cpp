@@ -145,9 +145,10 @@ std::string plan_text(const ordered_json& p) {
   const ordered_json& flops = p["flops_per_step"];
   std::string text = fmt::format("{} parameters, batch {}, on {}\n", p["parameters"].dump(),
                                  p["batch_size"].dump(), p["device"].get<std::string>());
-  if (!p["steps_per_epoch"].is_null())
+  if (!p["steps_per_epoch"].is_null()) {
     text += fmt::format("{} training and {} validation videos: {} steps an epoch\n",
                         p["train_samples"].dump(), p["val_samples"].dump(), p["steps_per_epoch"].dump());
+  }
   text += fmt::format("\nmemory\n{}\nof the activations, at their peak\n{}",
                       engine::format_memory(lines_of(p["memory"])),
                       engine::format_memory(lines_of(p["activations_at_peak"])));
@@ -185,9 +186,10 @@ void plan(CommandLine command_line) {
   if (options.batch_size < 1)
     throw engine::UsageError("--batch_size: is {}, must be at least 1", options.batch_size);
   if (!options.features_root.empty()) {
-    if (set.given("visual_dim") || set.given("audio_dim"))
+    if (set.given("visual_dim") || set.given("audio_dim")) {
       throw engine::UsageError(
           "--visual_dim, --audio_dim: are read from --features_root; give one or the other");
+    }
     engine::Progress progress = engine::Progress::on_stderr(options.quiet);
     facts = look_at(*open_features(options.features_root, tree_options(options, set), progress), options);
   } else if (options.pos_weight == "auto") {

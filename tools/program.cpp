@@ -72,11 +72,12 @@ std::span<const Command> commands() {
 
 int run_program(CommandLine command_line) {
   try {
-    if (const std::string missing = kernels::cpu::missing_instruction_set(); !missing.empty())
+    if (const std::string missing = kernels::cpu::missing_instruction_set(); !missing.empty()) {
       throw engine::UsageError(
           "this program was built for CPUs with {}, which this one lacks; build it here, or with "
           "-DVOCA_CPU_ARCH=x86-64-v2",
           missing);
+    }
     // A file that grows beyond a limit is an error of its write.
     std::signal(SIGXFSZ, SIG_IGN);
     // Results go to stdout alone.

@@ -56,9 +56,10 @@ void check_writable(const char* option, const std::filesystem::path& path) {
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error || ::access(folder.c_str(), W_OK | X_OK) != 0)
+  if (error || ::access(folder.c_str(), W_OK | X_OK) != 0) {
     throw engine::IoError("{} {}: cannot write into {}: {}", option, path.string(), folder.string(),
                           error ? error.message() : std::strerror(errno));
+  }
   if (std::filesystem::is_directory(path)) throw UsageError("{} {}: is a folder", option, path.string());
 }
 
@@ -68,10 +69,11 @@ void check_labels(const TrainOptions& options, const data::Dataset& dataset) {
   for (std::int64_t sample = 0; sample < dataset.size(); ++sample) {
     const int label = dataset.label(sample);
     if (dataset.split(sample) == data::Split::kTest && label < 0) continue;
-    if (label < 0 || label >= classes)
+    if (label < 0 || label >= classes) {
       throw DataError("{}: {} is labelled {}; --num_classes {} takes labels from 0 to {}",
                       dataset.path().string(), dataset.id(sample),
                       label < 0 ? "unknown" : std::to_string(label), options.num_classes, classes - 1);
+    }
   }
 }
 
@@ -119,22 +121,24 @@ void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& opt
     std::filesystem::remove_all(folder.checkpoint_folder());
     return;
   }
-  if (options.resume.empty())
+  if (options.resume.empty()) {
     throw UsageError(
         "--run_dir {}: holds a run already; continue it with --resume auto, discard it with --overwrite, or "
         "name "
         "another folder",
         folder.path().string());
+  }
   if (options.resume != "auto" || !std::filesystem::exists(folder.config_path())) return;
   const ordered_json config =
       ordered_json::parse(engine::read_text_file(folder.config_path(), std::size_t{1} << 20), nullptr,
                           /*allow_exceptions=*/false);
   if (!config.is_object() || !config.contains("options")) return;
   if (const std::string difference = first_difference(values, config["options"]);
-      !difference.empty() && has_states(folder))
+      !difference.empty() && has_states(folder)) {
     throw UsageError(
         "--resume auto: {} in the run of {}; a run is continued with the options it was started with",
         difference, folder.path().string());
+  }
 }
 
 std::int64_t total_steps(const TrainOptions& options, const engine::BatchSource& train) {
@@ -148,9 +152,10 @@ void start_weights(engine::Trainer& trainer, const TrainOptions& options) {
   if (options.resume == "auto" && trainer.resume_latest()) return;
   if (!options.resume.empty() && options.resume != "auto") return trainer.resume_from(options.resume);
   trainer.parameters().initialise(options.seed);
-  if (!options.init_from.empty())
+  if (!options.init_from.empty()) {
     load_weights(options.init_from, engine::read_training_checkpoint(options.init_from),
                  trainer.parameters());
+  }
 }
 
 /// What training ends with: the checkpoint that was kept, on videos that nothing was chosen by.
@@ -178,10 +183,11 @@ void print_result(const ordered_json& result, bool json) {
   if (const auto bad = result["bad_steps"].get<std::int64_t>(); bad > 0)
     std::cout << fmt::format(", {} steps skipped", bad);
   std::cout << '\n';
-  if (!result["best"].is_null())
+  if (!result["best"].is_null()) {
     std::cout << fmt::format("best on val: epoch {}, by {}: {}\n",
                              result["best"]["epoch"].get<std::int64_t>() + 1,
                              result["best"]["by"].get<std::string>(), result["best"]["value"].dump());
+  }
   if (!result["checkpoint"].is_null())
     std::cout << "checkpoint: " << result["checkpoint"].get<std::string>() << '\n';
   if (!result["test"].is_null()) std::cout << evaluation_text(result["test"]);
@@ -209,9 +215,10 @@ void train(CommandLine command_line) {
   const std::shared_ptr<const data::Dataset> dataset =
       open_features(options.features_root, tree_options(options, set), progress);
   check_labels(options, *dataset);
-  if (!options.no_val)
+  if (!options.no_val) {
     engine::check_selection(config.select_by, options.num_classes,
                             samples_of_class(*dataset, data::Split::kVal));
+  }
   data::PackedBatchSource train_source(dataset, dataset->samples_of(data::Split::kTrain),
                                        batch_options(options, true));
   std::optional<data::PackedBatchSource> val_source;
@@ -221,10 +228,11 @@ void train(CommandLine command_line) {
   // Model.
   const double pos_weight = resolve_pos_weight(options, dataset->summary());
   const model::LossConfig losses = loss_config(options, pos_weight);
-  if (model::certain_fake_exceeds_half(losses))
+  if (model::certain_fake_exceeds_half(losses)) {
     progress.message(fmt::format(
         "warning: --pos_weight {} with --label_smoothing {} makes a certain fake come out above 0.5",
         pos_weight, options.label_smoothing));
+  }
   const std::unique_ptr<engine::Model> network = model::make_crossmodal_transformer(
       model_config(options, dataset->dim(data::Stream::kVisual), dataset->dim(data::Stream::kAudio)), losses);
 
@@ -264,10 +272,11 @@ void train(CommandLine command_line) {
   // Result.
   ordered_json json{{"epochs", result.epoch}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
   json["best"] = nullptr;
-  if (result.best)
+  if (result.best) {
     json["best"] = {{"epoch", result.best->epoch},
                     {"by", options.select_by},
                     {"value", *engine::selection_value(config.select_by, *result.best)}};
+  }
   json["checkpoint"] = nullptr;
   const std::filesystem::path kept =
       result.best || options.no_val ? paths.save_path : std::filesystem::path(options.save_last);

@@ -139,21 +139,24 @@ void add_train_options(OptionSet& set, TrainOptions& options) {
 }
 
 std::vector<std::string> check_buildable(const TrainOptions& o) {
-  if (const std::int64_t ranks = world_size_of_environment(); ranks > 1)
+  if (const std::int64_t ranks = world_size_of_environment(); ranks > 1) {
     throw UsageError("train: the environment asks for {} ranks; this build trains on one: start one process",
                      ranks);
+  }
   if (o.device.starts_with("cuda"))
     throw UsageError("--device {}: this build has no CUDA backend; use --device cpu", o.device);
   expect_one_of("device", o.device, {"auto", "cpu"});
   expect_one_of("precision", o.precision, {"auto", "fp32", "tf32", "bf16", "fp16"});
-  if (o.precision != "auto" && o.precision != "fp32")
+  if (o.precision != "auto" && o.precision != "fp32") {
     throw UsageError("--precision {}: needs a GPU, and this build has no CUDA backend; use fp32",
                      o.precision);
+  }
   if (o.data_residency == "gpu")
     throw UsageError("--data_residency gpu: this build has no CUDA backend; use auto, host or disk");
-  if (o.recompute)
+  if (o.recompute) {
     throw UsageError(
         "--recompute: is not built yet; leave it out, or lower --batch_size and raise --grad_accum");
+  }
   if (o.threads < 0) throw UsageError("--threads: is {}, must be 0 (all cores) or more", o.threads);
   expect_one_of("contrastive_scope", o.contrastive_scope, {"local", "global"});
   std::vector<std::string> notes;
@@ -175,9 +178,10 @@ double resolve_pos_weight(const TrainOptions& o, const data::DatasetSummary& dat
   const std::vector<std::int64_t>& train = data.counts[static_cast<std::size_t>(data::Split::kTrain)];
   const std::int64_t fake = train.at(data::kFake);
   const std::int64_t real = train.at(data::kReal);
-  if (real == 0 || fake == 0)
+  if (real == 0 || fake == 0) {
     throw UsageError("--pos_weight auto: the training split has {} real and {} fake videos; give a number",
                      real, fake);
+  }
   return static_cast<double>(fake) / static_cast<double>(real);
 }
 
@@ -259,9 +263,10 @@ ordered_json numeric_options(const ordered_json& values) {
 std::string first_difference(const ordered_json& now, const ordered_json& before) {
   const ordered_json numeric_before = numeric_options(before);
   const ordered_json numeric_now = numeric_options(now);
-  for (const auto& [name, value] : numeric_now.items())
+  for (const auto& [name, value] : numeric_now.items()) {
     if (numeric_before.contains(name) && numeric_before[name] != value)
       return fmt::format("--{} is {} and was {}", name, value.dump(), numeric_before[name].dump());
+  }
   return {};
 }
 

@@ -58,11 +58,12 @@ model::ModelConfig architecture(const std::string& path, const engine::LoadedChe
   const ordered_json& config = checkpoint.config;
   const auto required = [&](const char* name) {
     const auto value = option_of<std::int64_t>(config, name);
-    if (!value)
+    if (!value) {
       throw DataError(
           "{}: its config has no {}, which the weights do not tell; a checkpoint to evaluate carries "
           "config['{}']",
           path, name, name);
+    }
     return *value;
   };
   hints.num_heads = required("num_heads");
@@ -115,10 +116,11 @@ TreeOptions tree_options_of(const ordered_json& config) {
 void check_widths(const TrainedNetwork& network, const data::Dataset& dataset) {
   const std::int64_t visual = dataset.dim(data::Stream::kVisual);
   const std::int64_t audio = dataset.dim(data::Stream::kAudio);
-  if (network.config.visual_dim != visual || network.config.audio_dim != audio)
+  if (network.config.visual_dim != visual || network.config.audio_dim != audio) {
     throw DataError("{}: takes visual embeddings of width {} and audio of {}, {} has {} and {}", network.path,
                     network.config.visual_dim, network.config.audio_dim, dataset.path().string(), visual,
                     audio);
+  }
 }
 
 void load_weights(const std::string& path, const engine::LoadedCheckpoint& checkpoint,

@@ -91,9 +91,10 @@ class DictReader {
       const std::string* name = key.if_string();
       const TensorValue* tensor = value.if_tensor();
       if (name == nullptr) fail("{} has a key of type {}; a state dict has names", what, name_of(key.kind()));
-      if (tensor == nullptr)
+      if (tensor == nullptr) {
         fail("{} holds a {} under {}; a state dict holds tensors alone", what, name_of(value.kind()),
              printable(*name));
+      }
       tensors.push_back({*name, *tensor});
     }
     strip_prefixes(tensors);
@@ -159,9 +160,10 @@ class DictReader {
     std::unordered_map<std::int64_t, const Value*> by_index;
     for (const auto& [key, value] : state.items)
       if (key.if_int() != nullptr) by_index.emplace(*key.if_int(), &value);
-    if (by_index.size() != params.size() || state.items.size() != params.size())
+    if (by_index.size() != params.size() || state.items.size() != params.size()) {
       fail("optimizer_state_dict has moments of {} of its {} parameters; all or none were expected",
            state.items.size(), params.size());
+    }
     std::optional<std::int64_t> step;
     for (const Value& param : params) {
       const auto found = param.if_int() == nullptr ? by_index.end() : by_index.find(*param.if_int());
@@ -179,9 +181,10 @@ class DictReader {
       const Value* step_value = entry.find("step");
       const auto own = step_value == nullptr ? std::nullopt : whole_number(*step_value);
       if (!own || *own < 1) fail("optimizer_state_dict.state[{}] has no step from 1 on", index);
-      if (step && *step != *own)
+      if (step && *step != *own) {
         fail("optimizer_state_dict has parameters at steps {} and {}; one step for all was expected", *step,
              *own);
+      }
       step = own;
     }
     result.adamw.step = step.value_or(0);
@@ -211,10 +214,11 @@ LoadedCheckpoint read_dictionary(const std::string& source, const Dict& root) {
   if (const auto version = result.engine.find("format_version"); version != result.engine.end()) {
     if (!version->is_number_integer() || version->get<std::int64_t>() < 1)
       reader.fail("engine.format_version is no version");
-    if (version->get<std::int64_t>() > kCheckpointFormatVersion)
+    if (version->get<std::int64_t>() > kCheckpointFormatVersion) {
       reader.fail(
           "written in format {}, this program knows up to {}; use the program that wrote it or a newer one",
           version->get<std::int64_t>(), kCheckpointFormatVersion);
+    }
   }
   result.parameters = reader.state_dict(reader.dict(*model, "model_state_dict"), "model_state_dict");
   const Value* optimizer = root.find("optimizer_state_dict");
@@ -261,10 +265,11 @@ LoadedCheckpoint read_training_checkpoint(const std::filesystem::path& path) {
     return result;
   }
   const PtFile file = read_pt(path);
-  if (const std::string inert = find_inert(file.value); !inert.empty())
+  if (const std::string inert = find_inert(file.value); !inert.empty()) {
     throw DataError(
         "{}: holds an object that is not loaded ({}); save tensors, numbers, texts, lists and dicts alone",
         path.string(), inert);
+  }
   const Dict* root = file.value.if_dict();
   if (root == nullptr)
     throw DataError("{}: holds a {}, where a dict was expected", path.string(), name_of(file.value.kind()));
@@ -274,9 +279,10 @@ LoadedCheckpoint read_training_checkpoint(const std::filesystem::path& path) {
 void load_parameters(const std::string& source, std::span<const NamedTensor> tensors,
                      std::span<const ParameterTarget> targets) {
   std::unordered_map<std::string, const TensorValue*> by_name;
-  for (const NamedTensor& named : tensors)
+  for (const NamedTensor& named : tensors) {
     if (!by_name.emplace(named.name, &named.tensor).second)
       throw DataError("{}: has {} twice", source, printable(named.name));
+  }
   std::unordered_set<std::string> wanted;
   std::vector<std::string> missing;
   std::vector<std::string> mismatched;
@@ -312,21 +318,26 @@ void load_moments(const std::string& source, const LoadedOptimizer& optimizer,
                   std::span<const ParameterTarget> exp_avg, std::span<const ParameterTarget> exp_avg_sq) {
   VOCA_CHECK(exp_avg.size() == exp_avg_sq.size());
   if (optimizer.exp_avg.empty()) {
-    for (const auto targets : {exp_avg, exp_avg_sq})
+    for (const auto targets : {exp_avg, exp_avg_sq}) {
       for (const ParameterTarget& target : targets)
         std::fill(target.elements.begin(), target.elements.end(), 0.0F);
+    }
     return;
   }
-  if (optimizer.exp_avg.size() != exp_avg.size())
+  if (optimizer.exp_avg.size() != exp_avg.size()) {
     throw DataError("{}: optimizer_state_dict has moments of {} parameters, the model has {}", source,
                     optimizer.exp_avg.size(), exp_avg.size());
-  for (std::size_t i = 0; i < exp_avg.size(); ++i)
-    for (const TensorValue* moment : {&optimizer.exp_avg[i], &optimizer.exp_avg_sq[i]})
-      if (moment->shape != exp_avg[i].shape || !is_floating(moment->dtype))
+  }
+  for (std::size_t i = 0; i < exp_avg.size(); ++i) {
+    for (const TensorValue* moment : {&optimizer.exp_avg[i], &optimizer.exp_avg_sq[i]}) {
+      if (moment->shape != exp_avg[i].shape || !is_floating(moment->dtype)) {
         throw DataError(
             "{}: optimizer_state_dict.state[{}] is {} {}, where {} is {}; states go by order of registration",
             source, i, name_of(moment->dtype), shape_text(moment->shape), exp_avg[i].name,
             shape_text(exp_avg[i].shape));
+      }
+    }
+  }
   for (std::size_t i = 0; i < exp_avg.size(); ++i) {
     optimizer.exp_avg[i].copy_to(exp_avg[i].elements);
     optimizer.exp_avg_sq[i].copy_to(exp_avg_sq[i].elements);

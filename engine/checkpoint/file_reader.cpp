@@ -32,9 +32,10 @@ FileReader::~FileReader() {
 }
 
 void FileReader::check_range(std::uint64_t offset, std::uint64_t count) const {
-  if (offset > size_ || count > size_ - offset)
+  if (offset > size_ || count > size_ - offset) {
     throw DataError("{}: ends at {} bytes, before what it should hold at {}; the file is truncated",
                     path_.string(), size_, offset);
+  }
 }
 
 void FileReader::read(std::uint64_t offset, std::span<std::byte> out) const {

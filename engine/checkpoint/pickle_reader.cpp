@@ -321,10 +321,11 @@ class Machine {
         if (marks_.size() >= nodes_.limits().max_values) nodes_.fail("more than {} marks", marks_.size());
         return marks_.push_back(stack_.size()), true;
       case Opcode::kPop:
-        if (stack_.size() == floor() && !marks_.empty())
+        if (stack_.size() == floor() && !marks_.empty()) {
           marks_.pop_back();
-        else
+        } else {
           (void)pop();
+        }
         return true;
       case Opcode::kPopMark:
         return (void)pop_mark(), true;

@@ -104,9 +104,10 @@ class Writer {
   std::size_t number_of(const TensorValue& tensor) {
     const auto [place, fresh] = numbers_.try_emplace(tensor.storage.get(), result_.storages.size());
     if (fresh) result_.storages.push_back({tensor.storage, tensor.dtype});
-    if (result_.storages[place->second].dtype != tensor.dtype)
+    if (result_.storages[place->second].dtype != tensor.dtype) {
       throw InternalError("a storage seen as {} and as {}", name_of(result_.storages[place->second].dtype),
                           name_of(tensor.dtype));
+    }
     return place->second;
   }
 
@@ -150,10 +151,11 @@ class Writer {
   }
 
   void put_dict(const Dict& dict) {
-    if (dict.ordered_dict)
+    if (dict.ordered_dict) {
       put_empty_ordered_dict();
-    else
+    } else {
       put(Opcode::kEmptyDict);
+    }
     if (dict.items.empty()) return;
     put(Opcode::kMark);
     for (const auto& [key, item] : dict.items) {

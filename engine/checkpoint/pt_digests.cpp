@@ -23,13 +23,15 @@ Digests parse(const ZipReader& zip, const ZipEntry& entry) {
   Digests digests;
   try {
     const auto json = nlohmann::json::parse(text, text + bytes.size());
-    if (json.at("version").get<std::int64_t>() != kDigestVersion)
+    if (json.at("version").get<std::int64_t>() != kDigestVersion) {
       throw DataError("{}: record {} has version {}; this program knows {}", zip.path().string(),
                       printable(entry.name), json.at("version").get<std::int64_t>(), kDigestVersion);
+    }
     digests.prefix_crc32c = json.at("prefix_crc32c").get<std::uint32_t>();
-    for (const auto& record : json.at("records"))
+    for (const auto& record : json.at("records")) {
       digests.records.push_back({record.at("name").get<std::string>(), record.at("size").get<std::uint64_t>(),
                                  record.at("crc32c").get<std::uint32_t>()});
+    }
   } catch (const nlohmann::json::exception&) {
     throw DataError("{}: record {} does not hold digests", zip.path().string(), printable(entry.name));
   }
@@ -75,9 +77,10 @@ void verify_digests(const ZipReader& zip, const ZipEntry& digests) {
   const std::vector<ZipEntry>& entries = zip.entries();
   if (&entries.back() != &digests || entries.size() != expected.records.size() + 1)
     damaged(zip, "the zip directory is");
-  for (std::size_t i = 0; i < expected.records.size(); ++i)
+  for (std::size_t i = 0; i < expected.records.size(); ++i) {
     if (entries[i].name != expected.records[i].name || entries[i].size != expected.records[i].size)
       damaged(zip, "the zip directory is");
+  }
   compare(zip, digests.header_offset, digests.data_offset - digests.header_offset, zip_local_header(digests),
           "the header of voca_digests.json is");
   if (digests.data_offset + digests.stored_size != zip.directory_offset())

@@ -48,11 +48,12 @@ class RecordStorage : public Storage {
 /// Names what a file that is no zip is.
 [[noreturn]] void refuse_other_formats(const std::filesystem::path& path, std::span<const std::byte> start) {
   const std::string_view bytes(reinterpret_cast<const char*>(start.data()), start.size());
-  if (bytes.starts_with("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9"))
+  if (bytes.starts_with("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9")) {
     throw DataError(
         "{}: written in the form of PyTorch before 1.6 (not a zip); load it in PyTorch and torch.save it "
         "again",
         path.string());
+  }
   if (bytes.starts_with("\x89HDF"))
     throw DataError("{}: an HDF5 file, where a PyTorch .pt was expected", path.string());
   if (bytes.size() < 4) throw DataError("{}: has {} bytes; not a PyTorch .pt", path.string(), bytes.size());
@@ -77,9 +78,10 @@ std::string find_folder(const ZipReader& zip) {
   }
   if (folder.empty())
     throw DataError("{}: a zip archive without data.pkl; not a PyTorch .pt", zip.path().string());
-  if (zip.find(folder + "constants.pkl") != nullptr)
+  if (zip.find(folder + "constants.pkl") != nullptr) {
     throw DataError("{}: a TorchScript program; save model.state_dict() with torch.save instead",
                     zip.path().string());
+  }
   return folder;
 }
 
@@ -105,10 +107,11 @@ StorageResolver make_resolver(std::shared_ptr<const ZipReader> zip, std::string 
       storage = std::make_shared<const RecordStorage>(zip, *entry, big_endian);
     }
     if (reference.elements > storage->size() / reference.element_size ||
-        reference.elements * reference.element_size != storage->size())
+        reference.elements * reference.element_size != storage->size()) {
       throw DataError("{}: storage {} has {} bytes where {} elements of {} bytes were declared",
                       zip->path().string(), printable(reference.key), storage->size(), reference.elements,
                       reference.element_size);
+    }
     return storage;
   };
 }

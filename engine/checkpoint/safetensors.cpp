@@ -103,9 +103,10 @@ NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_p
   const auto& dtype_name = entry["dtype"].get_ref<const std::string&>();
   const auto* dtype =
       std::find_if(kDTypes.begin(), kDTypes.end(), [&](const auto& d) { return d.name == dtype_name; });
-  if (dtype == kDTypes.end())
+  if (dtype == kDTypes.end()) {
     throw DataError("has dtype {}; F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL are read",
                     printable(dtype_name));
+  }
   TensorValue& tensor = result.tensor;
   tensor.dtype = dtype->dtype;
   const std::uint64_t begin = number(entry["data_offsets"][0]);
@@ -190,9 +191,10 @@ SafetensorsFile read_safetensors(const std::filesystem::path& path, Verify verif
     throw DataError("{}: has {} bytes; not a safetensors file", path.string(), file->size());
   std::uint64_t header_bytes = 0;
   file->read(0, std::as_writable_bytes(std::span(&header_bytes, 1)));
-  if (header_bytes > kMaxHeaderBytes || header_bytes > file->size() - kLengthBytes)
+  if (header_bytes > kMaxHeaderBytes || header_bytes > file->size() - kLengthBytes) {
     throw DataError("{}: declares a header of {} bytes in a file of {}; truncated or no safetensors file",
                     path.string(), header_bytes, file->size());
+  }
   const std::uint64_t data_offset = kLengthBytes + header_bytes;
   std::string start(data_offset, '\0');
   file->read(0, std::as_writable_bytes(std::span(start)));
@@ -201,10 +203,11 @@ SafetensorsFile read_safetensors(const std::filesystem::path& path, Verify verif
   SafetensorsFile result;
   std::vector<std::pair<std::string, const Json*>> entries;
   for (const auto& [name, entry] : header.items()) {
-    if (name == kMetadataKey)
+    if (name == kMetadataKey) {
       result.metadata = read_metadata(path, entry);
-    else
+    } else {
       entries.emplace_back(name, &entry);
+    }
   }
   std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
     return offsets_of(*a.second) < offsets_of(*b.second);
@@ -217,9 +220,10 @@ SafetensorsFile read_safetensors(const std::filesystem::path& path, Verify verif
       throw DataError("{}: tensor {} {}", path.string(), printable(name), error.what());
     }
   }
-  if (next != file->size() - data_offset)
+  if (next != file->size() - data_offset) {
     throw DataError("{}: its tensors take {} of {} bytes of data", path.string(), next,
                     file->size() - data_offset);
+  }
   result.has_digest = result.metadata.contains(std::string(kWriterKey));
   if (verify == Verify::kEverything) verify_digest(*file, std::move(start), result);
   return result;

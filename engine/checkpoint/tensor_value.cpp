@@ -33,9 +33,10 @@ class MemoryStorage : public Storage {
 
 void reverse_elements(std::span<std::byte> bytes, std::size_t element_size) {
   if (element_size == 1) return;
-  for (std::size_t at = 0; at + element_size <= bytes.size(); at += element_size)
+  for (std::size_t at = 0; at + element_size <= bytes.size(); at += element_size) {
     std::reverse(bytes.begin() + static_cast<std::ptrdiff_t>(at),
                  bytes.begin() + static_cast<std::ptrdiff_t>(at + element_size));
+  }
 }
 
 template <typename T>

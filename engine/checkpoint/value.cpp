@@ -68,10 +68,11 @@ std::string printable(std::string_view text, std::size_t max_bytes) {
   std::string result;
   for (const char c : text.substr(0, max_bytes)) {
     const auto code = static_cast<unsigned char>(c);
-    if (code < 0x20 || code == 0x7F)
+    if (code < 0x20 || code == 0x7F) {
       result += fmt::format("\\x{:02x}", code);
-    else
+    } else {
       result += c;
+    }
   }
   if (text.size() > max_bytes) result += "…";
   return result;
@@ -170,10 +171,11 @@ std::string find_inert_below(const Value& value, const std::string& path) {
 
 std::string describe(const Value& value, std::size_t max_items) {
   std::string out;
-  if (const Dict* dict = value.if_dict())
+  if (const Dict* dict = value.if_dict()) {
     describe_dict(out, *dict, 0, max_items);
-  else
+  } else {
     describe_into(out, value, 0, max_items);
+  }
   return out;
 }
 

@@ -86,9 +86,10 @@ std::optional<std::uint64_t> find_end_record(const FileReader& file) {
 
 Directory read_end_records(const FileReader& file) {
   const auto end_offset = find_end_record(file);
-  if (!end_offset)
+  if (!end_offset) {
     throw DataError("{}: no zip end record; the file is truncated or not a zip archive",
                     file.path().string());
+  }
   const auto bytes = file.read(*end_offset, kEndSize);
   Fields end(bytes, file.path());
   end.skip(4);
@@ -181,12 +182,14 @@ ZipEntry read_central_header(Fields& fields, const FileReader& file) {
 
   const std::string shown = printable(entry.name);
   if (disk != 0 && disk != kSaturated16) damaged(file, "it spans several disks");
-  if ((flags & kEncryptionFlags) != 0)
+  if ((flags & kEncryptionFlags) != 0) {
     throw DataError("{}: record {} is encrypted; save the file without encryption", file.path().string(),
                     shown);
-  if (method != 0 && method != Z_DEFLATED)
+  }
+  if (method != 0 && method != Z_DEFLATED) {
     throw DataError("{}: record {} is compressed by method {}; only stored and deflated ones are read",
                     file.path().string(), shown, method);
+  }
   entry.deflated = method == Z_DEFLATED;
   if (!entry.deflated && entry.size != entry.stored_size)
     damaged(file, fmt::format("the two sizes of stored record {} differ", shown));
@@ -234,9 +237,10 @@ void ZipReader::locate_data(ZipEntry& entry) const {
   const auto extra_length = local.take<std::uint16_t>();
 
   entry.data_offset = entry.header_offset + kLocalHeaderSize + name_length + extra_length;
-  if (entry.data_offset > directory_offset_ || entry.stored_size > directory_offset_ - entry.data_offset)
+  if (entry.data_offset > directory_offset_ || entry.stored_size > directory_offset_ - entry.data_offset) {
     bad(fmt::format("of {} bytes reaches beyond the {} bytes before the directory", entry.stored_size,
                     directory_offset_));
+  }
   const auto name = file_.read(entry.header_offset + kLocalHeaderSize, name_length);
   const auto expected = std::as_bytes(std::span(entry.name));
   if (!std::equal(name.begin(), name.end(), expected.begin(), expected.end()) || deflated != entry.deflated)
@@ -290,9 +294,10 @@ void ZipReader::inflate(const ZipEntry& entry, const Visitor& visit) const {
     stream.avail_out = static_cast<uInt>(kPieceBytes);
     status = ::inflate(&stream, Z_NO_FLUSH);
     const std::size_t made = kPieceBytes - stream.avail_out;
-    if ((status != Z_OK && status != Z_STREAM_END) || stream.total_out > entry.size)
+    if ((status != Z_OK && status != Z_STREAM_END) || stream.total_out > entry.size) {
       throw DataError("{}: record {} is damaged: not a deflate stream of {} bytes", path().string(),
                       printable(entry.name), entry.size);
+    }
     visit(std::span(output).first(made));
   }
 }
@@ -315,16 +320,18 @@ void ZipReader::stream(const ZipEntry& entry, const Visitor& visit) const {
       check(part);
     }
   }
-  if (count != entry.size || crc != entry.crc32)
+  if (count != entry.size || crc != entry.crc32) {
     throw DataError(
         "{}: record {} is damaged (CRC-32 {:08x}, the directory says {:08x}); restore the file from a copy",
         path().string(), printable(entry.name), crc, entry.crc32);
+  }
 }
 
 std::vector<std::byte> ZipReader::read(const ZipEntry& entry, std::uint64_t max_bytes) const {
-  if (entry.size > max_bytes)
+  if (entry.size > max_bytes) {
     throw DataError("{}: record {} has {} bytes; at most {} are read", path().string(), printable(entry.name),
                     entry.size, max_bytes);
+  }
   std::vector<std::byte> bytes;
   bytes.reserve(entry.size);
   stream(entry,

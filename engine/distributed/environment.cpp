@@ -24,16 +24,18 @@ int required(const Variables& variables, const char* name, int low, int high, co
 }
 
 void place_on_nodes(const Variables& variables, RankEnvironment& e) {
-  if (!variables.has("GROUP_WORLD_SIZE") && e.world_size % e.local_world_size != 0)
+  if (!variables.has("GROUP_WORLD_SIZE") && e.world_size % e.local_world_size != 0) {
     throw UsageError("GROUP_WORLD_SIZE: is not set, and WORLD_SIZE {} is no multiple of LOCAL_WORLD_SIZE {}",
                      e.world_size, e.local_world_size);
+  }
   e.nodes = number_of(variables, "GROUP_WORLD_SIZE", 1, e.world_size, e.world_size / e.local_world_size);
   e.node = number_of(variables, "GROUP_RANK", 0, e.nodes - 1, e.rank / e.local_world_size);
   // Each other node has a rank at least.
   const int elsewhere = e.world_size - e.local_world_size;
-  if (elsewhere < e.nodes - 1 || (e.nodes == 1 && elsewhere > 0))
+  if (elsewhere < e.nodes - 1 || (e.nodes == 1 && elsewhere > 0)) {
     throw UsageError("LOCAL_WORLD_SIZE: is {}, which does not fit WORLD_SIZE {} on {} node{}",
                      e.local_world_size, e.world_size, e.nodes, e.nodes == 1 ? "" : "s");
+  }
 }
 
 RankEnvironment torchrun_environment(const Variables& variables) {
@@ -82,12 +84,13 @@ std::string secret_of(const Variables& variables, const RankEnvironment& e,
                       const std::filesystem::path& runtime_folder) {
   std::string secret = given_secret(variables);
   if (!secret.empty()) return secret;
-  if (e.nodes > 1)
+  if (e.nodes > 1) {
     throw UsageError(
         "VOCA_JOB_SECRET_FILE: is not set, and ranks on {} nodes need a secret to know each other by; make "
         "one that all nodes see: (umask 077; openssl rand -hex 32 > ~/.voca-job-secret); export "
         "VOCA_JOB_SECRET_FILE=~/.voca-job-secret",
         e.nodes);
+  }
   return user_secret(runtime_folder);
 }
 

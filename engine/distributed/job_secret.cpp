@@ -26,9 +26,10 @@ bool is_private(const struct stat& status) {
 
 std::string checked(std::string secret, const std::string& source) {
   while (!secret.empty() && std::strchr(" \t\r\n", secret.back()) != nullptr) secret.pop_back();
-  if (secret.size() < kShortest || secret.size() > kLongest)
+  if (secret.size() < kShortest || secret.size() > kLongest) {
     throw UsageError("{}: holds {} characters, expected a secret of {} to {}; {}", source, secret.size(),
                      kShortest, kLongest, kHowToMake);
+  }
   return secret;
 }
 
@@ -37,10 +38,11 @@ std::string read_secret(const Descriptor& file, const std::string& source) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw IoError("{}: {}", source, std::strerror(errno));
   if (!S_ISREG(status.st_mode)) throw UsageError("{}: is no file", source);
-  if (!is_private(status))
+  if (!is_private(status)) {
     throw UsageError(
         "{}: has mode {:o} and belongs to user {}; a secret must be its user's alone: chmod 600, as user {}",
         source, status.st_mode & 07777U, status.st_uid, ::geteuid());
+  }
   std::string text(kLongest + 2, '\0');
   std::size_t size = 0;
   while (size < text.size()) {
@@ -113,10 +115,11 @@ std::string user_secret(const std::filesystem::path& parent) {
     throw IoError("{}: cannot be made: {}", path.string(), std::strerror(errno));
   const Descriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat status {};
-  if (folder.get() < 0 || ::fstat(folder.get(), &status) != 0 || !is_private(status))
+  if (folder.get() < 0 || ::fstat(folder.get(), &status) != 0 || !is_private(status)) {
     throw UsageError(
         "{}: is not a folder of this user alone (mode 700); remove it, or set VOCA_JOB_SECRET for all ranks",
         path.string());
+  }
   // Made at the second turn at the latest, by this rank or another one; gone again only if someone removes
   // it.
   for (int turn = 0; turn < 3; ++turn) {

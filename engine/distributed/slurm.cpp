@@ -135,13 +135,15 @@ std::vector<int> tasks_per_node(const Variables& variables, int nodes, int world
     name = "SLURM_NTASKS_PER_NODE";
     counts.assign(static_cast<std::size_t>(nodes), required(variables, name, 1, world_size));
   }
-  if (std::cmp_not_equal(counts.size(), nodes))
+  if (std::cmp_not_equal(counts.size(), nodes)) {
     throw UsageError("{}: is \"{}\", which is for {} nodes; the step has {}", name, variables.text(name),
                      counts.size(), nodes);
+  }
   if (const std::int64_t sum = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
-      sum != world_size)
+      sum != world_size) {
     throw UsageError("{}: is \"{}\", which makes {} tasks; the step has {}", name, variables.text(name), sum,
                      world_size);
+  }
   return counts;
 }
 
@@ -155,16 +157,19 @@ int port_of(std::int64_t job, std::int64_t step) {
 std::string first_node(const Variables& variables, int nodes, int rank, int node) {
   const std::string name =
       first_set(variables, {"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"});
-  if (!variables.has(name))
+  if (!variables.has(name)) {
     throw UsageError("{}: is not set, though the step has {} nodes; set MASTER_ADDR to the node of rank 0",
                      name, nodes);
+  }
   const std::vector<std::string> names = expand_node_list(name, variables.text(name));
-  if (names.size() < static_cast<std::size_t>(nodes))
+  if (names.size() < static_cast<std::size_t>(nodes)) {
     throw UsageError("{}: is \"{}\", which names {} nodes; the step has {}", name, variables.text(name),
                      names.size(), nodes);
-  if (rank == 0 && node != 0)
+  }
+  if (rank == 0 && node != 0) {
     throw UsageError("SLURM_NODEID: rank 0 is on node {}, not the first one; set MASTER_ADDR to its name",
                      node);
+  }
   return names[0];
 }
 

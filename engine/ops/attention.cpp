@@ -25,9 +25,10 @@ void expect_heads(const Context& context, const char* operation, const Heads& he
   const Tensor& packed = heads.packed;
   expect(context, operation, packed, packed.shape, dtype);
   if (packed.shape.rank() != 3 || packed.shape[0] != batch || packed.shape[2] % hidden != 0 ||
-      heads.piece < 0 || (heads.piece + 1) * hidden > packed.shape[2])
+      heads.piece < 0 || (heads.piece + 1) * hidden > packed.shape[2]) {
     throw InternalError("{}: tensor {} {} has no piece {} of width {} for a batch of {}", operation,
                         packed.name, to_string(packed.shape), heads.piece, hidden, batch);
+  }
 }
 
 AttentionShape shape_of(const Heads& q, const Heads& k, const Heads& v, std::int64_t heads,

@@ -30,9 +30,10 @@ int alignment_of(std::int64_t elements, DType dtype) {
 void multiply(const Context& context, const MatrixProduct& product) {
   if (context.device() != DeviceKind::kMeta) {
     VOCA_CHECK(context.products != nullptr);
-    for (const void* operand : {product.a, product.b, static_cast<const void*>(product.c), product.bias})
+    for (const void* operand : {product.a, product.b, static_cast<const void*>(product.c), product.bias}) {
       VOCA_CHECK(reinterpret_cast<std::uintptr_t>(operand) % static_cast<std::uintptr_t>(product.alignment) ==
                  0);
+    }
     context.products->multiply(product, context.stream);
   } else if (context.products != nullptr) {
     context.products->prepare(product);

@@ -25,9 +25,10 @@ void softmax(const double* logits, std::int64_t classes, double* out) {
 void check_measurable(const Predictions& predictions) {
   if (predictions.samples.empty()) throw DataError("evaluation: the split has no samples");
   for (std::size_t i = 0; i < predictions.samples.size(); ++i) {
-    if (predictions.labels[i] < 0)
+    if (predictions.labels[i] < 0) {
       throw DataError("evaluation: sample {} has no label; measures need the label of every sample",
                       predictions.samples[i]);
+    }
   }
 }
 
@@ -72,11 +73,12 @@ Predictions average_logits(const std::vector<Predictions>& predictions) {
   average.losses.clear();
   for (std::size_t i = 1; i < predictions.size(); ++i) {
     const Predictions& other = predictions[i];
-    if (other.outputs != average.outputs || other.samples != average.samples)
+    if (other.outputs != average.outputs || other.samples != average.samples) {
       throw DataError(
           "ensemble: checkpoint 1 predicts {} samples of {} logits, checkpoint {} {} of {}; they must be of "
           "the same samples and classes",
           average.size(), average.outputs, i + 1, other.size(), other.outputs);
+    }
     for (std::size_t j = 0; j < average.logits.size(); ++j) average.logits[j] += other.logits[j];
   }
   for (double& logit : average.logits) logit /= static_cast<double>(predictions.size());
@@ -130,9 +132,10 @@ const Predictions* Evaluator::run(const StopRequested& stop) {
   }
   // A source counts a sample that is bad once, however often it leaves it out.
   const std::int64_t bad = source_.bad_samples();
-  if (predictions_.size() + bad != source_.samples_per_epoch())
+  if (predictions_.size() + bad != source_.samples_per_epoch()) {
     throw InternalError("evaluation: saw {} samples of {}, {} are bad", predictions_.size(),
                         source_.samples_per_epoch(), bad);
+  }
   return &in_order();
 }
 

@@ -48,9 +48,10 @@ std::string first_non_finite_gradient(const ParameterStore& parameters) {
   });
   for (const ParameterId id : order) {
     const Tensor gradient = parameters.gradient(id);
-    for (std::int64_t i = 0; i < gradient.elements(); ++i)
+    for (std::int64_t i = 0; i < gradient.elements(); ++i) {
       if (!std::isfinite(read_back(gradient, i)))
         return parameters.specs()[static_cast<std::size_t>(id)].name;
+    }
   }
   return {};
 }

@@ -54,10 +54,11 @@ void check_splits(const TrainerConfig& config, const BatchSource& train, const B
   if (train.batches_per_epoch() < 1)
     throw UsageError("--features_root: the training split is empty; pack with other --split_ratios");
   const bool val_is_empty = val == nullptr || val->samples_per_epoch() < 1;
-  if (!config.no_val && val_is_empty)
+  if (!config.no_val && val_is_empty) {
     throw UsageError(
         "--features_root: the validation split is empty; pack with other --split_ratios, or pass --no_val to "
         "train without selecting a best checkpoint");
+  }
   VOCA_CHECK(!config.no_val || val == nullptr);
 }
 
@@ -193,9 +194,10 @@ StepRecord Trainer::Impl::step() {
 
 LossSums Trainer::Impl::micro_batch(std::int64_t batch_in_epoch, double gradient_scale) {
   const Batch* batch = train.next();
-  if (batch == nullptr)
+  if (batch == nullptr) {
     throw InternalError("training: epoch {} ended after {} batches of {}", progress.epoch, batch_in_epoch,
                         batches_per_epoch);
+  }
   LossSums sums;
   if (batch->size == 0) return sums;  // every sample of it was bad
   const StepRandom random{
@@ -391,9 +393,10 @@ void Trainer::Impl::stop_if_asked() {
 
 void Trainer::Impl::interrupt(const char* reason) {
   save();
-  if (!store)
+  if (!store) {
     throw Interrupted("training: stopped by {} after step {}; nothing was saved: there is no --run_dir",
                       reason, progress.step);
+  }
   throw Interrupted("training: stopped by {} after step {}; the state is in {}, continue with --resume auto",
                     reason, progress.step, store->folder().string());
 }

@@ -70,9 +70,10 @@ std::optional<double> selection_value(SelectBy select_by, const ValidationSummar
 }
 
 void check_selection(SelectBy select_by, std::int64_t outputs) {
-  if (select_by == SelectBy::kAp && outputs > 1)
+  if (select_by == SelectBy::kAp && outputs > 1) {
     throw UsageError("--select_by ap: is defined for two classes, the model has {}; use auc, acc or loss",
                      outputs);
+  }
 }
 
 void check_selection(SelectBy select_by, std::int64_t outputs,
@@ -81,12 +82,13 @@ void check_selection(SelectBy select_by, std::int64_t outputs,
   if (select_by != SelectBy::kAuc && select_by != SelectBy::kAp) return;
   const auto classes = std::count_if(samples_of_class.begin(), samples_of_class.end(),
                                      [](std::int64_t samples) { return samples > 0; });
-  if (classes < 2)
+  if (classes < 2) {
     throw UsageError(
         "--select_by {}: is not defined on a validation split of one class only; use --select_by acc or "
         "loss, "
         "or another split",
         name_of(select_by));
+  }
 }
 
 Interval parse_interval(std::string_view option, std::string_view text) {
@@ -95,9 +97,11 @@ Interval parse_interval(std::string_view option, std::string_view text) {
   const auto [rest, error] = std::from_chars(text.data(), end, interval.count);
   const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
   interval.in_steps = unit == "steps";
-  if (error != std::errc{} || interval.count < 0 || !(unit.empty() || unit == "epochs" || interval.in_steps))
+  if (error != std::errc{} || interval.count < 0 ||
+      !(unit.empty() || unit == "epochs" || interval.in_steps)) {
     throw UsageError("{}: \"{}\" is not a number of epochs or steps, such as 2, 2epochs or 500steps", option,
                      text);
+  }
   return interval;
 }
 

@@ -79,11 +79,12 @@ Progress progress_from_json(const ordered_json& json) {
 
 void check_same(const ResumeState& state, const char* what, const char* key, const std::string& ours) {
   const auto theirs = state.header.at(key).get<std::string>();
-  if (theirs != ours)
+  if (theirs != ours) {
     throw DataError(
         "{}: was saved with {} {}, this run has {}; resume with the options and data it was started with, or "
         "start afresh in another --run_dir",
         state.path.string(), what, theirs, ours);
+  }
 }
 
 /// The tensors of one parameter that a state holds.
@@ -138,9 +139,10 @@ Progress restore_state(const ResumeState& state, const RunIdentity& identity, Pa
   // Weights that are not the masters themselves would have to be rounded from them here.
   VOCA_CHECK(parameters.masters().data == parameters.weights().data);
   try {
-    if (const int version = state.header.at("version").get<int>(); version != kStateVersion)
+    if (const int version = state.header.at("version").get<int>(); version != kStateVersion) {
       throw DataError("{}: is a training state of version {}, this program reads {}", state.path.string(),
                       version, kStateVersion);
+    }
     check_same(state, "configuration", "config_hash", identity.config_hash);
     check_same(state, "split", "split_hash", identity.split_hash);
     const Progress progress = progress_from_json(state.header.at("progress"));

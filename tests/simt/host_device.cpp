@@ -54,9 +54,10 @@ void multiply_one(const MatrixProduct& p, std::int64_t batch) {
       double sum = p.add_bias ? element<T>(p.bias, j) : 0;
       T* const out = static_cast<T*>(p.c) + batch * p.stride_c + i * p.ldc + j;
       if (p.accumulate) sum += static_cast<double>(static_cast<float>(*out));
-      for (std::int64_t l = 0; l < p.k; ++l)
+      for (std::int64_t l = 0; l < p.k; ++l) {
         sum += element<T>(p.a, batch * p.stride_a + (ta ? l * p.lda + i : i * p.lda + l)) *
                element<T>(p.b, batch * p.stride_b + (tb ? j * p.ldb + l : l * p.ldb + j));
+      }
       *out = static_cast<T>(static_cast<float>(sum));
     }
   }
@@ -76,12 +77,13 @@ void HostProducts::multiply(const MatrixProduct& product, void* /*stream*/) {
   if (!prepared_.contains(key_of(product)))
     throw engine::InternalError("product {} was not prepared", key_of(product));
   for (std::int64_t batch = 0; batch < product.batch; ++batch) {
-    if (product.dtype == DType::kBF16)
+    if (product.dtype == DType::kBF16) {
       multiply_one<__nv_bfloat16>(product, batch);
-    else if (product.dtype == DType::kF16)
+    } else if (product.dtype == DType::kF16) {
       multiply_one<__half>(product, batch);
-    else
+    } else {
       multiply_one<float>(product, batch);
+    }
   }
 }
 

@@ -71,9 +71,10 @@ class StepRun {
     losses_ = place("losses", {engine::kLossCount}, DType::kF32);
     norm_ = place("norm", {1}, DType::kF32);
     batch_.size = kBatch;
-    for (int i = 0; i < 2; ++i)
+    for (int i = 0; i < 2; ++i) {
       batch_.inputs[static_cast<std::size_t>(i)] =
           place("input", model_->input_shape(i, kBatch), dtype_of<T>());
+    }
     batch_.labels = place("labels", {kBatch}, DType::kI32);
     fill_parameters();
     fill_batch();
@@ -189,9 +190,10 @@ double worst_gradient(const StepRun<T>& got, const StepRun<float, V>& want) {
   }
   const double largest = *std::max_element(sizes.begin(), sizes.end());
   double worst = 0;
-  for (int id = 0; id < want.parameters().count(); ++id)
+  for (int id = 0; id < want.parameters().count(); ++id) {
     if (sizes[static_cast<std::size_t>(id)] > 1e-3 * largest)
       worst = std::max(worst, relative_error(got.gradient(id), want.gradient(id)));
+  }
   return worst;
 }
 
@@ -216,9 +218,10 @@ TEST(WholeStep, InFloatEqualsTheCpuWithDropoutOn) {
     EXPECT_LT(relative_error(cuda.losses(), cpu.losses()), 1e-5);
     EXPECT_LT(relative_error(cuda.logits(), cpu.logits()), 1e-4);
     EXPECT_LT(worst_gradient(cuda, cpu), 1e-4);
-    for (int id = 0; id < cpu.parameters().count(); ++id)
+    for (int id = 0; id < cpu.parameters().count(); ++id) {
       EXPECT_LT(relative_error(cuda.master(id), cpu.master(id)), 1e-3)
           << cpu.parameters().specs()[static_cast<std::size_t>(id)].name;
+    }
   }
 }
 
@@ -237,12 +240,14 @@ void expect_near_float(double logits_error, double gradient_error) {
     EXPECT_LT(relative_error(cuda.losses(), cpu.losses()), logits_error);
     EXPECT_LT(relative_error(cuda.logits(), cpu.logits()), logits_error);
     EXPECT_LT(worst_gradient(cuda, cpu), gradient_error);
-    for (int id = 0; id < cpu.parameters().count(); ++id)
-      for (std::size_t i = 0; i < cuda.weight(id).size(); i += 17)
+    for (int id = 0; id < cpu.parameters().count(); ++id) {
+      for (std::size_t i = 0; i < cuda.weight(id).size(); i += 17) {
         ASSERT_EQ(
             cuda.weight(id)[i],
             static_cast<double>(static_cast<float>(static_cast<T>(static_cast<float>(cuda.master(id)[i])))))
             << "the weights are the masters, rounded";
+      }
+    }
   }
 }
 
