@@ -18,6 +18,9 @@ struct Batch {
   std::array<Tensor, kMaxInputs> inputs{};  ///< compute type, outermost extent = size
   Tensor labels;                          ///< (size) int32: 1 real, 0 fake, or the class index; −1 unknown
   std::span<const std::int64_t> samples;  ///< (size) index of each sample in the dataset
+  /// (world size) samples of every rank's share of this global batch, in rank order, each at least 1; empty
+  /// where no other rank has a share.
+  std::span<const std::int64_t> rows_by_rank;
 };
 
 /// Where a trainer's or an evaluation's batches come from. One epoch at a time; the order of the samples

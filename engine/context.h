@@ -9,11 +9,29 @@
 
 namespace voca::engine {
 
+class Communicator;
+
+/// Told during a backward pass how much of the flat gradient buffer is final.
+class GradientListener {
+ public:
+  GradientListener() = default;
+  GradientListener(const GradientListener&) = delete;
+  GradientListener& operator=(const GradientListener&) = delete;
+  virtual ~GradientListener() = default;
+  /// The first `elements` of ParameterStore::gradients() are final once the work queued on the context's
+  /// stream is done. Grows from call to call; the last one of a pass is the whole buffer.
+  virtual void final_until(std::int64_t elements) = 0;
+};
+
 /// What an operation runs with: where, in which order (stream), and the memory it may take.
 struct Context {
   Arena& arena;
   void* stream = nullptr;              ///< the backend's stream; the CPU has none
   MatrixProducts* products = nullptr;  ///< of a GPU; null on the CPU, whose products are kernels
+  /// Of the pass whose gradients are complete: the last micro-batch of a step. Null tells no one.
+  GradientListener* gradients = nullptr;
+  /// The job's ranks, for a loss that spans them; null in a world of one.
+  Communicator* communicator = nullptr;
 
   [[nodiscard]] DeviceKind device() const { return arena.device(); }
   [[nodiscard]] DeviceKind backend() const { return arena.backend(); }

@@ -3,7 +3,9 @@
 namespace voca::engine {
 namespace {
 
-Batch meta_batch(const Model& model, DType compute_type, std::int64_t batch_size) {
+/// Without memory; `rows_by_rank` outlives it.
+Batch meta_batch(const Model& model, DType compute_type, std::int64_t batch_size,
+                 std::span<const std::int64_t> rows_by_rank = {}) {
   Batch batch;
   batch.size = batch_size;
   for (int input = 0; input < kMaxInputs; ++input) {
@@ -11,6 +13,7 @@ Batch meta_batch(const Model& model, DType compute_type, std::int64_t batch_size
         .shape = model.input_shape(input, batch_size), .dtype = compute_type, .name = "input"};
   }
   batch.labels = {.shape = {batch_size}, .dtype = DType::kI32, .name = "labels"};
+  batch.rows_by_rank = rows_by_rank;
   return batch;
 }
 
@@ -29,8 +32,9 @@ ArenaPlan plan_training(const Model& model, DType compute_type, std::int64_t bat
   const ParameterStore parameters(model.parameters(), compute_type, true, nullptr);
   Arena arena(backend.device);
   Context context{.arena = arena, .products = backend.products};
-  model.forward_backward(context, parameters, meta_batch(model, compute_type, batch_size), {}, 1.0,
-                         meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
+  const std::vector<std::int64_t> rows_by_rank(static_cast<std::size_t>(backend.world_size), batch_size);
+  model.forward_backward(context, parameters, meta_batch(model, compute_type, batch_size, rows_by_rank), {},
+                         1.0, meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
                          meta_tensor("losses", {kLossCount}, statistics_type(compute_type)));
   return {arena.high_water(), arena.peak_lines()};
 }

@@ -37,7 +37,10 @@ class Model {
   /// Forward and backward of the training loss, dropout on. Gradients are accumulated into
   /// parameters.gradients(), each multiplied by `gradient_scale` (1 / accumulated batches, times the loss
   /// scale). `losses` (kLossCount) is overwritten with the unscaled losses; `logits` (size, outputs()) is
-  /// overwritten, in the compute type.
+  /// overwritten, in the compute type. With several ranks every loss is the mean over this rank's samples:
+  /// the gradients of all ranks, each scaled by its share of the global batch, add up to those of one rank
+  /// with all of it. A loss that spans the ranks takes part in collectives of context.communicator, of which
+  /// every rank's pass has the same ones. context.gradients is told what is final as backward goes.
   virtual void forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
                                 const StepRandom& random, double gradient_scale, const Tensor& logits,
                                 const Tensor& losses) const = 0;
@@ -53,6 +56,7 @@ class Model {
 struct Backend {
   DeviceKind device = DeviceKind::kCpu;
   MatrixProducts* products = nullptr;  ///< a GPU's, told of every product; or null
+  int world_size = 1;                  ///< ranks, each with a batch of its own
 };
 
 /// Bytes of arena that `model` takes for training (forward_backward) or prediction with batches of up to

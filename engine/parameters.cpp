@@ -41,11 +41,9 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_t
     return specs_[static_cast<std::size_t>(a)].backward_rank <
            specs_[static_cast<std::size_t>(b)].backward_rank;
   });
-  const std::int64_t alignment = kAlignmentBytes / static_cast<std::int64_t>(size_of(compute_type));
   for (const int id : order) {
     offsets_[static_cast<std::size_t>(id)] = flat_elements_;
-    flat_elements_ +=
-        (specs_[static_cast<std::size_t>(id)].shape.elements() + alignment - 1) / alignment * alignment;
+    flat_elements_ = flat_end(id);
   }
   const DType statistics = compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
   weights_ = make_buffer("weights", compute_type, device);
@@ -54,6 +52,13 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_t
   if (compute_type != statistics) masters_ = make_buffer("master weights", statistics, device);
   exp_avg_ = make_buffer("first moments", statistics, device);
   exp_avg_sq_ = make_buffer("second moments", statistics, device);
+}
+
+std::int64_t ParameterStore::flat_end(ParameterId id) const {
+  const auto index = static_cast<std::size_t>(id);
+  VOCA_CHECK(index < specs_.size());
+  const std::int64_t alignment = kAlignmentBytes / static_cast<std::int64_t>(size_of(compute_type_));
+  return offsets_[index] + (specs_[index].shape.elements() + alignment - 1) / alignment * alignment;
 }
 
 std::int64_t ParameterStore::parameters() const {

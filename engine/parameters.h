@@ -52,6 +52,10 @@ class ParameterStore {
   [[nodiscard]] Tensor exp_avg(ParameterId id) const { return slice(exp_avg_, id); }
   [[nodiscard]] Tensor exp_avg_sq(ParameterId id) const { return slice(exp_avg_sq_, id); }
 
+  /// Where `id` ends in a flat buffer, in elements, the gap behind it included: what comes before it in the
+  /// order of backward lies in front.
+  [[nodiscard]] std::int64_t flat_end(ParameterId id) const;
+
   /// The whole buffers, (elements with gaps).
   [[nodiscard]] const Tensor& weights() const { return weights_; }
   [[nodiscard]] const Tensor& gradients() const { return gradients_; }

@@ -27,6 +27,10 @@ std::string_view name_of(PositionalEncoding form) {
   return "unknown";
 }
 
+std::string_view name_of(ContrastiveScope scope) {
+  return scope == ContrastiveScope::kLocal ? "local" : "global";
+}
+
 CrossAttention parse_cross_attention(std::string_view text) {
   for (const CrossAttention form : {CrossAttention::kA2v, CrossAttention::kBidirectional})
     if (text == name_of(form)) return form;
@@ -38,6 +42,12 @@ PositionalEncoding parse_positional_encoding(std::string_view text) {
        {PositionalEncoding::kNone, PositionalEncoding::kSinusoidal, PositionalEncoding::kLearned})
     if (text == name_of(form)) return form;
   throw UsageError("--positional_encoding {}: expected none, sinusoidal or learned", text);
+}
+
+ContrastiveScope parse_contrastive_scope(std::string_view text) {
+  for (const ContrastiveScope scope : {ContrastiveScope::kLocal, ContrastiveScope::kGlobal})
+    if (text == name_of(scope)) return scope;
+  throw UsageError("--contrastive_scope {}: expected local or global", text);
 }
 
 void validate(const ModelConfig& c) {

@@ -13,11 +13,16 @@ namespace voca::model {
 enum class CrossAttention : std::uint8_t { kA2v, kBidirectional };
 enum class PositionalEncoding : std::uint8_t { kNone, kSinusoidal, kLearned };
 
+/// Whose samples a rank's samples are told from: its own batch's, or those of the global batch.
+enum class ContrastiveScope : std::uint8_t { kLocal, kGlobal };
+
 /// Option values and back; the parsers throw UsageError naming the option and its values.
 [[nodiscard]] std::string_view name_of(CrossAttention form);
 [[nodiscard]] std::string_view name_of(PositionalEncoding form);
+[[nodiscard]] std::string_view name_of(ContrastiveScope scope);
 [[nodiscard]] CrossAttention parse_cross_attention(std::string_view text);
 [[nodiscard]] PositionalEncoding parse_positional_encoding(std::string_view text);
+[[nodiscard]] ContrastiveScope parse_contrastive_scope(std::string_view text);
 
 /// The architecture, by the names and defaults of the options.
 struct ModelConfig {
@@ -40,6 +45,7 @@ struct LossConfig {
   bool use_contrastive = false;
   double contrastive_weight = 0.5;
   double temperature = 0.07;
+  ContrastiveScope contrastive_scope = ContrastiveScope::kLocal;
 };
 
 /// Throws UsageError naming the option that does not hold (hidden not divisible by num_heads, …).

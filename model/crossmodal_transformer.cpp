@@ -1,8 +1,10 @@
 #include "model/crossmodal_transformer.h"
 
 #include <array>
+#include <numeric>
 #include <utility>
 
+#include "engine/distributed/communicator.h"
 #include "model/blocks.h"
 #include "model/parameter_table.h"
 
@@ -55,6 +57,20 @@ struct Contrast {
   Tensor z;     // (2B, 256), unit rows
   Tensor norm;  // (2B)
 };
+
+// What the rows of this rank's similarity matrix are told from: the audio of its own batch, or of all ranks'.
+struct ContrastColumns {
+  bool gathered = false;
+  std::int64_t first = 0;  // column of this rank's first sample
+  Tensor za;               // (columns, 256)
+  Tensor labels;           // (columns)
+  Tensor dza;              // (columns, 256), of this rank's rows alone
+};
+
+// The parameters before and with `last` in the order of backward have their gradients.
+void announce(const Pass& pass, engine::ParameterId last) {
+  if (pass.context.gradients != nullptr) pass.context.gradients->final_until(pass.parameters.flat_end(last));
+}
 
 class CrossModalTransformer final : public engine::Model {
  public:
@@ -120,6 +136,8 @@ class CrossModalTransformer final : public engine::Model {
   void encoder_backward(const Pass& pass, const Forward& state, const Tensor& dx) const;
   void cross_backward(const Pass& pass, const Forward& state, const Tensor& dx, const Tensor& dv,
                       const Tensor& da) const;
+  ContrastColumns contrast_columns(const Pass& pass, const Batch& batch, const Contrast& state,
+                                   const Tensor& own_dza) const;
   Tensor contrast_backward(const Pass& pass, const Batch& batch, const Contrast& state, double gradient_scale,
                            const Tensor& loss) const;
 
@@ -233,8 +251,10 @@ void CrossModalTransformer::encoder_backward(const Pass& pass, const Forward& st
   for (std::size_t i = layers(); i-- > 0;) {
     feed_forward_backward(pass, feed_forward_block(i), state.feed_forward[i], state.attended[i], dx,
                           dattended);
+    announce(pass, table_.feed_forward[i].linear1.bias);
     attend_backward(pass, self_attention(i), state.attention[i], state.sequences[i], state.sequences[i],
                     dattended, {.dquery = dx, .dmemory = dx});
+    announce(pass, table_.self_attention[i].in_proj.bias);
   }
 }
 
@@ -244,10 +264,35 @@ void CrossModalTransformer::cross_backward(const Pass& pass, const Forward& stat
   if (bidirectional()) ops::weighted_sum(pass.context, 0.5, dx, 0, {}, dx);
   attend_backward(pass, cross_attention(table_.a2v, kAudioToVisual), state.a2v, state.a_positioned,
                   state.v_positioned, dx, {.dquery = da, .dmemory = dv});
+  announce(pass, table_.a2v.in_proj.bias);
   if (!bidirectional()) return;
   attend_backward(pass, cross_attention(table_.v2a, kVisualToAudio), state.v2a, state.v_positioned,
                   state.a_positioned, dx,
                   {.dquery = dv, .accumulate_dquery = true, .dmemory = da, .accumulate_dmemory = true});
+  announce(pass, table_.v2a.in_proj.bias);
+}
+
+// own_dza (B, 256) is where the gradient of this rank's audio belongs.
+ContrastColumns CrossModalTransformer::contrast_columns(const Pass& pass, const Batch& batch,
+                                                        const Contrast& state, const Tensor& own_dza) const {
+  const Tensor own = state.z.rows(batch.size, batch.size);
+  if (losses_.contrastive_scope == ContrastiveScope::kLocal || batch.rows_by_rank.size() <= 1)
+    return {.za = own, .labels = batch.labels, .dza = own_dza};
+  const std::span<const std::int64_t> rows = batch.rows_by_rank;
+  const Shape all{std::accumulate(rows.begin(), rows.end(), std::int64_t{0}), kContrastiveWidth};
+  ContrastColumns columns{
+      .gathered = true,
+      .za = pass.allocate("contrast z of all ranks", all),
+      .labels = pass.context.allocate("labels of all ranks", {all[0]}, engine::DType::kI32),
+      .dza = pass.allocate("d contrast z of all ranks", all)};
+  if (pass.context.device() == engine::DeviceKind::kMeta) return columns;
+  engine::Communicator* const ranks = pass.context.communicator;
+  VOCA_CHECK(ranks != nullptr && rows.size() == static_cast<std::size_t>(ranks->world_size()));
+  const std::span<const std::int64_t> before = rows.first(static_cast<std::size_t>(ranks->rank()));
+  columns.first = std::accumulate(before.begin(), before.end(), std::int64_t{0});
+  ranks->all_gather_rows("contrastive embeddings", own, rows, columns.za, pass.context.stream);
+  ranks->all_gather_rows("contrastive labels", batch.labels, rows, columns.labels, pass.context.stream);
+  return columns;
 }
 
 // Loss and gradients of the contrastive head; returns the gradient of its pooled input (2B, H).
@@ -257,15 +302,25 @@ Tensor CrossModalTransformer::contrast_backward(const Pass& pass, const Batch& b
   const Tensor dpooled = pass.allocate("d contrast pooled", state.pooled.shape);
   const ArenaScope scope(pass.context.arena);
   const Tensor dz = pass.allocate("d contrast z", state.z.shape);
+  const Tensor own_dza = dz.rows(rows, rows);
+  const ContrastColumns columns = contrast_columns(pass, batch, state, own_dza);
   ops::infonce(pass.context, {.zv = state.z.rows(0, rows),
-                              .za = state.z.rows(rows, rows),
+                              .za = columns.za,
                               .row_labels = batch.labels,
-                              .column_labels = batch.labels,
+                              .column_labels = columns.labels,
+                              .diagonal_offset = columns.first,
                               .temperature = losses_.temperature,
                               .grad = gradient_scale * losses_.contrastive_weight,
                               .loss = loss,
                               .dzv = dz.rows(0, rows),
-                              .dza = dz.rows(rows, rows)});
+                              .dza = columns.dza});
+  if (columns.gathered) {
+    // Every rank's rows reach this rank's audio. In a dry run there is no one to add.
+    if (pass.context.device() != engine::DeviceKind::kMeta) {
+      pass.context.communicator->all_reduce_sum("contrastive gradients", columns.dza, pass.context.stream);
+    }
+    ops::weighted_sum(pass.context, 1, columns.dza.rows(columns.first, rows), 0, {}, own_dza);
+  }
   ops::l2_normalize_backward(pass.context, dz, state.z, state.norm, dz);
   mlp_backward(pass, contrast_head(), state.head, state.pooled, dz, dpooled);
   return dpooled;
@@ -296,6 +351,7 @@ void CrossModalTransformer::forward_backward(Context& context, const ParameterSt
 
   const Tensor dpooled = pass.allocate("d pooled", state.pooled.shape);
   mlp_backward(pass, classifier(), state.classifier, state.pooled, dlogits, dpooled);
+  announce(pass, table_.classifier0.bias);
   const Tensor dx = pass.allocate("d x", state.v.shape);
   ops::pooling_backward(context, dpooled, state.argmax, dx, false);
   encoder_backward(pass, state, dx);
@@ -306,13 +362,16 @@ void CrossModalTransformer::forward_backward(Context& context, const ParameterSt
   if (table_.pos_embed != kNoParameter) {
     ops::positional_encoding_backward(context, dv, pass.gradient(table_.pos_embed));
     ops::positional_encoding_backward(context, da, pass.gradient(table_.pos_embed));
+    announce(pass, table_.pos_embed);
   }
   if (with_contrast) {
     ops::pooling_backward(context, dcontrast.rows(0, batch.size), {}, dv, true);
     ops::pooling_backward(context, dcontrast.rows(batch.size, batch.size), {}, da, true);
   }
   project_backward(pass, audio_projection(), state.a_state, batch.inputs[1], da);
+  announce(pass, table_.a_proj.linear.bias);
   project_backward(pass, visual_projection(), state.v_state, batch.inputs[0], dv);
+  announce(pass, table_.v_proj.linear.bias);
 }
 
 void CrossModalTransformer::predict(Context& context, const ParameterStore& parameters, const Batch& batch,

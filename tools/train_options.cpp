@@ -158,7 +158,7 @@ std::vector<std::string> check_buildable(const TrainOptions& o) {
         "--recompute: is not built yet; leave it out, or lower --batch_size and raise --grad_accum");
   }
   if (o.threads < 0) throw UsageError("--threads: is {}, must be 0 (all cores) or more", o.threads);
-  expect_one_of("contrastive_scope", o.contrastive_scope, {"local", "global"});
+  static_cast<void>(model::parse_contrastive_scope(o.contrastive_scope));
   std::vector<std::string> notes;
   if (o.pin_memory)
     notes.emplace_back("--pin_memory: nothing to pin, batches on a CPU are not copied to a device");
@@ -206,7 +206,8 @@ model::LossConfig loss_config(const TrainOptions& o, double pos_weight) {
   model::LossConfig config{.label_smoothing = o.label_smoothing,
                            .pos_weight = pos_weight,
                            .use_contrastive = o.use_contrastive,
-                           .contrastive_weight = o.contrastive_weight};
+                           .contrastive_weight = o.contrastive_weight,
+                           .contrastive_scope = model::parse_contrastive_scope(o.contrastive_scope)};
   model::validate(config);
   return config;
 }

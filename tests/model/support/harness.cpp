@@ -43,14 +43,18 @@ Tensor tensor_over(std::vector<T>& values, const engine::Shape& shape, const cha
 }  // namespace
 
 template <typename T>
-Network<T>::Network(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size, int threads)
+Network<T>::Network(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size, int threads,
+                    std::span<const std::int64_t> rows_by_rank)
     : device_(engine::make_cpu_device(threads)),
       model_(make_crossmodal_transformer(config, losses)),
       parameters_(std::make_unique<engine::ParameterStore>(model_->parameters(), engine::kDTypeOf<T>, true,
                                                            device_.get())),
       batch_size_(batch_size) {
-  planned_bytes_ = std::max(plan_training(*model_, engine::kDTypeOf<T>, batch_size).bytes,
-                            plan_prediction(*model_, engine::kDTypeOf<T>, batch_size).bytes);
+  const std::int64_t largest =
+      rows_by_rank.empty() ? batch_size : *std::max_element(rows_by_rank.begin(), rows_by_rank.end());
+  const engine::Backend backend{.world_size = std::max(1, static_cast<int>(rows_by_rank.size()))};
+  planned_bytes_ = std::max(plan_training(*model_, engine::kDTypeOf<T>, largest, backend).bytes,
+                            plan_prediction(*model_, engine::kDTypeOf<T>, largest, backend).bytes);
   block_ = device_->allocate("activations", planned_bytes_);
   arena_ = std::make_unique<engine::Arena>(block_.data(), planned_bytes_, DeviceKind::kCpu);
   const auto size = [](const engine::Shape& shape) { return static_cast<std::size_t>(shape.elements()); };
@@ -96,10 +100,14 @@ engine::Batch Network<T>::batch() {
 }
 
 template <typename T>
-std::vector<double> Network<T>::step(const engine::StepRandom& random, double gradient_scale) {
-  engine::Context context{*arena_};
+std::vector<double> Network<T>::step(const engine::StepRandom& random, double gradient_scale,
+                                     const Surroundings& surroundings) {
+  engine::Context context{
+      .arena = *arena_, .gradients = surroundings.gradients, .communicator = surroundings.communicator};
+  engine::Batch rank_batch = batch();
+  rank_batch.rows_by_rank = surroundings.rows_by_rank;
   engine::ops::fill(context, 0, parameters_->gradients());
-  model_->forward_backward(context, *parameters_, batch(), random, gradient_scale,
+  model_->forward_backward(context, *parameters_, rank_batch, random, gradient_scale,
                            tensor_over(logits_, {batch_size_, model_->outputs()}, "logits"),
                            tensor_over(losses_, {engine::kLossCount}, "losses"));
   return {losses_.begin(), losses_.end()};

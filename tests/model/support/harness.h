@@ -17,17 +17,27 @@ namespace voca::model::testing {
 [[nodiscard]] ModelConfig model_config(const golden::Config& config);
 [[nodiscard]] LossConfig loss_config(const golden::Config& config);
 
+/// What a step has beside its batch when it is one of several ranks', or is listened to.
+struct Surroundings {
+  engine::GradientListener* gradients = nullptr;
+  engine::Communicator* communicator = nullptr;
+  std::span<const std::int64_t> rows_by_rank{};
+};
+
 /// A network with its memory and one batch, in one compute type, as the trainer would hold them.
 template <typename T>
 class Network {
  public:
-  Network(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size, int threads = 1);
+  /// `rows_by_rank`: the batches of all ranks, this one's among them, where there are several.
+  Network(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size, int threads = 1,
+          std::span<const std::int64_t> rows_by_rank = {});
 
   /// Weights and batch of a golden file.
   static Network from(const golden::Golden& golden);
 
   /// Forward and backward; gradients start from zero. Returns total, classification and contrastive loss.
-  std::vector<double> step(const engine::StepRandom& random = {}, double gradient_scale = 1);
+  std::vector<double> step(const engine::StepRandom& random = {}, double gradient_scale = 1,
+                           const Surroundings& surroundings = {});
   /// Forward without dropout; row losses into row_losses().
   void predict();
 
@@ -40,6 +50,7 @@ class Network {
   [[nodiscard]] std::span<T> audio() { return audio_; }
   [[nodiscard]] std::span<std::int32_t> labels() { return labels_; }
   [[nodiscard]] std::span<T> weight(int id) { return span_of(parameters_->weight(id)); }
+  [[nodiscard]] std::span<T> gradients() { return span_of(parameters_->gradients()); }
   [[nodiscard]] std::span<T> gradient(int id) { return span_of(parameters_->gradient(id)); }
   [[nodiscard]] const engine::Arena& arena() const { return *arena_; }
   [[nodiscard]] std::size_t planned_bytes() const { return planned_bytes_; }
