@@ -21,7 +21,8 @@ namespace voca::model::testing {
 template <typename T>
 class Network {
  public:
-  Network(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size, int threads = 1);
+  Network(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size, int threads = 1,
+          Activations activations = Activations::kKeep);
 
   /// Weights and batch of a golden file.
   static Network from(const golden::Golden& golden);
