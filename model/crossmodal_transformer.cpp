@@ -31,27 +31,33 @@ enum Site : std::uint32_t {
   kSitesPerLayer = 4,
 };
 
-// What forward leaves for backward.
-struct Forward {
-  NormState v_state;
-  NormState a_state;
+// What the way from two streams to one leaves for its backward.
+struct FusionState {
+  NormState v_norm;
+  NormState a_norm;
   Tensor v;  // (B, T, H) projected
   Tensor a;
   Tensor v_positioned;  // with positions, or the same as v
   Tensor a_positioned;
   AttentionState a2v;
   AttentionState v2a;
-  std::array<AttentionState, kMaxLayers> attention;
-  std::array<FeedForwardState, kMaxLayers> feed_forward;
-  std::array<Tensor, kMaxLayers> attended;       // (B, T, H) after self-attention
-  std::array<Tensor, kMaxLayers + 1> sequences;  // (B, T, H): [0] enters the encoder, [i + 1] leaves layer i
-  Tensor argmax;                                 // (B, H)
-  Tensor pooled;                                 // (B, H)
+};
+
+// What an encoder layer leaves for its backward.
+struct LayerState {
+  AttentionState attention;
+  Tensor attended;  // (B, T, H) after self-attention
+  FeedForwardState feed_forward;
+};
+
+struct HeadState {
+  Tensor argmax;  // (B, H)
+  Tensor pooled;  // (B, H)
   MlpState classifier;
 };
 
 // The contrastive head's pass over both streams at once: rows [0, B) visual, [B, 2B) audio.
-struct Contrast {
+struct ContrastState {
   Tensor pooled;  // (2B, H)
   MlpState head;
   Tensor z;     // (2B, 256), unit rows
@@ -72,10 +78,23 @@ void announce(const Pass& pass, engine::ParameterId last) {
   if (pass.context.gradients != nullptr) pass.context.gradients->final_until(pass.parameters.flat_end(last));
 }
 
+// One forward and backward pass.
+struct TrainingPass {
+  const Pass& pass;
+  const Batch& batch;
+  double gradient_scale = 1;
+  Tensor logits;
+  Tensor classification_loss;
+  Tensor contrastive_loss;
+};
+
 class CrossModalTransformer final : public engine::Model {
  public:
-  CrossModalTransformer(const ModelConfig& config, const LossConfig& losses)
-      : config_(config), losses_(losses), table_(make_parameter_table(config)) {}
+  CrossModalTransformer(const ModelConfig& config, const LossConfig& losses, Activations activations)
+      : config_(config),
+        losses_(losses),
+        recompute_(activations == Activations::kRecompute),
+        table_(make_parameter_table(config)) {}
 
   [[nodiscard]] const std::vector<engine::ParameterSpec>& parameters() const override { return table_.specs; }
   [[nodiscard]] std::int64_t outputs() const override { return config_.num_classes; }
@@ -126,62 +145,49 @@ class CrossModalTransformer final : public engine::Model {
     return config_.cross_attention == CrossAttention::kBidirectional;
   }
 
-  void forward(const Pass& pass, const Batch& batch, const Tensor& logits, Forward& state) const;
-  void add_positions(const Pass& pass, Forward& state) const;
-  void cross(const Pass& pass, Forward& state, const Tensor& x) const;
-  Contrast contrast(const Pass& pass, const Forward& state) const;
+  FusionState fuse(const Pass& pass, const Batch& batch, const Tensor& x) const;
+  void add_positions(const Pass& pass, FusionState& state) const;
+  void cross(const Pass& pass, FusionState& state, const Tensor& x) const;
+  LayerState layer(const Pass& pass, std::size_t i, const Tensor& x, const Tensor& y) const;
+  HeadState head(const Pass& pass, const Tensor& x, const Tensor& logits) const;
+  ContrastState contrast(const Pass& pass, const FusionState& fusion) const;
   void classification_loss(const Pass& pass, const Batch& batch, const Tensor& logits, double grad,
                            const Tensor& loss, const Tensor& row_losses, const Tensor& dlogits) const;
 
-  void encoder_backward(const Pass& pass, const Forward& state, const Tensor& dx) const;
-  void cross_backward(const Pass& pass, const Forward& state, const Tensor& dx, const Tensor& dv,
+  void train_contrast(const TrainingPass& training, const FusionState& fusion, const Tensor& dpooled) const;
+  void train_layers(const TrainingPass& training, std::size_t i, const Tensor& x, const Tensor& dx) const;
+  void train_head(const TrainingPass& training, const Tensor& x, const Tensor& dx) const;
+  void layer_backward(const Pass& pass, std::size_t i, const LayerState& state, const Tensor& x,
+                      const Tensor& dx) const;
+  void cross_backward(const Pass& pass, const FusionState& state, const Tensor& dx, const Tensor& dv,
                       const Tensor& da) const;
-  ContrastColumns contrast_columns(const Pass& pass, const Batch& batch, const Contrast& state,
+  ContrastColumns contrast_columns(const Pass& pass, const Batch& batch, const ContrastState& state,
                                    const Tensor& own_dza) const;
-  Tensor contrast_backward(const Pass& pass, const Batch& batch, const Contrast& state, double gradient_scale,
-                           const Tensor& loss) const;
+  void fuse_backward(const Pass& pass, const Batch& batch, const FusionState& state, const Tensor& dx,
+                     const Tensor& dcontrast) const;
 
   ModelConfig config_;
   LossConfig losses_;
+  bool recompute_;
   ParameterTable table_;
 };
 
 // -- forward
 // --------------------------------------------------------------------------------------------------------
 
-void CrossModalTransformer::forward(const Pass& pass, const Batch& batch, const Tensor& logits,
-                                    Forward& state) const {
-  const Shape sequence{batch.size, config_.seq_len, config_.hidden};
-  state.v = pass.allocate("v", sequence);
-  state.v_state = project(pass, visual_projection(), batch.inputs[0], state.v);
-  state.a = pass.allocate("a", sequence);
-  state.a_state = project(pass, audio_projection(), batch.inputs[1], state.a);
+// From the features to the encoder's input x (B, T, H), overwritten.
+FusionState CrossModalTransformer::fuse(const Pass& pass, const Batch& batch, const Tensor& x) const {
+  FusionState state;
+  state.v = pass.allocate("v", x.shape);
+  state.v_norm = project(pass, visual_projection(), batch.inputs[0], state.v);
+  state.a = pass.allocate("a", x.shape);
+  state.a_norm = project(pass, audio_projection(), batch.inputs[1], state.a);
   add_positions(pass, state);
-
-  state.sequences[0] = pass.allocate("x", sequence);
-  cross(pass, state, state.sequences[0]);
-  // Training keeps every sequence; inference writes each layer over the last but one.
-  const Tensor between = pass.allocate("x after self-attention", sequence);
-  for (std::size_t i = 0; i < layers(); ++i) {
-    const bool fresh = pass.training() && i > 0;
-    state.attended[i] = fresh ? pass.allocate("x after self-attention", sequence) : between;
-    state.sequences[i + 1] = pass.training() ? pass.allocate("x", sequence) : state.sequences[0];
-    state.attention[i] =
-        attend(pass, self_attention(i), state.sequences[i], state.sequences[i], state.attended[i]);
-    state.feed_forward[i] =
-        feed_forward(pass, feed_forward_block(i), state.attended[i], state.sequences[i + 1]);
-  }
-
-  const Shape pooled{batch.size, config_.hidden};
-  if (pass.training()) state.argmax = pass.context.allocate("argmax", pooled, engine::DType::kI32);
-  state.pooled = pass.allocate("pooled", pooled);
-  const Tensor argmax =
-      pass.training() ? state.argmax : pass.context.allocate("argmax", pooled, engine::DType::kI32);
-  ops::pooling(pass.context, state.sequences[layers()], state.pooled, argmax);
-  state.classifier = mlp(pass, classifier(), state.pooled, logits);
+  cross(pass, state, x);
+  return state;
 }
 
-void CrossModalTransformer::add_positions(const Pass& pass, Forward& state) const {
+void CrossModalTransformer::add_positions(const Pass& pass, FusionState& state) const {
   state.v_positioned = state.v;
   state.a_positioned = state.a;
   if (config_.positional_encoding == PositionalEncoding::kNone) return;
@@ -199,7 +205,7 @@ void CrossModalTransformer::add_positions(const Pass& pass, Forward& state) cons
   ops::positional_encoding(pass.context, state.a, encoding, state.a_positioned);
 }
 
-void CrossModalTransformer::cross(const Pass& pass, Forward& state, const Tensor& x) const {
+void CrossModalTransformer::cross(const Pass& pass, FusionState& state, const Tensor& x) const {
   const Tensor& v = state.v_positioned;
   const Tensor& a = state.a_positioned;
   state.a2v = attend(pass, cross_attention(table_.a2v, kAudioToVisual), a, v, x);
@@ -209,12 +215,32 @@ void CrossModalTransformer::cross(const Pass& pass, Forward& state, const Tensor
   ops::weighted_sum(pass.context, 0.5, x, 0.5, other, x);
 }
 
-Contrast CrossModalTransformer::contrast(const Pass& pass, const Forward& state) const {
-  const std::int64_t batch = state.v.shape[0];
-  Contrast result;
+// x (B, T, H) → y, overwritten. In inference they may be the same array.
+LayerState CrossModalTransformer::layer(const Pass& pass, std::size_t i, const Tensor& x,
+                                        const Tensor& y) const {
+  LayerState state;
+  state.attended = pass.allocate("x after self-attention", x.shape);
+  state.attention = attend(pass, self_attention(i), x, x, state.attended);
+  state.feed_forward = feed_forward(pass, feed_forward_block(i), state.attended, y);
+  return state;
+}
+
+HeadState CrossModalTransformer::head(const Pass& pass, const Tensor& x, const Tensor& logits) const {
+  const Shape pooled{x.shape[0], config_.hidden};
+  HeadState state;
+  state.argmax = pass.context.allocate("argmax", pooled, engine::DType::kI32);
+  state.pooled = pass.allocate("pooled", pooled);
+  ops::pooling(pass.context, x, state.pooled, state.argmax);
+  state.classifier = mlp(pass, classifier(), state.pooled, logits);
+  return state;
+}
+
+ContrastState CrossModalTransformer::contrast(const Pass& pass, const FusionState& fusion) const {
+  const std::int64_t batch = fusion.v.shape[0];
+  ContrastState result;
   result.pooled = pass.allocate("contrast pooled", {2 * batch, config_.hidden});
-  ops::pooling(pass.context, state.v, result.pooled.rows(0, batch), {});
-  ops::pooling(pass.context, state.a, result.pooled.rows(batch, batch), {});
+  ops::pooling(pass.context, fusion.v, result.pooled.rows(0, batch), {});
+  ops::pooling(pass.context, fusion.a, result.pooled.rows(batch, batch), {});
   const Tensor embedding = pass.allocate("contrast embedding", {2 * batch, kContrastiveWidth});
   result.head = mlp(pass, contrast_head(), result.pooled, embedding);
   result.z = pass.allocate("contrast z", embedding.shape);
@@ -244,22 +270,19 @@ void CrossModalTransformer::classification_loss(const Pass& pass, const Batch& b
 // -- backward
 // -------------------------------------------------------------------------------------------------------
 
-// dx enters as the gradient of the encoder's output and leaves as that of its input.
-void CrossModalTransformer::encoder_backward(const Pass& pass, const Forward& state, const Tensor& dx) const {
+// dx enters as the gradient of the layer's output and leaves as that of its input x.
+void CrossModalTransformer::layer_backward(const Pass& pass, std::size_t i, const LayerState& state,
+                                           const Tensor& x, const Tensor& dx) const {
   const ArenaScope scope(pass.context.arena);
   const Tensor dattended = pass.allocate("d x after self-attention", dx.shape);
-  for (std::size_t i = layers(); i-- > 0;) {
-    feed_forward_backward(pass, feed_forward_block(i), state.feed_forward[i], state.attended[i], dx,
-                          dattended);
-    announce(pass, table_.feed_forward[i].linear1.bias);
-    attend_backward(pass, self_attention(i), state.attention[i], state.sequences[i], state.sequences[i],
-                    dattended, {.dquery = dx, .dmemory = dx});
-    announce(pass, table_.self_attention[i].in_proj.bias);
-  }
+  feed_forward_backward(pass, feed_forward_block(i), state.feed_forward, state.attended, dx, dattended);
+  announce(pass, table_.feed_forward[i].linear1.bias);
+  attend_backward(pass, self_attention(i), state.attention, x, x, dattended, {.dquery = dx, .dmemory = dx});
+  announce(pass, table_.self_attention[i].in_proj.bias);
 }
 
 // dv and da are overwritten; dx is scaled on the way.
-void CrossModalTransformer::cross_backward(const Pass& pass, const Forward& state, const Tensor& dx,
+void CrossModalTransformer::cross_backward(const Pass& pass, const FusionState& state, const Tensor& dx,
                                            const Tensor& dv, const Tensor& da) const {
   if (bidirectional()) ops::weighted_sum(pass.context, 0.5, dx, 0, {}, dx);
   attend_backward(pass, cross_attention(table_.a2v, kAudioToVisual), state.a2v, state.a_positioned,
@@ -274,7 +297,8 @@ void CrossModalTransformer::cross_backward(const Pass& pass, const Forward& stat
 
 // own_dza (B, 256) is where the gradient of this rank's audio belongs.
 ContrastColumns CrossModalTransformer::contrast_columns(const Pass& pass, const Batch& batch,
-                                                        const Contrast& state, const Tensor& own_dza) const {
+                                                        const ContrastState& state,
+                                                        const Tensor& own_dza) const {
   const Tensor own = state.z.rows(batch.size, batch.size);
   if (losses_.contrastive_scope == ContrastiveScope::kLocal || batch.rows_by_rank.size() <= 1)
     return {.za = own, .labels = batch.labels, .dza = own_dza};
@@ -295,23 +319,47 @@ ContrastColumns CrossModalTransformer::contrast_columns(const Pass& pass, const 
   return columns;
 }
 
-// Loss and gradients of the contrastive head; returns the gradient of its pooled input (2B, H).
-Tensor CrossModalTransformer::contrast_backward(const Pass& pass, const Batch& batch, const Contrast& state,
-                                                double gradient_scale, const Tensor& loss) const {
-  const std::int64_t rows = batch.size;
-  const Tensor dpooled = pass.allocate("d contrast pooled", state.pooled.shape);
+void CrossModalTransformer::fuse_backward(const Pass& pass, const Batch& batch, const FusionState& state,
+                                          const Tensor& dx, const Tensor& dcontrast) const {
+  const Tensor dv = pass.allocate("d v", dx.shape);
+  const Tensor da = pass.allocate("d a", dx.shape);
+  cross_backward(pass, state, dx, dv, da);
+  if (table_.pos_embed != kNoParameter) {
+    ops::positional_encoding_backward(pass.context, dv, pass.gradient(table_.pos_embed));
+    ops::positional_encoding_backward(pass.context, da, pass.gradient(table_.pos_embed));
+    announce(pass, table_.pos_embed);
+  }
+  if (losses_.use_contrastive) {
+    ops::pooling_backward(pass.context, dcontrast.rows(0, batch.size), {}, dv, true);
+    ops::pooling_backward(pass.context, dcontrast.rows(batch.size, batch.size), {}, da, true);
+  }
+  project_backward(pass, audio_projection(), state.a_norm, batch.inputs[1], da);
+  announce(pass, table_.a_proj.linear.bias);
+  project_backward(pass, visual_projection(), state.v_norm, batch.inputs[0], dv);
+  announce(pass, table_.v_proj.linear.bias);
+}
+
+// -- a training step
+// ------------------------------------------------------------------------------------------------
+
+// The contrastive loss and its gradients; dpooled (2B, H), that of the means of v and a, is overwritten.
+void CrossModalTransformer::train_contrast(const TrainingPass& training, const FusionState& fusion,
+                                           const Tensor& dpooled) const {
+  const Pass& pass = training.pass;
   const ArenaScope scope(pass.context.arena);
+  const ContrastState state = contrast(pass, fusion);
+  const std::int64_t rows = training.batch.size;
   const Tensor dz = pass.allocate("d contrast z", state.z.shape);
   const Tensor own_dza = dz.rows(rows, rows);
-  const ContrastColumns columns = contrast_columns(pass, batch, state, own_dza);
+  const ContrastColumns columns = contrast_columns(pass, training.batch, state, own_dza);
   ops::infonce(pass.context, {.zv = state.z.rows(0, rows),
                               .za = columns.za,
-                              .row_labels = batch.labels,
+                              .row_labels = training.batch.labels,
                               .column_labels = columns.labels,
                               .diagonal_offset = columns.first,
                               .temperature = losses_.temperature,
-                              .grad = gradient_scale * losses_.contrastive_weight,
-                              .loss = loss,
+                              .grad = training.gradient_scale * losses_.contrastive_weight,
+                              .loss = training.contrastive_loss,
                               .dzv = dz.rows(0, rows),
                               .dza = columns.dza});
   if (columns.gathered) {
@@ -323,7 +371,42 @@ Tensor CrossModalTransformer::contrast_backward(const Pass& pass, const Batch& b
   }
   ops::l2_normalize_backward(pass.context, dz, state.z, state.norm, dz);
   mlp_backward(pass, contrast_head(), state.head, state.pooled, dz, dpooled);
-  return dpooled;
+}
+
+// From the encoder's output x to the loss and back; dx is overwritten.
+void CrossModalTransformer::train_head(const TrainingPass& training, const Tensor& x,
+                                       const Tensor& dx) const {
+  const Pass& pass = training.pass;
+  const ArenaScope scope(pass.context.arena);
+  const HeadState state = head(pass, x, training.logits);
+  const Tensor dlogits = pass.allocate("d logits", training.logits.shape);
+  classification_loss(pass, training.batch, training.logits, training.gradient_scale,
+                      training.classification_loss, {}, dlogits);
+  const Tensor dpooled = pass.allocate("d pooled", state.pooled.shape);
+  mlp_backward(pass, classifier(), state.classifier, state.pooled, dlogits, dpooled);
+  announce(pass, table_.classifier0.bias);
+  ops::pooling_backward(pass.context, dpooled, state.argmax, dx, false);
+}
+
+// Layer i and all that follows it, forward and then backward: what a layer keeps lies below what the next one
+// keeps on the arena's stack. dx, the gradient of x, is overwritten.
+void CrossModalTransformer::train_layers(const TrainingPass& training, std::size_t i, const Tensor& x,
+                                         const Tensor& dx) const {
+  if (i == layers()) {
+    train_head(training, x, dx);
+    return;
+  }
+  const Pass& pass = training.pass;
+  const ArenaScope scope(pass.context.arena);
+  const Tensor y = pass.allocate("x", x.shape);
+  const std::size_t mark = pass.context.arena.used();
+  LayerState state = layer(pass, i, x, y);
+  // The last layer's backward is the first: it would gain nothing.
+  const bool recompute = recompute_ && i + 1 < layers();
+  if (recompute) pass.context.arena.release(mark);
+  train_layers(training, i + 1, y, dx);
+  if (recompute) state = layer(pass, i, x, y);
+  layer_backward(pass, i, state, x, dx);
 }
 
 void CrossModalTransformer::forward_backward(Context& context, const ParameterStore& parameters,
@@ -332,54 +415,48 @@ void CrossModalTransformer::forward_backward(Context& context, const ParameterSt
                                              const Tensor& losses) const {
   const ArenaScope scope(context.arena);
   const Pass pass{context, parameters, &random};
-  const Tensor total = losses.rows(engine::kTotalLoss, 1);
-  const Tensor classification = losses.rows(engine::kClassificationLoss, 1);
-  const Tensor contrastive = losses.rows(engine::kContrastiveLoss, 1);
-  const bool with_contrast = losses_.use_contrastive;
-
-  Forward state;
-  forward(pass, batch, logits, state);
-  const Tensor dlogits = pass.allocate("d logits", logits.shape);
-  classification_loss(pass, batch, logits, gradient_scale, classification, {}, dlogits);
+  const TrainingPass training{.pass = pass,
+                              .batch = batch,
+                              .gradient_scale = gradient_scale,
+                              .logits = logits,
+                              .classification_loss = losses.rows(engine::kClassificationLoss, 1),
+                              .contrastive_loss = losses.rows(engine::kContrastiveLoss, 1)};
+  const Shape sequence{batch.size, config_.seq_len, config_.hidden};
+  const Tensor x = pass.allocate("x", sequence);
+  const Tensor dx = pass.allocate("d x", sequence);
   Tensor dcontrast;
-  if (with_contrast) {
-    dcontrast = contrast_backward(pass, batch, contrast(pass, state), gradient_scale, contrastive);
+  if (losses_.use_contrastive)
+    dcontrast = pass.allocate("d contrast pooled", {2 * batch.size, config_.hidden});
+
+  const std::size_t mark = context.arena.used();
+  FusionState fusion = fuse(pass, batch, x);
+  if (losses_.use_contrastive) {
+    train_contrast(training, fusion, dcontrast);
   } else {
-    ops::fill(context, 0, contrastive);
+    ops::fill(context, 0, training.contrastive_loss);
   }
-  ops::weighted_sum(context, 1, classification, losses_.contrastive_weight, contrastive, total);
-
-  const Tensor dpooled = pass.allocate("d pooled", state.pooled.shape);
-  mlp_backward(pass, classifier(), state.classifier, state.pooled, dlogits, dpooled);
-  announce(pass, table_.classifier0.bias);
-  const Tensor dx = pass.allocate("d x", state.v.shape);
-  ops::pooling_backward(context, dpooled, state.argmax, dx, false);
-  encoder_backward(pass, state, dx);
-
-  const Tensor dv = pass.allocate("d v", state.v.shape);
-  const Tensor da = pass.allocate("d a", state.a.shape);
-  cross_backward(pass, state, dx, dv, da);
-  if (table_.pos_embed != kNoParameter) {
-    ops::positional_encoding_backward(context, dv, pass.gradient(table_.pos_embed));
-    ops::positional_encoding_backward(context, da, pass.gradient(table_.pos_embed));
-    announce(pass, table_.pos_embed);
-  }
-  if (with_contrast) {
-    ops::pooling_backward(context, dcontrast.rows(0, batch.size), {}, dv, true);
-    ops::pooling_backward(context, dcontrast.rows(batch.size, batch.size), {}, da, true);
-  }
-  project_backward(pass, audio_projection(), state.a_state, batch.inputs[1], da);
-  announce(pass, table_.a_proj.linear.bias);
-  project_backward(pass, visual_projection(), state.v_state, batch.inputs[0], dv);
-  announce(pass, table_.v_proj.linear.bias);
+  if (recompute_) context.arena.release(mark);
+  train_layers(training, 0, x, dx);
+  ops::weighted_sum(context, 1, training.classification_loss, losses_.contrastive_weight,
+                    training.contrastive_loss, losses.rows(engine::kTotalLoss, 1));
+  if (recompute_) fusion = fuse(pass, batch, x);
+  fuse_backward(pass, batch, fusion, dx, dcontrast);
 }
 
 void CrossModalTransformer::predict(Context& context, const ParameterStore& parameters, const Batch& batch,
                                     const Tensor& logits, const Tensor& row_losses) const {
   const ArenaScope scope(context.arena);
   const Pass pass{context, parameters};
-  Forward state;
-  forward(pass, batch, logits, state);
+  const Tensor x = pass.allocate("x", {batch.size, config_.seq_len, config_.hidden});
+  {
+    const ArenaScope streams(context.arena);
+    static_cast<void>(fuse(pass, batch, x));
+  }
+  for (std::size_t i = 0; i < layers(); ++i) {
+    const ArenaScope of_layer(context.arena);
+    static_cast<void>(layer(pass, i, x, x));
+  }
+  static_cast<void>(head(pass, x, logits));
   if (row_losses)
     classification_loss(pass, batch, logits, 0, pass.allocate_statistics("mean loss", {1}), row_losses, {});
 }
@@ -387,13 +464,15 @@ void CrossModalTransformer::predict(Context& context, const ParameterStore& para
 }  // namespace
 
 std::unique_ptr<engine::Model> make_crossmodal_transformer(const ModelConfig& config,
-                                                           const LossConfig& losses) {
+                                                           const LossConfig& losses,
+                                                           Activations activations) {
   validate(config);
   validate(losses);
-  return std::make_unique<CrossModalTransformer>(config, losses);
+  return std::make_unique<CrossModalTransformer>(config, losses, activations);
 }
 
-StepFlops count_flops(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size) {
+StepFlops count_flops(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size,
+                      Activations activations) {
   const auto b = static_cast<double>(batch_size);
   const auto rows = b * static_cast<double>(config.seq_len);
   const auto h = static_cast<double>(config.hidden);
@@ -403,19 +482,25 @@ StepFlops count_flops(const ModelConfig& config, const LossConfig& losses, std::
   const double features = static_cast<double>(config.visual_dim + config.audio_dim);
 
   // Multiply-adds of the matrix products, forward. Backward has two for each, but none towards the features.
-  double products = rows * h * features;
-  products += (directions + layers) * rows * 4 * h * h;
-  products += layers * rows * 8 * h * h;
+  const double projections = rows * h * features;
+  const double crossings = directions * rows * 4 * h * h;
+  const double layer = rows * 12 * h * h;
+  double products = projections + crossings + layers * layer;
   products += b * (h * h / 2 + h / 2 * static_cast<double>(config.num_classes));
   const auto width = static_cast<double>(kContrastiveWidth);
   if (losses.use_contrastive) products += 2 * b * (h * h + h * width) + b * b * width;
 
   // S = Q Kᵀ and P V forward; S again, dP, dV, dQ and dK backward.
-  const double product = 2 * (directions + layers) * b * length * length * h;
-  return {.gemm_forward = 2 * products,
-          .gemm_backward = 4 * products - 2 * rows * h * features,
-          .attention_forward = 2 * product,
-          .attention_backward = 5 * product};
+  const double product = 2 * b * length * length * h;
+  StepFlops flops{.gemm_forward = 2 * products,
+                  .gemm_backward = 4 * products - 2 * projections,
+                  .attention_forward = 2 * (directions + layers) * product,
+                  .attention_backward = 5 * (directions + layers) * product};
+  if (activations == Activations::kRecompute) {
+    flops.gemm_recompute = 2 * (projections + crossings + (layers - 1) * layer);
+    flops.attention_recompute = 2 * (directions + layers - 1) * product;
+  }
+  return flops;
 }
 
 }  // namespace voca::model

@@ -90,15 +90,14 @@ ordered_json lines_json(const std::vector<engine::MemoryLine>& lines) {
 ordered_json make_plan(const TrainOptions& options, const DataFacts& facts) {
   const model::ModelConfig config = model_config(options, facts.visual_dim, facts.audio_dim);
   const model::LossConfig losses = loss_config(options, facts.pos_weight);
-  const std::unique_ptr<engine::Model> network = model::make_crossmodal_transformer(config, losses);
+  const std::unique_ptr<engine::Model> network =
+      model::make_crossmodal_transformer(config, losses, activations(options));
   const std::unique_ptr<engine::Device> device = engine::make_cpu_device(static_cast<int>(options.threads));
   const engine::MemoryRequest request{.train_batch = options.batch_size,
                                       .eval_batch = options.no_val ? 0 : options.batch_size};
   engine::MemoryPlan memory = engine::plan_memory(*network, request);
   const engine::ParameterStore parameters(network->parameters(), engine::DType::kF32, false, nullptr);
-  const model::StepFlops flops = model::count_flops(config, losses, options.batch_size);
-  const double all_flops =
-      flops.gemm_forward + flops.gemm_backward + flops.attention_forward + flops.attention_backward;
+  const model::StepFlops flops = model::count_flops(config, losses, options.batch_size, activations(options));
   const double rate = measure_gemm_rate();
   const std::size_t of_device = memory.bytes();
   memory.lines.push_back(
@@ -121,9 +120,11 @@ ordered_json make_plan(const TrainOptions& options, const DataFacts& facts) {
                       {"gemm_backward", flops.gemm_backward},
                       {"attention_forward", flops.attention_forward},
                       {"attention_backward", flops.attention_backward},
-                      {"all", all_flops}}},
+                      {"gemm_recompute", flops.gemm_recompute},
+                      {"attention_recompute", flops.attention_recompute},
+                      {"all", flops.all()}}},
                     {"measured_gemm_flops", rate},
-                    {"floor_seconds_per_step", all_flops / rate}};
+                    {"floor_seconds_per_step", flops.all() / rate}};
   json["steps_per_epoch"] = nullptr;
   if (facts.train_samples > 0) {
     const std::int64_t batches = std::max<std::int64_t>(facts.train_samples / options.batch_size, 1);
@@ -156,12 +157,14 @@ std::string plan_text(const ordered_json& p) {
   text += fmt::format("\nfree now: {:.1f} MiB; {}\n", p["free_bytes"].get<double>() / 1048576.0,
                       largest > 0 ? fmt::format("the largest --batch_size that fits is {}", largest)
                                   : "not even one video fits");
+  const auto giga = [&](const char* part) { return flops[part].get<double>() / 1e9; };
   text += fmt::format(
       "\n{:.4g} GFLOP a step: matrix products {:.4g} forward and {:.4g} backward, attention {:.4g} and "
-      "{:.4g}\n",
-      flops["all"].get<double>() / 1e9, flops["gemm_forward"].get<double>() / 1e9,
-      flops["gemm_backward"].get<double>() / 1e9, flops["attention_forward"].get<double>() / 1e9,
-      flops["attention_backward"].get<double>() / 1e9);
+      "{:.4g}",
+      giga("all"), giga("gemm_forward"), giga("gemm_backward"), giga("attention_forward"),
+      giga("attention_backward"));
+  const double again = giga("gemm_recompute") + giga("attention_recompute");
+  text += again > 0 ? fmt::format(", {:.4g} of the forward pass again\n", again) : "\n";
   return text + fmt::format(
                     "floor of a step here: {:.3g} s, all of it at the {:.4g} GFLOP/s that a large product "
                     "reaches now\n",

@@ -234,7 +234,8 @@ void train(CommandLine command_line) {
         pos_weight, options.label_smoothing));
   }
   const std::unique_ptr<engine::Model> network = model::make_crossmodal_transformer(
-      model_config(options, dataset->dim(data::Stream::kVisual), dataset->dim(data::Stream::kAudio)), losses);
+      model_config(options, dataset->dim(data::Stream::kVisual), dataset->dim(data::Stream::kAudio)), losses,
+      activations(options));
 
   // Run.
   const std::unique_ptr<engine::Device> device = engine::make_cpu_device(static_cast<int>(options.threads));

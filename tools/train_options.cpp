@@ -93,7 +93,8 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
   set.add("precision", &o.precision, "auto|fp32|tf32|bf16|fp16",
           "of the matrix products; auto: fp32 on a CPU");
   set.add("threads", &o.threads, "N", "CPU threads of the kernels; 0: all cores");
-  set.add_flag("recompute", &o.recompute, "recompute activations in backward to save memory");
+  set.add_flag("recompute", &o.recompute,
+               "compute activations again in backward: less memory, a longer step, the same bits");
   set.add_flag("quiet", &o.quiet, "no progress on stderr");
   set.add_flag("json", &o.json, "print the result as one JSON object");
 }
@@ -153,10 +154,6 @@ std::vector<std::string> check_buildable(const TrainOptions& o) {
   }
   if (o.data_residency == "gpu")
     throw UsageError("--data_residency gpu: this build has no CUDA backend; use auto, host or disk");
-  if (o.recompute) {
-    throw UsageError(
-        "--recompute: is not built yet; leave it out, or lower --batch_size and raise --grad_accum");
-  }
   if (o.threads < 0) throw UsageError("--threads: is {}, must be 0 (all cores) or more", o.threads);
   static_cast<void>(model::parse_contrastive_scope(o.contrastive_scope));
   std::vector<std::string> notes;
@@ -198,6 +195,10 @@ model::ModelConfig model_config(const TrainOptions& o, std::int64_t visual_dim, 
                             .positional_encoding = model::parse_positional_encoding(o.positional_encoding)};
   model::validate(config);
   return config;
+}
+
+model::Activations activations(const TrainOptions& o) {
+  return o.recompute ? model::Activations::kRecompute : model::Activations::kKeep;
 }
 
 model::LossConfig loss_config(const TrainOptions& o, double pos_weight) {

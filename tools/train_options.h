@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "engine/trainer/trainer.h"
 #include "model/config.h"
+#include "model/crossmodal_transformer.h"
 #include "tools/feature_input.h"
 #include "tools/option_set.h"
 
@@ -87,6 +88,7 @@ void add_train_options(OptionSet& set, TrainOptions& options);
 
 [[nodiscard]] model::ModelConfig model_config(const TrainOptions& options, std::int64_t visual_dim,
                                               std::int64_t audio_dim);
+[[nodiscard]] model::Activations activations(const TrainOptions& options);
 [[nodiscard]] model::LossConfig loss_config(const TrainOptions& options, double pos_weight);
 /// Everything but folders and hashes, which are the run's.
 [[nodiscard]] engine::TrainerConfig trainer_config(const TrainOptions& options);

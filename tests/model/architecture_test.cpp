@@ -34,6 +34,13 @@ TEST(Architecture, CountsTheFlopsOfTheRecipes) {
   EXPECT_NEAR(base.gemm_backward, 2.04e12, 0.006e12);
   EXPECT_NEAR(base.attention_forward, 0.064e12, 0.0006e12);
   EXPECT_NEAR(base.attention_backward, 0.161e12, 0.0006e12);
+  EXPECT_EQ(base.gemm_recompute + base.attention_recompute, 0);
+  // All but the last layer's 12 H² a frame, the classifier and the contrastive head.
+  const StepFlops again = count_flops({}, {}, 64, Activations::kRecompute);
+  constexpr double kFrames = 64.0 * 256.0;
+  EXPECT_NEAR(again.gemm_forward - again.gemm_recompute, kFrames * 24 * 768 * 768 + 64.0 * 768 * 769, 1);
+  EXPECT_NEAR(again.attention_recompute, 4.0 / 5.0 * again.attention_forward, 1);
+  EXPECT_EQ(again.gemm_forward, base.gemm_forward);
   const StepFlops large = count_flops(kLarge, {}, 80);
   EXPECT_NEAR(large.gemm_forward, 4.13e12, 0.006e12);
   EXPECT_NEAR(large.gemm_backward, 8.21e12, 0.006e12);
@@ -84,16 +91,36 @@ TEST(Architecture, WarnsWhenACertainFakeComesOutReal) {
 }
 
 TEST(Memory, OfAStepIsExactlyWhatTheDryRunFound) {
-  for (const bool contrastive : {false, true}) {
-    testing::Network<float> network(
-        {.visual_dim = 16, .audio_dim = 16, .hidden = 32, .num_layers = 2, .num_heads = 2, .seq_len = 12},
-        {.use_contrastive = contrastive}, 3);
-    network.parameters().initialise(1);
-    network.step({.seed = 1, .step = 1});
-    EXPECT_EQ(network.arena().used(), 0U);
-    network.predict();
-    EXPECT_EQ(network.arena().high_water(), network.planned_bytes());
+  for (const Activations activations : {Activations::kKeep, Activations::kRecompute}) {
+    for (const bool contrastive : {false, true}) {
+      testing::Network<float> network(
+          {.visual_dim = 16, .audio_dim = 16, .hidden = 32, .num_layers = 2, .num_heads = 2, .seq_len = 12},
+          {.use_contrastive = contrastive}, 3, 1, activations);
+      network.parameters().initialise(1);
+      network.step({.seed = 1, .step = 1});
+      EXPECT_EQ(network.arena().used(), 0U);
+      network.predict();
+      EXPECT_EQ(network.arena().high_water(), network.planned_bytes());
+    }
   }
+}
+
+// What is left with recomputation: a sequence a layer, one layer's activations and its backward's.
+TEST(Memory, OfTheRecipesIsAThirdAndAQuarterWithActivationsRecomputed) {
+  const auto ratio = [](const ModelConfig& config, std::int64_t batch) {
+    const auto bytes = [&](Activations activations) {
+      const auto model = make_crossmodal_transformer(config, {.use_contrastive = true}, activations);
+      return static_cast<double>(engine::plan_training(*model, engine::DType::kF32, batch).bytes);
+    };
+    return bytes(Activations::kRecompute) / bytes(Activations::kKeep);
+  };
+  ModelConfig base;
+  ModelConfig large = kLarge;
+  EXPECT_LT(ratio(base, 64), 0.34);
+  EXPECT_LT(ratio(large, 80), 0.26);
+  base.cross_attention = large.cross_attention = CrossAttention::kBidirectional;
+  EXPECT_LT(ratio(base, 64), 0.32);
+  EXPECT_LT(ratio(large, 80), 0.25);
 }
 
 TEST(Parameters, LieInTheOrderInWhichBackwardFinishes) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -106,6 +107,39 @@ TEST_P(WholeModel, GradientsAreTheDerivativesOfTheLoss) {
       EXPECT_NEAR(gradient[index], derivative, testing::kCentralDifferences * std::max(scale, 1e-3 * largest))
           << network.parameters().specs()[static_cast<std::size_t>(id)].name << "[" << index << "]";
     }
+  }
+}
+
+// Logits, losses and gradients of one step.
+template <typename T>
+std::vector<T> numbers_of_step(const GradientCase& c, Activations activations) {
+  Network<T> network(c.config, c.losses, 6, 2, activations);
+  randomise(network, c.config.num_classes);
+  const std::vector<double> losses = network.step({.seed = 5, .step = 1, .first_sample = 12}, 0.5);
+  std::vector<T> all(network.logits().begin(), network.logits().end());
+  for (const double loss : losses) all.push_back(static_cast<T>(loss));
+  for (int id = 0; id < network.parameters().count(); ++id) {
+    const auto gradient = network.gradient(id);
+    all.insert(all.end(), gradient.begin(), gradient.end());
+  }
+  return all;
+}
+
+template <typename T>
+void expect_the_same_bits(const GradientCase& c) {
+  const std::vector<T> kept = numbers_of_step<T>(c, Activations::kKeep);
+  const std::vector<T> recomputed = numbers_of_step<T>(c, Activations::kRecompute);
+  ASSERT_EQ(kept.size(), recomputed.size());
+  EXPECT_EQ(std::memcmp(kept.data(), recomputed.data(), kept.size() * sizeof(T)), 0)
+      << c.config.num_layers << " layers";
+}
+
+TEST_P(WholeModel, GivesTheSameBitsWithActivationsRecomputed) {
+  GradientCase c = GetParam();
+  for (const std::int64_t layers : {1, 2, 4}) {
+    c.config.num_layers = layers;
+    expect_the_same_bits<float>(c);
+    expect_the_same_bits<double>(c);
   }
 }
 

@@ -120,7 +120,7 @@ TEST_P(GlobalContrast, GradientsOfAllRanksAddUpToThoseOfOneRank) {
       const auto r = static_cast<std::size_t>(rank);
       const auto ranks = engine::make_gloo_communicator(store, rank, world_size, {});
       const std::int64_t first = std::accumulate(rows.begin(), rows.begin() + rank, std::int64_t{0});
-      Network<double> network(config, losses, rows[r], 1, rows);
+      Network<double> network(config, losses, rows[r], 1, Activations::kKeep, rows);
       fill(network, first);
       const double share = static_cast<double>(rows[r]) / static_cast<double>(all);
       rank_losses[r] = network.step({.seed = 5, .step = 1, .first_sample = first}, kScale * share,

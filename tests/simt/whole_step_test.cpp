@@ -57,10 +57,11 @@ constexpr DType dtype_of() {
 template <typename T, typename V = T>
 class StepRun {
  public:
-  StepRun(const model::ModelConfig& config, DeviceKind kind)
+  StepRun(const model::ModelConfig& config, DeviceKind kind,
+          model::Activations activations = model::Activations::kKeep)
       : products_(kind == DeviceKind::kCuda ? std::make_unique<HostProducts>() : nullptr),
         device_(kind == DeviceKind::kCuda ? make_host_device() : engine::make_cpu_device(1)),
-        model_(model::make_crossmodal_transformer(config, kLosses)),
+        model_(model::make_crossmodal_transformer(config, kLosses, activations)),
         parameters_(model_->parameters(), dtype_of<T>(), true, device_.get()) {
     const engine::ArenaPlan plan =
         engine::plan_training(*model_, dtype_of<T>(), kBatch, {kind, products_.get()});
@@ -256,13 +257,16 @@ TEST(WholeStep, InSixteenBitsIsNearTheCpuWithDropoutOn) {
   expect_near_float<__half>(2.5e-3, 5e-3);
 }
 
-TEST(WholeStep, GivesTheSameBitsTwice) {
+TEST(WholeStep, GivesTheSameBitsTwiceAndWithActivationsRecomputed) {
   const model::ModelConfig config = small_network(model::CrossAttention::kBidirectional, 64, 2);
   StepRun<__nv_bfloat16> one(config, DeviceKind::kCuda);
   StepRun<__nv_bfloat16> other(config, DeviceKind::kCuda);
+  StepRun<__nv_bfloat16> recomputed(config, DeviceKind::kCuda, model::Activations::kRecompute);
   one.step(3);
   other.step(3);
+  recomputed.step(3);
   EXPECT_EQ(one.image(), other.image());
+  EXPECT_EQ(one.image(), recomputed.image());
 }
 
 }  // namespace

@@ -92,7 +92,6 @@ TEST_F(Program, RefusesWhatIsNotBuiltWithThatReason) {
   expect_refused(train + Words{"--precision=tf32"}, 64, "--precision tf32: needs a GPU");
   expect_refused(train + Words{"--data_residency=gpu"}, 64,
                  "--data_residency gpu: this build has no CUDA backend");
-  expect_refused(train + Words{"--recompute"}, 64, "--recompute: is not built yet");
   expect_refused({"launch", "--nproc_per_node=4", "--", "train"}, 64,
                  "launch: this build trains on one rank only");
   expect_refused(train, 64, "asks for 4 ranks", {{"WORLD_SIZE", "4"}});
@@ -367,6 +366,9 @@ TEST_F(Program, PlanAddsUpAndNamesTheLargestBatch) {
   EXPECT_GT(plan["largest_batch_size"].get<std::int64_t>(), 8);
   EXPECT_GT(plan["floor_seconds_per_step"].get<double>(), 0);
   EXPECT_EQ(plan["steps_per_epoch"], 3);
+  const nlohmann::ordered_json recomputed = run(words + Words{"--recompute"}, here()).json();
+  EXPECT_LT(recomputed["memory_bytes"].get<std::size_t>(), plan["memory_bytes"].get<std::size_t>());
+  EXPECT_GT(recomputed["flops_per_step"]["all"].get<double>(), plan["flops_per_step"]["all"].get<double>());
 }
 
 TEST_F(Program, DoctorFindsNothingBrokenHere) {

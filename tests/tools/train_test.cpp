@@ -199,6 +199,27 @@ TEST_F(Train, ThreadsWorkersAndResidencyChangeNothing) {
   }
 }
 
+TEST_F(Train, ActivationsMayBeRecomputedInPartOfARun) {
+  const fs::path here = folder("run");
+  const Words options = small_training(packed()) + Words{"--resume", "--quiet"};
+  const Outcome whole = run(options + Words{"--run_dir=whole", "--save_last=whole.pt"}, here);
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  for (const Words& part :
+       {Words{"--max_steps=5", "--recompute"}, Words{"--max_steps=9"}, Words{"--recompute"}}) {
+    const Outcome outcome = run(options + part + Words{"--run_dir=parts", "--save_last=parts.pt"}, here);
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  }
+  EXPECT_TRUE(same_bits(numbers_of(here / "whole.pt"), numbers_of(here / "parts.pt")));
+  // A part that --max_steps ends measures val there, and may choose another best.
+  const auto steps_of = [&](const char* run_dir) {
+    std::vector<nlohmann::ordered_json> lines = metrics_of(here / run_dir);
+    std::erase_if(lines, [](const nlohmann::ordered_json& line) { return line["kind"] != "step"; });
+    return lines;
+  };
+  EXPECT_EQ(steps_of("whole").size(), 16U);
+  EXPECT_EQ(steps_of("whole"), steps_of("parts"));
+}
+
 TEST_F(Train, ATreeTrainsLikeItsPackedFileAndIsPackedOnce) {
   const fs::path here = folder("runs");
   const Outcome of_tree =

@@ -44,9 +44,9 @@ Tensor tensor_over(std::vector<T>& values, const engine::Shape& shape, const cha
 
 template <typename T>
 Network<T>::Network(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size, int threads,
-                    std::span<const std::int64_t> rows_by_rank)
+                    Activations activations, std::span<const std::int64_t> rows_by_rank)
     : device_(engine::make_cpu_device(threads)),
-      model_(make_crossmodal_transformer(config, losses)),
+      model_(make_crossmodal_transformer(config, losses, activations)),
       parameters_(std::make_unique<engine::ParameterStore>(model_->parameters(), engine::kDTypeOf<T>, true,
                                                            device_.get())),
       batch_size_(batch_size) {

@@ -30,7 +30,7 @@ class Network {
  public:
   /// `rows_by_rank`: the batches of all ranks, this one's among them, where there are several.
   Network(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size, int threads = 1,
-          std::span<const std::int64_t> rows_by_rank = {});
+          Activations activations = Activations::kKeep, std::span<const std::int64_t> rows_by_rank = {});
 
   /// Weights and batch of a golden file.
   static Network from(const golden::Golden& golden);
