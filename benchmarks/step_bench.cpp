@@ -16,6 +16,7 @@
 #include "engine/device.h"
 #include "engine/ops.h"
 #include "engine/random.h"
+#include "kernels/adamw.h"
 #include "kernels/cpu/features.h"
 #include "model/crossmodal_transformer.h"
 
@@ -51,6 +52,8 @@ class Step {
     logits_ = tensor("logits", {batch_size, 1}, engine::DType::kF32);
     losses_ = tensor("losses", {engine::kLossCount}, engine::DType::kF32);
     norm_ = tensor("norm", {1}, engine::DType::kF32);
+    state_ = tensor("optimizer state", {sizeof(kernels::OptimizerState)}, engine::DType::kU8);
+    *static_cast<kernels::OptimizerState*>(state_.data) = {.lr = 3e-4};
   }
 
   void run() {
@@ -58,13 +61,13 @@ class Step {
     ++step_;
     engine::ops::fill(context, 0, parameters_.gradients());
     model_->forward_backward(context, parameters_, batch_,
-                             {.seed = 1, .step = static_cast<std::uint32_t>(step_)}, 1, logits_, losses_);
+                             {.seed = 1, .step = static_cast<std::uint32_t>(step_)}, {}, logits_, losses_);
     engine::ops::gradient_norm(context, parameters_.gradients(), norm_);
-    engine::ops::adamw(context, {.lr = 3e-4,
-                                 .weight_decay = 1e-4,
-                                 .step = step_,
+    engine::ops::adamw(context, {.weight_decay = 1e-4,
                                  .max_norm = 1,
+                                 .state = state_,
                                  .norm = norm_,
+                                 .losses = losses_,
                                  .gradient = parameters_.gradients(),
                                  .master = parameters_.masters(),
                                  .exp_avg = parameters_.exp_avgs(),
@@ -94,6 +97,7 @@ class Step {
   engine::Tensor logits_;
   engine::Tensor losses_;
   engine::Tensor norm_;
+  engine::Tensor state_;
   std::int64_t step_ = 0;
 };
 

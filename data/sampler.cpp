@@ -25,7 +25,7 @@ Sampler::Sampler(std::vector<std::int64_t> samples, const SamplerOptions& option
   for (std::int64_t b = 0; b < global_batches; ++b) {
     const std::int64_t mine = slice(b).count;
     samples_of_rank_ += mine;
-    if (mine > 0) batches_ = b + 1;  // only the last can be empty
+    if (mine > 0) batches_ = b + 1;  // only an evaluation's last can be empty
   }
 }
 
@@ -42,6 +42,10 @@ Sampler::Slice Sampler::slice(std::int64_t batch) const {
   const std::int64_t global = options_.batch_size * options_.world_size;
   const std::int64_t first = batch * global;
   const std::int64_t size = std::min(global, visited_ - first);
+  if (!options_.training) {
+    const std::int64_t before = std::min(size, options_.batch_size * options_.rank);
+    return {first + before, std::min(options_.batch_size, size - before)};
+  }
   const std::int64_t begin = size * options_.rank / options_.world_size;
   const std::int64_t end = size * (options_.rank + 1) / options_.world_size;
   return {first + begin, end - begin};

@@ -41,6 +41,15 @@ struct Context {
   }
 };
 
+/// What the gradient of a loss is multiplied by: `factor` (the loss's weight, a batch's share of the step)
+/// and, where it is given, the loss scale, (1) float32 on the context's device.
+struct GradientScale {
+  double factor = 1;
+  Tensor loss_scale{};
+
+  [[nodiscard]] GradientScale times(double weight) const { return {factor * weight, loss_scale}; }
+};
+
 /// The random state of one forward and backward pass. Masks depend on it and on nothing else.
 struct StepRandom {
   std::uint64_t seed = 0;

@@ -34,7 +34,7 @@ ArenaPlan plan_training(const Model& model, DType compute_type, std::int64_t bat
   Context context{.arena = arena, .products = backend.products};
   const std::vector<std::int64_t> rows_by_rank(static_cast<std::size_t>(backend.world_size), batch_size);
   model.forward_backward(context, parameters, meta_batch(model, compute_type, batch_size, rows_by_rank), {},
-                         1.0, meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
+                         {}, meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
                          meta_tensor("losses", {kLossCount}, statistics_type(compute_type)));
   return {arena.high_water(), arena.peak_lines()};
 }

@@ -35,15 +35,15 @@ class Model {
   [[nodiscard]] virtual Shape input_shape(int input, std::int64_t size) const = 0;
 
   /// Forward and backward of the training loss, dropout on. Gradients are accumulated into
-  /// parameters.gradients(), each multiplied by `gradient_scale` (1 / accumulated batches, times the loss
+  /// parameters.gradients(), each multiplied by `gradient_scale` (the batch's share of its step, the loss
   /// scale). `losses` (kLossCount) is overwritten with the unscaled losses; `logits` (size, outputs()) is
   /// overwritten, in the compute type. With several ranks every loss is the mean over this rank's samples:
   /// the gradients of all ranks, each scaled by its share of the global batch, add up to those of one rank
   /// with all of it. A loss that spans the ranks takes part in collectives of context.communicator, of which
   /// every rank's pass has the same ones. context.gradients is told what is final as backward goes.
   virtual void forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
-                                const StepRandom& random, double gradient_scale, const Tensor& logits,
-                                const Tensor& losses) const = 0;
+                                const StepRandom& random, const GradientScale& gradient_scale,
+                                const Tensor& logits, const Tensor& losses) const = 0;
 
   /// Forward alone, dropout off. `logits` (size, outputs()) is overwritten. `row_losses` (size), in the
   /// statistics type, is overwritten with each sample's classification loss; empty leaves it out (labels are

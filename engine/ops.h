@@ -147,7 +147,7 @@ struct InfoNce {
   Tensor column_labels{};  ///< (columns) int32
   std::int64_t diagonal_offset = 0;
   double temperature = 0.07;
-  double grad = 0;
+  GradientScale grad{};
   Tensor loss{};  ///< (1), overwritten
   Tensor dzv{};   ///< overwritten; empty, with dza, computes the loss alone
   Tensor dza{};
@@ -159,7 +159,7 @@ struct CrossEntropy {
   Tensor labels{};  ///< (rows) int32
   double smoothing = 0;
   double pos_weight = 1;  ///< binary form only
-  double grad = 0;
+  GradientScale grad{};
   Tensor loss{};        ///< (1), overwritten
   Tensor row_losses{};  ///< (rows), overwritten, or empty
   Tensor dlogits{};     ///< as logits, overwritten, or empty
@@ -179,12 +179,12 @@ void weighted_sum(Context& context, double alpha, const Tensor& a, double beta, 
 void gradient_norm(Context& context, const Tensor& gradient, const Tensor& norm);
 
 struct AdamWStep {
-  double lr = 0;
   double weight_decay = 0;
-  std::int64_t step = 1;      ///< counted from 1
-  double gradient_scale = 1;  ///< the gradient is multiplied by this first
-  double max_norm = 0;        ///< 0: no clipping
-  Tensor norm{};              ///< (1) of the gradient as it lies
+  double max_norm = 0;               ///< 0: no clipping
+  std::int64_t growth_interval = 0;  ///< of the loss scale; 0 keeps it fixed
+  Tensor state{};                    ///< (1) OptimizerState as bytes, updated
+  Tensor norm{};                     ///< (1) of the gradient as it lies
+  Tensor losses{};  ///< statistics type, any shape; the step is left out unless all are finite; or empty
   Tensor gradient{};
   Tensor master{};
   Tensor exp_avg{};

@@ -3,49 +3,75 @@
 #include "kernels/types.h"
 
 // AdamW (Loshchilov, Hutter 2019, arXiv:1711.05101) over flat memory, in torch.optim.AdamW's order of
-// operations. With g the gradient times gradient_scale · min(1, max_norm / (norm · gradient_scale + 1e-6))
-// (clipping as torch.nn.utils.clip_grad_norm_; norm is that of the buffer as it lies, before gradient_scale):
+// operations. With g the gradient times min(1, max_norm / (norm / loss_scale + 1e-6)) / loss_scale (clipping
+// as torch.nn.utils.clip_grad_norm_; norm is that of the buffer as it lies, loss scale included):
 //
 //   w ← w · (1 − lr · weight_decay)
 //   m ← m + (1 − β₁)(g − m),   v ← β₂ v + (1 − β₂) g²
 //   w ← w − (lr / (1 − β₁ᵗ)) · m / (sqrt(v) / sqrt(1 − β₂ᵗ) + eps)
+//
+// A step whose norm or losses are not finite leaves w, m, v and t as they are. The loss scale moves as
+// torch.cuda.amp.GradScaler's does, but never below 1.
 
 namespace voca::kernels {
 
-/// What a GPU keeps in its own memory from step to step, so that no step waits for the host.
+/// What became of a step.
+enum class StepOutcome : std::int32_t {
+  kUpdated = 0,
+  kOverflow = 1,   ///< the scaled gradients were not finite, the losses were: left out, the scale is halved
+  kNotFinite = 2,  ///< a loss, or a gradient that was not scaled up, was not finite: left out
+};
+
+/// What the optimiser keeps in the device's memory from step to step, so that no step waits for the host.
 struct OptimizerState {
   double lr = 0;                ///< of the coming step
   std::int64_t steps = 0;       ///< updates so far: t is one more in the coming one
   float loss_scale = 1;         ///< the gradients of the coming step are multiplied by it
-  std::int32_t good_steps = 0;  ///< since loss_scale last changed
-  std::int64_t skipped = 0;     ///< updates left out because the gradients had overflowed
-  std::int32_t overflow = 0;    ///< 1 where the last update was one of them
+  std::int32_t good_steps = 0;  ///< updates since loss_scale last changed
+  double norm = 0;              ///< of the last step's gradient, without its loss scale, before clipping
+  StepOutcome outcome = StepOutcome::kUpdated;  ///< of the last step
 };
+
+/// Takes one step's outcome into the state: counts an update, moves the loss scale. With `growth_interval` 0
+/// the loss scale stays as it is.
+constexpr StepOutcome advance(OptimizerState& state, std::int64_t growth_interval, bool finite_norm,
+                              bool finite_losses) {
+  if (finite_norm && finite_losses) {
+    ++state.steps;
+    if (growth_interval > 0 && ++state.good_steps >= growth_interval) {
+      state.good_steps = 0;
+      state.loss_scale *= 2.0F;
+    }
+    state.outcome = StepOutcome::kUpdated;
+  } else if (finite_losses && growth_interval > 0 && state.loss_scale > 1.0F) {
+    state.good_steps = 0;
+    state.loss_scale = state.loss_scale > 2.0F ? state.loss_scale * 0.5F : 1.0F;
+    state.outcome = StepOutcome::kOverflow;
+  } else {
+    state.outcome = StepOutcome::kNotFinite;
+  }
+  return state.outcome;
+}
 
 template <typename T>
 struct AdamW {
   std::int64_t elements = 0;
-  double lr = 0;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0;
-  std::int64_t step = 1;          ///< t, counted from 1
-  double gradient_scale = 1;      ///< 1 / loss scale
-  double max_norm = 0;            ///< 0 switches clipping off
-  const Stat<T>* norm = nullptr;  ///< (1), of kernels/gradient_norm.h; may be null without clipping
+  double max_norm = 0;               ///< 0 switches clipping off
+  std::int64_t growth_interval = 0;  ///< so many updates in a row double the loss scale; 0 keeps it fixed
+  OptimizerState* state = nullptr;   ///< (1), updated
+  const Stat<T>* norm = nullptr;     ///< (1), of kernels/gradient_norm.h
+  const Stat<T>* losses = nullptr;   ///< (loss_count): the step is left out unless all are finite
+  std::int64_t loss_count = 0;
   const T* gradient = nullptr;    ///< (elements)
   Stat<T>* master = nullptr;      ///< (elements), updated in place
   Stat<T>* exp_avg = nullptr;     ///< m, (elements), updated in place
   Stat<T>* exp_avg_sq = nullptr;  ///< v, (elements), updated in place
   T* weights = nullptr;  ///< (elements), overwritten with the masters rounded to T; null where T is Stat<T>
-
-  // The rest is for a GPU.
-  OptimizerState* state = nullptr;   ///< in place of lr and step, gradient_scale divided by its loss scale;
-                                     ///< null to take them from here. Updated
-  std::int64_t growth_interval = 0;  ///< with state: a norm that is not finite skips the update and halves
-                                     ///< the loss scale, so many good steps double it; 0 switches both off
-  void* scratch = nullptr;           ///< cuda::adamw_scratch_bytes
+  void* scratch = nullptr;  ///< cuda::adamw_scratch_bytes; the CPU needs none
 };
 
 namespace cpu {

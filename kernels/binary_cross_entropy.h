@@ -6,7 +6,7 @@
 // pos_weight = w on the target t = y (1 − s) + s/2):
 //
 //   loss_i = (1 − t) · softplus(x) + w · t · softplus(−x),   softplus(x) = max(x, 0) + log1p(e^{−|x|})
-//   dlogits_i = grad · ((1 − t) · σ(x) − w · t · σ(−x)) / rows
+//   dlogits_i = grad · loss_scale · ((1 − t) · σ(x) − w · t · σ(−x)) / rows
 //
 // loss is the mean over the rows. A label other than 0 and 1 makes its loss and gradient NaN.
 
@@ -18,6 +18,7 @@ struct BinaryCrossEntropy {
   double smoothing = 0;
   double pos_weight = 1;
   double grad = 0;                       ///< factor of the gradient: the loss's weight in the total
+  const float* loss_scale = nullptr;     ///< (1) a further factor of the gradient; null: 1
   const T* logits = nullptr;             ///< (rows): log-odds of real
   const std::int32_t* labels = nullptr;  ///< (rows): 1 real, 0 fake
   Stat<T>* loss = nullptr;               ///< (1), overwritten

@@ -12,7 +12,7 @@
 // or makes a sum vanish. Its minimum is −ln 2. Rows are this rank's samples (R of them); columns are those of
 // all ranks (C ≥ R), row i's own audio being column i + diagonal_offset. With one rank R = C and the offset
 // is 0. Backward, with W_ij = (e^{S_ij}/(Σ e^{S} + 1e-8) − M_ij e^{S_ij}/Σ M e^{S}) / (R · temperature):
-//   dzv = grad · W za,   dza = grad · Wᵀ zv.
+//   dzv = grad · loss_scale · W za,   dza = grad · loss_scale · Wᵀ zv.
 
 namespace voca::kernels {
 
@@ -28,6 +28,7 @@ struct InfoNce {
   const std::int32_t* row_labels = nullptr;     ///< (rows)
   const std::int32_t* column_labels = nullptr;  ///< (columns)
   double grad = 0;                              ///< factor of the gradients: the loss's weight in the total
+  const float* loss_scale = nullptr;            ///< (1) a further factor of the gradient; null: 1
   Stat<T>* loss = nullptr;                      ///< (1), overwritten: the mean over the rows
   T* dzv = nullptr;                             ///< (rows, width), overwritten; null computes the loss alone
   T* dza = nullptr;                             ///< (columns, width), overwritten; null when dzv is

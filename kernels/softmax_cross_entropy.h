@@ -6,7 +6,7 @@
 // torch.nn.CrossEntropyLoss):
 //
 //   target_k = (1 − s) · [k = label] + s/K,   loss_i = logsumexp(x_i) − Σ_k target_k x_ik
-//   dlogits_ik = grad · (softmax(x_i)_k − target_k) / rows
+//   dlogits_ik = grad · loss_scale · (softmax(x_i)_k − target_k) / rows
 //
 // loss is the mean over the rows. A label outside [0, K) makes its loss and gradient NaN.
 
@@ -18,6 +18,7 @@ struct SoftmaxCrossEntropy {
   std::int64_t classes = 0;
   double smoothing = 0;
   double grad = 0;                       ///< factor of the gradient
+  const float* loss_scale = nullptr;     ///< (1) a further factor of the gradient; null: 1
   const T* logits = nullptr;             ///< (rows, classes)
   const std::int32_t* labels = nullptr;  ///< (rows), in [0, classes)
   Stat<T>* loss = nullptr;               ///< (1), overwritten

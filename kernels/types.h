@@ -27,4 +27,9 @@ inline constexpr std::size_t kScratchAlignment = 64;
   return (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
 }
 
+/// The factor of a loss's gradient: `grad` times the loss scale, where there is one.
+[[nodiscard]] constexpr double scaled(double grad, const float* loss_scale) {
+  return loss_scale == nullptr ? grad : grad * static_cast<double>(loss_scale[0]);
+}
+
 }  // namespace voca::kernels

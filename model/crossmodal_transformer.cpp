@@ -14,6 +14,7 @@ namespace {
 using engine::ArenaScope;
 using engine::Batch;
 using engine::Context;
+using engine::GradientScale;
 using engine::ParameterStore;
 using engine::Shape;
 using engine::StepRandom;
@@ -82,7 +83,7 @@ void announce(const Pass& pass, engine::ParameterId last) {
 struct TrainingPass {
   const Pass& pass;
   const Batch& batch;
-  double gradient_scale = 1;
+  const GradientScale& gradient_scale;
   Tensor logits;
   Tensor classification_loss;
   Tensor contrastive_loss;
@@ -103,7 +104,7 @@ class CrossModalTransformer final : public engine::Model {
   }
 
   void forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
-                        const StepRandom& random, double gradient_scale, const Tensor& logits,
+                        const StepRandom& random, const GradientScale& gradient_scale, const Tensor& logits,
                         const Tensor& losses) const override;
   void predict(Context& context, const ParameterStore& parameters, const Batch& batch, const Tensor& logits,
                const Tensor& row_losses) const override;
@@ -151,8 +152,9 @@ class CrossModalTransformer final : public engine::Model {
   LayerState layer(const Pass& pass, std::size_t i, const Tensor& x, const Tensor& y) const;
   HeadState head(const Pass& pass, const Tensor& x, const Tensor& logits) const;
   ContrastState contrast(const Pass& pass, const FusionState& fusion) const;
-  void classification_loss(const Pass& pass, const Batch& batch, const Tensor& logits, double grad,
-                           const Tensor& loss, const Tensor& row_losses, const Tensor& dlogits) const;
+  void classification_loss(const Pass& pass, const Batch& batch, const Tensor& logits,
+                           const GradientScale& grad, const Tensor& loss, const Tensor& row_losses,
+                           const Tensor& dlogits) const;
 
   void train_contrast(const TrainingPass& training, const FusionState& fusion, const Tensor& dpooled) const;
   void train_layers(const TrainingPass& training, std::size_t i, const Tensor& x, const Tensor& dx) const;
@@ -250,8 +252,8 @@ ContrastState CrossModalTransformer::contrast(const Pass& pass, const FusionStat
 }
 
 void CrossModalTransformer::classification_loss(const Pass& pass, const Batch& batch, const Tensor& logits,
-                                                double grad, const Tensor& loss, const Tensor& row_losses,
-                                                const Tensor& dlogits) const {
+                                                const GradientScale& grad, const Tensor& loss,
+                                                const Tensor& row_losses, const Tensor& dlogits) const {
   const ops::CrossEntropy args{.logits = logits,
                                .labels = batch.labels,
                                .smoothing = losses_.label_smoothing,
@@ -358,7 +360,7 @@ void CrossModalTransformer::train_contrast(const TrainingPass& training, const F
                               .column_labels = columns.labels,
                               .diagonal_offset = columns.first,
                               .temperature = losses_.temperature,
-                              .grad = training.gradient_scale * losses_.contrastive_weight,
+                              .grad = training.gradient_scale.times(losses_.contrastive_weight),
                               .loss = training.contrastive_loss,
                               .dzv = dz.rows(0, rows),
                               .dza = columns.dza});
@@ -411,7 +413,7 @@ void CrossModalTransformer::train_layers(const TrainingPass& training, std::size
 
 void CrossModalTransformer::forward_backward(Context& context, const ParameterStore& parameters,
                                              const Batch& batch, const StepRandom& random,
-                                             double gradient_scale, const Tensor& logits,
+                                             const GradientScale& gradient_scale, const Tensor& logits,
                                              const Tensor& losses) const {
   const ArenaScope scope(context.arena);
   const Pass pass{context, parameters, &random};
@@ -458,7 +460,7 @@ void CrossModalTransformer::predict(Context& context, const ParameterStore& para
   }
   static_cast<void>(head(pass, x, logits));
   if (row_losses)
-    classification_loss(pass, batch, logits, 0, pass.allocate_statistics("mean loss", {1}), row_losses, {});
+    classification_loss(pass, batch, logits, {}, pass.allocate_statistics("mean loss", {1}), row_losses, {});
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ void infonce(Context& context, const InfoNce& n) {
   expect(context, "infonce", n.loss, {1}, statistics_type(dtype));
   expect_optional(context, "infonce", n.dzv, n.zv.shape, dtype);
   expect_optional(context, "infonce", n.dza, n.za.shape, dtype);
+  expect_optional(context, "infonce", n.grad.loss_scale, {1}, DType::kF32);
   VOCA_CHECK(static_cast<bool>(n.dzv) == static_cast<bool>(n.dza));
   VOCA_CHECK(n.diagonal_offset >= 0 && n.diagonal_offset + rows <= columns);
   by_type("infonce", dtype, [&]<typename T>() {
@@ -67,7 +68,8 @@ void infonce(Context& context, const InfoNce& n) {
                                    .za = n.za.as<T>(),
                                    .row_labels = n.row_labels.as<std::int32_t>(),
                                    .column_labels = n.column_labels.as<std::int32_t>(),
-                                   .grad = n.grad,
+                                   .grad = n.grad.factor,
+                                   .loss_scale = pointer<float>(n.grad.loss_scale),
                                    .loss = n.loss.as<kernels::Stat<T>>(),
                                    .dzv = pointer<T>(n.dzv),
                                    .dza = pointer<T>(n.dza),
@@ -86,6 +88,7 @@ void expect_cross_entropy(const Context& context, const char* operation, const C
   expect(context, operation, c.loss, {1}, statistics_type(dtype));
   expect_optional(context, operation, c.row_losses, {rows}, statistics_type(dtype));
   expect_optional(context, operation, c.dlogits, c.logits.shape, dtype);
+  expect_optional(context, operation, c.grad.loss_scale, {1}, DType::kF32);
 }
 
 }  // namespace
@@ -97,7 +100,8 @@ void binary_cross_entropy(Context& context, const CrossEntropy& c) {
     const kernels::BinaryCrossEntropy<T> args{.rows = rows,
                                               .smoothing = c.smoothing,
                                               .pos_weight = c.pos_weight,
-                                              .grad = c.grad,
+                                              .grad = c.grad.factor,
+                                              .loss_scale = pointer<float>(c.grad.loss_scale),
                                               .logits = c.logits.as<T>(),
                                               .labels = c.labels.as<std::int32_t>(),
                                               .loss = c.loss.as<kernels::Stat<T>>(),
@@ -115,7 +119,8 @@ void softmax_cross_entropy(Context& context, const CrossEntropy& c) {
     const kernels::SoftmaxCrossEntropy<T> args{.rows = rows,
                                                .classes = c.logits.shape[1],
                                                .smoothing = c.smoothing,
-                                               .grad = c.grad,
+                                               .grad = c.grad.factor,
+                                               .loss_scale = pointer<float>(c.grad.loss_scale),
                                                .logits = c.logits.as<T>(),
                                                .labels = c.labels.as<std::int32_t>(),
                                                .loss = c.loss.as<kernels::Stat<T>>(),

@@ -52,7 +52,9 @@ void gradient_norm(Context& context, const Tensor& gradient, const Tensor& norm)
 void adamw(Context& context, const AdamWStep& s) {
   const DType dtype = s.gradient.dtype;
   const DType statistics = statistics_type(dtype);
+  expect(context, "adamw", s.state, {sizeof(kernels::OptimizerState)}, DType::kU8);
   expect(context, "adamw", s.norm, {1}, statistics);
+  expect_optional(context, "adamw", s.losses, s.losses.shape, statistics);
   for (const Tensor* tensor : {&s.master, &s.exp_avg, &s.exp_avg_sq})
     expect(context, "adamw", *tensor, s.gradient.shape, statistics);
   expect(context, "adamw", s.gradient, s.gradient.shape, dtype);
@@ -62,12 +64,13 @@ void adamw(Context& context, const AdamWStep& s) {
     const Tensor scratch = context.arena.scratch(
         "adamw scratch", VOCA_SCRATCH_BYTES(context, "adamw", 0, kernels::cuda::adamw_scratch_bytes()));
     const kernels::AdamW<T> args{.elements = s.gradient.elements(),
-                                 .lr = s.lr,
                                  .weight_decay = s.weight_decay,
-                                 .step = s.step,
-                                 .gradient_scale = s.gradient_scale,
                                  .max_norm = s.max_norm,
+                                 .growth_interval = s.growth_interval,
+                                 .state = static_cast<kernels::OptimizerState*>(s.state.data),
                                  .norm = s.norm.as<kernels::Stat<T>>(),
+                                 .losses = pointer<kernels::Stat<T>>(s.losses),
+                                 .loss_count = s.losses ? s.losses.elements() : 0,
                                  .gradient = s.gradient.as<T>(),
                                  .master = s.master.as<kernels::Stat<T>>(),
                                  .exp_avg = s.exp_avg.as<kernels::Stat<T>>(),

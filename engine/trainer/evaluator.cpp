@@ -105,11 +105,12 @@ std::optional<double> fit_threshold(const Predictions& validation) {
   return fit_threshold(roc_curve(probabilities(validation), validation.labels));
 }
 
-Evaluator::Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses)
-    : model_(model), source_(source), workspace_(workspace), with_losses_(losses) {
+Evaluator::Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses, Ranks ranks)
+    : model_(model), source_(source), workspace_(workspace), with_losses_(losses), ranks_(std::move(ranks)) {
   VOCA_CHECK(source.max_batch_size() <= workspace.request().eval_batch);
   predictions_.outputs = sorted_.outputs = model.outputs();
-  const auto samples = static_cast<std::size_t>(source.samples_per_epoch());
+  const auto samples =
+      static_cast<std::size_t>(sum_over_ranks(ranks_, "samples to evaluate", source.samples_per_epoch()));
   reserve(predictions_, samples, losses);
   reserve(sorted_, samples, losses);
   order_.reserve(samples);
@@ -121,25 +122,39 @@ const Predictions* Evaluator::run(const StopRequested& stop) {
   predictions_.logits.clear();
   predictions_.losses.clear();
   source_.start_epoch(0, 0);
-  while (const Batch* batch = source_.next()) {
-    if (stop && stop()) return nullptr;
-    if (batch->size == 0) continue;
-    Context context = workspace_.context();
-    model_.predict(context, workspace_.parameters(), *batch, workspace_.logits(batch->size),
-                   with_losses_ ? workspace_.row_losses(batch->size) : Tensor{});
-    workspace_.device().synchronize(context.stream);
-    collect(*batch);
+  bool stopped = false;
+  for (bool more = true; more;) {
+    ranks_.doing("evaluating");
+    const Batch* batch = source_.next();
+    const bool stop_now = stop && stop();
+    if (ranks_.alone() && stop_now) return nullptr;
+    if (batch != nullptr && batch->size > 0) predict(*batch);
+    if (ranks_.alone()) {
+      more = batch != nullptr;
+      if (more) collect(*batch);
+    } else {
+      more = exchange(stop_now, batch, stopped);
+      if (stopped) return nullptr;
+    }
   }
   // A source counts a sample that is bad once, however often it leaves it out.
-  const std::int64_t bad = source_.bad_samples();
-  if (predictions_.size() + bad != source_.samples_per_epoch()) {
-    throw InternalError("evaluation: saw {} samples of {}, {} are bad", predictions_.size(),
-                        source_.samples_per_epoch(), bad);
+  const std::int64_t bad = sum_over_ranks(ranks_, "bad samples", source_.bad_samples());
+  const std::int64_t samples = sum_over_ranks(ranks_, "samples evaluated", source_.samples_per_epoch());
+  if (predictions_.size() + bad != samples) {
+    throw InternalError("evaluation: saw {} samples of {}, {} are bad", predictions_.size(), samples, bad);
   }
   return &in_order();
 }
 
+void Evaluator::predict(const Batch& batch) {
+  Context context = workspace_.context();
+  model_.predict(context, workspace_.parameters(), batch, workspace_.logits(batch.size),
+                 with_losses_ ? workspace_.row_losses(batch.size) : Tensor{});
+  workspace_.device().synchronize(context.stream);
+}
+
 void Evaluator::collect(const Batch& batch) {
+  if (batch.size == 0) return;
   const Tensor logits = workspace_.logits(batch.size);
   const auto* labels = batch.labels.as<std::int32_t>();
   for (std::int64_t i = 0; i < batch.size; ++i) {
@@ -148,6 +163,46 @@ void Evaluator::collect(const Batch& batch) {
     if (with_losses_) predictions_.losses.push_back(read_back(workspace_.row_losses(batch.size), i));
   }
   for (std::int64_t i = 0; i < logits.elements(); ++i) predictions_.logits.push_back(read_back(logits, i));
+}
+
+/// Every rank's predictions of one round of batches, null where a rank has no more, become those of all.
+/// False when no rank has more.
+bool Evaluator::exchange(bool stop, const Batch* batch, bool& stopped) {
+  // From each rank: whether to stop, whether it had a batch, its samples, then sample, label, loss and logits
+  // of each.
+  constexpr std::size_t kHead = 3;
+  const auto outputs = static_cast<std::size_t>(predictions_.outputs);
+  const std::size_t stride = 3 + outputs;
+  const auto size = batch != nullptr ? static_cast<std::size_t>(batch->size) : 0;
+  const std::size_t length = kHead + static_cast<std::size_t>(source_.max_batch_size()) * stride;
+  message_.assign(length, 0.0);
+  message_[0] = stop ? 1 : 0;
+  message_[1] = batch != nullptr ? 1 : 0;
+  message_[2] = static_cast<double>(size);
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto row = static_cast<std::int64_t>(i);
+    double* out = &message_[kHead + i * stride];
+    *out++ = static_cast<double>(batch->samples[i]);
+    *out++ = batch->labels.as<std::int32_t>()[i];
+    *out++ = with_losses_ ? read_back(workspace_.row_losses(batch->size), row) : 0.0;
+    for (std::size_t k = 0; k < outputs; ++k)
+      *out++ = read_back(workspace_.logits(batch->size), static_cast<std::int64_t>(i * outputs + k));
+  }
+  const std::vector<double> all = ranks_.main->gather("predictions", message_);
+  bool more = false;
+  for (std::size_t first = 0; first < all.size(); first += length) {
+    stopped |= all[first] != 0;
+    more |= all[first + 1] != 0;
+    const auto rows = static_cast<std::size_t>(all[first + 2]);
+    for (std::size_t i = 0; i < rows; ++i) {
+      const double* in = &all[first + kHead + i * stride];
+      predictions_.samples.push_back(static_cast<std::int64_t>(in[0]));
+      predictions_.labels.push_back(static_cast<std::int32_t>(in[1]));
+      if (with_losses_) predictions_.losses.push_back(in[2]);
+      predictions_.logits.insert(predictions_.logits.end(), in + 3, in + stride);
+    }
+  }
+  return more;
 }
 
 const Predictions& Evaluator::in_order() {

@@ -10,6 +10,7 @@
 #include "engine/metrics.h"
 #include "engine/model.h"
 #include "engine/trainer/memory.h"
+#include "engine/trainer/ranks.h"
 
 namespace voca::engine {
 
@@ -44,27 +45,32 @@ using Metrics = std::variant<BinaryMetrics, ClassMetrics>;
 /// class only, and for K classes.
 [[nodiscard]] std::optional<double> fit_threshold(const Predictions& validation);
 
-/// Runs a model over the whole of a source.
+/// Runs a model over the whole of a source. With several ranks each has a source of its own part, and all get
+/// the predictions of every part: the same numbers, whatever the number of ranks.
 class Evaluator {
  public:
   /// `workspace` was made for batches as large as the source's. With `losses` false labels are not read.
-  Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses);
+  Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses, Ranks ranks = {});
 
-  /// Asked between batches; true abandons the evaluation.
+  /// Asked between batches; true, on any rank, abandons the evaluation on all.
   using StopRequested = std::function<bool()>;
-  /// A fresh pass. The same object is filled again at each call: nothing is allocated after construction.
-  /// Null when `stop` said so. Throws InternalError when the source gave a sample twice or left one out that
-  /// it does not count as bad.
+  /// A fresh pass. The same object is filled again at each call: nothing is allocated after construction,
+  /// with one rank. Null when `stop` said so. Throws InternalError when the source gave a sample twice or
+  /// left one out that it does not count as bad.
   [[nodiscard]] const Predictions* run(const StopRequested& stop = {});
 
  private:
+  void predict(const Batch& batch);
   void collect(const Batch& batch);
+  [[nodiscard]] bool exchange(bool stop, const Batch* batch, bool& stopped);
   [[nodiscard]] const Predictions& in_order();
 
   const Model& model_;
   BatchSource& source_;
   Workspace& workspace_;
   bool with_losses_;
+  Ranks ranks_;
+  std::vector<double> message_;  // to the other ranks
   Predictions predictions_;
   Predictions sorted_;  // where the samples came in another order
   std::vector<std::size_t> order_;

@@ -5,6 +5,7 @@
 
 #include "engine/error.h"
 #include "engine/ops.h"
+#include "kernels/adamw.h"
 
 namespace voca::engine {
 namespace {
@@ -14,23 +15,10 @@ constexpr const char* kLogits = "logits";
 constexpr const char* kRowLosses = "row losses";
 constexpr const char* kLosses = "losses";
 constexpr const char* kGradientNorm = "gradient norm";
+constexpr const char* kOptimizerState = "optimizer state";
 
 DType statistics_type(DType compute_type) {
   return compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
-}
-
-/// What the update of the weights takes of the arena.
-ArenaPlan plan_update(const ParameterStore& parameters, const Tensor& norm) {
-  Arena arena;
-  Context context{arena};
-  ops::gradient_norm(context, parameters.gradients(), norm);
-  ops::adamw(context, {.norm = norm,
-                       .gradient = parameters.gradients(),
-                       .master = parameters.masters(),
-                       .exp_avg = parameters.exp_avgs(),
-                       .exp_avg_sq = parameters.exp_avg_sqs(),
-                       .weights = parameters.weights()});
-  return {arena.high_water(), arena.peak_lines()};
 }
 
 /// The results a run keeps outside the arena, without memory; empty where it has no use for one.
@@ -39,6 +27,7 @@ struct Results {
   Tensor row_losses;
   Tensor losses;
   Tensor gradient_norm;
+  Tensor optimizer_state;
 };
 
 Results lay_out_results(const Model& model, const MemoryRequest& request) {
@@ -49,10 +38,28 @@ Results lay_out_results(const Model& model, const MemoryRequest& request) {
   if (request.eval_batch > 0)
     results.row_losses = {.shape = {request.eval_batch}, .dtype = statistics, .name = kRowLosses};
   if (request.train_batch > 0) {
-    results.losses = {.shape = {kLossCount}, .dtype = statistics, .name = kLosses};
+    results.losses = {.shape = {request.grad_accum, kLossCount}, .dtype = statistics, .name = kLosses};
     results.gradient_norm = {.shape = {1}, .dtype = statistics, .name = kGradientNorm};
+    results.optimizer_state = {
+        .shape = {sizeof(kernels::OptimizerState)}, .dtype = DType::kU8, .name = kOptimizerState};
   }
   return results;
+}
+
+/// What the update of the weights takes of the arena.
+ArenaPlan plan_update(const ParameterStore& parameters, const Results& results) {
+  Arena arena;
+  Context context{arena};
+  ops::gradient_norm(context, parameters.gradients(), results.gradient_norm);
+  ops::adamw(context, {.state = results.optimizer_state,
+                       .norm = results.gradient_norm,
+                       .losses = results.losses,
+                       .gradient = parameters.gradients(),
+                       .master = parameters.masters(),
+                       .exp_avg = parameters.exp_avgs(),
+                       .exp_avg_sq = parameters.exp_avg_sqs(),
+                       .weights = parameters.weights()});
+  return {arena.high_water(), arena.peak_lines()};
 }
 
 /// The whole arena of a run: steps of every kind use it one after another.
@@ -63,8 +70,9 @@ ArenaPlan plan_arena(const Model& model, const MemoryRequest& request, const Par
     if (plan.bytes > largest.bytes) largest = std::move(plan);
   };
   if (request.train_batch > 0) {
-    consider(plan_training(model, request.compute_type, request.train_batch));
-    consider(plan_update(parameters, results.gradient_norm));
+    consider(
+        plan_training(model, request.compute_type, request.train_batch, {.world_size = request.world_size}));
+    consider(plan_update(parameters, results));
   }
   if (request.eval_batch > 0) consider(plan_prediction(model, request.compute_type, request.eval_batch));
   return largest;
@@ -100,7 +108,8 @@ MemoryPlan plan_memory(const Model& model, const MemoryRequest& request) {
   ArenaPlan arena = plan_arena(model, request, parameters, results);
   MemoryPlan plan{.lines = parameters.lines(), .arena_lines = std::move(arena.lines)};
   plan.lines.push_back({kActivations, arena.bytes});
-  for (const Tensor* tensor : {&results.logits, &results.row_losses, &results.losses, &results.gradient_norm})
+  for (const Tensor* tensor : {&results.logits, &results.row_losses, &results.losses, &results.gradient_norm,
+                               &results.optimizer_state})
     if (*tensor) plan.lines.push_back({tensor->name, tensor->bytes()});
   return plan;
 }
@@ -147,10 +156,15 @@ Workspace::Workspace(const Model& model, const MemoryRequest& request, Device& d
   row_losses_ = place(results.row_losses);
   losses_ = place(results.losses);
   gradient_norm_ = place(results.gradient_norm);
+  optimizer_state_ = place(results.optimizer_state);
 }
 
 Tensor Workspace::logits(std::int64_t size) const {
   return logits_.rows(0, size);
+}
+
+Tensor Workspace::losses(std::int64_t batch_in_step) const {
+  return losses_.rows(batch_in_step, 1).view({kLossCount});
 }
 
 Tensor Workspace::row_losses(std::int64_t size) const {

@@ -17,6 +17,8 @@ struct MemoryRequest {
   DType compute_type = DType::kF32;
   std::int64_t train_batch = 0;  ///< most samples of a training batch; 0: weights only, no training
   std::int64_t eval_batch = 0;   ///< most samples of an evaluation batch; 0: no evaluation
+  std::int64_t grad_accum = 1;   ///< batches a step
+  int world_size = 1;            ///< ranks, each with a training batch of its own
 };
 
 /// The device memory a run takes, batches in flight apart (their source owns them), before any of it is
@@ -48,17 +50,21 @@ class Workspace {
   [[nodiscard]] ParameterStore& parameters() { return parameters_; }
   [[nodiscard]] const ParameterStore& parameters() const { return parameters_; }
   [[nodiscard]] Context context() { return Context{arena_}; }
-  [[nodiscard]] Device& device() { return device_; }
+  [[nodiscard]] Device& device() const { return device_; }
   [[nodiscard]] const MemoryRequest& request() const { return request_; }
 
   /// (size, outputs), compute type; of the pass last run.
   [[nodiscard]] Tensor logits(std::int64_t size) const;
   /// (size), statistics type; of the prediction last run.
   [[nodiscard]] Tensor row_losses(std::int64_t size) const;
-  /// (kLossCount), statistics type; of the training pass last run.
+  /// (grad_accum, kLossCount), statistics type; of the batches of the step last run.
   [[nodiscard]] const Tensor& losses() const { return losses_; }
+  /// (kLossCount), of one of them.
+  [[nodiscard]] Tensor losses(std::int64_t batch_in_step) const;
   /// (1), statistics type.
   [[nodiscard]] const Tensor& gradient_norm() const { return gradient_norm_; }
+  /// kernels::OptimizerState as bytes.
+  [[nodiscard]] const Tensor& optimizer_state() const { return optimizer_state_; }
 
  private:
   MemoryRequest request_;
@@ -70,6 +76,7 @@ class Workspace {
   Tensor row_losses_;
   Tensor losses_;
   Tensor gradient_norm_;
+  Tensor optimizer_state_;
 };
 
 }  // namespace voca::engine

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <cstddef>
 #include <numeric>
 #include <vector>
 
@@ -11,32 +11,65 @@
 
 namespace voca::engine {
 
-void Optimizer::clear_gradients() {
-  Context context = workspace_.context();
-  ops::fill(context, 0.0, workspace_.parameters().gradients());
+Optimizer::Optimizer(const OptimizerOptions& options, Workspace& workspace)
+    : options_(options), workspace_(workspace) {
+  set_state({.loss_scale = kFirstLossScale});
 }
 
-double Optimizer::measure_norm() {
+void Optimizer::start_step() {
+  Context context = workspace_.context();
+  ops::fill(context, 0.0, workspace_.parameters().gradients());
+  ops::fill(context, 0.0, workspace_.losses());
+}
+
+GradientScale Optimizer::gradient_scale(double share) const {
+  GradientScale scale{.factor = share};
+  if (scales_loss()) {
+    const Tensor& state = workspace_.optimizer_state();
+    scale.loss_scale = {
+        .data = static_cast<std::byte*>(state.data) + offsetof(kernels::OptimizerState, loss_scale),
+        .shape = {1},
+        .dtype = DType::kF32,
+        .device = state.device,
+        .name = "loss scale"};
+  }
+  return scale;
+}
+
+void Optimizer::measure_norm() {
   Context context = workspace_.context();
   ops::gradient_norm(context, workspace_.parameters().gradients(), workspace_.gradient_norm());
-  workspace_.device().synchronize(context.stream);
-  return read_back(workspace_.gradient_norm(), 0);
 }
 
 void Optimizer::update(double lr) {
+  const Tensor& state = workspace_.optimizer_state();
   Context context = workspace_.context();
+  write_to(state, offsetof(kernels::OptimizerState, lr), &lr, sizeof lr);
   const ParameterStore& parameters = workspace_.parameters();
-  ops::adamw(context, {.lr = lr,
-                       .weight_decay = options_.weight_decay,
-                       .step = ++steps_,
-                       .gradient_scale = 1,
+  ops::adamw(context, {.weight_decay = options_.weight_decay,
                        .max_norm = options_.max_grad_norm,
+                       .growth_interval = scales_loss() ? kLossScaleGrowthInterval : 0,
+                       .state = state,
                        .norm = workspace_.gradient_norm(),
+                       .losses = workspace_.losses(),
                        .gradient = parameters.gradients(),
                        .master = parameters.masters(),
                        .exp_avg = parameters.exp_avgs(),
                        .exp_avg_sq = parameters.exp_avg_sqs(),
                        .weights = parameters.weights()});
+}
+
+kernels::OptimizerState Optimizer::state() const {
+  workspace_.device().synchronize(workspace_.context().stream);
+  kernels::OptimizerState state;
+  read_from(workspace_.optimizer_state(), &state, sizeof state);
+  return state;
+}
+
+void Optimizer::set_state(const kernels::OptimizerState& state) {
+  kernels::OptimizerState kept = state;
+  if (!scales_loss()) kept.loss_scale = 1;
+  write_to(workspace_.optimizer_state(), 0, &kept, sizeof kept);
 }
 
 std::string first_non_finite_gradient(const ParameterStore& parameters) {

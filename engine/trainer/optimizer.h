@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine/trainer/memory.h"
+#include "kernels/adamw.h"
 
 namespace voca::engine {
 
@@ -13,28 +14,38 @@ struct OptimizerOptions {
   double max_grad_norm = 1.0;  ///< of the global L2 norm; 0 switches clipping off
 };
 
-/// AdamW over the flat buffers of a workspace. A step is: clear_gradients(), backward passes, measure_norm(),
-/// and update() when the norm is finite.
+/// fp16's loss scale: where it starts, and after how many updates in a row it doubles.
+inline constexpr float kFirstLossScale = 65536.0F;
+inline constexpr std::int64_t kLossScaleGrowthInterval = 2000;
+
+/// AdamW over the flat buffers of a workspace, all of it queued: nothing here waits for the device, and a
+/// step whose gradients or losses are not finite is left out there. A step is: start_step(), backward passes
+/// with gradient_scale(), update(). Where the compute type is fp16 the loss is scaled, dynamically.
 class Optimizer {
  public:
-  Optimizer(const OptimizerOptions& options, Workspace& workspace)
-      : options_(options), workspace_(workspace) {}
+  /// The state of a fresh run.
+  Optimizer(const OptimizerOptions& options, Workspace& workspace);
 
-  void clear_gradients();
-  /// The global L2 norm of the accumulated gradients, before clipping, in one reduction; NaN or infinite when
-  /// one of them is.
-  [[nodiscard]] double measure_norm();
-  /// Clips by the norm last measured, which must be finite, and updates weights and moments.
+  /// Zeroes gradients and losses.
+  void start_step();
+  /// Of a batch that is this share of its step.
+  [[nodiscard]] GradientScale gradient_scale(double share) const;
+  /// The global L2 norm of the accumulated gradients, loss scale included, before clipping: workspace's
+  /// gradient_norm().
+  void measure_norm();
+  /// Clips by that norm and updates weights and moments.
   void update(double lr);
 
-  /// AdamW's t: updates applied.
-  [[nodiscard]] std::int64_t steps() const { return steps_; }
-  void set_steps(std::int64_t steps) { steps_ = steps; }
+  /// As the device has it; waits for what is queued.
+  [[nodiscard]] kernels::OptimizerState state() const;
+  /// `loss_scale` is kept only where there is one.
+  void set_state(const kernels::OptimizerState& state);
 
  private:
+  [[nodiscard]] bool scales_loss() const { return workspace_.request().compute_type == DType::kF16; }
+
   OptimizerOptions options_;
   Workspace& workspace_;
-  std::int64_t steps_ = 0;
 };
 
 /// The name of the first parameter, in the order backward finishes them, whose gradient has a NaN or an

@@ -46,7 +46,9 @@ ordered_json to_json(const StepRecord& record) {
   line["lr"] = record.lr;
   line["grad_norm"] = number(record.grad_norm);
   line["skipped"] = record.skipped;
+  line["loss_scale"] = record.loss_scale;
   line["bad_steps"] = record.bad_steps;
+  line["overflow_steps"] = record.overflow_steps;
   line["bad_samples"] = record.bad_samples;
   line["samples_per_s"] = number(record.samples_per_s);
   return line;
@@ -62,6 +64,7 @@ ordered_json to_json(const EpochRecord& record) {
   line["grad_norm"] = number(record.grad_norm);
   line["samples"] = record.samples;
   line["bad_steps"] = record.bad_steps;
+  line["overflow_steps"] = record.overflow_steps;
   line["bad_samples"] = record.bad_samples;
   line["samples_per_s"] = number(record.samples_per_s);
   if (record.val) {

@@ -24,11 +24,13 @@ struct StepRecord {
   std::int64_t steps_per_epoch = 0;
   LossValues loss;  ///< mean over the step's samples
   double lr = 0;
-  double grad_norm = 0;          ///< before clipping; NaN or infinite when the step was skipped
-  bool skipped = false;          ///< a gradient was not finite: nothing was updated
-  std::int64_t bad_steps = 0;    ///< skipped since the start of the run
-  std::int64_t bad_samples = 0;  ///< found by this process
-  double samples_per_s = 0;      ///< since this process entered the epoch
+  double grad_norm = 0;             ///< before clipping; NaN or infinite when the step was skipped
+  bool skipped = false;             ///< something was not finite: nothing was updated
+  double loss_scale = 1;            ///< of the next step
+  std::int64_t bad_steps = 0;       ///< skipped since the start of the run, overflows of the loss scale apart
+  std::int64_t overflow_steps = 0;  ///< those
+  std::int64_t bad_samples = 0;     ///< found by this process
+  double samples_per_s = 0;         ///< since this process entered the epoch
 };
 
 /// What is kept of an evaluation on val after its epoch: what selects, and what checkpoints carry.
@@ -51,6 +53,7 @@ struct EpochRecord {
   double grad_norm = 0;                      ///< mean over the good steps
   std::int64_t samples = 0;                  ///< trained on in good steps
   std::int64_t bad_steps = 0;                ///< of this epoch
+  std::int64_t overflow_steps = 0;           ///< of this epoch
   std::int64_t bad_samples = 0;              ///< found by this process
   std::optional<Metrics> val;                ///< absent where the epoch was not evaluated
   std::optional<ValidationSummary> summary;  ///< of the same

@@ -7,7 +7,7 @@
 
 #include "engine/checkpoint/resume_state.h"
 #include "engine/error.h"
-#include "engine/trainer/read_back.h"
+#include "engine/trainer/step_runner.h"
 #include "engine/trainer/training_state.h"
 
 namespace voca::engine {
@@ -23,37 +23,12 @@ double ratio(double numerator, double denominator) {
   return denominator > 0 ? numerator / denominator : std::nan("");
 }
 
-/// Sample-weighted sums of the losses of several batches, in double.
-struct LossSums {
-  LossValues loss;
-  std::int64_t samples = 0;
-
-  void add(const LossValues& mean, std::int64_t count) {
-    const auto weight = static_cast<double>(count);
-    loss.total += weight * mean.total;
-    loss.classification += weight * mean.classification;
-    loss.contrastive += weight * mean.contrastive;
-    samples += count;
-  }
-  void add(const LossSums& other) {
-    loss.total += other.loss.total;
-    loss.classification += other.loss.classification;
-    loss.contrastive += other.loss.contrastive;
-    samples += other.samples;
-  }
-  [[nodiscard]] LossValues mean() const {
-    const auto count = static_cast<double>(samples);
-    return {ratio(loss.total, count), ratio(loss.classification, count), ratio(loss.contrastive, count)};
-  }
-  [[nodiscard]] bool finite() const {
-    return std::isfinite(loss.total) && std::isfinite(loss.classification) && std::isfinite(loss.contrastive);
-  }
-};
-
-void check_splits(const TrainerConfig& config, const BatchSource& train, const BatchSource* val) {
+void check_splits(const TrainerConfig& config, const BatchSource& train, const BatchSource* val,
+                  const Ranks& ranks) {
   if (train.batches_per_epoch() < 1)
     throw UsageError("--features_root: the training split is empty; pack with other --split_ratios");
-  const bool val_is_empty = val == nullptr || val->samples_per_epoch() < 1;
+  const std::int64_t mine = val == nullptr ? 0 : val->samples_per_epoch();
+  const bool val_is_empty = sum_over_ranks(ranks, "validation samples", mine) < 1;
   if (!config.no_val && val_is_empty) {
     throw UsageError(
         "--features_root: the validation split is empty; pack with other --split_ratios, or pass --no_val to "
@@ -94,9 +69,9 @@ bool is_better(SelectBy select_by, double value, double best) {
 
 /// Before any memory is taken.
 const TrainerConfig& checked(const TrainerConfig& config, const Model& model, const BatchSource& train,
-                             const BatchSource* val) {
+                             const BatchSource* val, const Ranks& ranks) {
   validate(config);
-  check_splits(config, train, val);
+  check_splits(config, train, val, ranks);
   if (val != nullptr) check_selection(config.select_by, model.outputs());
   return config;
 }
@@ -105,27 +80,31 @@ const TrainerConfig& checked(const TrainerConfig& config, const Model& model, co
 
 struct Trainer::Impl {
   Impl(const TrainerConfig& trainer_config, const Model& trained, BatchSource& train_source, BatchSource* val,
-       Device& device, TrainingObserver& told)
-      : config(checked(trainer_config, trained, train_source, val)),
+       Device& device, TrainingObserver& told, Ranks job)
+      : config(checked(trainer_config, trained, train_source, val, job)),
+        ranks(std::move(job)),
         model(trained),
         train(train_source),
         observer(told),
         batches_per_epoch(train.batches_per_epoch()),
         steps_per_epoch((batches_per_epoch + config.grad_accum - 1) / config.grad_accum),
         schedule(schedule_options(config, steps_per_epoch)),
-        workspace(model, memory_request(config, train, val), device),
-        optimizer(config.optimizer, workspace) {
-    if (val != nullptr) evaluator.emplace(model, *val, workspace, true);
-    if (!config.checkpoint_folder.empty()) store.emplace(config.checkpoint_folder, config.keep);
+        workspace(model, memory_request(config, train, val, ranks.world_size()), device),
+        optimizer(config.optimizer, workspace),
+        steps(trained, train_source, workspace, optimizer, ranks) {
+    if (val != nullptr) evaluator.emplace(model, *val, workspace, true, ranks);
+    if (!config.checkpoint_folder.empty() && ranks.first())
+      store.emplace(config.checkpoint_folder, config.keep);
   }
 
   TrainingResult run();
 
-  // One step, from the batches to the updated weights.
-  StepRecord step();
-  LossSums micro_batch(std::int64_t batch_in_epoch, double gradient_scale);
-  StepRecord account(const LossSums& sums, double norm, bool good, double lr, double seconds);
-  void report(const StepRecord& record);
+  // Steps: queued on the device, and accounted for once their numbers are there.
+  void queue_step();
+  void settle(std::size_t left_queued = 0);
+  std::size_t steps_ahead() const;
+  StepRecord account(const StepNumbers& numbers);
+  void report(const StepRecord& record, const StepNumbers& numbers);
   [[noreturn]] void give_up(const StepRecord& record) const;
 
   // One epoch.
@@ -152,12 +131,17 @@ struct Trainer::Impl {
   }
   RunIdentity identity() const { return {config.config_hash, config.split_hash}; }
   TrainedModel trained_model() const;
+  Progress progress_to_save() const;
   void save();
+  void continue_from(const Progress& state);
   void restore(const ResumeState& state);
+  void start_together();
+  const char* own_stop_reason() const;
   void stop_if_asked();
-  [[noreturn]] void interrupt(const char* reason);
+  [[noreturn]] void interrupt();
 
   TrainerConfig config;
+  Ranks ranks;
   const Model& model;
   BatchSource& train;
   TrainingObserver& observer;
@@ -166,90 +150,98 @@ struct Trainer::Impl {
   Schedule schedule;
   Workspace workspace;
   Optimizer optimizer;
+  StepRunner steps;
   std::optional<Evaluator> evaluator;
   std::optional<ResumeStore> store;
   StopReason stop_reason;
   Progress progress;
-  bool saved = false;  ///< as it stands
+  Clock::time_point timed_from;  ///< begin of what the next step settled took
+  bool saved = false;            ///< as it stands
 };
 
 // -- a step
 
-StepRecord Trainer::Impl::step() {
-  const Clock::time_point begin = Clock::now();
-  const double lr = schedule.at(progress.epoch, progress.batch / config.grad_accum);
+void Trainer::Impl::queue_step() {
+  if (steps.queued() == 0) timed_from = Clock::now();
   const std::int64_t batches = std::min(config.grad_accum, batches_per_epoch - progress.batch);
-  LossSums sums;
-  optimizer.clear_gradients();
-  for (std::int64_t i = 0; i < batches; ++i)
-    sums.add(micro_batch(progress.batch + i, 1.0 / static_cast<double>(batches)));
-  const double norm = optimizer.measure_norm();
-  const bool good = std::isfinite(norm) && sums.finite();
-  if (good && sums.samples > 0) optimizer.update(lr);  // without a sample nothing decays and nothing moves
+  steps.queue({.seed = config.seed,
+               .epoch = progress.epoch,
+               .step = progress.step + 1,
+               .first_batch = progress.batch,
+               .batches = batches,
+               .epoch_batches = batches_per_epoch,
+               .lr = schedule.at(progress.epoch, progress.batch / config.grad_accum)});
   progress.batch += batches;
   ++progress.step;
   saved = false;
-  return account(sums, norm, good, lr, seconds_since(begin));
-}
-
-LossSums Trainer::Impl::micro_batch(std::int64_t batch_in_epoch, double gradient_scale) {
-  const Batch* batch = train.next();
-  if (batch == nullptr) {
-    throw InternalError("training: epoch {} ended after {} batches of {}", progress.epoch, batch_in_epoch,
-                        batches_per_epoch);
+  if (steps.bad_samples() > config.max_bad_samples) {
+    throw DataError(
+        "training: {} samples are damaged on all ranks together, more than --max_bad_samples {}; pack again",
+        steps.bad_samples(), config.max_bad_samples);
   }
-  LossSums sums;
-  if (batch->size == 0) return sums;  // every sample of it was bad
-  const StepRandom random{
-      .seed = config.seed,
-      .step = static_cast<std::uint32_t>(progress.epoch * batches_per_epoch + batch_in_epoch)};
-  Context context = workspace.context();
-  model.forward_backward(context, workspace.parameters(), *batch, random, gradient_scale,
-                         workspace.logits(batch->size), workspace.losses());
-  workspace.device().synchronize(context.stream);
-  sums.add({.total = read_back(workspace.losses(), kTotalLoss),
-            .classification = read_back(workspace.losses(), kClassificationLoss),
-            .contrastive = read_back(workspace.losses(), kContrastiveLoss)},
-           batch->size);
-  return sums;
 }
 
-StepRecord Trainer::Impl::account(const LossSums& sums, double norm, bool good, double lr, double seconds) {
+/// Steps whose numbers need not be known before the next is queued. After a bad one all are: another may end
+/// the run, and that it names is in the gradients only until the next step.
+std::size_t Trainer::Impl::steps_ahead() const {
+  const bool waits = workspace.device().kind() == DeviceKind::kCpu || config.max_bad_steps == 1 ||
+                     progress.bad_steps_in_a_row > 0;
+  return waits ? 0 : StepRunner::kDepth - 1;
+}
+
+/// Accounts for the steps queued, all but the last `left_queued`.
+void Trainer::Impl::settle(std::size_t left_queued) {
+  while (steps.queued() > left_queued) {
+    const StepNumbers numbers = steps.take();
+    report(account(numbers), numbers);
+  }
+}
+
+StepRecord Trainer::Impl::account(const StepNumbers& numbers) {
+  const Clock::time_point now = Clock::now();
+  const std::int64_t samples = numbers.sums.samples;
   EpochSums& epoch = progress.sums;
-  progress.lr = lr;
-  epoch.samples_seen += sums.samples;
-  epoch.seconds += seconds;
-  if (!good) {
+  progress.lr = numbers.place.lr;
+  epoch.samples_seen += samples;
+  epoch.seconds += std::chrono::duration<double>(now - timed_from).count();
+  timed_from = now;
+  if (numbers.bad()) {
     ++epoch.bad_steps;
     ++progress.bad_steps;
     ++progress.bad_steps_in_a_row;
-  } else if (sums.samples > 0) {
-    epoch.loss.total += sums.loss.total;
-    epoch.loss.classification += sums.loss.classification;
-    epoch.loss.contrastive += sums.loss.contrastive;
-    epoch.grad_norm += norm;
-    epoch.samples += sums.samples;
+  } else if (numbers.outcome == kernels::StepOutcome::kOverflow) {
+    ++epoch.overflow_steps;
+    ++progress.overflow_steps;
+  } else if (samples > 0) {
+    epoch.loss.total += numbers.sums.loss.total;
+    epoch.loss.classification += numbers.sums.loss.classification;
+    epoch.loss.contrastive += numbers.sums.loss.contrastive;
+    epoch.grad_norm += numbers.norm;
+    epoch.samples += samples;
     ++epoch.good_steps;
     progress.bad_steps_in_a_row = 0;
   }
-  return {.epoch = progress.epoch,
-          .step = progress.step,
-          .step_in_epoch = (progress.batch + config.grad_accum - 1) / config.grad_accum,
+  const std::int64_t last_batch = numbers.place.first_batch + numbers.place.batches;
+  return {.epoch = numbers.place.epoch,
+          .step = numbers.place.step,
+          .step_in_epoch = (last_batch + config.grad_accum - 1) / config.grad_accum,
           .steps_per_epoch = steps_per_epoch,
-          .loss = sums.mean(),
-          .lr = lr,
-          .grad_norm = norm,
-          .skipped = !good,
+          .loss = numbers.sums.mean(),
+          .lr = numbers.place.lr,
+          .grad_norm = numbers.norm,
+          .skipped = numbers.outcome != kernels::StepOutcome::kUpdated,
+          .loss_scale = numbers.loss_scale,
           .bad_steps = progress.bad_steps,
-          .bad_samples = train.bad_samples(),
+          .overflow_steps = progress.overflow_steps,
+          .bad_samples = steps.bad_samples(),
           .samples_per_s = ratio(static_cast<double>(epoch.samples_seen), epoch.seconds)};
 }
 
-void Trainer::Impl::report(const StepRecord& record) {
+void Trainer::Impl::report(const StepRecord& record, const StepNumbers& numbers) {
   observer.on_progress(record);
   if (record.skipped || (config.log_every > 0 && record.step % config.log_every == 0))
     observer.on_step(record);
-  if (!record.skipped) return;
+  if (!numbers.bad()) return;
   if (progress.bad_steps_in_a_row >= config.max_bad_steps) give_up(record);
   observer.on_message(
       fmt::format("step {}: a gradient is not finite (norm {}, loss {}): skipped, {} in a row", record.step,
@@ -271,11 +263,13 @@ void Trainer::Impl::train_epoch() {
   if (epoch_is_trained() || at_max_steps()) return;
   train.start_epoch(progress.epoch, progress.batch);
   while (!epoch_is_trained() && !at_max_steps()) {
-    report(step());
+    queue_step();
+    settle(steps_ahead());
     // After the last step the epoch's line and best checkpoint come first: finish_epoch() saves.
     if (state_is_due_after_step() && !epoch_is_trained() && !at_max_steps()) save();
     stop_if_asked();
   }
+  settle();
 }
 
 void Trainer::Impl::finish_epoch() {
@@ -310,16 +304,15 @@ EpochRecord Trainer::Impl::epoch_record() const {
   record.grad_norm = ratio(sums.grad_norm, static_cast<double>(sums.good_steps));
   record.samples = sums.samples;
   record.bad_steps = sums.bad_steps;
-  record.bad_samples = train.bad_samples();
+  record.overflow_steps = sums.overflow_steps;
+  record.bad_samples = steps.bad_samples();
   record.samples_per_s = ratio(static_cast<double>(sums.samples_seen), sums.seconds);
   return record;
 }
 
 void Trainer::Impl::evaluate(EpochRecord& record) {
-  const char* reason = nullptr;
-  const Predictions* predictions =
-      evaluator->run([&] { return stop_reason && (reason = stop_reason()) != nullptr; });
-  if (predictions == nullptr) interrupt(reason);
+  const Predictions* predictions = evaluator->run([&] { return own_stop_reason() != nullptr; });
+  if (predictions == nullptr) interrupt();
   const std::optional<double> threshold = fit_threshold(*predictions);
   record.val = measure(*predictions, threshold.value_or(0.5));
   record.summary = summarise(*record.val, threshold);
@@ -345,7 +338,19 @@ void Trainer::Impl::select(EpochRecord& record) {
 
 // -- the run
 
+/// Every rank continues from where rank 0 is.
+void Trainer::Impl::start_together() {
+  if (ranks.alone()) return;
+  ranks.doing("sharing the initial state");
+  broadcast_parameters(ranks, workspace.parameters(), workspace.context().stream);
+  const RunIdentity none;
+  const std::string header =
+      text_of_first_rank(ranks, "state of the run", state_header(progress_to_save(), none).dump());
+  if (!ranks.first()) continue_from(progress_of(nlohmann::ordered_json::parse(header)));
+}
+
 TrainingResult Trainer::Impl::run() {
+  start_together();
   // A run that --max_steps ended within an epoch has told of that part of it already.
   const bool epoch_is_told = done() && progress.batch > 0;
   observer.on_start(progress.epoch + (epoch_is_told ? 1 : 0), progress.step);
@@ -357,6 +362,7 @@ TrainingResult Trainer::Impl::run() {
   return {.epoch = progress.epoch,
           .step = progress.step,
           .bad_steps = progress.bad_steps,
+          .overflow_steps = progress.overflow_steps,
           .best = progress.best,
           .last = progress.last};
 }
@@ -365,54 +371,81 @@ TrainedModel Trainer::Impl::trained_model() const {
   const bool evaluated = progress.last && progress.last->step == progress.step;
   const std::int64_t last_epoch = progress.batch == 0 ? progress.epoch - 1 : progress.epoch;
   return {.parameters = workspace.parameters(),
-          .optimizer_steps = optimizer.steps(),
+          .optimizer_steps = optimizer.state().steps,
           .epoch = std::max<std::int64_t>(last_epoch, 0),
           .step = progress.step,
           .lr = progress.lr,
           .val = evaluated ? progress.last : std::nullopt};
 }
 
-void Trainer::Impl::save() {
-  if (!store || saved) return;
+Progress Trainer::Impl::progress_to_save() const {
   Progress state = progress;
-  state.optimizer_steps = optimizer.steps();
-  store->save(state_header(state, identity()), state_sections(workspace.parameters()));
+  const kernels::OptimizerState optimizer_state = optimizer.state();
+  state.optimizer_steps = optimizer_state.steps;
+  state.loss_scale = static_cast<double>(optimizer_state.loss_scale);
+  state.loss_scale_steps = optimizer_state.good_steps;
+  return state;
+}
+
+void Trainer::Impl::save() {
+  settle();
+  if (config.checkpoint_folder.empty() || saved) return;
+  ranks.doing("saving a state");
+  check_ranks_agree(ranks, workspace.parameters());
+  if (store)
+    store->save(state_header(progress_to_save(), identity()), state_sections(workspace.parameters()));
+  if (!ranks.alone()) ranks.main->barrier("state saved");
   saved = true;
 }
 
+void Trainer::Impl::continue_from(const Progress& state) {
+  progress = state;
+  optimizer.set_state({.steps = progress.optimizer_steps,
+                       .loss_scale = static_cast<float>(progress.loss_scale),
+                       .good_steps = static_cast<std::int32_t>(progress.loss_scale_steps)});
+}
+
 void Trainer::Impl::restore(const ResumeState& state) {
-  progress = restore_state(state, identity(), workspace.parameters());
-  optimizer.set_steps(progress.optimizer_steps);
+  continue_from(restore_state(state, identity(), workspace.parameters()));
   observer.on_message(fmt::format("resumed {}: epoch {}, batch {} of {}, step {}", state.path.string(),
                                   progress.epoch, progress.batch, batches_per_epoch, progress.step));
 }
 
-void Trainer::Impl::stop_if_asked() {
-  if (const char* reason = stop_reason ? stop_reason() : nullptr) interrupt(reason);
+const char* Trainer::Impl::own_stop_reason() const {
+  return stop_reason ? stop_reason() : nullptr;
 }
 
-void Trainer::Impl::interrupt(const char* reason) {
+void Trainer::Impl::stop_if_asked() {
+  if (any_rank(ranks, "whether to stop", own_stop_reason() != nullptr)) interrupt();
+}
+
+void Trainer::Impl::interrupt() {
   save();
-  if (!store) {
+  const char* const own = own_stop_reason();
+  const char* const reason = own != nullptr ? own : "a signal to another rank";
+  if (config.checkpoint_folder.empty()) {
     throw Interrupted("training: stopped by {} after step {}; nothing was saved: there is no --run_dir",
                       reason, progress.step);
   }
   throw Interrupted("training: stopped by {} after step {}; the state is in {}, continue with --resume auto",
-                    reason, progress.step, store->folder().string());
+                    reason, progress.step, config.checkpoint_folder.string());
 }
 
 // -- the class
 
 MemoryRequest Trainer::memory_request(const TrainerConfig& config, const BatchSource& train,
-                                      const BatchSource* val) {
+                                      const BatchSource* val, int world_size) {
   return {.compute_type = config.compute_type,
           .train_batch = train.max_batch_size(),
-          .eval_batch = val == nullptr ? 0 : val->max_batch_size()};
+          .eval_batch = val == nullptr ? 0 : val->max_batch_size(),
+          .grad_accum = config.grad_accum,
+          .world_size = world_size};
 }
 
 Trainer::Trainer(TrainerConfig config, const Model& model, BatchSource& train, BatchSource* val,
-                 Device& device, TrainingObserver& observer)
-    : impl_(std::make_unique<Impl>(std::move(config), model, train, val, device, observer)) {}
+                 Device& device, TrainingObserver& observer, Ranks ranks)
+    : impl_(
+          std::make_unique<Impl>(std::move(config), model, train, val, device, observer, std::move(ranks))) {}
 
 Trainer::~Trainer() = default;
 

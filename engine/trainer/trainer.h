@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -16,6 +17,7 @@
 #include "engine/trainer/evaluator.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/optimizer.h"
+#include "engine/trainer/ranks.h"
 #include "engine/trainer/records.h"
 
 namespace voca::engine {
@@ -54,8 +56,10 @@ struct TrainerConfig {
   ScheduleKind schedule = ScheduleKind::kEpoch;
   OptimizerOptions optimizer;       ///< weight decay, clipping
   std::int64_t max_bad_steps = 10;  ///< so many skipped in a row end the run
-  std::int64_t eval_every = 1;      ///< epochs; the last one is always evaluated
-  std::int64_t log_every = 0;       ///< steps; 0: epochs only
+  /// More bad samples than this, of all ranks together, end the run. One rank's source sees to its own.
+  std::int64_t max_bad_samples = std::numeric_limits<std::int64_t>::max();
+  std::int64_t eval_every = 1;  ///< epochs; the last one is always evaluated
+  std::int64_t log_every = 0;   ///< steps; 0: epochs only
   SelectBy select_by = SelectBy::kAuc;
   bool no_val = false;  ///< train without a validation split
   std::uint64_t seed = 0;
@@ -76,11 +80,16 @@ struct TrainingResult {
   std::int64_t epoch = 0;  ///< epochs done
   std::int64_t step = 0;
   std::int64_t bad_steps = 0;
+  std::int64_t overflow_steps = 0;  ///< left out while fp16's loss scale found its size
   std::optional<ValidationSummary> best;
   std::optional<ValidationSummary> last;
 };
 
-/// Trains a model. Same configuration, data and build: the same bits, however often the run was stopped or
+/// Trains a model. With several ranks every one has a trainer, with its own slice of each global batch and of
+/// the validation split; gradients and losses are those of the global batch on all of them, decisions are
+/// taken together, rank 0's parameters are what all start from and its observer and folder are the run's.
+///
+/// Same configuration, data and build: the same bits, however often the run was stopped or
 /// killed and resumed (docs/determinism.md).
 ///
 ///   Trainer trainer(config, model, train, &val, device, observer);   // all memory is taken here
@@ -91,12 +100,12 @@ class Trainer {
  public:
   /// What it will allocate on the device; `val` null without validation.
   [[nodiscard]] static MemoryRequest memory_request(const TrainerConfig& config, const BatchSource& train,
-                                                    const BatchSource* val);
+                                                    const BatchSource* val, int world_size = 1);
 
   /// Checks the configuration and takes all memory. Throws UsageError naming the option that is out of range,
   /// when a split is empty (val: unless no_val), and when it does not fit (Workspace).
   Trainer(TrainerConfig config, const Model& model, BatchSource& train, BatchSource* val, Device& device,
-          TrainingObserver& observer);
+          TrainingObserver& observer, Ranks ranks = {});
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
@@ -104,9 +113,9 @@ class Trainer {
   [[nodiscard]] ParameterStore& parameters();
   [[nodiscard]] Workspace& workspace();
 
-  /// Continues from the newest good state of the checkpoint folder; false, and nothing is changed, where
-  /// there is none. A damaged one is passed over with a message. Throws DataError naming both hashes when the
-  /// state is of another configuration or split.
+  /// Rank 0's to call, as resume_from(). Continues from the newest good state of the checkpoint folder;
+  /// false, and nothing is changed, where there is none. A damaged one is passed over with a message. Throws
+  /// DataError naming both hashes when the state is of another configuration or split.
   bool resume_latest();
   /// Continues from that state (a file or a folder of states). Throws DataError when there is none or it is
   /// damaged.

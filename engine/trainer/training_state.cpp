@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kStateVersion = 1;
+constexpr int kStateVersion = 2;
 
 // Doubles survive: the library prints the shortest digits that read back to the same bits.
 ordered_json optional_number(const std::optional<double>& value) {
@@ -46,9 +46,11 @@ std::optional<ValidationSummary> summary_from_json(const ordered_json& json) {
 }
 
 ordered_json to_json(const EpochSums& sums) {
-  return {{"loss", sums.loss.total},     {"cls", sums.loss.classification},   {"con", sums.loss.contrastive},
-          {"grad_norm", sums.grad_norm}, {"samples", sums.samples},           {"good_steps", sums.good_steps},
-          {"bad_steps", sums.bad_steps}, {"samples_seen", sums.samples_seen}, {"seconds", sums.seconds}};
+  return {{"loss", sums.loss.total},           {"cls", sums.loss.classification},
+          {"con", sums.loss.contrastive},      {"grad_norm", sums.grad_norm},
+          {"samples", sums.samples},           {"good_steps", sums.good_steps},
+          {"bad_steps", sums.bad_steps},       {"overflow_steps", sums.overflow_steps},
+          {"samples_seen", sums.samples_seen}, {"seconds", sums.seconds}};
 }
 
 EpochSums sums_from_json(const ordered_json& json) {
@@ -59,6 +61,7 @@ EpochSums sums_from_json(const ordered_json& json) {
           .samples = json.at("samples").get<std::int64_t>(),
           .good_steps = json.at("good_steps").get<std::int64_t>(),
           .bad_steps = json.at("bad_steps").get<std::int64_t>(),
+          .overflow_steps = json.at("overflow_steps").get<std::int64_t>(),
           .samples_seen = json.at("samples_seen").get<std::int64_t>(),
           .seconds = json.at("seconds").get<double>()};
 }
@@ -70,6 +73,9 @@ Progress progress_from_json(const ordered_json& json) {
           .optimizer_steps = json.at("optimizer_steps").get<std::int64_t>(),
           .bad_steps = json.at("bad_steps").get<std::int64_t>(),
           .bad_steps_in_a_row = json.at("bad_steps_in_a_row").get<std::int64_t>(),
+          .overflow_steps = json.at("overflow_steps").get<std::int64_t>(),
+          .loss_scale = json.at("loss_scale").get<double>(),
+          .loss_scale_steps = json.at("loss_scale_steps").get<std::int64_t>(),
           .lr = json.at("lr").get<double>(),
           .finished = json.at("finished").get<bool>(),
           .sums = sums_from_json(json.at("sums")),
@@ -118,12 +124,19 @@ ordered_json state_header(const Progress& progress, const RunIdentity& identity)
                         {"optimizer_steps", progress.optimizer_steps},
                         {"bad_steps", progress.bad_steps},
                         {"bad_steps_in_a_row", progress.bad_steps_in_a_row},
+                        {"overflow_steps", progress.overflow_steps},
+                        {"loss_scale", progress.loss_scale},
+                        {"loss_scale_steps", progress.loss_scale_steps},
                         {"lr", progress.lr},
                         {"finished", progress.finished},
                         {"sums", to_json(progress.sums)},
                         {"best", to_json(progress.best)},
                         {"last", to_json(progress.last)}};
   return header;
+}
+
+Progress progress_of(const ordered_json& header) {
+  return progress_from_json(header.at("progress"));
 }
 
 std::vector<ResumeSection> state_sections(const ParameterStore& parameters) {
@@ -145,7 +158,7 @@ Progress restore_state(const ResumeState& state, const RunIdentity& identity, Pa
     }
     check_same(state, "configuration", "config_hash", identity.config_hash);
     check_same(state, "split", "split_hash", identity.split_hash);
-    const Progress progress = progress_from_json(state.header.at("progress"));
+    const Progress progress = progress_of(state.header);
     for (ParameterId id = 0; id < parameters.count(); ++id) {
       for (const SavedTensor& saved : saved_tensors(parameters, id))
         state.copy_section(saved.name, saved.tensor.dtype, bytes_of(saved.tensor));

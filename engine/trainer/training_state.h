@@ -18,6 +18,7 @@ struct EpochSums {
   std::int64_t samples = 0;
   std::int64_t good_steps = 0;
   std::int64_t bad_steps = 0;
+  std::int64_t overflow_steps = 0;
   std::int64_t samples_seen = 0;  ///< of bad steps as well
   double seconds = 0;
 };
@@ -31,8 +32,11 @@ struct Progress {
   std::int64_t optimizer_steps = 0;
   std::int64_t bad_steps = 0;
   std::int64_t bad_steps_in_a_row = 0;
-  double lr = 0;          ///< of the last step
-  bool finished = false;  ///< evaluated to the end, by --epochs or --max_steps
+  std::int64_t overflow_steps = 0;  ///< left out for the loss scale's sake
+  double loss_scale = 1;
+  std::int64_t loss_scale_steps = 0;  ///< updates since it last changed
+  double lr = 0;                      ///< of the last step
+  bool finished = false;              ///< evaluated to the end, by --epochs or --max_steps
   EpochSums sums;
   std::optional<ValidationSummary> best;
   std::optional<ValidationSummary> last;
@@ -45,6 +49,8 @@ struct RunIdentity {
 };
 
 [[nodiscard]] nlohmann::ordered_json state_header(const Progress& progress, const RunIdentity& identity);
+/// The progress that a header holds. Throws nlohmann::json::exception when it does not.
+[[nodiscard]] Progress progress_of(const nlohmann::ordered_json& header);
 /// Masters and moments of each parameter, by name.
 [[nodiscard]] std::vector<ResumeSection> state_sections(const ParameterStore& parameters);
 

@@ -1,5 +1,6 @@
 #include "kernels/adamw.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/chunks.h"
@@ -22,21 +23,21 @@ struct Factors {
 };
 
 template <typename T>
-Factors<Stat<T>> factors(const AdamW<T>& args) {
-  double gradient = args.gradient_scale;
+Factors<Stat<T>> factors(const AdamW<T>& args, double norm, double loss_scale) {
+  double gradient = 1.0 / loss_scale;
   if (args.max_norm > 0) {
-    const double norm = static_cast<double>(args.norm[0]) * args.gradient_scale;
     const double clip = args.max_norm / (norm + 1e-6);
-    if (!(clip >= 1.0)) gradient *= clip;  // a NaN norm makes the update NaN
+    if (clip < 1.0) gradient *= clip;
   }
   using S = Stat<T>;
-  const auto t = static_cast<double>(args.step);
+  const double lr = args.state->lr;
+  const auto t = static_cast<double>(args.state->steps);
   return {.gradient = static_cast<S>(gradient),
-          .decay = static_cast<S>(1.0 - args.lr * args.weight_decay),
+          .decay = static_cast<S>(1.0 - lr * args.weight_decay),
           .one_minus_beta1 = static_cast<S>(1.0 - args.beta1),
           .beta2 = static_cast<S>(args.beta2),
           .one_minus_beta2 = static_cast<S>(1.0 - args.beta2),
-          .step_size = static_cast<S>(args.lr / (1.0 - std::pow(args.beta1, t))),
+          .step_size = static_cast<S>(lr / (1.0 - std::pow(args.beta1, t))),
           .sqrt_bias_correction2 = static_cast<S>(std::sqrt(1.0 - std::pow(args.beta2, t))),
           .eps = static_cast<S>(args.eps)};
 }
@@ -65,7 +66,16 @@ void update(const AdamW<T>& args, const Factors<Stat<T>>& f, std::int64_t begin,
 
 template <typename T>
 void adamw(const AdamW<T>& args) {
-  const Factors<Stat<T>> f = factors(args);
+  const auto finite = [](Stat<T> x) { return std::isfinite(x); };
+  const auto loss_scale = static_cast<double>(args.state->loss_scale);  // these gradients'
+  const double norm = static_cast<double>(args.norm[0]) / loss_scale;
+  args.state->norm = norm;
+  const bool finite_losses = std::all_of(args.losses, args.losses + args.loss_count, finite);
+  if (advance(*args.state, args.growth_interval, finite(args.norm[0]), finite_losses) !=
+      StepOutcome::kUpdated) {
+    return;
+  }
+  const Factors<Stat<T>> f = factors(args, norm, loss_scale);
   for_chunks(args.elements, kChunkElements,
              [&](std::int64_t begin, std::int64_t end) { update(args, f, begin, end); });
 }

@@ -23,6 +23,7 @@ double sigmoid(double x) {
 template <typename T>
 void binary_cross_entropy(const BinaryCrossEntropy<T>& args) {
   const auto rows = static_cast<double>(args.rows);
+  const double grad = scaled(args.grad, args.loss_scale);
   double total = 0;
   for (std::int64_t i = 0; i < args.rows; ++i) {
     const auto x = static_cast<double>(args.logits[i]);
@@ -35,7 +36,7 @@ void binary_cross_entropy(const BinaryCrossEntropy<T>& args) {
     total += loss;
     if (args.row_losses != nullptr) args.row_losses[i] = static_cast<Stat<T>>(loss);
     if (args.dlogits != nullptr) {
-      args.dlogits[i] = static_cast<T>(args.grad * (negative * sigmoid(x) - positive * sigmoid(-x)) / rows);
+      args.dlogits[i] = static_cast<T>(grad * (negative * sigmoid(x) - positive * sigmoid(-x)) / rows);
     }
   }
   args.loss[0] = static_cast<Stat<T>>(total / rows);

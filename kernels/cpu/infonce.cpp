@@ -125,7 +125,8 @@ void infonce(const InfoNce<T>& args) {
   args.loss[0] = static_cast<Stat<T>>(total / static_cast<double>(args.rows));
   if (args.dzv == nullptr) return;
 
-  const auto scale = static_cast<T>(args.grad / (static_cast<double>(args.rows) * args.temperature));
+  const auto scale = static_cast<T>(scaled(args.grad, args.loss_scale) /
+                                    (static_cast<double>(args.rows) * args.temperature));
   Gemm<T> dzv = product<T>(Transpose::kNo, Transpose::kNo, args.rows, args.width, args.columns);
   dzv.alpha = scale;
   dzv.a = s;

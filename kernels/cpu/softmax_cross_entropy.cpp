@@ -25,6 +25,7 @@ double log_sum(const T* x, std::int64_t classes, double* maximum) {
 template <typename T>
 void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args) {
   const auto rows = static_cast<double>(args.rows);
+  const double grad = scaled(args.grad, args.loss_scale);
   const double smooth_share = args.smoothing / static_cast<double>(args.classes);
   double total = 0;
   for (std::int64_t i = 0; i < args.rows; ++i) {
@@ -51,7 +52,7 @@ void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args) {
     for (std::int64_t k = 0; k < args.classes; ++k) {
       const double probability = std::exp(static_cast<double>(x[k]) - maximum - log_sum_shifted);
       const double target = (k == label ? 1.0 - args.smoothing : 0.0) + smooth_share + unknown;
-      args.dlogits[i * args.classes + k] = static_cast<T>(args.grad * (probability - target) / rows);
+      args.dlogits[i * args.classes + k] = static_cast<T>(grad * (probability - target) / rows);
     }
   }
   args.loss[0] = static_cast<Stat<T>>(total / rows);

@@ -18,54 +18,38 @@ struct Factors {
   float step_size;              ///< lr / (1 − β₁ᵗ)
   float sqrt_bias_correction2;  ///< sqrt(1 − β₂ᵗ)
   float eps;
-  bool skip;  ///< the gradients overflowed: nothing is updated
+  bool skip;  ///< something was not finite: nothing is updated
 };
 
-// Counts the step, or leaves it out and halves the loss scale; says whether to leave it out.
-SIMT_DEVICE bool advance(OptimizerState& state, std::int64_t growth_interval, bool finite) {
-  const bool skip = growth_interval > 0 && !finite;
-  state.overflow = skip ? 1 : 0;
-  if (skip) {
-    ++state.skipped;
-    state.good_steps = 0;
-    state.loss_scale *= 0.5F;
-    return true;
-  }
-  ++state.steps;
-  if (growth_interval > 0 && ++state.good_steps == growth_interval) {
-    state.good_steps = 0;
-    state.loss_scale *= 2.0F;
-  }
-  return false;
+SIMT_DEVICE bool is_finite(float x) {
+  return x - x == 0.0F;
 }
 
 template <typename T>
 __global__ void __launch_bounds__(1) adamw_factors_kernel(AdamW<T> args) {
-  double lr = args.lr;
-  double gradient = args.gradient_scale;
-  auto t = static_cast<double>(args.step);
-  const double norm = args.norm != nullptr ? static_cast<double>(args.norm[0]) : 0.0;
-  bool skip = false;
-  if (args.state != nullptr) {
-    lr = args.state->lr;
-    gradient /= static_cast<double>(args.state->loss_scale);
-    t = static_cast<double>(args.state->steps + 1);
-    skip = advance(*args.state, args.growth_interval, norm - norm == 0.0);
-  }
+  OptimizerState& state = *args.state;
+  bool finite_losses = true;
+  for (std::int64_t i = 0; i < args.loss_count; ++i) finite_losses &= is_finite(args.losses[i]);
+  const double loss_scale = static_cast<double>(state.loss_scale);  // these gradients'
+  const StepOutcome outcome = advance(state, args.growth_interval, is_finite(args.norm[0]), finite_losses);
+  const double norm = static_cast<double>(args.norm[0]) / loss_scale;
+  state.norm = norm;
+  double gradient = 1.0 / loss_scale;
   if (args.max_norm > 0) {
-    const double clip = args.max_norm / (norm * gradient + 1e-6);
-    if (!(clip >= 1.0)) gradient *= clip;  // a NaN norm makes the update NaN
+    const double clip = args.max_norm / (norm + 1e-6);
+    if (clip < 1.0) gradient *= clip;
   }
+  const auto t = static_cast<double>(state.steps);
   *static_cast<Factors*>(args.scratch) = {
       .gradient = static_cast<float>(gradient),
-      .decay = static_cast<float>(1.0 - lr * args.weight_decay),
+      .decay = static_cast<float>(1.0 - state.lr * args.weight_decay),
       .one_minus_beta1 = static_cast<float>(1.0 - args.beta1),
       .beta2 = static_cast<float>(args.beta2),
       .one_minus_beta2 = static_cast<float>(1.0 - args.beta2),
-      .step_size = static_cast<float>(lr / (1.0 - pow(args.beta1, t))),
+      .step_size = static_cast<float>(state.lr / (1.0 - pow(args.beta1, t))),
       .sqrt_bias_correction2 = static_cast<float>(sqrt(1.0 - pow(args.beta2, t))),
       .eps = static_cast<float>(args.eps),
-      .skip = skip};
+      .skip = outcome != StepOutcome::kUpdated};
 }
 
 template <typename T>

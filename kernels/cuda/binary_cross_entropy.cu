@@ -31,7 +31,8 @@ __global__ void __launch_bounds__(kThreads) binary_cross_entropy_kernel(BinaryCr
     const float high = 1.0F / (1.0F + small);
     const float low = small / (1.0F + small);
     const float gradient = negative * (x < 0.0F ? low : high) - positive * (x < 0.0F ? high : low);
-    args.dlogits[row] = from_float<T>(static_cast<float>(args.grad / rows) * gradient);
+    args.dlogits[row] =
+        from_float<T>(static_cast<float>(scaled(args.grad, args.loss_scale) / rows) * gradient);
   }
   const double total = block_sum<kThreads>(sum);
   if (thread_index() == 0) args.loss[0] = static_cast<float>(total / rows);

@@ -79,7 +79,8 @@ SIMT_DEVICE void weighted_rows(std::int64_t n, std::int64_t width, const T* z, f
 
 template <typename T>
 SIMT_DEVICE float gradient_factor(const InfoNce<T>& args) {
-  return static_cast<float>(args.grad / (static_cast<double>(args.rows) * args.temperature));
+  return static_cast<float>(scaled(args.grad, args.loss_scale) /
+                            (static_cast<double>(args.rows) * args.temperature));
 }
 
 // A block takes row i: its loss, its weights and dzv.

@@ -55,7 +55,7 @@ SIMT_DEVICE double row_loss(const SoftmaxCrossEntropy<T>& args, std::int64_t row
   distance = warp_sum(distance);
   if (!known) rest = static_cast<double>(__uint_as_float(0x7FC00000U));
   if (args.dlogits != nullptr) {
-    const double scale = args.grad / static_cast<double>(args.rows);
+    const double scale = scaled(args.grad, args.loss_scale) / static_cast<double>(args.rows);
     for (std::int64_t k = lane_index(); k < args.classes; k += kWarp) {
       const double p = exp(static_cast<double>(to_float(x[k]) - most.value)) / (1.0 + rest);
       const double gradient = scale * (p - (k == label ? own : share));

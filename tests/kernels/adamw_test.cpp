@@ -8,15 +8,21 @@
 namespace voca::kernels::testing {
 namespace {
 
+/// One update; the state goes to the backend's memory and comes back.
 template <typename T>
-void run(Cpu, const AdamW<T>& args) {
+void run(Cpu, AdamW<T> args, OptimizerState& state) {
+  args.state = &state;
   cpu::adamw(args);
 }
 template <typename T>
-void run(AnyCuda, AdamW<T> args) {
+void run(AnyCuda, AdamW<T> args, OptimizerState& state) {
   Scratch<TestedBackend> scratch(cuda::adamw_scratch_bytes());
+  Scratch<TestedBackend> state_memory(sizeof state);
+  TestedBackend::copy_in(state_memory.data(), &state, sizeof state);
+  args.state = static_cast<OptimizerState*>(state_memory.data());
   args.scratch = scratch.data();
   cuda::adamw(args, nullptr);
+  TestedBackend::copy_out(&state, state_memory.data(), sizeof state);
 }
 
 /// One case of tests/golden/adamw/adamw.txt, made by make_goldens.py next to it.
@@ -94,23 +100,24 @@ TYPED_TEST(AdamWTest, FollowsTorchStepForStep) {
     auto master = this->template accumulated<Statistic>(golden.start);
     auto exp_avg = this->template accumulated<Statistic>(zeros);
     auto exp_avg_sq = this->template accumulated<Statistic>(zeros);
+    OptimizerState state;
     for (std::size_t t = 0; t < golden.steps.size(); ++t) {
       const Golden::Step& step = golden.steps[t];
       auto gradient = this->input(step.gradient);
       auto norm = this->template input<Statistic>(std::vector<double>{step.norm[0] * golden.loss_scale});
       AdamW<Element> args;
       args.elements = std::ssize(golden.start);
-      args.lr = step.lr[0];
+      state.lr = step.lr[0];
+      state.loss_scale = static_cast<float>(golden.loss_scale);
       args.weight_decay = golden.weight_decay;
-      args.step = static_cast<std::int64_t>(t) + 1;
-      args.gradient_scale = 1 / golden.loss_scale;
       args.max_norm = golden.max_norm;
-      args.norm = golden.max_norm > 0 ? norm.data() : nullptr;
+      args.norm = norm.data();
       args.gradient = gradient.data();
       args.master = master.data();
       args.exp_avg = exp_avg.data();
       args.exp_avg_sq = exp_avg_sq.data();
-      run(typename TypeParam::Backend{}, args);
+      run(typename TypeParam::Backend{}, args, state);
+      EXPECT_EQ(state.steps, static_cast<std::int64_t>(t) + 1);
       for (std::size_t i = 0; i < golden.start.size(); ++i) {
         const auto near = [&](const auto& got, const std::vector<double>& want) {
           EXPECT_NEAR(got.values()[i], want[i], tolerance * static_cast<double>(t + 1) * std::abs(want[i]))
@@ -132,23 +139,41 @@ class AdamWBuffers : public OpTest<C> {
   using Element = typename C::Element;
   using Statistic = Stat<Element>;
 
-  std::vector<Statistic> step(std::int64_t n, AdamW<Element> args, bool with_weights) {
-    auto gradient = this->input(random_values(n, 1));
+  /// The norm of the gradients and the losses of the step.
+  double norm = 0.5;
+  double gradient_scale = 1;
+  std::vector<double> losses;
+  OptimizerState state{.lr = 0.1};
+
+  std::vector<Statistic> step(std::int64_t n, AdamW<Element> args, bool with_weights = false) {
+    auto norm_buffer = this->template input<Statistic>(std::vector<double>{norm});
+    auto loss_buffer = this->template input<Statistic>(losses);
+    std::vector<double> gradient_values = random_values(n, 1);
+    for (double& value : gradient_values) value *= gradient_scale;
+    auto gradient = this->input(gradient_values);
     auto master = this->template accumulated<Statistic>(random_values(n, 2));
     auto exp_avg = this->template accumulated<Statistic>(random_values(n, 3));
     auto exp_avg_sq = this->template accumulated<Statistic>(random_values(n, 4, 0, 1));
     auto weights = this->output(n);
     args.elements = n;
+    args.norm = norm_buffer.data();
+    args.losses = loss_buffer.data();
+    args.loss_count = std::ssize(losses);
     args.gradient = gradient.data();
     args.master = master.data();
     args.exp_avg = exp_avg.data();
     args.exp_avg_sq = exp_avg_sq.data();
     args.weights = with_weights ? weights.data() : nullptr;
-    run(typename C::Backend{}, args);
+    run(typename C::Backend{}, args, state);
     if (with_weights) {
       EXPECT_EQ(weights.values(), rounded_to<Element>(master.values()));
     }
     return concatenate(concatenate(master.raw(), exp_avg.raw()), exp_avg_sq.raw());
+  }
+  /// What step() starts from.
+  static std::vector<double> start(std::int64_t n) {
+    const auto values = concatenate(random_values(n, 2), random_values(n, 3));
+    return rounded_to<Statistic>(concatenate(values, random_values(n, 4, 0, 1)));
   }
 };
 TYPED_TEST_SUITE(AdamWBuffers, Cases);
@@ -156,12 +181,11 @@ TYPED_TEST_SUITE(AdamWBuffers, Cases);
 TYPED_TEST(AdamWBuffers, EveryElementIsUpdatedAndNoOther) {
   for (const std::int64_t n : {1, 7, 1009, 16384, 40001}) {
     AdamW<typename TypeParam::Element> args;
-    args.lr = 0.1;
     args.beta1 = 0.8;
     args.beta2 = 0.9;
     args.eps = 1e-3;
     args.weight_decay = 0.2;
-    args.step = 3;
+    this->state.steps = 2;
     const auto got = this->step(n, args, true);
     // The formulas of the header, in double.
     const std::vector<double> g = rounded_to<typename TypeParam::Element>(random_values(n, 1));
@@ -180,113 +204,100 @@ TYPED_TEST(AdamWBuffers, EveryElementIsUpdatedAndNoOther) {
 }
 
 TYPED_TEST(AdamWBuffers, ClippingIsOffAtZeroAndBelowTheLimit) {
-  using Number = Stat<typename TypeParam::Element>;
   AdamW<typename TypeParam::Element> args;
-  args.lr = 0.1;
-  const auto unclipped = this->step(100, args, false);
-  auto norm = this->template input<Number>(std::vector<double>{0.9});
-  args.norm = norm.data();
+  const auto step = [&] {
+    this->state = {.lr = 0.1};
+    return this->step(100, args);
+  };
+  this->norm = 0.9;
+  const auto unclipped = step();
   args.max_norm = 1;
-  EXPECT_EQ(this->step(100, args, false), unclipped);
+  EXPECT_EQ(step(), unclipped);
   args.max_norm = 0.5;
-  EXPECT_NE(this->step(100, args, false), unclipped);
+  EXPECT_NE(step(), unclipped);
 }
 
-TYPED_TEST(AdamWBuffers, NanNormReachesTheWeights) {
-  using Number = Stat<typename TypeParam::Element>;
+// A power of two: not a bit is lost.
+TYPED_TEST(AdamWBuffers, TheLossScaleIsTakenOutOfGradientAndNorm) {
   AdamW<typename TypeParam::Element> args;
-  args.lr = 0.1;
   args.max_norm = 1;
-  auto norm = this->template input<Number>(std::vector<double>{NAN});
-  args.norm = norm.data();
-  for (const Number value : this->step(10, args, false)) EXPECT_TRUE(std::isnan(value));
+  const auto step = [&](float loss_scale) {
+    this->norm = 100 * static_cast<double>(loss_scale);
+    this->gradient_scale = static_cast<double>(loss_scale);
+    this->state = {.lr = 0.1, .steps = 6, .loss_scale = loss_scale};
+    auto got = this->step(1009, args);
+    EXPECT_EQ(this->state.norm, 100);
+    EXPECT_EQ(this->state.steps, 7);
+    EXPECT_EQ(this->state.loss_scale, loss_scale);
+    EXPECT_EQ(this->state.good_steps, 0);
+    return got;
+  };
+  EXPECT_EQ(step(8), step(1));
+}
+
+TYPED_TEST(AdamWBuffers, OverflowLeavesTheStepOutAndHalvesTheLossScale) {
+  AdamW<typename TypeParam::Element> args;
+  args.weight_decay = 0.1;
+  args.growth_interval = 3;
+  this->losses = {0.5, 0.25};
+  for (const double value : {static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
+    this->norm = value;
+    this->state = {.lr = 0.1, .steps = 6, .loss_scale = 8, .good_steps = 2};
+    const auto got = this->step(1009, args);
+    EXPECT_EQ(std::vector<double>(got.begin(), got.end()), this->start(1009));
+    EXPECT_EQ(this->state.outcome, StepOutcome::kOverflow);
+    EXPECT_EQ(this->state.steps, 6);
+    EXPECT_EQ(this->state.good_steps, 0);
+    EXPECT_EQ(this->state.loss_scale, 4);
+  }
+}
+
+TYPED_TEST(AdamWBuffers, WhatIsNotFiniteWithoutAScaleToBlameIsABadStep) {
+  AdamW<typename TypeParam::Element> args;
+  struct Bad {
+    double norm;
+    std::vector<double> losses;
+    std::int64_t growth_interval;
+    float loss_scale;
+  };
+  const double nan = static_cast<double>(NAN);
+  const std::vector<Bad> cases{{nan, {1}, 0, 1},    {nan, {1}, 3, 1},         {nan, {1}, 0, 8},
+                               {1, {1, nan}, 3, 8}, {1, {INFINITY, 1}, 0, 1}, {nan, {nan}, 3, 8}};
+  for (const Bad& bad : cases) {
+    this->norm = bad.norm;
+    this->losses = bad.losses;
+    this->state = {.lr = 0.1, .steps = 6, .loss_scale = bad.loss_scale, .good_steps = 2};
+    args.growth_interval = bad.growth_interval;
+    const auto got = this->step(100, args);
+    EXPECT_EQ(std::vector<double>(got.begin(), got.end()), this->start(100));
+    EXPECT_EQ(this->state.outcome, StepOutcome::kNotFinite);
+    EXPECT_EQ(this->state.steps, 6);
+    EXPECT_EQ(this->state.good_steps, 2);
+    EXPECT_EQ(this->state.loss_scale, bad.loss_scale);
+  }
+}
+
+TYPED_TEST(AdamWBuffers, LossScaleDoublesAfterSoManyGoodSteps) {
+  AdamW<typename TypeParam::Element> args;
+  args.growth_interval = 3;
+  this->state = {.lr = 0.1, .loss_scale = 8};
+  for (const float scale : {8.0F, 8.0F, 16.0F, 16.0F}) {
+    this->step(100, args);
+    EXPECT_EQ(this->state.loss_scale, scale);
+    EXPECT_EQ(this->state.outcome, StepOutcome::kUpdated);
+  }
+  EXPECT_EQ(this->state.steps, 4);
+  EXPECT_EQ(this->state.good_steps, 1);
 }
 
 TYPED_TEST(AdamWBuffers, SameBitsForAnyThreadCount) {
   AdamW<typename TypeParam::Element> args;
-  args.lr = 0.1;
   args.weight_decay = 0.1;
-  this->expect_same_bits_for_any_thread_count([&] { return this->step(100003, args, false); });
+  this->expect_same_bits_for_any_thread_count([&] {
+    this->state = {.lr = 0.1};
+    return this->step(100003, args);
+  });
 }
-
-#if defined(VOCA_TEST_CUDA_ON_HOST) || defined(VOCA_TEST_CUDA)
-
-/// Steps whose learning rate, number and loss scale lie on the device.
-template <typename C>
-class AdamWOnTheDevice : public AdamWBuffers<C> {
- protected:
-  using Backend = typename C::Backend;
-  using Element = typename C::Element;
-
-  /// One step from `state`, which it updates, with a norm of that value.
-  std::vector<float> step(OptimizerState& state, double norm, AdamW<Element> args, bool with_weights = true) {
-    auto norm_buffer = this->template input<float>(std::vector<double>{norm});
-    void* memory = Backend::allocate(sizeof state);
-    Backend::copy_in(memory, &state, sizeof state);
-    args.norm = norm_buffer.data();
-    args.state = static_cast<OptimizerState*>(memory);
-    auto out = AdamWBuffers<C>::step(1009, args, with_weights);
-    Backend::copy_out(&state, memory, sizeof state);
-    Backend::free(memory);
-    return out;
-  }
-  static AdamW<Element> options() {
-    AdamW<Element> args;
-    args.weight_decay = 0.1;
-    args.max_norm = 1;
-    return args;
-  }
-};
-TYPED_TEST_SUITE(AdamWOnTheDevice, Cases);
-
-TYPED_TEST(AdamWOnTheDevice, TakesRateStepAndLossScaleFromTheState) {
-  auto args = this->options();
-  args.lr = 0.1;
-  args.step = 7;
-  args.gradient_scale = 0.25 / 8;
-  auto norm = this->template input<float>(std::vector<double>{100});
-  args.norm = norm.data();
-  const auto want = AdamWBuffers<TypeParam>::step(1009, args, true);
-  OptimizerState state{.lr = 0.1, .steps = 6, .loss_scale = 8};
-  args = this->options();
-  args.gradient_scale = 0.25;
-  EXPECT_EQ(this->step(state, 100, args), want);
-  EXPECT_EQ(state.steps, 7);
-  EXPECT_EQ(state.loss_scale, 8);
-  EXPECT_EQ(state.good_steps, 0);
-}
-
-TYPED_TEST(AdamWOnTheDevice, OverflowLeavesTheStepOutAndHalvesTheLossScale) {
-  auto args = this->options();
-  args.growth_interval = 3;
-  for (const double norm : {static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
-    OptimizerState state{.lr = 0.1, .steps = 6, .loss_scale = 8, .good_steps = 2, .skipped = 4};
-    auto untouched = concatenate(random_values(1009, 2), random_values(1009, 3));
-    untouched = concatenate(untouched, random_values(1009, 4, 0, 1));
-    const auto got = this->step(state, norm, args, false);
-    EXPECT_EQ(std::vector<double>(got.begin(), got.end()), rounded_to<float>(untouched));
-    EXPECT_EQ(state.overflow, 1);
-    EXPECT_EQ(state.steps, 6);
-    EXPECT_EQ(state.skipped, 5);
-    EXPECT_EQ(state.good_steps, 0);
-    EXPECT_EQ(state.loss_scale, 4);
-  }
-}
-
-TYPED_TEST(AdamWOnTheDevice, LossScaleDoublesAfterSoManyGoodSteps) {
-  auto args = this->options();
-  args.growth_interval = 3;
-  OptimizerState state{.lr = 0.1, .loss_scale = 8};
-  for (const float scale : {8.0F, 8.0F, 16.0F, 16.0F}) {
-    this->step(state, 2, args);
-    EXPECT_EQ(state.loss_scale, scale);
-    EXPECT_EQ(state.overflow, 0);
-  }
-  EXPECT_EQ(state.steps, 4);
-  EXPECT_EQ(state.good_steps, 1);
-}
-
-#endif
 
 }  // namespace
 }  // namespace voca::kernels::testing

@@ -39,13 +39,14 @@ class BinaryCrossEntropyTest : public OpTest<C> {
     const auto n = static_cast<std::int64_t>(logits.size());
     auto x = this->input(logits);
     auto y = this->template input<std::int32_t>(labels);
+    auto loss_scale = this->template input<float>(std::vector<double>{kLossScale});
     auto loss = this->template output<Stat<Element>>(1);
     auto row_losses = this->template output<Stat<Element>>(n);
     auto dlogits = this->output(n);
-    run<Element>(typename C::Backend{}, {n, options.smoothing, options.pos_weight, options.grad, x.data(),
-                                         y.data(), loss.data(), row_losses.data(), dlogits.data()});
+    run<Element>(typename C::Backend{}, {n, options.smoothing, options.pos_weight, options.grad / kLossScale,
+                                         loss_scale.data(), x.data(), y.data(), loss.data(), row_losses.data(), dlogits.data()});
     auto loss_alone = this->template output<Stat<Element>>(1);
-    run<Element>(typename C::Backend{}, {n, options.smoothing, options.pos_weight, options.grad, x.data(),
+    run<Element>(typename C::Backend{}, {n, options.smoothing, options.pos_weight, options.grad, nullptr, x.data(),
                                          y.data(), loss_alone.data(), nullptr, nullptr});
     EXPECT_EQ(normalised_error(loss_alone.raw(), loss.values()), 0);
     return {loss.values(), row_losses.values(), dlogits.values()};

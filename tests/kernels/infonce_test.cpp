@@ -108,6 +108,7 @@ class InfoNceTest : public OpTest<C> {
     auto za = this->input(p.za);
     auto row_labels = this->template input<std::int32_t>(p.row_labels);
     auto column_labels = this->template input<std::int32_t>(p.column_labels);
+    auto loss_scale = this->template input<float>(std::vector<double>{kLossScale});
     auto loss = this->template output<Stat<Element>>(1);
     auto dzv = this->output(p.rows * p.width);
     auto dza = this->output(p.columns * p.width);
@@ -123,7 +124,8 @@ class InfoNceTest : public OpTest<C> {
     args.za = za.data();
     args.row_labels = row_labels.data();
     args.column_labels = column_labels.data();
-    args.grad = p.grad;
+    args.grad = p.grad / kLossScale;
+    args.loss_scale = loss_scale.data();
     args.loss = loss.data();
     args.scratch = scratch.data();
     run(backend, args);

@@ -35,14 +35,15 @@ class SoftmaxCrossEntropyTest : public OpTest<C> {
     const auto classes = static_cast<std::int64_t>(logits.size()) / rows;
     auto x = this->input(logits);
     auto y = this->template input<std::int32_t>(labels);
+    auto loss_scale = this->template input<float>(std::vector<double>{kLossScale});
     auto loss = this->template output<Stat<Element>>(1);
     auto row_losses = this->template output<Stat<Element>>(rows);
     auto dlogits = this->output(rows * classes);
-    run<Element>(typename C::Backend{}, {rows, classes, smoothing, grad, x.data(), y.data(), loss.data(),
+    run<Element>(typename C::Backend{}, {rows, classes, smoothing, grad / kLossScale, loss_scale.data(), x.data(), y.data(), loss.data(),
                                          row_losses.data(), dlogits.data()});
     auto loss_alone = this->template output<Stat<Element>>(1);
     run<Element>(typename C::Backend{},
-                 {rows, classes, smoothing, grad, x.data(), y.data(), loss_alone.data(), nullptr, nullptr});
+                 {rows, classes, smoothing, grad, nullptr, x.data(), y.data(), loss_alone.data(), nullptr, nullptr});
     EXPECT_EQ(normalised_error(loss_alone.raw(), loss.values()), 0);
     return {loss.values(), row_losses.values(), dlogits.values()};
   }

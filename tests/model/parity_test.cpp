@@ -10,6 +10,7 @@
 
 #include "engine/ops.h"
 #include "engine/schedule.h"
+#include "kernels/adamw.h"
 #include "support/golden.h"
 #include "support/harness.h"
 #include "support/tolerances.h"
@@ -120,6 +121,12 @@ void train_like_pytorch(const Golden& golden, const std::string& suffix, double 
                             .dtype = engine::kDTypeOf<T>,
                             .device = engine::DeviceKind::kCpu,
                             .name = "norm"};
+  kernels::OptimizerState state_value;
+  const engine::Tensor state{.data = &state_value,
+                             .shape = {sizeof state_value},
+                             .dtype = engine::DType::kU8,
+                             .device = engine::DeviceKind::kCpu,
+                             .name = "optimizer state"};
   const auto& expected = golden.at("loss" + suffix).values;
   const auto steps = static_cast<std::int64_t>(golden.at("lr").values.size());
   for (std::int64_t step = 0; step < steps; ++step) {
@@ -135,10 +142,10 @@ void train_like_pytorch(const Golden& golden, const std::string& suffix, double 
     EXPECT_NEAR(norm_value, expected_norm, 10 * tolerance * expected_norm) << "step " << step;
     const double lr = schedule.at(step / recipe.steps_per_epoch, step % recipe.steps_per_epoch);
     EXPECT_NEAR(lr, golden.at("lr").values[static_cast<std::size_t>(step)], 1e-12) << "step " << step;
-    engine::ops::adamw(context, {.lr = lr,
-                                 .weight_decay = recipe.weight_decay,
-                                 .step = step + 1,
+    state_value.lr = lr;
+    engine::ops::adamw(context, {.weight_decay = recipe.weight_decay,
                                  .max_norm = recipe.max_grad_norm,
+                                 .state = state,
                                  .norm = norm,
                                  .gradient = parameters.gradients(),
                                  .master = parameters.masters(),

@@ -13,6 +13,7 @@
 #include "engine/model.h"
 #include "engine/ops.h"
 #include "engine/random.h"
+#include "kernels/adamw.h"
 #include "model/crossmodal_transformer.h"
 #include "tests/simt/host_device.h"
 
@@ -71,6 +72,8 @@ class StepRun {
     logits_ = place("logits", {kBatch, 1}, dtype_of<T>());
     losses_ = place("losses", {engine::kLossCount}, DType::kF32);
     norm_ = place("norm", {1}, DType::kF32);
+    state_ = place("optimizer state", {sizeof(kernels::OptimizerState)}, DType::kU8);
+    *static_cast<kernels::OptimizerState*>(state_.data) = {.lr = 1e-3};
     batch_.size = kBatch;
     for (int i = 0; i < 2; ++i) {
       batch_.inputs[static_cast<std::size_t>(i)] =
@@ -85,12 +88,13 @@ class StepRun {
   void step(std::uint64_t seed) {
     engine::Context context{.arena = arena_, .products = products_.get()};
     engine::ops::fill(context, 0, parameters_.gradients());
-    model_->forward_backward(context, parameters_, batch_, {.seed = seed, .step = 7}, 1.0, logits_, losses_);
+    model_->forward_backward(context, parameters_, batch_, {.seed = seed, .step = 7}, {}, logits_, losses_);
     engine::ops::gradient_norm(context, parameters_.gradients(), norm_);
-    engine::ops::adamw(context, {.lr = 1e-3,
-                                 .weight_decay = 1e-2,
+    engine::ops::adamw(context, {.weight_decay = 1e-2,
                                  .max_norm = 0.5,
+                                 .state = state_,
                                  .norm = norm_,
+                                 .losses = losses_,
                                  .gradient = parameters_.gradients(),
                                  .master = parameters_.masters(),
                                  .exp_avg = parameters_.exp_avgs(),
@@ -166,6 +170,7 @@ class StepRun {
   Tensor logits_;
   Tensor losses_;
   Tensor norm_;
+  Tensor state_;
 };
 
 /// ‖got − want‖ / ‖want‖; infinite where got has a NaN.

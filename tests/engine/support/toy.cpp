@@ -46,8 +46,9 @@ ToyModel::Activations ToyModel::forward(Context& context, const ParameterStore& 
   return result;
 }
 
-void ToyModel::cross_entropy(Context& context, const Tensor& logits, const Tensor& labels, double grad,
-                             const Tensor& loss, const Tensor& row_losses, const Tensor& dlogits) const {
+void ToyModel::cross_entropy(Context& context, const Tensor& logits, const Tensor& labels,
+                             const GradientScale& grad, const Tensor& loss, const Tensor& row_losses,
+                             const Tensor& dlogits) const {
   const ops::CrossEntropy args{.logits = logits,
                                .labels = labels,
                                .grad = grad,
@@ -62,8 +63,8 @@ void ToyModel::cross_entropy(Context& context, const Tensor& logits, const Tenso
 }
 
 void ToyModel::forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
-                                const StepRandom& random, double gradient_scale, const Tensor& logits,
-                                const Tensor& losses) const {
+                                const StepRandom& random, const GradientScale& gradient_scale,
+                                const Tensor& logits, const Tensor& losses) const {
   const ArenaScope scope(context.arena);
   const DType dtype = parameters.compute_type();
   const kernels::Dropout dropout = random.dropout(kDropoutSite, dropout_, kHidden);
@@ -95,7 +96,7 @@ void ToyModel::predict(Context& context, const ParameterStore& parameters, const
   (void)forward(context, parameters, batch, {}, logits);
   if (!row_losses) return;
   const Tensor loss = context.allocate("loss", {1}, row_losses.dtype);
-  cross_entropy(context, logits, batch.labels, 0, loss, row_losses, {});
+  cross_entropy(context, logits, batch.labels, {}, loss, row_losses, {});
 }
 
 ToySource::ToySource(Options options) : options_(std::move(options)) {
@@ -121,8 +122,29 @@ ToySource::ToySource(Options options) : options_(std::move(options)) {
   batch_labels_.resize(most);
 }
 
+ToySource::Part ToySource::part(std::int64_t batch) const {
+  const std::int64_t ranks = options_.world_size;
+  const std::int64_t size = options_.batch_size;
+  if (!options_.shuffle) {
+    const std::int64_t begin = std::min((batch * ranks + options_.rank) * size, options_.samples);
+    return {begin, std::min(begin + size, options_.samples)};
+  }
+  const std::int64_t first = batch * size;
+  const std::int64_t count = std::min(size, options_.samples - first);
+  return {first + count * options_.rank / ranks, first + count * (options_.rank + 1) / ranks};
+}
+
+std::int64_t ToySource::samples_per_epoch() const {
+  std::int64_t count = 0;
+  for (std::int64_t batch = 0; batch < batches_per_epoch(); ++batch)
+    count += part(batch).end - part(batch).begin;
+  return count;
+}
+
 std::int64_t ToySource::batches_per_epoch() const {
-  return (options_.samples + options_.batch_size - 1) / options_.batch_size;
+  const std::int64_t all = (options_.samples + options_.batch_size - 1) / options_.batch_size;
+  if (options_.shuffle) return all;
+  return (all + options_.world_size - 1 - options_.rank) / options_.world_size;
 }
 
 void ToySource::start_epoch(std::int64_t epoch, std::int64_t first_batch) {
@@ -130,7 +152,7 @@ void ToySource::start_epoch(std::int64_t epoch, std::int64_t first_batch) {
   RandomStream random(options_.seed, RandomPurpose::kPermutation, static_cast<std::uint64_t>(epoch));
   for (std::size_t i = order_.size(); options_.shuffle && i > 1; --i)
     std::swap(order_[i - 1], order_[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)))]);
-  place_ = first_batch * options_.batch_size;
+  next_ = first_batch;
 }
 
 template <typename T>
@@ -144,14 +166,14 @@ void ToySource::fill(const std::vector<std::int64_t>& samples) {
 }
 
 const Batch* ToySource::next() {
-  if (place_ >= options_.samples) return nullptr;
+  if (next_ >= ToySource::batches_per_epoch()) return nullptr;
+  const auto [begin, end] = part(next_++);
   batch_ = {};
-  batch_.first_position = place_;
+  batch_.first_position = begin;
   taken_.clear();
-  const std::int64_t end = std::min(place_ + options_.batch_size, options_.samples);
-  for (; place_ < end; ++place_) {
-    const std::int64_t in_order = order_[static_cast<std::size_t>(place_)];
-    const std::int64_t sample = replace ? replace(place_, in_order) : in_order;
+  for (std::int64_t place = begin; place < end; ++place) {
+    const std::int64_t in_order = order_[static_cast<std::size_t>(place)];
+    const std::int64_t sample = replace ? replace(place, in_order) : in_order;
     if (std::find(bad.begin(), bad.end(), sample) == bad.end()) taken_.push_back(sample);
   }
   if (options_.compute_type == DType::kF64) {

@@ -26,7 +26,7 @@ class ToyModel : public Model {
   [[nodiscard]] std::int64_t outputs() const override { return outputs_; }
   [[nodiscard]] Shape input_shape(int input, std::int64_t size) const override;
   void forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
-                        const StepRandom& random, double gradient_scale, const Tensor& logits,
+                        const StepRandom& random, const GradientScale& gradient_scale, const Tensor& logits,
                         const Tensor& losses) const override;
   void predict(Context& context, const ParameterStore& parameters, const Batch& batch, const Tensor& logits,
                const Tensor& row_losses) const override;
@@ -42,7 +42,7 @@ class ToyModel : public Model {
   };
   Activations forward(Context& context, const ParameterStore& parameters, const Batch& batch,
                       const kernels::Dropout& dropout, const Tensor& logits) const;
-  void cross_entropy(Context& context, const Tensor& logits, const Tensor& labels, double grad,
+  void cross_entropy(Context& context, const Tensor& logits, const Tensor& labels, const GradientScale& grad,
                      const Tensor& loss, const Tensor& row_losses, const Tensor& dlogits) const;
 
   std::vector<ParameterSpec> parameters_;
@@ -62,10 +62,13 @@ class ToySource : public BatchSource {
     DType compute_type = DType::kF32;
     /// What the label of a sample is, where it is not to follow from the seed.
     std::function<std::int32_t(std::int64_t sample)> label{};
+    /// A rank's part: its slice of every batch where the order is shuffled, else every world_size-th batch.
+    int rank = 0;
+    int world_size = 1;
   };
   explicit ToySource(Options options);
 
-  [[nodiscard]] std::int64_t samples_per_epoch() const override { return options_.samples; }
+  [[nodiscard]] std::int64_t samples_per_epoch() const override;
   [[nodiscard]] std::int64_t batches_per_epoch() const override;
   [[nodiscard]] std::int64_t max_batch_size() const override { return options_.batch_size; }
   void start_epoch(std::int64_t epoch, std::int64_t first_batch) override;
@@ -82,6 +85,13 @@ class ToySource : public BatchSource {
   std::function<std::int64_t(std::int64_t place, std::int64_t sample)> replace;
 
  private:
+  /// [begin, end) of the order: this rank's part of a batch of the epoch.
+  struct Part {
+    std::int64_t begin;
+    std::int64_t end;
+  };
+  [[nodiscard]] Part part(std::int64_t batch) const;
+
   template <typename T>
   void fill(const std::vector<std::int64_t>& samples);
 
@@ -89,7 +99,7 @@ class ToySource : public BatchSource {
   std::vector<double> features_;  // (samples, features)
   std::vector<std::int32_t> labels_;
   std::vector<std::int64_t> order_;
-  std::int64_t place_ = 0;  // in order_
+  std::int64_t next_ = 0;  // batch
   std::vector<std::int64_t> taken_;
   std::vector<std::byte> input_;
   std::vector<std::int32_t> batch_labels_;

@@ -40,6 +40,10 @@ inline std::vector<double> random_values(std::int64_t n, std::uint64_t seed, dou
   return values;
 }
 
+/// Fixtures of losses ask for their gradient's factor in two parts: grad / kLossScale, and a loss scale of
+/// this, a power of two.
+inline constexpr double kLossScale = 4;
+
 /// max |got − want| / max |want|. NaN is met by NaN alone, and an infinity by itself.
 template <typename T>
 double normalised_error(const std::vector<T>& got, const std::vector<double>& want) {

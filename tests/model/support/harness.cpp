@@ -107,7 +107,7 @@ std::vector<double> Network<T>::step(const engine::StepRandom& random, double gr
   engine::Batch rank_batch = batch();
   rank_batch.rows_by_rank = surroundings.rows_by_rank;
   engine::ops::fill(context, 0, parameters_->gradients());
-  model_->forward_backward(context, *parameters_, rank_batch, random, gradient_scale,
+  model_->forward_backward(context, *parameters_, rank_batch, random, {.factor = gradient_scale},
                            tensor_over(logits_, {batch_size_, model_->outputs()}, "logits"),
                            tensor_over(losses_, {engine::kLossCount}, "losses"));
   return {losses_.begin(), losses_.end()};

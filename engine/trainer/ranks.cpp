@@ -1,0 +1,78 @@
+#include "engine/trainer/ranks.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "engine/digest.h"
+#include "engine/error.h"
+
+namespace voca::engine {
+namespace {
+
+/// CRC-32C of masters and moments, one after the other.
+std::uint32_t checksum(const ParameterStore& parameters) {
+  std::uint32_t crc = 0;
+  for (const Tensor& buffer : {parameters.masters(), parameters.exp_avgs(), parameters.exp_avg_sqs()}) {
+    VOCA_CHECK(buffer.device == DeviceKind::kCpu);
+    crc = crc32c({static_cast<const std::byte*>(buffer.data), buffer.bytes()}, crc);
+  }
+  return crc;
+}
+
+}  // namespace
+
+std::int64_t sum_over_ranks(const Ranks& ranks, const char* name, std::int64_t mine) {
+  if (ranks.alone()) return mine;
+  const auto value = static_cast<double>(mine);
+  const std::vector<double> all = ranks.main->gather(name, {&value, 1});
+  return static_cast<std::int64_t>(std::accumulate(all.begin(), all.end(), 0.0));
+}
+
+bool any_rank(const Ranks& ranks, const char* name, bool mine) {
+  return sum_over_ranks(ranks, name, mine ? 1 : 0) > 0;
+}
+
+std::string text_of_first_rank(const Ranks& ranks, const char* name, const std::string& mine) {
+  if (ranks.alone()) return mine;
+  const auto length = static_cast<double>(mine.size());
+  const auto first_length = static_cast<std::size_t>(ranks.main->gather(name, {&length, 1}).front());
+  std::vector<double> characters(first_length, 0.0);
+  if (ranks.first())
+    std::transform(mine.begin(), mine.end(), characters.begin(),
+                   [](char c) { return static_cast<double>(c); });
+  const std::vector<double> all = ranks.main->gather(name, characters);
+  std::string text(first_length, '\0');
+  std::transform(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(first_length), text.begin(),
+                 [](double c) { return static_cast<char>(c); });
+  return text;
+}
+
+void broadcast_parameters(const Ranks& ranks, const ParameterStore& parameters, void* stream) {
+  if (ranks.alone()) return;
+  ranks.main->broadcast("initial masters", parameters.masters(), 0, stream);
+  if (parameters.weights().data != parameters.masters().data)
+    ranks.main->broadcast("initial weights", parameters.weights(), 0, stream);
+  ranks.main->broadcast("initial first moments", parameters.exp_avgs(), 0, stream);
+  ranks.main->broadcast("initial second moments", parameters.exp_avg_sqs(), 0, stream);
+}
+
+void check_ranks_agree(const Ranks& ranks, const ParameterStore& parameters) {
+  if (ranks.alone()) return;
+  const auto mine = static_cast<double>(checksum(parameters));
+  const std::vector<double> all = ranks.main->gather("checksums of the weights", {&mine, 1});
+  std::vector<std::size_t> others;
+  for (std::size_t rank = 0; rank < all.size(); ++rank)
+    if (all[rank] != all[0]) others.push_back(rank);
+  if (others.empty()) return;
+  throw InternalError(
+      "training: the weights and moments of rank {} are not those of rank 0; nothing was saved, the last "
+      "state that was is good",
+      fmt::join(others, ", "));
+}
+
+}  // namespace voca::engine

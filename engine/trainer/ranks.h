@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "engine/distributed/communicator.h"
+#include "engine/distributed/gradient_buckets.h"
+#include "engine/parameters.h"
+
+namespace voca::engine {
+
+/// The job's ranks, as a trainer and an evaluation need them. The default is a world of one.
+struct Ranks {
+  Communicator* main = nullptr;           ///< of the thread that trains
+  Communicator* gradients = nullptr;      ///< of the sums that run beside backward; another one than `main`
+  CommunicationStream* stream = nullptr;  ///< on a GPU, of those sums
+  BucketOptions buckets;
+  /// Told what this rank is about to do, for a watchdog; a string that lives for ever.
+  std::function<void(const char* what)> doing = [](const char*) {};
+
+  [[nodiscard]] bool alone() const { return main == nullptr || main->world_size() == 1; }
+  [[nodiscard]] int rank() const { return alone() ? 0 : main->rank(); }
+  [[nodiscard]] int world_size() const { return alone() ? 1 : main->world_size(); }
+  [[nodiscard]] bool first() const { return rank() == 0; }
+};
+
+/// The sum over the ranks of a number that each knows of itself, exact up to 2^53.
+[[nodiscard]] std::int64_t sum_over_ranks(const Ranks& ranks, const char* name, std::int64_t mine);
+/// Whether any rank says so.
+[[nodiscard]] bool any_rank(const Ranks& ranks, const char* name, bool mine);
+/// Rank 0's text, on every rank.
+[[nodiscard]] std::string text_of_first_rank(const Ranks& ranks, const char* name, const std::string& mine);
+
+/// Rank 0's weights, masters and moments, on every rank.
+void broadcast_parameters(const Ranks& ranks, const ParameterStore& parameters, void* stream);
+/// Throws InternalError naming the ranks whose weights and moments are not rank 0's, to the last bit.
+void check_ranks_agree(const Ranks& ranks, const ParameterStore& parameters);
+
+}  // namespace voca::engine

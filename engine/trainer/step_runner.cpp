@@ -1,0 +1,149 @@
+#include "engine/trainer/step_runner.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "engine/error.h"
+#include "engine/ops.h"
+#include "engine/trainer/read_back.h"
+
+namespace voca::engine {
+
+void LossSums::add(const LossValues& mean, std::int64_t count) {
+  const auto weight = static_cast<double>(count);
+  loss.total += weight * mean.total;
+  loss.classification += weight * mean.classification;
+  loss.contrastive += weight * mean.contrastive;
+  samples += count;
+}
+
+LossValues LossSums::mean() const {
+  const double count = samples > 0 ? static_cast<double>(samples) : std::nan("");
+  return {loss.total / count, loss.classification / count, loss.contrastive / count};
+}
+
+StepRunner::StepRunner(const Model& model, BatchSource& train, Workspace& workspace, Optimizer& optimizer,
+                       const Ranks& ranks)
+    : model_(model), train_(train), workspace_(workspace), optimizer_(optimizer), ranks_(ranks) {
+  for (Slot& slot : slots_) {
+    slot.samples.reserve(static_cast<std::size_t>(workspace.request().grad_accum));
+    slot.losses.resize(workspace.losses().bytes());
+  }
+  rows_by_rank_.resize(static_cast<std::size_t>(ranks.world_size()));
+  if (ranks.alone()) return;
+  const Tensor& gradients = workspace.parameters().gradients();
+  if (ranks.stream != nullptr) {
+    buckets_.emplace(*ranks.gradients, gradients, *ranks.stream, workspace.context().stream, ranks.buckets);
+  } else {
+    buckets_.emplace(*ranks.gradients, gradients, ranks.buckets);
+  }
+}
+
+void StepRunner::queue(const StepPlace& place) {
+  VOCA_CHECK(queued_ < kDepth);
+  Slot& slot = slots_[(first_ + queued_) % kDepth];
+  ++queued_;
+  slot.place = place;
+  slot.samples.clear();
+  optimizer_.start_step();
+  for (std::int64_t i = 0; i < place.batches; ++i) slot.samples.push_back(micro_batch(place, i));
+  const bool any = std::any_of(slot.samples.begin(), slot.samples.end(), [](auto n) { return n > 0; });
+  if (any && !ranks_.alone()) reduce(slot.samples.back() > 0);
+  if (any) {  // without a sample nothing decays and nothing moves
+    optimizer_.measure_norm();
+    optimizer_.update(place.lr);
+  }
+  read_from(workspace_.losses(), slot.losses.data(), slot.losses.size());
+  read_from(workspace_.optimizer_state(), &slot.state, sizeof slot.state);
+}
+
+/// One batch of a step, forward and backward. Returns the samples that all ranks have in it.
+std::int64_t StepRunner::micro_batch(const StepPlace& place, std::int64_t batch_in_step) {
+  const std::int64_t batch_in_epoch = place.first_batch + batch_in_step;
+  ranks_.doing("waiting for a batch");
+  const Batch* next = train_.next();
+  if (next == nullptr) {
+    throw InternalError("training: epoch {} ended after {} batches of {}", place.epoch, batch_in_epoch,
+                        place.epoch_batches);
+  }
+  Batch batch = *next;
+  const std::int64_t samples = share(batch);
+  if (samples == 0) return 0;
+  ranks_.doing("forward and backward");
+  const StepRandom random{
+      .seed = place.seed,
+      .step = static_cast<std::uint32_t>(place.epoch * place.epoch_batches + batch_in_epoch),
+      .first_sample =
+          std::accumulate(rows_by_rank_.begin(), rows_by_rank_.begin() + ranks_.rank(), std::int64_t{0})};
+  Context context = workspace_.context();
+  context.communicator = ranks_.main;
+  if (buckets_ && batch_in_step + 1 == place.batches) context.gradients = &*buckets_;
+  const double mine = static_cast<double>(batch.size) / static_cast<double>(samples);
+  const Tensor losses = workspace_.losses(batch_in_step);
+  model_.forward_backward(context, workspace_.parameters(), batch, random,
+                          optimizer_.gradient_scale(mine / static_cast<double>(place.batches)),
+                          workspace_.logits(batch.size), losses);
+  if (!ranks_.alone()) ops::weighted_sum(context, mine, losses, 0, {}, losses);
+  return samples;
+}
+
+/// What every rank has of the global batch; returns the samples of all, 0 where one has none: then there is
+/// nothing that all could take part in.
+std::int64_t StepRunner::share(Batch& batch) {
+  rows_by_rank_[0] = batch.size;
+  bad_samples_ = train_.bad_samples();
+  if (ranks_.alone()) return batch.size;
+  const std::array<double, 2> mine{static_cast<double>(batch.size), static_cast<double>(bad_samples_)};
+  ranks_.doing("agreeing on a batch");
+  const std::vector<double> all = ranks_.main->gather("sizes of a batch", mine);
+  bad_samples_ = 0;
+  for (std::size_t rank = 0; rank < rows_by_rank_.size(); ++rank) {
+    rows_by_rank_[rank] = static_cast<std::int64_t>(all[2 * rank]);
+    bad_samples_ += static_cast<std::int64_t>(all[2 * rank + 1]);
+  }
+  batch.rows_by_rank = rows_by_rank_;
+  if (std::find(rows_by_rank_.begin(), rows_by_rank_.end(), 0) != rows_by_rank_.end()) return 0;
+  return std::accumulate(rows_by_rank_.begin(), rows_by_rank_.end(), std::int64_t{0});
+}
+
+/// Gradients and losses become those of the global batch. `told`: the last pass told the buckets of its
+/// gradients as they came.
+void StepRunner::reduce(bool told) {
+  ranks_.doing("summing gradients");
+  if (!told) buckets_->final_until(workspace_.parameters().gradients().elements());
+  buckets_->finish();
+  ranks_.main->all_reduce_sum("losses", workspace_.losses(), workspace_.context().stream);
+}
+
+StepNumbers StepRunner::take() {
+  VOCA_CHECK(queued_ > 0);
+  workspace_.device().synchronize(workspace_.context().stream);
+  const Slot& slot = slots_[first_];
+  first_ = (first_ + 1) % kDepth;
+  --queued_;
+  StepNumbers numbers;
+  numbers.place = slot.place;
+  numbers.loss_scale = static_cast<double>(slot.state.loss_scale);
+  for (std::size_t i = 0; i < slot.samples.size(); ++i) {
+    if (slot.samples[i] > 0) numbers.sums.add(losses(slot, static_cast<std::int64_t>(i)), slot.samples[i]);
+  }
+  if (numbers.sums.samples > 0) {
+    numbers.norm = slot.state.norm;
+    numbers.outcome = slot.state.outcome;
+  }
+  return numbers;
+}
+
+LossValues StepRunner::losses(const Slot& slot, std::int64_t batch_in_step) const {
+  Tensor all = workspace_.losses();
+  all.data = const_cast<std::byte*>(slot.losses.data());
+  all.device = DeviceKind::kCpu;
+  const Tensor row = all.rows(batch_in_step, 1);
+  return {.total = read_back(row, kTotalLoss),
+          .classification = read_back(row, kClassificationLoss),
+          .contrastive = read_back(row, kContrastiveLoss)};
+}
+
+}  // namespace voca::engine

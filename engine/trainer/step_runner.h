@@ -1,0 +1,95 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "engine/batch.h"
+#include "engine/model.h"
+#include "engine/trainer/memory.h"
+#include "engine/trainer/optimizer.h"
+#include "engine/trainer/ranks.h"
+#include "engine/trainer/records.h"
+#include "kernels/adamw.h"
+
+namespace voca::engine {
+
+/// Sample-weighted sums of the losses of several batches, in double.
+struct LossSums {
+  LossValues loss;
+  std::int64_t samples = 0;
+
+  void add(const LossValues& mean, std::int64_t count);
+  [[nodiscard]] LossValues mean() const;
+};
+
+/// A step of the run, by its place in it.
+struct StepPlace {
+  std::uint64_t seed = 0;
+  std::int64_t epoch = 0;
+  std::int64_t step = 0;           ///< steps of the run, this one included
+  std::int64_t first_batch = 0;    ///< of the epoch
+  std::int64_t batches = 0;        ///< in the step
+  std::int64_t epoch_batches = 0;  ///< batches an epoch
+  double lr = 0;
+};
+
+/// What a step came to.
+struct StepNumbers {
+  StepPlace place;
+  LossSums sums;
+  double norm = 0;  ///< of the gradient, before clipping, without the loss scale
+  kernels::StepOutcome outcome = kernels::StepOutcome::kUpdated;
+  double loss_scale = 1;  ///< of the next step
+
+  [[nodiscard]] bool bad() const { return outcome == kernels::StepOutcome::kNotFinite; }
+};
+
+/// Runs optimiser steps. A step is queued whole, without waiting for the device; its numbers are read when
+/// someone asks for them, so that a GPU has the next step before anyone looks at this one's.
+class StepRunner {
+ public:
+  /// Steps that may be queued and not read.
+  static constexpr std::size_t kDepth = 2;
+
+  StepRunner(const Model& model, BatchSource& train, Workspace& workspace, Optimizer& optimizer,
+             const Ranks& ranks);
+
+  /// From the batches to the updated weights. A batch of which a rank has no good sample is passed over by
+  /// all. Throws InternalError when the source's epoch ends too soon, CommunicationError when a rank is lost.
+  void queue(const StepPlace& place);
+  [[nodiscard]] std::size_t queued() const { return queued_; }
+  /// Samples that all ranks left out so far.
+  [[nodiscard]] std::int64_t bad_samples() const { return bad_samples_; }
+  /// The numbers of the oldest step that is queued; waits for it.
+  [[nodiscard]] StepNumbers take();
+
+ private:
+  /// Results of one step on the host, and what is known of it already.
+  struct Slot {
+    StepPlace place;
+    std::vector<std::int64_t> samples;  ///< of each of its batches, of all ranks
+    std::vector<std::byte> losses;      ///< (grad_accum, kLossCount), statistics type
+    kernels::OptimizerState state;
+  };
+
+  [[nodiscard]] std::int64_t micro_batch(const StepPlace& place, std::int64_t batch_in_step);
+  [[nodiscard]] std::int64_t share(Batch& batch);
+  void reduce(bool told);
+  [[nodiscard]] LossValues losses(const Slot& slot, std::int64_t batch_in_step) const;
+
+  const Model& model_;
+  BatchSource& train_;
+  Workspace& workspace_;
+  Optimizer& optimizer_;
+  Ranks ranks_;
+  std::optional<GradientBuckets> buckets_;
+  std::vector<std::int64_t> rows_by_rank_;
+  std::int64_t bad_samples_ = 0;
+  std::array<Slot, kDepth> slots_;
+  std::size_t first_ = 0;
+  std::size_t queued_ = 0;
+};
+
+}  // namespace voca::engine
