@@ -115,14 +115,16 @@ std::pair<CommandLine, CommandLine> split(CommandLine line) {
   return {line.first(before), line.subspan(before + 1)};
 }
 
+bool is_command(std::string_view word) {
+  return std::any_of(commands().begin(), commands().end(),
+                     [&](const Command& command) { return command.name == word; });
+}
+
 void check_command(CommandLine command) {
   const std::string example = "for example: voca-engine launch --nproc_per_node 4 -- train --features_root X";
   if (command.empty()) throw UsageError("launch: needs a command behind --, {}", example);
-  const std::string_view name = command[0];
-  const auto known = std::any_of(commands().begin(), commands().end(),
-                                 [&](const Command& c) { return c.name == name && name != "launch"; });
-  if (!known)
-    throw UsageError("launch: \"{}\" is no command of voca-engine to start ranks of; {}", name, example);
+  if (!is_command(command[0]) || std::string_view(command[0]) == "launch")
+    throw UsageError("launch: \"{}\" is no command to start ranks of; {}", command[0], example);
 }
 
 /// Whether a file was written anew: every run writes config.json of its folder once it has made that its own.
@@ -174,7 +176,8 @@ void launch(CommandLine command_line) {
                 "Starts a command on several ranks, as torchrun does (docs/distributed.md): "
                 "voca-engine launch [options] -- train ...");
   add_launch_options(set, options);
-  if (command.empty() && !own.empty() && !std::string_view(own[0]).starts_with('-')) check_command(command);
+  // A command without the dashes before it would be refused as an option that begins with none.
+  if (command.empty() && std::any_of(own.begin(), own.end(), is_command)) check_command(command);
   if (!set.parse(own)) return;
   check(options);
   check_command(command);

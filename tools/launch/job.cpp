@@ -3,14 +3,18 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <random>
 #include <string_view>
 
@@ -129,9 +133,9 @@ bool would_fail_again(int status) {
   return code == static_cast<int>(ExitCode::kUsage) || code == static_cast<int>(ExitCode::kBadData);
 }
 
-std::string failure_line(const GroupEnd::Failure& failure) {
-  return fmt::format("launch: rank {} (pid {}) failed first: {}", failure.rank, failure.pid,
-                     describe_end(failure.status));
+std::string failure_line(const Job& job, const GroupEnd::Failure& failure) {
+  return fmt::format("launch: rank {} (pid {}) failed{}: {}", failure.rank, failure.pid,
+                     job.ranks_per_node > 1 ? " first" : "", describe_end(failure.status));
 }
 
 std::string no_restart_reason(const Job& job, const GroupEnd& end) {
@@ -144,7 +148,7 @@ std::string no_restart_reason(const Job& job, const GroupEnd& end) {
 JobEnd job_end(const Job& job, const GroupEnd& end, const OutputRelay& relay) {
   if (end.first_failure) {
     return {.exit_code = exit_code_of(end.first_failure->status),
-            .message = failure_line(*end.first_failure) + "; " + no_restart_reason(job, end)};
+            .message = failure_line(job, *end.first_failure) + "; " + no_restart_reason(job, end)};
   }
   if (!end.started) {
     return {
@@ -161,6 +165,19 @@ JobEnd job_end(const Job& job, const GroupEnd& end, const OutputRelay& relay) {
   if (relay.lost_results())
     return {.exit_code = static_cast<int>(ExitCode::kIo), .message = "stdout: cannot be written"};
   return {};
+}
+
+/// Waits for a slow reader of the last lines, but not through a Ctrl-C.
+void write_rest(OutputRelay& relay, LauncherSignals& signals) {
+  for (;;) {
+    relay.write_some();
+    if (relay.waiting_for() < 0) return;
+    pollfd entries[] = {{.fd = relay.waiting_for(), .events = POLLOUT, .revents = 0},
+                        {.fd = signals.descriptor(), .events = POLLIN, .revents = 0}};
+    ::poll(entries, std::size(entries), -1);
+    while (const int number = signals.next())
+      if (number == SIGINT) return;
+  }
 }
 
 }  // namespace
@@ -180,12 +197,12 @@ JobEnd run_job(const Job& given) {
     const bool again = end.first_failure && end.stop_signal == 0 && restart < job.max_restarts &&
                        !would_fail_again(end.first_failure->status);
     if (!again) {
-      relay.flush();
+      write_rest(relay, signals);
       return job_end(job, end, relay);
     }
     failure = end.first_failure;
-    relay.add(OutputRelay::Stream::kErr,
-              fmt::format("{}; restart {} of {}\n", failure_line(*failure), restart + 1, job.max_restarts));
+    relay.add(OutputRelay::Stream::kErr, fmt::format("{}; restart {} of {}\n", failure_line(job, *failure),
+                                                     restart + 1, job.max_restarts));
   }
 }
 

@@ -67,10 +67,6 @@ void OutputRelay::write_some() {
   while (!queue_.empty() && is_writable(waiting_for())) write_front();
 }
 
-void OutputRelay::flush() {
-  while (!queue_.empty()) write_front();
-}
-
 void OutputRelay::write_front() {
   const Chunk& chunk = queue_.front();
   const std::size_t left = chunk.text.size() - written_;

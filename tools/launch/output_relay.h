@@ -28,8 +28,8 @@ class LineCutter {
 };
 
 /// Where the lines of all ranks go, to stdout and stderr in one order: both may be the same file, and no line
-/// may break into another. Nothing here blocks but flush(): a reader that has stopped must not keep the
-/// launcher from its signals. A stream that nobody reads any more is no reason to end a training; what goes
+/// may break into another. Nothing here blocks: a reader that has stopped must not keep the launcher from its
+/// signals. A stream that nobody reads any more is no reason to end a training; what goes
 /// there is dropped.
 class OutputRelay {
  public:
@@ -45,8 +45,6 @@ class OutputRelay {
   [[nodiscard]] int waiting_for() const;
   /// Writes as much as does not block.
   void write_some();
-  /// Writes everything, however long that takes.
-  void flush();
   /// Whether something that was meant for stdout did not get there.
   [[nodiscard]] bool lost_results() const { return broken_[0]; }
 

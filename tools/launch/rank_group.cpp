@@ -61,6 +61,9 @@ LauncherSignals::LauncherSignals() {
 }
 
 LauncherSignals::~LauncherSignals() {
+  // One that was repeated must not end the launcher now, in place of its exit code.
+  while (next() != 0) {
+  }
   ::sigaction(SIGCHLD, &child_before_, nullptr);
   ::sigaction(SIGPIPE, &pipe_before_, nullptr);
   ::sigprocmask(SIG_SETMASK, &before_, nullptr);
