@@ -1,11 +1,216 @@
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/distributed/slurm.h"
+#include "engine/distributed/variables.h"
 #include "engine/error.h"
 #include "tools/commands.h"
+#include "tools/launch/job.h"
+#include "tools/train_options.h"
+#include "tools/version.h"
 
 namespace voca::tools {
+namespace {
 
-void launch(CommandLine /*command_line*/) {
-  throw engine::UsageError(
-      "launch: this build trains on one rank only; run voca-engine train with the same options");
+using engine::UsageError;
+using Words = std::vector<std::string>;
+
+constexpr std::int64_t kLastPort = 65535;
+
+struct LaunchOptions {
+  std::string nproc_per_node = "auto";
+  std::int64_t nnodes = 1;
+  std::int64_t node_rank = 0;
+  std::string master_addr;
+  std::int64_t master_port = 0;
+  std::int64_t max_restarts = 0;
+  double grace_period = 60;
+};
+
+void add_launch_options(OptionSet& set, LaunchOptions& o) {
+  set.begin_group("Ranks");
+  set.add("nproc_per_node", &o.nproc_per_node, "N|auto|gpu|cpu",
+          "ranks on this node; auto: one a GPU, without GPUs one; cpu: one a core");
+  set.add("nnodes", &o.nnodes, "N", "nodes, each of which runs launch with the same options but --node_rank");
+  set.add("node_rank", &o.node_rank, "N", "this node, from 0; rank 0 is on node 0");
+  set.begin_group("Meeting");
+  set.add("master_addr", &o.master_addr, "HOST", "where node 0 is; needed with several nodes");
+  set.add("master_port", &o.master_port, "PORT",
+          "where rank 0 listens; 0: a free one, with several nodes 29500");
+  set.begin_group("Failures");
+  set.add("max_restarts", &o.max_restarts, "N", "how often all ranks are started again after one failed");
+  set.add("grace_period", &o.grace_period, "SECONDS",
+          "for ranks to save and end after SIGTERM, SIGINT, SIGUSR1 or SIGHUP; then SIGKILL");
+}
+
+void expect_between(const char* name, std::int64_t value, std::int64_t low, std::int64_t high) {
+  if (value < low || value > high)
+    throw UsageError("--{}: is {}, must be from {} to {}", name, value, low, high);
+}
+
+void check(const LaunchOptions& o) {
+  expect_between("nnodes", o.nnodes, 1, engine::kMostRanks);
+  expect_between("node_rank", o.node_rank, 0, o.nnodes - 1);
+  expect_between("master_port", o.master_port, 0, kLastPort);
+  expect_between("max_restarts", o.max_restarts, 0, 1 << 20);
+  constexpr double kLongestGrace = 86400;
+  if (o.grace_period < 0 || o.grace_period > kLongestGrace)
+    throw UsageError("--grace_period: is {}, must be from 0 to {} seconds", o.grace_period, kLongestGrace);
+  const engine::Variables variables = engine::Variables::of_process();
+  if (variables.has("LOCAL_RANK")) {
+    throw UsageError(
+        "LOCAL_RANK: is {}: launch was itself started as a rank; start voca-engine train there, or unset it",
+        variables.text("LOCAL_RANK"));
+  }
+  const std::int64_t tasks = variables.number("SLURM_STEP_NUM_TASKS", 1, engine::kMostRanks).value_or(1);
+  if (tasks > 1 && tasks != o.nnodes) {
+    throw UsageError(
+        "--nnodes: is {}, but srun has started launch {} times; start voca-engine train by srun, or launch "
+        "once a node",
+        o.nnodes, tasks);
+  }
+}
+
+/// 0 where the program cannot use them.
+int usable_gpus() {
+  const bool has_backend = !versions()["cuda_toolkit"].get<std::string>().empty();
+  return has_backend ? visible_gpus("/dev", std::getenv("CUDA_VISIBLE_DEVICES")) : 0;
+}
+
+int ranks_per_node(const LaunchOptions& o, int gpus) {
+  const std::string& text = o.nproc_per_node;
+  if (text == "auto") return std::max(gpus, 1);
+  if (text == "cpu") return std::max(static_cast<int>(usable_cores().size()), 1);
+  if (text == "gpu") {
+    if (gpus == 0) {
+      throw UsageError(
+          "--nproc_per_node gpu: no GPU can be used here; voca-engine doctor says why. Give a number for "
+          "ranks "
+          "on the CPU");
+    }
+    return gpus;
+  }
+  int ranks = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, ranks);
+  const std::int64_t most = engine::kMostRanks / o.nnodes;
+  if (error != std::errc{} || rest != end || ranks < 1 || ranks > most)
+    throw UsageError("--nproc_per_node: is \"{}\", expected a number from 1 to {}, auto, gpu or cpu", text,
+                     most);
+  return ranks;
+}
+
+/// The words on both sides of the first "--".
+std::pair<CommandLine, CommandLine> split(CommandLine line) {
+  const auto dashes = std::find_if(line.begin(), line.end(), [](std::string_view w) { return w == "--"; });
+  const auto before = static_cast<std::size_t>(dashes - line.begin());
+  if (dashes == line.end()) return {line, {}};
+  return {line.first(before), line.subspan(before + 1)};
+}
+
+bool is_command(std::string_view word) {
+  return std::any_of(commands().begin(), commands().end(),
+                     [&](const Command& command) { return command.name == word; });
+}
+
+void check_command(CommandLine command) {
+  const std::string example = "for example: voca-engine launch --nproc_per_node 4 -- train --features_root X";
+  if (command.empty()) throw UsageError("launch: needs a command behind --, {}", example);
+  if (!is_command(command[0]) || std::string_view(command[0]) == "launch")
+    throw UsageError("launch: \"{}\" is no command to start ranks of; {}", command[0], example);
+}
+
+/// Whether a file was written anew: every run writes config.json of its folder once it has made that its own.
+class FileMark {
+ public:
+  explicit FileMark(std::filesystem::path path) : path_(std::move(path)), at_first_(now()) {}
+  [[nodiscard]] bool has_changed() const { return now() != at_first_; }
+
+ private:
+  struct Identity {
+    bool exists = false;
+    ino_t inode = 0;
+    std::int64_t seconds = 0;
+    std::int64_t nanoseconds = 0;
+    bool operator==(const Identity&) const = default;
+  };
+  [[nodiscard]] Identity now() const {
+    struct stat status {};
+    if (::stat(path_.c_str(), &status) != 0) return {};
+    return {true, status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+  }
+  std::filesystem::path path_;
+  Identity at_first_;
+};
+
+/// What to start train again with: it continues from the newest state, and discards nothing any more. Before
+/// the run has begun there is nothing of this job to continue, and the folder may hold another one that
+/// --overwrite is yet to discard: then the command stays as it is. --resume PATH stays, too: where no state
+/// was saved yet, "auto" would start without it.
+std::function<Words()> restart_of_training(const Words& words, const TrainOptions& options,
+                                           bool on_first_node) {
+  const FileMark begun(run_paths(options).run_dir / "config.json");
+  return [=] {
+    // Another node may not see the folder; rank 0 alone decides what the run starts from.
+    if (on_first_node && !begun.has_changed()) return words;
+    Words again = words;
+    if (options.overwrite) again.emplace_back("--overwrite=false");
+    if (options.resume.empty()) again.emplace_back("--resume=auto");
+    return again;
+  };
+}
+
+}  // namespace
+
+void launch(CommandLine command_line) {
+  const auto [own, command] = split(command_line);
+  LaunchOptions options;
+  OptionSet set("launch",
+                "Starts a command on several ranks, as torchrun does (docs/distributed.md): "
+                "voca-engine launch [options] -- train ...");
+  add_launch_options(set, options);
+  // A command without the dashes before it would be refused as an option that begins with none.
+  if (command.empty() && std::any_of(own.begin(), own.end(), is_command)) check_command(command);
+  if (!set.parse(own)) return;
+  check(options);
+  check_command(command);
+
+  const int gpus = usable_gpus();
+  Job job;
+  job.ranks_per_node = ranks_per_node(options, gpus);
+  job.nodes = static_cast<int>(options.nnodes);
+  job.node = static_cast<int>(options.node_rank);
+  job.master_addr = options.master_addr;
+  job.master_port = static_cast<int>(options.master_port);
+  job.max_restarts = static_cast<int>(options.max_restarts);
+  job.divide_cores = gpus == 0;
+  job.plain_stdout = std::any_of(command.begin(), command.end(), [](std::string_view word) {
+    return word == "--json" || word == "--json=true";
+  });
+  job.patience.after_stop =
+      std::chrono::duration_cast<Patience::Duration>(std::chrono::duration<double>(options.grace_period));
+  job.executable = "/proc/self/exe";
+  job.words = {"voca-engine"};
+  job.words.insert(job.words.end(), command.begin(), command.end());
+
+  if (std::string_view(command[0]) == "train") {
+    // Wrong options are said once, here, and not by every rank.
+    TrainOptions train;
+    OptionSet train_set("train", "Trains a detector (docs/training.md).");
+    add_train_options(train_set, train);
+    if (!train_set.parse(command.subspan(1))) return;
+    train_set.require("features_root");
+    job.words_of_restart = restart_of_training(job.words, train, job.node == 0);
+  }
+  if (const JobEnd end = run_job(job); end.exit_code != 0)
+    throw engine::Error(static_cast<engine::ExitCode>(end.exit_code), end.message);
 }
 
 }  // namespace voca::tools

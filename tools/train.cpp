@@ -33,23 +33,6 @@ using engine::DataError;
 using engine::UsageError;
 using nlohmann::ordered_json;
 
-/// Where the run leaves its files.
-struct RunPaths {
-  std::filesystem::path run_dir;
-  std::filesystem::path save_path;
-};
-
-RunPaths run_paths(const TrainOptions& options) {
-  RunPaths paths{.run_dir = options.run_dir, .save_path = options.save_path};
-  if (paths.run_dir.empty()) {
-    paths.run_dir = "voca_run";
-    if (!paths.save_path.empty())
-      paths.run_dir = std::filesystem::path(paths.save_path).replace_extension("run");
-  }
-  if (paths.save_path.empty()) paths.save_path = paths.run_dir / "best_model.pt";
-  return paths;
-}
-
 /// Files that are written hours from now must be writable now.
 void check_writable(const char* option, const std::filesystem::path& path) {
   if (path.empty()) return;

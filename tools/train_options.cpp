@@ -139,6 +139,17 @@ void add_train_options(OptionSet& set, TrainOptions& options) {
   add_machine_options(set, options);
 }
 
+RunPaths run_paths(const TrainOptions& options) {
+  RunPaths paths{.run_dir = options.run_dir, .save_path = options.save_path};
+  if (paths.run_dir.empty()) {
+    paths.run_dir = "voca_run";
+    if (!paths.save_path.empty())
+      paths.run_dir = std::filesystem::path(paths.save_path).replace_extension("run");
+  }
+  if (paths.save_path.empty()) paths.save_path = paths.run_dir / "best_model.pt";
+  return paths;
+}
+
 std::vector<std::string> check_buildable(const TrainOptions& o) {
   if (const std::int64_t ranks = world_size_of_environment(); ranks > 1) {
     throw UsageError("train: the environment asks for {} ranks; this build trains on one: start one process",

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -78,6 +79,13 @@ struct TrainOptions {
 };
 
 void add_train_options(OptionSet& set, TrainOptions& options);
+
+/// Where the run leaves its files.
+struct RunPaths {
+  std::filesystem::path run_dir;
+  std::filesystem::path save_path;
+};
+[[nodiscard]] RunPaths run_paths(const TrainOptions& options);
 
 /// Throws UsageError for an option that this build or this machine cannot honour, saying why. Returns notes
 /// for people on options that change nothing here.

@@ -1,0 +1,251 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <thread>
+
+#include "data/pack.h"
+#include "data/synth.h"
+#include "tests/data/support/scratch.h"
+#include "tests/tools/support/program.h"
+#include "tools/launch/job.h"
+
+// The command with the real program. What a launcher does with ranks of any kind is in launch/job_test.cpp.
+
+namespace voca::tools::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using data::testing::Scratch;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+constexpr std::chrono::seconds kPatience{60};
+
+/// The rank of a launcher of one; 0 while there is none.
+pid_t only_child(pid_t launcher) {
+  const std::string id = std::to_string(launcher);
+  std::ifstream file("/proc/" + id + "/task/" + id + "/children");
+  pid_t child = 0;
+  file >> child;
+  return child;
+}
+
+template <typename Condition>
+bool comes_true(Condition condition) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+class Launch : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    scratch_ = new Scratch;
+    data::synthesize_features({.out = *scratch_ / "tree",
+                               .videos = 60,
+                               .frames_min = 10,
+                               .frames_max = 20,
+                               .visual_dim = 24,
+                               .audio_dim = 16,
+                               .progress = {}});
+    data::PackOptions pack;
+    pack.features_root = *scratch_ / "tree";
+    pack.out = *scratch_ / "packed.h5";
+    static_cast<void>(data::pack_features(pack));
+    const Outcome undisturbed = run(training(), folder("whole"));
+    ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
+  }
+  static void TearDownTestSuite() {
+    delete scratch_;
+    scratch_ = nullptr;
+  }
+  static fs::path here() { return scratch_->path(); }
+  /// A folder to run in.
+  static fs::path folder(const std::string& name) {
+    fs::create_directories(here() / name);
+    return here() / name;
+  }
+  static Words training() {
+    return small_training(here() / "packed.h5") +
+           Words{"--epochs=12", "--run_dir=run", "--checkpoint_every=5steps", "--quiet"};
+  }
+  static void expect_bits_of_undisturbed(const fs::path& where) {
+    EXPECT_TRUE(metrics_of(where / "run") == metrics_of(here() / "whole/run")) << where;
+  }
+  static void expect_refused(const Words& words, const std::string& holds,
+                             const std::map<std::string, std::string>& environment = {}) {
+    const Outcome outcome = run(words, here(), environment);
+    EXPECT_EQ(outcome.exit_code, 64) << outcome.err;
+    EXPECT_THAT(outcome.err, StartsWith("voca-engine: "));
+    EXPECT_THAT(outcome.err, HasSubstr(holds));
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+
+ private:
+  static Scratch* scratch_;
+};
+Scratch* Launch::scratch_ = nullptr;
+
+TEST_F(Launch, RefusesWhatCannotBeStartedInOneLine) {
+  const Words train = Words{"--"} + training();
+  expect_refused({"launch"}, "launch: needs a command behind --");
+  expect_refused({"launch", "--nproc_per_node=2", "train"}, "launch: needs a command behind --");
+  expect_refused({"launch", "--", "trian"}, "\"trian\" is no command to start ranks of");
+  expect_refused({"launch", "--", "launch", "--", "train"}, "\"launch\" is no command");
+  expect_refused(Words{"launch", "--nprocs=2"} + train, "--nprocs: no such option of launch");
+  expect_refused(Words{"launch", "--nproc-per-node=0"} + train, "--nproc_per_node: is \"0\", expected");
+  expect_refused(Words{"launch", "--nproc_per_node=gpu"} + train, "--nproc_per_node gpu: no GPU can be used");
+  expect_refused(Words{"launch", "--nnodes=2", "--node_rank=2"} + train,
+                 "--node_rank: is 2, must be from 0 to 1");
+  expect_refused(Words{"launch", "--nnodes=2"} + train, "--master_addr: is needed with --nnodes 2");
+  expect_refused(Words{"launch", "--master_port=65536"} + train, "--master_port: is 65536");
+  expect_refused(Words{"launch", "--max_restarts=-1"} + train, "--max_restarts: is -1");
+  expect_refused(Words{"launch", "--grace_period=-1"} + train, "--grace_period: is -1");
+  expect_refused(Words{"launch", "--nnodes=2", "--master_addr=10.0.0.1"} + train,
+                 "VOCA_JOB_SECRET_FILE: is not set");
+}
+
+TEST_F(Launch, RefusesToBeStartedAsManyRanks) {
+  const Words train = Words{"launch", "--"} + training();
+  expect_refused(train, "LOCAL_RANK: is 1: launch was itself started as a rank", {{"LOCAL_RANK", "1"}});
+  expect_refused(train, "srun has started launch 4 times", {{"SLURM_STEP_NUM_TASKS", "4"}});
+}
+
+TEST_F(Launch, SaysOnceWhatEveryRankWouldSay) {
+  expect_refused({"launch", "--nproc_per_node=4", "--", "train", "--features_root=x", "--hiden=3"},
+                 "did you mean --hidden?");
+  expect_refused({"launch", "--nproc_per_node=4", "--", "train"}, "--features_root PATH is needed");
+}
+
+TEST_F(Launch, PrintsTheHelpOfTheCommandOnce) {
+  const Outcome outcome = run({"launch", "--nproc_per_node=4", "--", "train", "--help"}, here());
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.out, run({"train", "--help"}, here()).out);
+}
+
+TEST_F(Launch, RunsThisProgramOnEachRank) {
+  const Outcome outcome =
+      run({"launch", "--nproc_per_node=3", "--", "inspect", (here() / "packed.h5").string()}, here());
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  for (const char* prefix : {"[rank 0] ", "[rank 1] ", "[rank 2] "})
+    EXPECT_THAT(outcome.out, HasSubstr(prefix));
+}
+
+TEST_F(Launch, OfOneRankIsTheCommandItself) {
+  const Outcome launched = run(Words{"launch", "--"} + training() + Words{"--json"}, folder("one"));
+  ASSERT_EQ(launched.exit_code, 0) << launched.err;
+  EXPECT_EQ(launched.json()["run_dir"], "run");
+  expect_bits_of_undisturbed(folder("one"));
+}
+
+TEST_F(Launch, EndsWithTheExitCodeOfARank) {
+  const Outcome outcome =
+      run({"launch", "--nproc_per_node=2", "--max_restarts=3", "--", "inspect", "LICENSE"},
+          fs::path(VOCA_GOLDEN_DIR).parent_path().parent_path());
+  EXPECT_EQ(outcome.exit_code, 65);
+  EXPECT_THAT(outcome.message(),
+              HasSubstr("exit code 65 (a file is not what it should be); not started again"));
+}
+
+TEST_F(Launch, RestartedTrainingEndsWithTheBitsOfAnUndisturbedOne) {
+  const fs::path where = folder("killed");
+  Process launcher(Words{"launch", "--max_restarts=3", "--"} + training(), where);
+  pid_t last = 0;
+  for (int kills = 0; kills < 3; ++kills) {
+    ASSERT_TRUE(comes_true([&] {
+      const pid_t rank = only_child(launcher.pid());
+      if (rank == 0 || rank == last) return false;
+      last = rank;
+      return true;
+    }));
+    // Once before it has saved anything, twice after it has saved more.
+    const auto newest = [&] {
+      std::string name;
+      std::error_code error;
+      for (const auto& entry : fs::directory_iterator(where / "run/checkpoints", error))
+        if (entry.path().extension() == ".resume") name = std::max(name, entry.path().filename().string());
+      return name;
+    };
+    const std::string before = newest();
+    ASSERT_TRUE(comes_true([&] { return kills == 0 || newest() > before || !launcher.running(); }));
+    ::kill(last, SIGKILL);
+  }
+  const Outcome outcome = launcher.wait();
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("restart 1 of 3"));
+  expect_bits_of_undisturbed(where);
+}
+
+TEST_F(Launch, RestartNeitherDiscardsNorContinuesTheWrongRun) {
+  // A run that --overwrite discards: the same but for its learning rate, which forbids to continue it.
+  const fs::path where = folder("over");
+  ASSERT_EQ(run(training() + Words{"--lr=1e-2", "--max_steps=10"}, where).exit_code, 0);
+  Process launcher(Words{"launch", "--max_restarts=2", "--"} + training() + Words{"--overwrite"}, where);
+  ASSERT_TRUE(comes_true([&] { return only_child(launcher.pid()) != 0; }));
+  const pid_t first = only_child(launcher.pid());
+  ::kill(first, SIGKILL);  // before it has discarded anything
+  ASSERT_TRUE(comes_true([&] {
+    const pid_t rank = only_child(launcher.pid());
+    return rank != 0 && rank != first;
+  }));
+  const pid_t second = only_child(launcher.pid());
+  const fs::path state = where / "run/checkpoints";
+  const auto begun = fs::last_write_time(where / "run/config.json");
+  ASSERT_TRUE(comes_true([&] {
+    return !launcher.running() || (fs::last_write_time(where / "run/config.json") != begun &&
+                                   fs::exists(state) && !fs::is_empty(state));
+  }));
+  ::kill(second, SIGKILL);  // with a state that must not be discarded, and a folder that holds a run
+  const Outcome outcome = launcher.wait();
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  expect_bits_of_undisturbed(where);
+}
+
+// A terminal sends Ctrl-C to the whole group, launcher and ranks; a rank that got two of them would die
+// unsaved.
+TEST_F(Launch, InterruptOfATerminalSavesAndStops) {
+  const fs::path where = folder("interrupted");
+  const pid_t launcher = ::fork();
+  ASSERT_GE(launcher, 0);
+  if (launcher == 0) {
+    ::setpgid(0, 0);
+    static_cast<void>(::chdir(where.c_str()) == 0);
+    const std::string err = (where / "err").string();
+    const Words words = Words{VOCA_PROGRAM, "launch", "--"} + training() + Words{"--epochs=1000"};
+    std::vector<char*> pointers;
+    for (const std::string& word : words) pointers.push_back(const_cast<char*>(word.c_str()));
+    pointers.push_back(nullptr);
+    static_cast<void>(::freopen(err.c_str(), "w", stderr));
+    ::execv(VOCA_PROGRAM, pointers.data());
+    ::_exit(99);
+  }
+  const fs::path metrics = where / "run/metrics.jsonl";
+  EXPECT_TRUE(comes_true([&] { return fs::exists(metrics) && !fs::is_empty(metrics); }));
+  ::kill(-launcher, SIGINT);
+  int status = 0;
+  ASSERT_EQ(::waitpid(launcher, &status, 0), launcher);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 75);
+  std::ifstream file(where / "err");
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_THAT(text.str(),
+              HasSubstr("launch: stopped by SIGINT; the state was saved, continue with --resume auto"));
+}
+
+}  // namespace
+}  // namespace voca::tools::testing

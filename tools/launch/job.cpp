@@ -1,0 +1,252 @@
+#include "tools/launch/job.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <map>
+#include <optional>
+#include <random>
+#include <string_view>
+
+#include "engine/distributed/environment.h"
+#include "engine/distributed/job_secret.h"
+#include "engine/distributed/variables.h"
+#include "engine/error.h"
+
+namespace voca::tools {
+namespace {
+
+using engine::ExitCode;
+using engine::UsageError;
+
+using Environment = std::map<std::string, std::string>;
+
+constexpr int kTorchrunPort = 29500;
+
+bool is_free(int port) {
+  const engine::Descriptor listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = ::htonl(INADDR_LOOPBACK);
+  address.sin_port = ::htons(static_cast<std::uint16_t>(port));
+  return ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+}
+
+/// Below the ports that the system gives to connections (from 32768), so that none of them takes it between
+/// now and rank 0.
+int free_port() {
+  std::random_device random;
+  std::uniform_int_distribution<int> ports(20000, 32767);
+  constexpr int kTries = 1000;
+  for (int i = 0; i < kTries; ++i)
+    if (const int port = ports(random); is_free(port)) return port;
+  throw engine::IoError("launch: no free port from 20000 to 32767 on the loopback interface");
+}
+
+Environment environment_of_process() {
+  Environment result;
+  for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    const std::size_t equals = text.find('=');
+    if (equals != text.npos) result.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return result;
+}
+
+/// What all ranks of the job have in common, at every restart.
+Environment common_environment(const Job& job) {
+  Environment e = environment_of_process();
+  e["WORLD_SIZE"] = std::to_string(job.ranks_per_node * job.nodes);
+  e["LOCAL_WORLD_SIZE"] = std::to_string(job.ranks_per_node);
+  e["GROUP_RANK"] = std::to_string(job.node);
+  e["GROUP_WORLD_SIZE"] = std::to_string(job.nodes);
+  e["MASTER_ADDR"] = job.master_addr.empty() ? "127.0.0.1" : job.master_addr;
+  e["TORCHELASTIC_MAX_RESTARTS"] = std::to_string(job.max_restarts);
+  // The launcher does not listen on MASTER_PORT: it is rank 0's.
+  e["TORCHELASTIC_USE_AGENT_STORE"] = "False";
+  if (job.nodes == 1) {
+    // Never one that an earlier job may have had.
+    e["VOCA_JOB_SECRET"] = engine::fresh_secret();
+    e.erase("VOCA_JOB_SECRET_FILE");
+    e["TORCHELASTIC_RUN_ID"] = engine::fresh_secret().substr(0, 16);
+  } else {
+    e["TORCHELASTIC_RUN_ID"] = fmt::format("{}:{}", job.master_addr, job.master_port);
+  }
+  return e;
+}
+
+Environment rank_environment(Environment e, const Job& job, int local_rank, int port, int restart) {
+  e["RANK"] = std::to_string(job.node * job.ranks_per_node + local_rank);
+  e["LOCAL_RANK"] = std::to_string(local_rank);
+  e["MASTER_PORT"] = std::to_string(port);
+  e["TORCHELASTIC_RESTART_COUNT"] = std::to_string(restart);
+  return e;
+}
+
+std::vector<std::string> flat(const Environment& environment) {
+  std::vector<std::string> result;
+  for (const auto& [name, value] : environment) result.push_back(fmt::format("{}={}", name, value));
+  return result;
+}
+
+std::vector<RankCommand> commands_of(const Job& job, const Environment& common, int restart) {
+  const int port = job.master_port != 0 ? job.master_port : free_port();
+  std::vector<std::vector<int>> shares(static_cast<std::size_t>(job.ranks_per_node));
+  if (job.divide_cores && job.ranks_per_node > 1) shares = divide_cores(usable_cores(), job.ranks_per_node);
+  const std::vector<std::string> words =
+      restart > 0 && job.words_of_restart ? job.words_of_restart() : job.words;
+  std::vector<RankCommand> commands;
+  for (int local_rank = 0; local_rank < job.ranks_per_node; ++local_rank) {
+    commands.push_back({.rank = job.node * job.ranks_per_node + local_rank,
+                        .executable = job.executable,
+                        .words = words,
+                        .environment = flat(rank_environment(common, job, local_rank, port, restart)),
+                        .cores = shares[static_cast<std::size_t>(local_rank)],
+                        .shares_output = job.ranks_per_node * job.nodes == 1});
+  }
+  return commands;
+}
+
+void check(const Job& job) {
+  if (job.nodes > 1 && job.master_addr.empty()) {
+    throw UsageError("--master_addr: is needed with --nnodes {}: the name or address of the node of rank 0",
+                     job.nodes);
+  }
+  if (job.nodes == 1) return;
+  // A rank reads the same and says what is wrong; better once, before any has started.
+  const Environment first = rank_environment(common_environment(job), job, 0, job.master_port, 0);
+  static_cast<void>(engine::rank_environment(engine::Variables(first), "/nonexistent"));
+}
+
+bool would_fail_again(int status) {
+  const int code = exit_code_of(status);
+  return code == static_cast<int>(ExitCode::kUsage) || code == static_cast<int>(ExitCode::kBadData);
+}
+
+std::string failure_line(const Job& job, const GroupEnd::Failure& failure) {
+  return fmt::format("launch: rank {} (pid {}) failed{}: {}", failure.rank, failure.pid,
+                     job.ranks_per_node > 1 ? " first" : "", describe_end(failure.status));
+}
+
+std::string no_restart_reason(const Job& job, const GroupEnd& end) {
+  if (end.stop_signal != 0) return fmt::format("after SIG{}", ::sigabbrev_np(end.stop_signal));
+  if (would_fail_again(end.first_failure->status)) return "not started again: it would fail again";
+  if (job.max_restarts == 0) return "not started again (--max_restarts 0)";
+  return fmt::format("not started again: {} of {} restarts are used up", job.max_restarts, job.max_restarts);
+}
+
+JobEnd job_end(const Job& job, const GroupEnd& end, const OutputRelay& relay) {
+  if (end.first_failure) {
+    return {.exit_code = exit_code_of(end.first_failure->status),
+            .message = failure_line(job, *end.first_failure) + "; " + no_restart_reason(job, end)};
+  }
+  if (!end.started) {
+    return {
+        .exit_code = 128 + end.stop_signal,
+        .message = fmt::format("launch: SIG{} before a rank was started", ::sigabbrev_np(end.stop_signal))};
+  }
+  const std::string by = end.stop_signal != 0 ? std::string(" by SIG") + ::sigabbrev_np(end.stop_signal)
+                                              : std::string(" by a signal that the launcher did not see");
+  if (end.saved_and_stopped) {
+    return {
+        .exit_code = static_cast<int>(ExitCode::kInterrupted),
+        .message = fmt::format("launch: stopped{}; the state was saved, continue with --resume auto", by)};
+  }
+  if (relay.lost_results())
+    return {.exit_code = static_cast<int>(ExitCode::kIo), .message = "stdout: cannot be written"};
+  return {};
+}
+
+/// Waits for a slow reader of the last lines, but not through a Ctrl-C.
+void write_rest(OutputRelay& relay, LauncherSignals& signals) {
+  for (;;) {
+    relay.write_some();
+    if (relay.waiting_for() < 0) return;
+    pollfd entries[] = {{.fd = relay.waiting_for(), .events = POLLOUT, .revents = 0},
+                        {.fd = signals.descriptor(), .events = POLLIN, .revents = 0}};
+    ::poll(entries, std::size(entries), -1);
+    while (const int number = signals.next())
+      if (number == SIGINT) return;
+  }
+}
+
+}  // namespace
+
+JobEnd run_job(const Job& given) {
+  Job job = given;
+  if (job.nodes > 1 && job.master_port == 0) job.master_port = kTorchrunPort;
+  check(job);
+  const Environment common = common_environment(job);
+  LauncherSignals signals;
+  OutputRelay relay(job.out, job.err);
+  std::optional<GroupEnd::Failure> failure;
+  for (int restart = 0;; ++restart) {
+    RankGroup group(signals, relay, job.patience, job.plain_stdout);
+    GroupEnd end = group.run(commands_of(job, common, restart));
+    if (!end.started) end.first_failure = failure;
+    const bool again = end.first_failure && end.stop_signal == 0 && restart < job.max_restarts &&
+                       !would_fail_again(end.first_failure->status);
+    if (!again) {
+      write_rest(relay, signals);
+      return job_end(job, end, relay);
+    }
+    failure = end.first_failure;
+    relay.add(OutputRelay::Stream::kErr, fmt::format("{}; restart {} of {}\n", failure_line(job, *failure),
+                                                     restart + 1, job.max_restarts));
+  }
+}
+
+std::vector<std::vector<int>> divide_cores(const std::vector<int>& cores, int ranks) {
+  const std::size_t count = cores.size();
+  const auto shares = static_cast<std::size_t>(ranks);
+  std::vector<std::vector<int>> result(shares);
+  if (count == 0) return result;
+  for (std::size_t i = 0; i < shares; ++i) {
+    const std::size_t begin = i * count / shares;
+    const std::size_t end = std::max((i + 1) * count / shares, begin + 1);
+    for (std::size_t j = begin; j < end; ++j) result[i].push_back(cores[j]);
+  }
+  return result;
+}
+
+int visible_gpus(const std::string& devices, const char* cuda_visible_devices) {
+  int count = 0;
+  while (::access(fmt::format("{}/nvidia{}", devices, count).c_str(), F_OK) == 0) ++count;
+  if (cuda_visible_devices == nullptr) return count;
+  int visible = 0;
+  std::string_view rest = cuda_visible_devices;
+  // CUDA ignores everything from the first entry on that names no device.
+  while (!rest.empty()) {
+    const std::string entry(rest.substr(0, rest.find(',')));
+    rest.remove_prefix(std::min(rest.size(), entry.size() + 1));
+    const bool is_id = entry.starts_with("GPU-") || entry.starts_with("MIG-");
+    char* end = nullptr;
+    const long index = std::strtol(entry.c_str(), &end, 10);
+    const bool is_index = end != entry.c_str() && *end == '\0' && index >= 0 && index < count;
+    if (count == 0 || (!is_id && !is_index)) break;
+    ++visible;
+  }
+  return visible;
+}
+
+std::vector<int> usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cores;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(static_cast<std::size_t>(core), &set)) cores.push_back(core);
+  return cores;
+}
+
+}  // namespace voca::tools

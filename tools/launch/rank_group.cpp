@@ -1,0 +1,246 @@
+#include "tools/launch/rank_group.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <string>
+
+#include "engine/error.h"
+
+namespace voca::tools {
+namespace {
+
+using engine::ExitCode;
+using std::chrono::duration_cast;
+using std::chrono::milliseconds;
+
+/// Programs such as timeout(1) send a signal to a process and then to its group, which is the same process
+/// once more; people are slower.
+constexpr milliseconds kSameKeystroke{250};
+
+bool is_ignored(int number) {
+  struct sigaction action {};
+  ::sigaction(number, nullptr, &action);
+  return action.sa_handler == SIG_IGN;
+}
+
+double seconds(Patience::Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+bool is_failure(int status) {
+  const int code = exit_code_of(status);
+  return code != static_cast<int>(ExitCode::kDone) && code != static_cast<int>(ExitCode::kInterrupted);
+}
+
+}  // namespace
+
+LauncherSignals::LauncherSignals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int number : {SIGTERM, SIGINT, SIGUSR1, SIGCHLD}) ::sigaddset(&set, number);
+  // A signal that is blocked arrives in the file even where it is ignored.
+  if (!is_ignored(SIGHUP)) ::sigaddset(&set, SIGHUP);
+  file_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (file_.get() < 0) throw engine::IoError("launch: signalfd: {}", std::strerror(errno));
+  ::sigprocmask(SIG_BLOCK, &set, &before_);
+  struct sigaction action {};
+  ::sigemptyset(&action.sa_mask);
+  action.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &action, &pipe_before_);
+  // Where SIGCHLD is ignored, children leave no status.
+  action.sa_handler = SIG_DFL;
+  ::sigaction(SIGCHLD, &action, &child_before_);
+}
+
+LauncherSignals::~LauncherSignals() {
+  // One that was repeated must not end the launcher now, in place of its exit code.
+  while (next() != 0) {
+  }
+  ::sigaction(SIGCHLD, &child_before_, nullptr);
+  ::sigaction(SIGPIPE, &pipe_before_, nullptr);
+  ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+}
+
+int LauncherSignals::next() {
+  signalfd_siginfo info{};
+  if (::read(file_.get(), &info, sizeof(info)) != static_cast<ssize_t>(sizeof(info))) return 0;
+  return static_cast<int>(info.ssi_signo);
+}
+
+GroupEnd RankGroup::run(const std::vector<RankCommand>& commands) {
+  take_signals();
+  if (end_.stop_signal != 0) return end_;
+  end_.started = true;
+  for (const RankCommand& command : commands) start(command);
+  while (running() > 0) {
+    wait_for_something();
+    relay_.write_some();
+    if (!relay_.is_full()) {
+      for (Member& member : members_)
+        for (Output& output : member.outputs) relay_output(output);
+    }
+    take_signals();
+    reap();
+    keep_deadlines();
+  }
+  return end_;
+}
+
+void RankGroup::start(const RankCommand& command) {
+  Member member;
+  member.process = std::make_unique<RankProcess>(command, signals_.mask_before());
+  if (!command.shares_output) {
+    const std::string prefix = fmt::format("[rank {}] ", command.rank);
+    member.outputs.push_back({member.process->out(), OutputRelay::Stream::kOut,
+                              LineCutter(plain_stdout_ ? std::string() : prefix)});
+    member.outputs.push_back({member.process->err(), OutputRelay::Stream::kErr, LineCutter(prefix)});
+  }
+  members_.push_back(std::move(member));
+}
+
+void RankGroup::wait_for_something() {
+  std::vector<pollfd> entries{{.fd = signals_.descriptor(), .events = POLLIN, .revents = 0}};
+  entries.push_back({.fd = relay_.waiting_for(), .events = POLLOUT, .revents = 0});
+  if (!relay_.is_full()) {
+    for (const Member& member : members_) {
+      for (const Output& output : member.outputs)
+        entries.push_back({.fd = output.descriptor, .events = POLLIN, .revents = 0});
+    }
+  }
+  ::poll(entries.data(), entries.size(), milliseconds_to_deadline());
+}
+
+void RankGroup::take_signals() {
+  while (const int number = signals_.next())
+    if (number != SIGCHLD) on_stop(number);
+}
+
+void RankGroup::on_stop(int number) {
+  const Clock::time_point now = Clock::now();
+  if (number == SIGINT) {
+    if (interrupted_at_ && now - *interrupted_at_ >= kSameKeystroke) {
+      say("launch: SIGINT again: the ranks are killed");
+      signal_all(SIGKILL);
+      return;
+    }
+    if (!interrupted_at_) interrupted_at_ = now;
+  }
+  // A rank takes a second SIGINT as an order to die, and a terminal sends it one besides ours; to SIGHUP it
+  // does not listen. SIGTERM asks it for the same, as often as one likes.
+  signal_all(number == SIGUSR1 ? SIGUSR1 : SIGTERM);
+  if (end_.stop_signal != 0) return;
+  end_.stop_signal = number;
+  if (running() == 0) return;
+  kill_at_ = std::min(kill_at_.value_or(Clock::time_point::max()), now + patience_.after_stop);
+  say(fmt::format("launch: SIG{}: the ranks are asked to save and stop, and have {:.0f} s",
+                  ::sigabbrev_np(number), seconds(*kill_at_ - now)));
+}
+
+void RankGroup::relay_output(Output& output) {
+  if (output.descriptor < 0) return;
+  std::array<char, 65536> bytes;
+  const ssize_t got = ::read(output.descriptor, bytes.data(), bytes.size());
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  std::string lines;
+  if (got > 0) {
+    output.cutter.add({bytes.data(), static_cast<std::size_t>(got)}, lines);
+  } else {
+    output.cutter.finish(lines);
+    output.descriptor = -1;
+  }
+  relay_.add(output.stream, std::move(lines));
+}
+
+void RankGroup::drain(Member& member) {
+  for (Output& output : member.outputs) {
+    // What it wrote before its end fills its pipe at most (1 MiB is the system's largest). Whoever else has
+    // the pipe open is not waited for.
+    constexpr int kMostReads = 16;
+    for (int i = 0; i < kMostReads && output.descriptor >= 0; ++i) relay_output(output);
+    std::string lines;
+    output.cutter.finish(lines);
+    relay_.add(output.stream, std::move(lines));
+    output.descriptor = -1;
+  }
+}
+
+void RankGroup::reap() {
+  const Member* failed = nullptr;
+  int failed_status = 0;
+  for (Member& member : members_) {
+    if (member.ended) continue;
+    const std::optional<int> status = member.process->status();
+    if (!status) continue;
+    member.ended = true;
+    drain(member);
+    if (exit_code_of(*status) == static_cast<int>(ExitCode::kInterrupted)) end_.saved_and_stopped = true;
+    // Of several that are found together, one that lost another rank is not the first.
+    const bool is_cause = exit_code_of(*status) != static_cast<int>(ExitCode::kIo);
+    if (is_failure(*status) &&
+        (failed == nullptr || (is_cause && exit_code_of(failed_status) == static_cast<int>(ExitCode::kIo)))) {
+      failed = &member;
+      failed_status = *status;
+    }
+  }
+  if (failed != nullptr && !end_.first_failure) on_failure(*failed, failed_status);
+}
+
+void RankGroup::on_failure(const Member& member, int status) {
+  end_.first_failure =
+      GroupEnd::Failure{.rank = member.process->rank(), .pid = member.process->pid(), .status = status};
+  if (running() > 0) term_at_ = Clock::now() + patience_.after_failure;
+}
+
+void RankGroup::keep_deadlines() {
+  const Clock::time_point now = Clock::now();
+  if (running() == 0) return;
+  if (term_at_ && now >= *term_at_) {
+    say(fmt::format("launch: {} of the ranks still run {:.0f} s after rank {} failed: SIGTERM", running(),
+                    seconds(patience_.after_failure), end_.first_failure->rank));
+    signal_all(SIGTERM);
+    term_at_.reset();
+    kill_at_ = std::min(kill_at_.value_or(Clock::time_point::max()), now + patience_.after_sigterm);
+  }
+  if (kill_at_ && now >= *kill_at_) {
+    for (const Member& member : members_) {
+      if (member.ended) continue;
+      say(fmt::format("launch: rank {} (pid {}) did not end in time: SIGKILL", member.process->rank(),
+                      member.process->pid()));
+    }
+    signal_all(SIGKILL);
+    kill_at_.reset();
+    term_at_.reset();
+  }
+}
+
+void RankGroup::signal_all(int number) {
+  for (const Member& member : members_) member.process->signal(number);
+}
+
+void RankGroup::say(const std::string& text) {
+  relay_.add(OutputRelay::Stream::kErr, text + '\n');
+}
+
+int RankGroup::running() const {
+  return static_cast<int>(
+      std::count_if(members_.begin(), members_.end(), [](const Member& member) { return !member.ended; }));
+}
+
+int RankGroup::milliseconds_to_deadline() const {
+  const Clock::time_point next =
+      std::min(term_at_.value_or(Clock::time_point::max()), kill_at_.value_or(Clock::time_point::max()));
+  if (next == Clock::time_point::max()) return -1;
+  // Rounded up: polled again too early, the loop would turn until the deadline.
+  const auto left = duration_cast<milliseconds>(next - Clock::now()).count() + 1;
+  return static_cast<int>(std::clamp<std::int64_t>(left, 0, INT_MAX));
+}
+
+}  // namespace voca::tools

@@ -1,0 +1,110 @@
+#pragma once
+
+#include <chrono>
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/descriptor.h"
+#include "tools/launch/output_relay.h"
+#include "tools/launch/rank_process.h"
+
+namespace voca::tools {
+
+/// How long ranks are waited for.
+struct Patience {
+  using Duration = std::chrono::steady_clock::duration;
+  /// After the first failure: ranks notice by themselves that one is missing, and say which.
+  Duration after_failure = std::chrono::seconds(5);
+  /// Then they are sent SIGTERM, and after this SIGKILL.
+  Duration after_sigterm = std::chrono::seconds(5);
+  /// After a signal to the launcher: to finish the step and to save; then SIGKILL.
+  Duration after_stop = std::chrono::seconds(60);
+};
+
+/// While one exists, the launcher's signals (SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD) wait in a file to be
+/// read rather than interrupt, and SIGPIPE is ignored. SIGHUP is left alone where it is ignored (nohup).
+class LauncherSignals {
+ public:
+  LauncherSignals();
+  ~LauncherSignals();
+  LauncherSignals(const LauncherSignals&) = delete;
+  LauncherSignals& operator=(const LauncherSignals&) = delete;
+
+  [[nodiscard]] int descriptor() const { return file_.get(); }
+  /// The mask from before: that of programs to start.
+  [[nodiscard]] const sigset_t& mask_before() const { return before_; }
+  /// One that has arrived, or 0.
+  [[nodiscard]] int next();
+
+ private:
+  sigset_t before_{};
+  struct sigaction pipe_before_ {};
+  struct sigaction child_before_ {};
+  engine::Descriptor file_;
+};
+
+/// What became of ranks that were started together.
+struct GroupEnd {
+  struct Failure {
+    int rank;
+    pid_t pid;
+    int status;  ///< of waitpid()
+  };
+  std::optional<Failure> first_failure;
+  bool started = false;            ///< false: a signal to stop was there before
+  bool saved_and_stopped = false;  ///< a rank ended with exit code 75
+  int stop_signal = 0;             ///< that the launcher got, or 0
+};
+
+/// The ranks of one node, from their start to the end of the last one.
+class RankGroup {
+ public:
+  /// `plain_stdout`: lines of stdout pass without a prefix.
+  RankGroup(LauncherSignals& signals, OutputRelay& relay, Patience patience, bool plain_stdout)
+      : signals_(signals), relay_(relay), patience_(patience), plain_stdout_(plain_stdout) {}
+
+  /// Starts them, relays their lines, passes signals on, and returns when all have ended. One that fails
+  /// brings the others down, in time. Throws IoError when one cannot be started; none runs then.
+  [[nodiscard]] GroupEnd run(const std::vector<RankCommand>& commands);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Output {
+    int descriptor;  // −1 after its end
+    OutputRelay::Stream stream;
+    LineCutter cutter;
+  };
+  struct Member {
+    std::unique_ptr<RankProcess> process;
+    std::vector<Output> outputs;
+    bool ended = false;
+  };
+
+  void start(const RankCommand& command);
+  void wait_for_something();
+  void take_signals();
+  void on_stop(int number);
+  void relay_output(Output& output);
+  void drain(Member& member);
+  void reap();
+  void on_failure(const Member& member, int status);
+  void keep_deadlines();
+  void signal_all(int number);
+  void say(const std::string& text);
+  [[nodiscard]] int running() const;
+  [[nodiscard]] int milliseconds_to_deadline() const;
+
+  LauncherSignals& signals_;
+  OutputRelay& relay_;
+  Patience patience_;
+  bool plain_stdout_;
+  std::vector<Member> members_;
+  GroupEnd end_;
+  std::optional<Clock::time_point> term_at_;
+  std::optional<Clock::time_point> kill_at_;
+  std::optional<Clock::time_point> interrupted_at_;
+};
+
+}  // namespace voca::tools

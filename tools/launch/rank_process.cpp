@@ -1,0 +1,165 @@
+#include "tools/launch/rank_process.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "engine/error.h"
+
+namespace voca::tools {
+namespace {
+
+using engine::Descriptor;
+using engine::IoError;
+
+/// Both ends close when a program is started; what is duplicated onto 0, 1 or 2 stays.
+void make_pipe(Descriptor& read_end, Descriptor& write_end) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw IoError("launch: a pipe: {}", std::strerror(errno));
+  read_end.reset(ends[0]);
+  write_end.reset(ends[1]);
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> result;
+  for (const std::string& text : texts) result.push_back(const_cast<char*>(text.c_str()));
+  result.push_back(nullptr);
+  return result;
+}
+
+/// All that the child needs between fork and exec, where nothing may allocate.
+struct ChildSetup {
+  const char* executable;
+  char* const* words;
+  char* const* environment;
+  const sigset_t* signals;
+  const cpu_set_t* cores;  // null: all
+  pid_t launcher;
+  int in, out, err;  // −1: the launcher's
+  int failure;       // where errno is written when the program cannot be started
+};
+
+[[noreturn]] void become_rank(const ChildSetup& setup) {
+  // SIGKILL, not SIGTERM: a rank that hangs in a collective must not outlive its launcher either.
+  // A launcher that was gone before the call sends nothing; then someone else is the parent by now.
+  const bool bound = ::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && ::getppid() == setup.launcher;
+  // A mask of cores that the system has taken back meanwhile is no reason not to run.
+  if (setup.cores != nullptr) static_cast<void>(::sched_setaffinity(0, sizeof(cpu_set_t), setup.cores));
+  const bool connected = (setup.in < 0 || ::dup2(setup.in, STDIN_FILENO) >= 0) &&
+                         (setup.out < 0 || ::dup2(setup.out, STDOUT_FILENO) >= 0) &&
+                         (setup.err < 0 || ::dup2(setup.err, STDERR_FILENO) >= 0);
+  if (bound && connected) {
+    // Ignored signals and the mask would be inherited by the new program.
+    std::signal(SIGPIPE, SIG_DFL);
+    ::sigprocmask(SIG_SETMASK, setup.signals, nullptr);
+    ::execve(setup.executable, setup.words, setup.environment);
+  }
+  const int error = errno;
+  static_cast<void>(::write(setup.failure, &error, sizeof(error)) == 0);
+  ::_exit(static_cast<int>(engine::ExitCode::kIo));
+}
+
+const char* meaning(int code) {
+  switch (code) {
+    case 64:
+      return "an option is wrong";
+    case 65:
+      return "a file is not what it should be";
+    case 70:
+      return "a defect of the program";
+    case 74:
+      return "the system refused something, or another rank was lost";
+    case 75:
+      return "stopped by a signal, the state was saved";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : rank_(command.rank) {
+  Descriptor in;
+  Descriptor out;
+  Descriptor err;
+  if (!command.shares_output) {
+    in.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (in.get() < 0) throw IoError("/dev/null: {}", std::strerror(errno));
+    make_pipe(out_, out);
+    make_pipe(err_, err);
+    for (const int end : {out_.get(), err_.get()}) ::fcntl(end, F_SETFL, O_NONBLOCK);
+  }
+  Descriptor failure_seen;
+  int failure_ends[2];
+  if (::pipe2(failure_ends, O_CLOEXEC) != 0) throw IoError("launch: a pipe: {}", std::strerror(errno));
+  failure_seen.reset(failure_ends[0]);
+
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  for (const int core : command.cores) CPU_SET(static_cast<std::size_t>(core), &cores);
+  const std::vector<char*> words = pointers(command.words);
+  const std::vector<char*> environment = pointers(command.environment);
+  const ChildSetup setup{.executable = command.executable.c_str(),
+                         .words = words.data(),
+                         .environment = environment.data(),
+                         .signals = &signals,
+                         .cores = command.cores.empty() ? nullptr : &cores,
+                         .launcher = ::getpid(),
+                         .in = in.get(),
+                         .out = out.get(),
+                         .err = err.get(),
+                         .failure = failure_ends[1]};
+  pid_ = ::fork();
+  if (pid_ == 0) become_rank(setup);
+  const int fork_error = errno;
+  ::close(failure_ends[1]);
+  if (pid_ < 0) throw IoError("launch: rank {} cannot be started: {}", rank_, std::strerror(fork_error));
+  // Its end closes when the program starts.
+  int error = 0;
+  ssize_t got = 0;
+  do {
+    got = ::read(failure_seen.get(), &error, sizeof(error));
+  } while (got < 0 && errno == EINTR);
+  if (got == 0) return;
+  ::waitpid(pid_, nullptr, 0);
+  throw IoError("launch: rank {}: {} cannot be started: {}", rank_, command.executable, std::strerror(error));
+}
+
+RankProcess::~RankProcess() {
+  if (status_) return;
+  ::kill(pid_, SIGKILL);
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+void RankProcess::signal(int number) const {
+  if (!status_) ::kill(pid_, number);
+}
+
+std::optional<int> RankProcess::status() {
+  int status = 0;
+  if (!status_ && ::waitpid(pid_, &status, WNOHANG) == pid_) status_ = status;
+  return status_;
+}
+
+std::string describe_end(int status) {
+  if (WIFSIGNALED(status)) {
+    const char* name = ::sigabbrev_np(WTERMSIG(status));
+    return name == nullptr ? fmt::format("ended by signal {}", WTERMSIG(status))
+                           : fmt::format("ended by SIG{}", name);
+  }
+  const int code = WEXITSTATUS(status);
+  const std::string what = meaning(code);
+  return what.empty() ? fmt::format("exit code {}", code) : fmt::format("exit code {} ({})", code, what);
+}
+
+int exit_code_of(int status) {
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+}  // namespace voca::tools
