@@ -162,7 +162,8 @@ int Address::port() const {
 }
 
 std::string Address::text() const {
-  return fmt::format(storage.ss_family == AF_INET6 ? "[{}]:{}" : "{}:{}", host(), port());
+  const bool is_ipv6 = storage.ss_family == AF_INET6;
+  return is_ipv6 ? fmt::format("[{}]:{}", host(), port()) : fmt::format("{}:{}", host(), port());
 }
 
 std::vector<Address> resolve(const std::string& host, int port) {

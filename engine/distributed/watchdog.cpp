@@ -20,6 +20,7 @@ namespace {
 constexpr double kHeartbeatSeconds = 0.5;
 /// Words to rank 0 before this rank leaves; it may be gone.
 constexpr double kFarewellSeconds = 1;
+constexpr Deadline kAtOnce{};
 
 }  // namespace
 
@@ -131,7 +132,7 @@ bool Watchdog::listen(double seconds) {
   const Deadline until = seconds_from_now(seconds);
   while (!is_stopping()) {
     std::string payload;
-    while (channel_->receive(payload, Deadline::min()))
+    while (channel_->receive(payload, kAtOnce))
       if (!handle(payload)) return false;
     const double left = seconds_until(until);
     if (left <= 0) break;
