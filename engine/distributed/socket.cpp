@@ -291,8 +291,8 @@ Channel connect_to_rank(const RankEnvironment& environment, Purpose purpose, int
       return {std::move(attempt.socket), attempt.received, std::move(peer)};
     }
     problem = std::move(attempt.problem);
-    if (seconds_until(deadline) <= std::chrono::duration<double>(pause).count()) break;
-    std::this_thread::sleep_for(pause);
+    if (seconds_until(deadline) <= 0) break;
+    std::this_thread::sleep_until(std::min(deadline, std::chrono::steady_clock::now() + pause));
   }
   throw CommunicationError("rank {} could not reach rank {} at {} port {} within {:.1f} s: {}",
                            environment.rank, to, host, port, -seconds_until(started), problem);

@@ -98,7 +98,8 @@ std::string TcpStore::get(const std::string& key, Deadline deadline) {
       throw CommunicationError("rank {}, waiting for {}: no rank has set it within {:.1f} s", rank_, key,
                                -seconds_until(started));
     }
-    std::this_thread::yield();
+    // Long enough for another thread to take the lock.
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
