@@ -1,0 +1,63 @@
+#pragma once
+
+#include <poll.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <string>
+#include <vector>
+
+#include "engine/descriptor.h"
+#include "engine/distributed/handshake.h"
+#include "engine/distributed/key_value_store.h"
+
+namespace voca::engine {
+
+/// A listening socket and the clients that have not proven themselves yet. They cost little and never stand
+/// in anyone's way: at most `most_pending` of them, the oldest dropped for a new one; a few hundred bytes and
+/// kHandshakeSeconds each.
+class Acceptor {
+ public:
+  struct Admitted {
+    Descriptor socket;
+    Identity identity;
+    std::string received;  ///< behind the handshake
+  };
+  struct Refusals {
+    std::int64_t count = 0;
+    std::string last;  ///< address and reason of the last one
+  };
+
+  Acceptor(Descriptor listener, std::string secret, ServerHandshake::Judge judge, std::size_t most_pending);
+
+  /// Appends what poll() is to wait for.
+  void add_to(std::vector<pollfd>& waited) const;
+  /// Takes poll()'s answer to the very entries that add_to() appended, from `polled` on; returns whom to let
+  /// in.
+  [[nodiscard]] std::vector<Admitted> process(const pollfd* polled);
+  [[nodiscard]] int listener() const { return listener_.get(); }
+  [[nodiscard]] const Refusals& refusals() const { return refusals_; }
+
+ private:
+  struct Pending {
+    Descriptor socket;
+    ServerHandshake handshake;
+    Deadline deadline;
+  };
+
+  void accept_all();
+  void refuse(const Pending& pending, const std::string& why);
+  /// Whether it stays pending.
+  bool advance(Pending& pending, std::vector<Admitted>& admitted);
+
+  Descriptor listener_;
+  std::string secret_;
+  ServerHandshake::Judge judge_;
+  std::size_t most_pending_;
+  std::list<Pending> pending_;  // oldest first
+  Deadline paused_until_{};
+  Refusals refusals_;
+};
+
+}  // namespace voca::engine

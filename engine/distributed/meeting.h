@@ -1,0 +1,60 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/distributed/environment.h"
+#include "engine/distributed/hub_server.h"
+#include "engine/distributed/key_value_store.h"
+#include "engine/distributed/rank_facts.h"
+#include "engine/distributed/tcp_store.h"
+
+namespace voca::engine {
+
+struct MeetingOptions {
+  /// How long ranks wait for each other, and for any later answer of rank 0.
+  double timeout_seconds = 600;
+};
+
+/// All ranks of a job, met: each has proven that it knows the job's secret, all are there, and what must
+/// agree does. Lives as long as the job; see docs/meeting.md.
+class Meeting {
+ public:
+  /// Waits for all ranks. Throws UsageError when ranks differ, naming them and the difference, on every rank;
+  /// CommunicationError naming the ranks that did not come in time or were lost. A world of one meets nobody
+  /// and opens no port.
+  Meeting(const RankEnvironment& environment, const RankFacts& facts, const MeetingOptions& options = {});
+  /// An orderly goodbye, unless an exception unwinds: then the others are told that this rank was lost. On
+  /// rank 0 it waits for the others to leave.
+  ~Meeting();
+  Meeting(const Meeting&) = delete;
+  Meeting& operator=(const Meeting&) = delete;
+
+  /// Shared by all ranks; served by rank 0.
+  [[nodiscard]] KeyValueStore& store() { return *store_; }
+  /// Of every rank, by rank.
+  [[nodiscard]] const std::vector<RankFacts>& facts() const { return facts_; }
+  [[nodiscard]] int rank() const { return environment_.rank; }
+  [[nodiscard]] int world_size() const { return environment_.world_size; }
+  [[nodiscard]] const RankEnvironment& environment() const { return environment_; }
+  [[nodiscard]] const MeetingOptions& options() const { return options_; }
+  /// This machine's address on the interface that rank 0 is reached by: where this rank's own sockets belong.
+  /// A loopback address while there is one node.
+  [[nodiscard]] const std::string& own_address() const { return own_address_; }
+  /// Where rank 0 is reached.
+  [[nodiscard]] const std::string& hub_address() const { return hub_address_; }
+
+ private:
+  void join(const RankFacts& facts);
+
+  RankEnvironment environment_;
+  MeetingOptions options_;
+  std::vector<RankFacts> facts_;
+  std::string own_address_ = "127.0.0.1";
+  std::string hub_address_;
+  std::unique_ptr<HubServer> hub_;        // of rank 0
+  std::unique_ptr<KeyValueStore> store_;  // goes first: the hub waits for it
+};
+
+}  // namespace voca::engine

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/distributed/wire.h"
+
+namespace voca::engine {
+
+/// What a rank tells the others of itself.
+struct RankFacts {
+  std::string host{};  ///< these three are for messages
+  std::int64_t pid = 0;
+  std::string device{};
+  /// Names and values that all ranks must have alike, in the order in which differences are told: hashes
+  /// ({"dataset", ...}, {"build", ...}) and what a person can read ({"--lr", "0.0003"}).
+  std::vector<std::pair<std::string, std::string>> must_agree{};
+};
+
+/// Longer texts of facts are cut, a value that must agree to its beginning and its hash.
+inline constexpr std::size_t kLongestFact = 256;
+inline constexpr std::size_t kMostFacts = 1024;
+
+/// Host, process and device of this process, and nothing that must agree.
+[[nodiscard]] RankFacts facts_of_this_process(const std::string& device);
+
+/// As kJoin, the message, carries them. Reading throws MalformedMessage.
+void write_facts(MessageWriter& writer, const RankFacts& facts);
+[[nodiscard]] RankFacts read_facts(MessageReader& reader);
+
+/// "rank 3", "ranks 1, 3-5"; `ranks` ascend.
+[[nodiscard]] std::string list_of_ranks(const std::vector<int>& ranks);
+/// "rank 2 (host gpu07, pid 4711)"
+[[nodiscard]] std::string describe(int rank, const RankFacts& facts);
+
+/// Where ranks differ from rank 0, in one line: "ranks 1, 3 differ from rank 0 in --lr: 0.001, 0.0003",
+/// theirs first; "" where they agree. Hashes are told where nothing readable differs.
+[[nodiscard]] std::string difference(const std::vector<RankFacts>& by_rank);
+
+}  // namespace voca::engine
