@@ -36,17 +36,16 @@ class CpuDevice final : public Device {
     return static_cast<std::byte*>(data);
   }
   void free_bytes_at(std::byte* data) noexcept override { std::free(data); }
-
- private:
-  static int usable_cores() {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-    return std::max(1, CPU_COUNT(&set));
-  }
 };
 
 }  // namespace
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
 
 Device::Block::~Block() {
   if (device_ == nullptr) return;

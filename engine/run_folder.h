@@ -20,7 +20,10 @@ class RunFolder {
   [[nodiscard]] std::filesystem::path config_path() const { return path_ / "config.json"; }
   [[nodiscard]] std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
   /// Resume states go here; made by whoever writes them.
-  [[nodiscard]] std::filesystem::path checkpoint_folder() const { return path_ / "checkpoints"; }
+  [[nodiscard]] std::filesystem::path checkpoint_folder() const { return checkpoint_folder_of(path_); }
+  [[nodiscard]] static std::filesystem::path checkpoint_folder_of(const std::filesystem::path& run) {
+    return run / "checkpoints";
+  }
   /// Whether an earlier run left a line in metrics.jsonl.
   [[nodiscard]] bool has_metrics() const;
 

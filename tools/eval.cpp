@@ -8,6 +8,32 @@
 
 namespace voca::tools {
 
+namespace {
+
+void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options,
+             const std::string& checkpoint, data::Split split) {
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
+  const TrainedNetwork network = load_network(checkpoint);
+  const auto dataset = open_inference_data(set, options, network, progress, job);
+  job.connect();
+  const nlohmann::ordered_json result = evaluate(network, dataset, split, prediction_options(options, job));
+  if (!job.first()) return;
+  if (const std::string trained_on = network.split_hash();
+      !trained_on.empty() && trained_on != dataset->split_hash()) {
+    progress.message(
+        "warning: the split is not the one the checkpoint was trained with; videos that both have may have "
+        "been "
+        "trained on");
+  }
+  if (options.json) {
+    std::cout << result.dump(2) << '\n';
+  } else {
+    std::cout << evaluation_text(result);
+  }
+}
+
+}  // namespace
+
 void eval(CommandLine command_line) {
   InferenceOptions options;
   std::string checkpoint;
@@ -22,22 +48,7 @@ void eval(CommandLine command_line) {
   set.require("features_root");
   check(options);
   const data::Split which = data::parse_split(split);
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet);
-  const TrainedNetwork network = load_network(checkpoint);
-  const auto dataset = open_inference_data(set, options, network, progress);
-  const nlohmann::ordered_json result = evaluate(network, dataset, which, prediction_options(options));
-  if (const std::string trained_on = network.split_hash();
-      !trained_on.empty() && trained_on != dataset->split_hash()) {
-    progress.message(
-        "warning: the split is not the one the checkpoint was trained with; videos that both have may have "
-        "been "
-        "trained on");
-  }
-  if (options.json) {
-    std::cout << result.dump(2) << '\n';
-  } else {
-    std::cout << evaluation_text(result);
-  }
+  in_inference_job(set, options, [&](JoinedJob& job) { eval_in(job, set, options, checkpoint, which); });
 }
 
 }  // namespace voca::tools

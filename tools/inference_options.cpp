@@ -20,6 +20,7 @@ void add_inference_options(OptionSet& set, InferenceOptions& options) {
   set.add("num_workers", &options.num_workers, "N", "threads that assemble batches");
   set.add("device", &options.device, "auto|cpu|cuda[:N]", "where to compute");
   set.add("threads", &options.threads, "N", "CPU threads of the kernels; 0: all cores");
+  set.add("comm_timeout", &options.comm_timeout, "SECONDS", "longest wait for another rank, anywhere");
   set.add_flag("quiet", &options.quiet, "no progress on stderr");
   set.add_flag("json", &options.json, "print the result as one JSON object");
 }
@@ -29,6 +30,8 @@ void check(const InferenceOptions& options) {
     throw UsageError("--device {}: this build has no CUDA backend; use --device cpu", options.device);
   if (options.device != "auto" && options.device != "cpu")
     throw UsageError("--device: \"{}\" is not one of auto, cpu", options.device);
+  if (!(options.comm_timeout >= 1))
+    throw UsageError("--comm_timeout: is {}, must be at least 1 second", options.comm_timeout);
   if (options.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", options.batch_size);
   if (options.num_workers < 0 || options.num_workers > 1024)
     throw UsageError("--num_workers: is {}, must be from 0 to 1024", options.num_workers);
@@ -39,18 +42,34 @@ void check(const InferenceOptions& options) {
 std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
                                                          const InferenceOptions& options,
                                                          const TrainedNetwork& network,
-                                                         engine::Progress& progress) {
+                                                         engine::Progress& progress, JoinedJob& job) {
   TreeOptions tree = tree_options_of(network.checkpoint.config);
   if (set.given("split_ratios")) tree.split_ratios = data::parse_split_ratios(options.split_ratios);
   if (set.given("split_seed")) tree.split_seed = options.split_seed;
   if (set.given("group_by")) tree.group_by = options.group_by;
   tree.split_is_asked_for = set.given("split_ratios") || set.given("group_by");
   tree.num_workers = std::max<std::int64_t>(options.num_workers, 1);
-  return open_features(options.features_root, tree, progress);
+  auto dataset = job.first_rank_first("packing the features",
+                                      [&] { return open_features(options.features_root, tree, progress); });
+  job.agree("data", {{"the dataset's content", dataset->content_hash()},
+                     {"the dataset's split", dataset->split_hash()}});
+  return dataset;
 }
 
-PredictionOptions prediction_options(const InferenceOptions& options) {
-  return {.batch_size = options.batch_size, .num_workers = options.num_workers, .threads = options.threads};
+PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job) {
+  return {.batch_size = options.batch_size,
+          .num_workers = options.num_workers,
+          .threads = threads_of_rank(options.threads, job.environment()),
+          .ranks = job.ranks()};
+}
+
+void in_inference_job(const OptionSet& set, const InferenceOptions& options,
+                      const std::function<void(JoinedJob&)>& body) {
+  Agreement agreement;
+  const nlohmann::ordered_json values = set.values();
+  for (const char* name : {"checkpoint", "split", "batch_size"})
+    if (values.contains(name)) agreement.emplace_back(std::string("--") + name, values[name].dump());
+  in_job(agreement, options.comm_timeout, body);
 }
 
 }  // namespace voca::tools

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "data/dataset.h"
 #include "engine/progress.h"
+#include "tools/joined_job.h"
 #include "tools/option_set.h"
 #include "tools/trained_model.h"
 
@@ -20,6 +22,7 @@ struct InferenceOptions {
   std::int64_t batch_size = 64;
   std::int64_t num_workers = 2;
   std::int64_t threads = 0;
+  double comm_timeout = 300;
   std::string device = "auto";
   bool quiet = false;
   bool json = false;
@@ -28,12 +31,17 @@ struct InferenceOptions {
 void add_inference_options(OptionSet& set, InferenceOptions& options);
 /// Throws UsageError naming the option that is out of range.
 void check(const InferenceOptions& options);
-/// Opens --features_root. A tree gets the split that the network was trained with unless options say
-/// otherwise.
+/// Opens --features_root, on every rank the same. A tree gets the split that the network was trained with
+/// unless options say otherwise.
 [[nodiscard]] std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
                                                                        const InferenceOptions& options,
                                                                        const TrainedNetwork& network,
-                                                                       engine::Progress& progress);
-[[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options);
+                                                                       engine::Progress& progress,
+                                                                       JoinedJob& job);
+[[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job);
+
+/// Runs `body` in the job of ranks that this process belongs to; usually it is alone. Rank 0 is to print.
+void in_inference_job(const OptionSet& set, const InferenceOptions& options,
+                      const std::function<void(JoinedJob&)>& body);
 
 }  // namespace voca::tools

@@ -67,6 +67,48 @@ std::string csv(const engine::Predictions& predictions, const data::Dataset& dat
   return text;
 }
 
+/// What is predicted with which checkpoints, and where the result goes.
+struct Request {
+  std::vector<std::string> checkpoints;
+  std::string split;
+  std::string out;
+};
+
+void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options, const Request& which) {
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
+  std::vector<TrainedNetwork> networks;
+  for (const std::string& path : which.checkpoints) networks.push_back(load_network(path));
+  const auto dataset = open_inference_data(set, options, networks.front(), progress, job);
+  for (const TrainedNetwork& network : networks) check_widths(network, *dataset);
+  const std::vector<std::int64_t> samples = chosen_samples(*dataset, which.split);
+  if (samples.empty())
+    throw engine::DataError("{}: the {} split is empty", dataset->path().string(), which.split);
+  job.connect();
+  std::vector<engine::Predictions> predictions;
+  for (const TrainedNetwork& network : networks)
+    predictions.push_back(predict_samples(network, dataset, samples, prediction_options(options, job)));
+  const engine::Predictions average = engine::average_logits(predictions);
+  if (!job.first()) return;
+  const std::string text = csv(average, *dataset);
+  if (which.out == "-") {
+    std::cout << text;
+    return;
+  }
+  engine::write_file_atomically(which.out, text);
+  const std::int64_t bad = static_cast<std::int64_t>(samples.size()) - average.size();
+  if (options.json) {
+    std::cout << nlohmann::ordered_json{{"out", which.out},
+                                        {"videos", average.size()},
+                                        {"bad_samples", bad},
+                                        {"checkpoints", networks.size()}}
+                     .dump(2)
+              << '\n';
+  } else {
+    std::cout << fmt::format("{}: {} videos{}\n", which.out, average.size(),
+                             bad > 0 ? fmt::format(", {} left out: their frames are damaged", bad) : "");
+  }
+}
+
 }  // namespace
 
 void predict(CommandLine command_line) {
@@ -89,35 +131,9 @@ void predict(CommandLine command_line) {
   check(options);
   if (options.json && out == "-")
     throw engine::UsageError("--json: describes the CSV file; name it with --out");
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet);
-  std::vector<TrainedNetwork> networks;
-  for (const std::string& path : split_list(checkpoints)) networks.push_back(load_network(path));
-  const auto dataset = open_inference_data(set, options, networks.front(), progress);
-  for (const TrainedNetwork& network : networks) check_widths(network, *dataset);
-  const std::vector<std::int64_t> samples = chosen_samples(*dataset, split);
-  if (samples.empty()) throw engine::DataError("{}: the {} split is empty", dataset->path().string(), split);
-  std::vector<engine::Predictions> predictions;
-  for (const TrainedNetwork& network : networks)
-    predictions.push_back(predict_samples(network, dataset, samples, prediction_options(options)));
-  const engine::Predictions average = engine::average_logits(predictions);
-  const std::string text = csv(average, *dataset);
-  if (out == "-") {
-    std::cout << text;
-    return;
-  }
-  engine::write_file_atomically(out, text);
-  const std::int64_t bad = static_cast<std::int64_t>(samples.size()) - average.size();
-  if (options.json) {
-    std::cout << nlohmann::ordered_json{{"out", out},
-                                        {"videos", average.size()},
-                                        {"bad_samples", bad},
-                                        {"checkpoints", networks.size()}}
-                     .dump(2)
-              << '\n';
-  } else {
-    std::cout << fmt::format("{}: {} videos{}\n", out, average.size(),
-                             bad > 0 ? fmt::format(", {} left out: their frames are damaged", bad) : "");
-  }
+  in_inference_job(set, options, [&](JoinedJob& job) {
+    predict_in(job, set, options, {.checkpoints = split_list(checkpoints), .split = split, .out = out});
+  });
 }
 
 }  // namespace voca::tools

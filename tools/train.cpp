@@ -20,6 +20,7 @@
 #include "tools/commands.h"
 #include "tools/evaluation.h"
 #include "tools/feature_input.h"
+#include "tools/joined_job.h"
 #include "tools/log_sink.h"
 #include "tools/run_reporter.h"
 #include "tools/train_options.h"
@@ -67,12 +68,13 @@ std::vector<std::int64_t> samples_of_class(const data::Dataset& dataset, data::S
 }
 
 /// --config's options beside everything that explains the run's numbers.
-ordered_json run_config(const ordered_json& options, const data::Dataset& dataset,
+ordered_json run_config(const ordered_json& options, int world_size, const data::Dataset& dataset,
                         const engine::Device& device, const std::string& config_hash, double pos_weight) {
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
   return {{"command", "train"},
           {"options", options},
+          {"world_size", world_size},
           {"versions", versions()},
           {"host", host.data()},
           {"device", device.description()},
@@ -97,7 +99,7 @@ bool has_states(const engine::RunFolder& folder) {
 
 /// A folder with a run in it is continued or discarded, never mixed with another one.
 void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options,
-                        const ordered_json& values) {
+                        const ordered_json& values, int world_size) {
   if (!has_states(folder) && !folder.has_metrics()) return;
   if (options.resume.empty() && options.overwrite) {
     const engine::ResumeStore nobody_else(folder.checkpoint_folder());
@@ -116,7 +118,8 @@ void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& opt
       ordered_json::parse(engine::read_text_file(folder.config_path(), std::size_t{1} << 20), nullptr,
                           /*allow_exceptions=*/false);
   if (!config.is_object() || !config.contains("options")) return;
-  if (const std::string difference = first_difference(values, config["options"]);
+  if (const std::string difference =
+          first_difference({values, world_size}, {config["options"], config.value("world_size", 1)});
       !difference.empty() && has_states(folder)) {
     throw UsageError(
         "--resume auto: {} in the run of {}; a run is continued with the options it was started with",
@@ -176,37 +179,82 @@ void print_result(const ordered_json& result, bool json) {
   if (!result["test"].is_null()) std::cout << evaluation_text(result["test"]);
 }
 
-}  // namespace
+/// What ranks other than the first have to say of the run: nothing that it does not say.
+class SilentObserver final : public engine::TrainingObserver {};
 
-void train(CommandLine command_line) {
-  TrainOptions options;
-  OptionSet set("train", "Trains a detector (docs/training.md).");
-  add_train_options(set, options);
-  if (!set.parse(command_line)) return;
-  set.require("features_root");
-  const std::vector<std::string> notes = check_buildable(options);
-  engine::TrainerConfig config = trainer_config(options);
-  const RunPaths paths = run_paths(options);
+/// Refuses before the first step what rank 0 would find out hours from now.
+void check_files(const TrainOptions& options, const RunPaths& paths) {
   check_writable("--save_path", paths.save_path);
   check_writable("--save_last", options.save_last);
+}
 
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet);
+std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Progress& progress,
+                                           const TrainOptions& options, const RunPaths& paths,
+                                           const ordered_json& values, const ordered_json& facts,
+                                           std::int64_t steps) {
+  return std::make_unique<RunReporter>(
+      folder, progress,
+      CheckpointFacts{.save_path = options.no_val ? std::filesystem::path() : paths.save_path,
+                      .save_last = options.no_val && options.save_last.empty()
+                                       ? paths.save_path
+                                       : std::filesystem::path(options.save_last),
+                      .config = values,
+                      .engine = facts,
+                      .weight_decay = options.weight_decay},
+      options.epochs, steps);
+}
+
+/// What the command prints of a run, and the test of the checkpoint it kept.
+ordered_json result_json(const TrainOptions& options, const engine::TrainerConfig& config,
+                         const RunPaths& paths, const engine::TrainingResult& result,
+                         const std::shared_ptr<const data::Dataset>& dataset) {
+  ordered_json json{{"epochs", result.epoch}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
+  if (result.overflow_steps > 0) json["overflow_steps"] = result.overflow_steps;
+  json["best"] = nullptr;
+  if (result.best) {
+    json["best"] = {{"epoch", result.best->epoch},
+                    {"by", options.select_by},
+                    {"value", *engine::selection_value(config.select_by, *result.best)}};
+  }
+  json["checkpoint"] = nullptr;
+  const std::filesystem::path kept =
+      result.best || options.no_val ? paths.save_path : std::filesystem::path(options.save_last);
+  if (!kept.empty()) json["checkpoint"] = kept.string();
+  json["run_dir"] = paths.run_dir.string();
+  json["test"] = nullptr;
+  if (!kept.empty() && can_test(*dataset)) json["test"] = test(kept, dataset, options);
+  return json;
+}
+
+void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set) {
+  const engine::RankEnvironment& environment = job.environment();
+  const int rank = environment.rank;
+  const int world_size = environment.world_size;
+  engine::TrainerConfig config = trainer_config(options);
+  const RunPaths paths = run_paths(options);
+  if (job.first()) check_files(options, paths);
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
   const LogThrough log(progress);
-  for (const std::string& note : notes) progress.message(note);
+  for (const std::string& note : check_buildable(options)) progress.message(note);
 
   // Data.
-  const std::shared_ptr<const data::Dataset> dataset =
-      open_features(options.features_root, tree_options(options, set), progress);
+  const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first("packing the features", [&] {
+    return open_features(options.features_root, tree_options(options, set), progress);
+  });
+  job.agree("data", {{"the dataset's content", dataset->content_hash()},
+                     {"the dataset's split", dataset->split_hash()}});
   check_labels(options, *dataset);
   if (!options.no_val) {
     engine::check_selection(config.select_by, options.num_classes,
                             samples_of_class(*dataset, data::Split::kVal));
   }
   data::PackedBatchSource train_source(dataset, dataset->samples_of(data::Split::kTrain),
-                                       batch_options(options, true));
+                                       batch_options(options, true, rank, world_size));
   std::optional<data::PackedBatchSource> val_source;
-  if (!options.no_val)
-    val_source.emplace(dataset, dataset->samples_of(data::Split::kVal), batch_options(options, false));
+  if (!options.no_val) {
+    val_source.emplace(dataset, dataset->samples_of(data::Split::kVal),
+                       batch_options(options, false, rank, world_size));
+  }
 
   // Model.
   const double pos_weight = resolve_pos_weight(options, dataset->summary());
@@ -221,60 +269,68 @@ void train(CommandLine command_line) {
       activations(options));
 
   // Run.
-  const std::unique_ptr<engine::Device> device = engine::make_cpu_device(static_cast<int>(options.threads));
-  engine::RunFolder folder(paths.run_dir);
+  const std::unique_ptr<engine::Device> device =
+      engine::make_cpu_device(threads_of_rank(options.threads, environment));
   const ordered_json values = set.values();
-  prepare_run_folder(folder, options, values);
-  config.checkpoint_folder = folder.checkpoint_folder();
-  config.config_hash = engine::sha256_hex(numeric_options(values).dump() + dataset->content_hash());
+  config.config_hash =
+      engine::sha256_hex(numeric_options(values, world_size).dump() + dataset->content_hash());
   config.split_hash = dataset->split_hash();
-  RunReporter reporter(
-      folder, progress,
-      {.save_path = options.no_val ? std::filesystem::path() : paths.save_path,
-       .save_last = options.no_val && options.save_last.empty() ? paths.save_path
-                                                                : std::filesystem::path(options.save_last),
-       .config = values,
-       .engine = {{"version", version()},
-                  {"revision", revision()},
-                  {"split_hash", dataset->split_hash()},
-                  {"content_hash", dataset->content_hash()},
-                  {"pos_weight", pos_weight},
-                  {"device", device->description()}},
-       .weight_decay = options.weight_decay},
-      options.epochs, total_steps(options, train_source));
+  config.checkpoint_folder = engine::RunFolder::checkpoint_folder_of(paths.run_dir);
+  std::optional<engine::RunFolder> folder;
+  std::unique_ptr<RunReporter> reporter;
+  if (job.first()) {
+    folder.emplace(paths.run_dir);
+    prepare_run_folder(*folder, options, values, world_size);
+    const ordered_json facts{{"version", version()},
+                             {"revision", revision()},
+                             {"split_hash", dataset->split_hash()},
+                             {"content_hash", dataset->content_hash()},
+                             {"pos_weight", pos_weight},
+                             {"device", device->description()}};
+    reporter =
+        make_reporter(*folder, progress, options, paths, values, facts, total_steps(options, train_source));
+  }
+  job.connect();
+  engine::Ranks ranks = job.ranks();
+  ranks.buckets.bucket_bytes = static_cast<std::size_t>(options.bucket_mb * 1048576);
+  SilentObserver silent;
+  engine::TrainingObserver& observer = reporter ? static_cast<engine::TrainingObserver&>(*reporter) : silent;
   engine::Trainer trainer(config, *network, train_source, val_source ? &*val_source : nullptr, *device,
-                          reporter);
-  start_weights(trainer, options);
-  folder.write_config(run_config(values, *dataset, *device, config.config_hash, pos_weight));
+                          observer, ranks);
+  if (job.first()) {
+    start_weights(trainer, options);
+    folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
+  }
   engine::TrainingResult result;
   {
     const engine::StopSignals signals;
     trainer.set_stop_reason([&] { return signals.reason(); });
     result = trainer.run();
   }
+  if (!job.first()) return;
 
-  // Result.
-  ordered_json json{{"epochs", result.epoch}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
-  json["best"] = nullptr;
-  if (result.best) {
-    json["best"] = {{"epoch", result.best->epoch},
-                    {"by", options.select_by},
-                    {"value", *engine::selection_value(config.select_by, *result.best)}};
-  }
-  json["checkpoint"] = nullptr;
-  const std::filesystem::path kept =
-      result.best || options.no_val ? paths.save_path : std::filesystem::path(options.save_last);
-  if (!kept.empty()) json["checkpoint"] = kept.string();
-  json["run_dir"] = paths.run_dir.string();
-  json["test"] = nullptr;
-  if (!kept.empty() && can_test(*dataset)) {
-    json["test"] = test(kept, dataset, options);
+  const ordered_json json = result_json(options, config, paths, result, dataset);
+  if (!json["test"].is_null()) {
     ordered_json line{
         {"kind", "test"}, {"epoch", std::max<std::int64_t>(result.epoch - 1, 0)}, {"step", result.step}};
     line.update(json["test"]);
-    reporter.on_test(line);
+    reporter->on_test(line);
   }
   print_result(json, options.json);
+}
+
+}  // namespace
+
+void train(CommandLine command_line) {
+  TrainOptions options;
+  OptionSet set("train", "Trains a detector (docs/training.md).");
+  add_train_options(set, options);
+  if (!set.parse(command_line)) return;
+  set.require("features_root");
+  static_cast<void>(check_buildable(options));
+  static_cast<void>(trainer_config(options));
+  in_job(options_to_agree_on(set.values()), options.comm_timeout,
+         [&](JoinedJob& job) { train_in(job, options, set); });
 }
 
 }  // namespace voca::tools

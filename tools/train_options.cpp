@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstdlib>
+#include <limits>
 
 #include "engine/error.h"
 
@@ -93,6 +93,8 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
   set.add("precision", &o.precision, "auto|fp32|tf32|bf16|fp16",
           "of the matrix products; auto: fp32 on a CPU");
   set.add("threads", &o.threads, "N", "CPU threads of the kernels; 0: all cores");
+  set.add("comm_timeout", &o.comm_timeout, "SECONDS", "longest wait for another rank, anywhere");
+  set.add("bucket_mb", &o.bucket_mb, "MB", "gradients summed over the ranks at a time");
   set.add_flag("recompute", &o.recompute,
                "compute activations again in backward: less memory, a longer step, the same bits");
   set.add_flag("quiet", &o.quiet, "no progress on stderr");
@@ -106,18 +108,13 @@ constexpr std::array kNotNumeric{"features_root",    "split_ratios", "split_seed
                                  "max_bad_steps",    "max_steps",    "run_dir",        "save_path",
                                  "save_last",        "resume",       "init_from",      "overwrite",
                                  "checkpoint_every", "keep",         "log_every",      "device",
-                                 "threads",          "recompute",    "quiet",          "json"};
+                                 "threads",          "recompute",    "quiet",          "json",
+                                 "comm_timeout",     "bucket_mb"};
 
-std::int64_t world_size_of_environment() {
-  // torchrun's contract, and that of a Slurm step.
-  for (const char* name : {"WORLD_SIZE", "SLURM_STEP_NUM_TASKS"}) {
-    const char* text = std::getenv(name);
-    if (text == nullptr) continue;
-    const std::int64_t size = std::strtoll(text, nullptr, 10);
-    if (size > 1) return size;
-  }
-  return 1;
-}
+/// Those of them that may differ from rank to rank.
+constexpr std::array kOfOneRank{"features_root", "num_workers", "pin_memory", "data_residency", "device",
+                                "threads",       "run_dir",     "save_path",  "save_last",      "resume",
+                                "init_from",     "overwrite",   "quiet",      "json",           "keep"};
 
 void expect_one_of(const char* option, const std::string& value, std::initializer_list<const char*> values) {
   std::string list;
@@ -151,10 +148,6 @@ RunPaths run_paths(const TrainOptions& options) {
 }
 
 std::vector<std::string> check_buildable(const TrainOptions& o) {
-  if (const std::int64_t ranks = world_size_of_environment(); ranks > 1) {
-    throw UsageError("train: the environment asks for {} ranks; this build trains on one: start one process",
-                     ranks);
-  }
   if (o.device.starts_with("cuda"))
     throw UsageError("--device {}: this build has no CUDA backend; use --device cpu", o.device);
   expect_one_of("device", o.device, {"auto", "cpu"});
@@ -165,6 +158,11 @@ std::vector<std::string> check_buildable(const TrainOptions& o) {
   }
   if (o.data_residency == "gpu")
     throw UsageError("--data_residency gpu: this build has no CUDA backend; use auto, host or disk");
+  if (!(o.comm_timeout >= 1))
+    throw UsageError("--comm_timeout: is {}, must be at least 1 second", o.comm_timeout);
+  constexpr double kLargestBucket = 4096;
+  if (!(o.bucket_mb > 0 && o.bucket_mb <= kLargestBucket))
+    throw UsageError("--bucket_mb: is {}, must be above 0 and at most {}", o.bucket_mb, kLargestBucket);
   if (o.threads < 0) throw UsageError("--threads: is {}, must be 0 (all cores) or more", o.threads);
   static_cast<void>(model::parse_contrastive_scope(o.contrastive_scope));
   std::vector<std::string> notes;
@@ -234,6 +232,7 @@ engine::TrainerConfig trainer_config(const TrainOptions& o) {
   config.schedule = engine::parse_schedule_kind(o.schedule);
   config.optimizer = {.weight_decay = o.weight_decay, .max_grad_norm = o.max_grad_norm};
   config.max_bad_steps = o.max_bad_steps;
+  config.max_bad_samples = o.max_bad_samples;
   config.eval_every = o.eval_every;
   config.log_every = o.log_every;
   config.select_by = engine::parse_select_by(o.select_by);
@@ -245,17 +244,22 @@ engine::TrainerConfig trainer_config(const TrainOptions& o) {
   return config;
 }
 
-data::BatchSourceOptions batch_options(const TrainOptions& o, bool training) {
+data::BatchSourceOptions batch_options(const TrainOptions& o, bool training, int rank, int world_size) {
   constexpr std::int64_t kMostWorkers = 1024;
   if (o.num_workers < 0 || o.num_workers > kMostWorkers)
     throw UsageError("--num_workers: is {}, must be from 0 to {}", o.num_workers, kMostWorkers);
-  return {.sampler = {.seed = o.seed, .training = training, .batch_size = o.batch_size},
+  return {.sampler = {.seed = o.seed,
+                      .training = training,
+                      .batch_size = o.batch_size,
+                      .rank = rank,
+                      .world_size = world_size},
           .seq_len = o.seq_len,
           .augment_prob = o.augment_prob,
           .max_shift = o.max_shift,
           .num_workers = static_cast<int>(o.num_workers),
           .residency = data::parse_residency(o.data_residency),
-          .max_bad_samples = o.max_bad_samples};
+          // Of several ranks the trainer counts those of all.
+          .max_bad_samples = world_size == 1 ? o.max_bad_samples : std::numeric_limits<std::int64_t>::max()};
 }
 
 TreeOptions tree_options(const TrainOptions& options, const OptionSet& set) {
@@ -266,19 +270,34 @@ TreeOptions tree_options(const TrainOptions& options, const OptionSet& set) {
           .num_workers = std::max<std::int64_t>(options.num_workers, 1)};
 }
 
-ordered_json numeric_options(const ordered_json& values) {
+std::vector<std::pair<std::string, std::string>> options_to_agree_on(const ordered_json& values) {
+  std::vector<std::pair<std::string, std::string>> options;
+  for (const auto& [name, value] : values.items())
+    if (std::find(kOfOneRank.begin(), kOfOneRank.end(), name) == kOfOneRank.end())
+      options.emplace_back("--" + name, value.is_string() ? value.get<std::string>() : value.dump());
+  return options;
+}
+
+ordered_json numeric_options(const ordered_json& values, int world_size) {
   ordered_json numeric = ordered_json::object();
   for (const auto& [name, value] : values.items())
     if (std::find(kNotNumeric.begin(), kNotNumeric.end(), name) == kNotNumeric.end()) numeric[name] = value;
+  if (numeric.contains("batch_size"))
+    numeric["batch_size"] = numeric["batch_size"].get<std::int64_t>() * world_size;
   return numeric;
 }
 
-std::string first_difference(const ordered_json& now, const ordered_json& before) {
-  const ordered_json numeric_before = numeric_options(before);
-  const ordered_json numeric_now = numeric_options(now);
+std::string first_difference(const RunValues& now, const RunValues& before) {
+  const ordered_json numeric_before = numeric_options(before.options, before.world_size);
+  const ordered_json numeric_now = numeric_options(now.options, now.world_size);
   for (const auto& [name, value] : numeric_now.items()) {
-    if (numeric_before.contains(name) && numeric_before[name] != value)
-      return fmt::format("--{} is {} and was {}", name, value.dump(), numeric_before[name].dump());
+    if (!numeric_before.contains(name) || numeric_before[name] == value) continue;
+    if (name == "batch_size") {
+      return fmt::format(
+          "--batch_size is {} on each of {} ranks and was {} on each of {}, and their product must stay",
+          now.options[name].dump(), now.world_size, before.options[name].dump(), before.world_size);
+    }
+    return fmt::format("--{} is {} and was {}", name, value.dump(), numeric_before[name].dump());
   }
   return {};
 }

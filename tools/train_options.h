@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "data/batch_source.h"
 #include "data/dataset.h"
@@ -73,6 +75,8 @@ struct TrainOptions {
   std::string device = "auto";
   std::string precision = "auto";
   std::int64_t threads = 0;
+  double comm_timeout = 300;
+  double bucket_mb = 25;
   bool recompute = false;
   bool quiet = false;
   bool json = false;
@@ -98,17 +102,27 @@ struct RunPaths {
                                               std::int64_t audio_dim);
 [[nodiscard]] model::Activations activations(const TrainOptions& options);
 [[nodiscard]] model::LossConfig loss_config(const TrainOptions& options, double pos_weight);
+/// What the ranks of a job must be given alike, by the names of the options: all that the run's numbers and
+/// its end depend on.
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> options_to_agree_on(
+    const nlohmann::ordered_json& values);
 /// Everything but folders and hashes, which are the run's.
 [[nodiscard]] engine::TrainerConfig trainer_config(const TrainOptions& options);
-[[nodiscard]] data::BatchSourceOptions batch_options(const TrainOptions& options, bool training);
+[[nodiscard]] data::BatchSourceOptions batch_options(const TrainOptions& options, bool training, int rank = 0,
+                                                     int world_size = 1);
 
 /// How --features_root is packed when it is a tree. `set` was parsed into `options`.
 [[nodiscard]] TreeOptions tree_options(const TrainOptions& options, const OptionSet& set);
 
-/// Of `values` (OptionSet::values of train), those that the numbers of a run depend on.
-[[nodiscard]] nlohmann::ordered_json numeric_options(const nlohmann::ordered_json& values);
+/// Of `values` (OptionSet::values of train), those that the numbers of a run depend on; `batch_size` is that
+/// of all ranks together, so that a run may be continued on another number of them.
+[[nodiscard]] nlohmann::ordered_json numeric_options(const nlohmann::ordered_json& values, int world_size);
+/// The options of a run and the number of its ranks.
+struct RunValues {
+  nlohmann::ordered_json options;
+  int world_size = 1;
+};
 /// The first of them in which two runs differ, "--lr is 0.001 and was 0.0003"; empty when none does.
-[[nodiscard]] std::string first_difference(const nlohmann::ordered_json& now,
-                                           const nlohmann::ordered_json& before);
+[[nodiscard]] std::string first_difference(const RunValues& now, const RunValues& before);
 
 }  // namespace voca::tools

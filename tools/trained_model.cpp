@@ -144,14 +144,17 @@ engine::Predictions predict_samples(const TrainedNetwork& network,
   check_widths(network, *dataset);
   const std::unique_ptr<engine::Device> device = engine::make_cpu_device(static_cast<int>(options.threads));
   data::PackedBatchSource source(dataset, samples,
-                                 {.sampler = {.training = false, .batch_size = options.batch_size},
+                                 {.sampler = {.training = false,
+                                              .batch_size = options.batch_size,
+                                              .rank = options.ranks.rank(),
+                                              .world_size = options.ranks.world_size()},
                                   .seq_len = network.config.seq_len,
                                   .num_workers = static_cast<int>(options.num_workers),
                                   .residency = data::Residency::kDisk,
                                   .max_bad_samples = std::numeric_limits<std::int64_t>::max()});
   engine::Workspace workspace(*network.model, {.eval_batch = options.batch_size}, *device);
   load_weights(network.path, network.checkpoint, workspace.parameters());
-  engine::Evaluator evaluator(*network.model, source, workspace, options.losses);
+  engine::Evaluator evaluator(*network.model, source, workspace, options.losses, options.ranks);
   return *evaluator.run();
 }
 

@@ -44,7 +44,8 @@ struct PredictionOptions {
   std::int64_t batch_size = 64;
   std::int64_t num_workers = 2;
   std::int64_t threads = 0;
-  bool losses = false;  ///< also each sample's loss; every sample needs a label then
+  bool losses = false;    ///< also each sample's loss; every sample needs a label then
+  engine::Ranks ranks{};  ///< that share the work; every one gets all predictions
 };
 
 /// Runs the network over `samples` of `dataset`, each once, ascending; samples whose frames are damaged are

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/distributed/communicator.h"
+#include "engine/distributed/environment.h"
+#include "engine/distributed/meeting.h"
+#include "engine/distributed/watchdog.h"
+#include "engine/trainer/ranks.h"
+
+namespace voca::tools {
+
+/// What every rank of a job must have the same, by the name it has in messages.
+using Agreement = std::vector<std::pair<std::string, std::string>>;
+
+/// This process among the ranks of its job (docs/distributed.md). Alone, it meets nobody and costs nothing.
+class JoinedJob {
+ public:
+  /// Meets the other ranks that the environment tells of, compares `agreement` and the build, and tries the
+  /// links. `comm_timeout` in seconds bounds the meeting and every collective. Throws UsageError naming what
+  /// differs between which ranks, CommunicationError naming the ranks that did not come or the link that
+  /// fails.
+  JoinedJob(const engine::RankEnvironment& environment, Agreement agreement, double comm_timeout);
+  ~JoinedJob();
+  JoinedJob(const JoinedJob&) = delete;
+  JoinedJob& operator=(const JoinedJob&) = delete;
+
+  [[nodiscard]] bool alone() const { return meeting_.world_size() == 1; }
+  [[nodiscard]] bool first() const { return meeting_.rank() == 0; }
+  [[nodiscard]] const engine::RankEnvironment& environment() const { return meeting_.environment(); }
+
+  /// Runs `work` on rank 0 while the others wait, and then on them: what leaves a file that all read.
+  template <typename Work>
+  auto first_rank_first(const char* what, Work work) {
+    if (alone()) return work();
+    if (!first()) wait_for_first(what);
+    auto result = [&] {
+      const KeepAlive busy(*this, what);
+      return work();
+    }();
+    if (first()) meeting_.store().set(what, "done");
+    return result;
+  }
+  /// Compares more, once it is known. Throws as the constructor does.
+  void agree(const std::string& about, const Agreement& agreement);
+  /// Makes the collectives; ranks() is alone before. With one rank it changes nothing.
+  void connect();
+  [[nodiscard]] const engine::Ranks& ranks() const { return ranks_; }
+
+  /// Tells the other ranks that this one fails, and why.
+  void fail(const std::string& why);
+  /// What the job knows of why it ends, where a collective failed: the lost rank rather than its neighbour's
+  /// broken connection. "" where it knows nothing more.
+  [[nodiscard]] std::string reason();
+
+ private:
+  /// Tells the watchdog that work of unknown length goes on.
+  class KeepAlive {
+   public:
+    KeepAlive(JoinedJob& job, const char* what);
+    ~KeepAlive();
+    KeepAlive(const KeepAlive&) = delete;
+    KeepAlive& operator=(const KeepAlive&) = delete;
+
+   private:
+    struct Thread;
+    std::unique_ptr<Thread> thread_;
+  };
+  void wait_for_first(const char* what);
+
+  double comm_timeout_;
+  engine::Meeting meeting_;
+  std::optional<engine::Watchdog> watchdog_;
+  std::unique_ptr<engine::Communicator> main_;
+  std::unique_ptr<engine::Communicator> gradients_;
+  engine::Ranks ranks_;
+};
+
+/// Runs `body` in the job that this process is a rank of. Where it fails because another rank was lost,
+/// throws what the job knows of that instead of what this rank saw; where it fails by itself, the others are
+/// told why.
+void in_job(const Agreement& agreement, double comm_timeout, const std::function<void(JoinedJob&)>& body);
+
+/// CPU threads for a rank that was given none: its part of what the ranks of its node may use together.
+[[nodiscard]] int threads_of_rank(std::int64_t given, const engine::RankEnvironment& environment);
+
+}  // namespace voca::tools
