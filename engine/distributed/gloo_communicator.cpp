@@ -83,8 +83,8 @@ const char* name_of(Kind kind) {
 /// when a message is longer than the place for it.
 struct Announcement {
   Kind kind = Kind::kNone;
-  std::uint32_t root = 0;
-  std::uint64_t bytes = 0;  ///< of the result
+  std::uint32_t detail = 0;  ///< the root; a digest of the sizes of the parts
+  std::uint64_t bytes = 0;   ///< of the result
   std::array<char, 48> name{};
 
   [[nodiscard]] bool operator==(const Announcement&) const = default;
@@ -157,7 +157,7 @@ class GlooCommunicator final : public Communicator {
 
  private:
   /// Starts a collective: waits until every rank has announced the same one.
-  void begin(Kind kind, const char* name, std::size_t bytes, int root = 0);
+  void begin(Kind kind, const char* name, std::size_t bytes, std::uint32_t detail = 0);
   /// Sends and receives pieces, all at once; returns when all are through.
   void exchange(const Region& out, const Region& in);
   /// Each rank owns slice r of `data` (world_size slices, the last ones shorter); all get all of them.
@@ -262,12 +262,12 @@ milliseconds GlooCommunicator::left() const {
   return std::max(rest, milliseconds(0));
 }
 
-void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, int root) {
+void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, std::uint32_t detail) {
   if (!broken_.empty())
     throw CommunicationError("{} of {}: after an error: {}", name_of(kind), name, broken_);
   started_ = Clock::now();
   deadline_ = started_ + timeout_;
-  current_ = {.kind = kind, .root = static_cast<std::uint32_t>(root), .bytes = bytes};
+  current_ = {.kind = kind, .detail = detail, .bytes = bytes};
   std::copy_n(name, std::min(std::strlen(name), current_.name.size() - 1), current_.name.begin());
   std::fill(announced_.begin(), announced_.end(), Announcement{});
   announced_[static_cast<std::size_t>(rank_)] = current_;
@@ -303,8 +303,7 @@ void GlooCommunicator::exchange(const Region& out, const Region& in) {
       for (std::size_t i = 0; whole && i < in.pieces.size(); ++i) whole = to->waitRecv(nullptr, left());
       for (std::size_t i = 0; whole && i < out.pieces.size(); ++i) whole = from->waitSend(nullptr, left());
       if (whole) return;
-    } catch (
-        const std::exception& error) {  // Gloo's own, and std::system_error of the system calls it checks
+    } catch (const std::exception& error) {  // Gloo's own types share no closer base
       reason = error.what();
     }
   }
@@ -440,8 +439,10 @@ void GlooCommunicator::all_gather_rows(const char* name, const Tensor& part,
   Region out{.data = part.data, .size = part.bytes()};
   Region in{.data = all.data, .size = all.bytes()};
   std::int64_t first = 0;
+  std::uint32_t digest = 0;
   for (int r = 0; r < world_size_; ++r) {
     const std::int64_t rows = rows_by_rank[static_cast<std::size_t>(r)];
+    digest = digest * 16777619U + static_cast<std::uint32_t>(rows);
     const Tensor place = all.rows(first, rows);
     first += rows;
     const std::size_t offset = all.bytes() == 0
@@ -457,13 +458,13 @@ void GlooCommunicator::all_gather_rows(const char* name, const Tensor& part,
     if (part.bytes() > 0) std::memmove(place.data, part.data, part.bytes());
   }
   VOCA_CHECK(first == all.shape[0]);
-  begin(Kind::kAllGather, name, all.bytes());
+  begin(Kind::kAllGather, name, all.bytes(), digest);
   exchange(out, in);
 }
 
 void GlooCommunicator::broadcast(const char* name, const Tensor& data, int root, void* /*stream*/) {
   VOCA_CHECK(data.device == DeviceKind::kCpu && root >= 0 && root < world_size_);
-  begin(Kind::kBroadcast, name, data.bytes(), root);
+  begin(Kind::kBroadcast, name, data.bytes(), static_cast<std::uint32_t>(root));
   // Root hands each rank its slice, then all ranks share theirs: no link carries more than twice the data.
   Region out{.data = data.data, .size = data.bytes()};
   Region in = {.data = data.data, .size = data.bytes()};

@@ -265,6 +265,20 @@ TEST_F(GlooTrouble, RanksThatDoDifferentThingsAreToldSo) {
   EXPECT_NE(endings[0].text.find("rank 1 is in all_reduce_sum of gradients (44 bytes)"), std::string::npos);
 }
 
+TEST_F(GlooTrouble, RanksThatDisagreeOnTheRowsOfOthersAreToldSo) {
+  const auto endings = run_ranks(2, [&](int rank, KeyValueStore& store) {
+    const auto ranks = communicator(store, rank, 2);
+    const std::vector<std::int64_t> rows =
+        rank == 0 ? std::vector<std::int64_t>{1, 3} : std::vector<std::int64_t>{2, 2};
+    std::vector<float> part(static_cast<std::size_t>(rows[static_cast<std::size_t>(rank)]));
+    std::vector<float> all(4);
+    ranks->all_gather_rows("rows", tensor_over(part), rows, tensor_over(all), nullptr);
+    return std::string("done");
+  });
+  for (const Ending& ending : endings)
+    EXPECT_NE(ending.text.find("the ranks do different things"), std::string::npos) << ending.text;
+}
+
 TEST_F(GlooTrouble, ARankThatEndsEarlyIsNoticed) {
   const auto endings = run_ranks(2, [&](int rank, KeyValueStore& store) {
     const auto ranks = communicator(store, rank, 2);
