@@ -7,6 +7,7 @@
 
 #if defined(VOCA_WITH_GLOO)
 
+#include <fmt/ranges.h>
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/store.h>
 #include <gloo/transport/tcp/device.h>
@@ -18,6 +19,8 @@
 #include <csignal>
 #include <cstring>
 #include <exception>
+#include <mutex>
+#include <thread>
 #include <type_traits>
 
 namespace voca::engine {
@@ -27,6 +30,10 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLeaveTimeout{5000};
+constexpr milliseconds kNamingTime{200};
+// Slots of messages; those of collectives count from 0.
+constexpr std::uint64_t kLifeSlot = ~std::uint64_t{0};
+constexpr std::uint64_t kProbeSlot = kLifeSlot - 1;
 
 /// Gloo's rendezvous over the job's store. What it asks for, it gets by the deadline of the meeting.
 class RendezvousStore final : public ::gloo::rendezvous::Store {
@@ -76,8 +83,8 @@ const char* name_of(Kind kind) {
 /// when a message is longer than the place for it.
 struct Announcement {
   Kind kind = Kind::kNone;
-  std::uint32_t root = 0;
-  std::uint64_t bytes = 0;  ///< of the result
+  std::uint32_t detail = 0;  ///< the root; a digest of the sizes of the parts
+  std::uint64_t bytes = 0;   ///< of the result
   std::array<char, 48> name{};
 
   [[nodiscard]] bool operator==(const Announcement&) const = default;
@@ -150,7 +157,7 @@ class GlooCommunicator final : public Communicator {
 
  private:
   /// Starts a collective: waits until every rank has announced the same one.
-  void begin(Kind kind, const char* name, std::size_t bytes, int root = 0);
+  void begin(Kind kind, const char* name, std::size_t bytes, std::uint32_t detail = 0);
   /// Sends and receives pieces, all at once; returns when all are through.
   void exchange(const Region& out, const Region& in);
   /// Each rank owns slice r of `data` (world_size slices, the last ones shorter); all get all of them.
@@ -158,8 +165,25 @@ class GlooCommunicator final : public Communicator {
   [[nodiscard]] Piece slice(const Tensor& data, int rank) const;
   [[nodiscard]] milliseconds left() const;
   [[noreturn]] void fail(const std::string& reason);
-  [[nodiscard]] std::string who_is_missing(bool late);
-  void close_connections() noexcept;
+  [[nodiscard]] std::string lost_ranks();
+  [[nodiscard]] std::string find_lost_ranks();
+  [[nodiscard]] std::string who_is_late() const;
+  void guard();
+  /// Ends the waits of the transfer under way. Called with transfer_mutex_ held.
+  void interrupt();
+
+  /// The transfer under way, as long as it lives.
+  class Transfer {
+   public:
+    Transfer(GlooCommunicator& owner, ::gloo::transport::UnboundBuffer& from,
+             ::gloo::transport::UnboundBuffer& to);
+    ~Transfer();
+    Transfer(const Transfer&) = delete;
+    Transfer& operator=(const Transfer&) = delete;
+
+   private:
+    GlooCommunicator& owner_;
+  };
 
   int rank_;
   int world_size_;
@@ -170,7 +194,15 @@ class GlooCommunicator final : public Communicator {
   std::vector<std::byte> scratch_;
   std::string broken_;  // the first error
   std::atomic<bool> aborted_{false};
+  std::atomic<bool> leaving_{false};
   int exceptions_at_start_ = std::uncaught_exceptions();
+
+  std::mutex transfer_mutex_;  // guards what follows
+  ::gloo::transport::UnboundBuffer* from_ = nullptr;
+  ::gloo::transport::UnboundBuffer* to_ = nullptr;
+  std::string lost_;  // what the guard found
+  std::unique_ptr<::gloo::transport::UnboundBuffer> life_;
+  std::thread guard_;
 
   // The collective under way.
   Announcement current_;
@@ -196,6 +228,10 @@ GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_siz
     context_->setTimeout(std::max(timeout_ / 5, milliseconds(1)));
     RendezvousStore rendezvous(store, "gloo/" + options.name + "/", started_ + timeout_);
     context_->connectFullMesh(rendezvous, device);
+    life_ = context_->createUnboundBuffer(nullptr, 0);
+    for (int r = 0; r < world_size; ++r)
+      if (r != rank) life_->recv(r, kLifeSlot, 0, 0);
+    guard_ = std::thread([this] { guard(); });
   } catch (const CommunicationError&) {
     throw;
   } catch (const std::exception& error) {
@@ -209,12 +245,16 @@ GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_siz
 // A connection closed while its last bytes travel can lose them, so no rank goes before the others are
 // through.
 GlooCommunicator::~GlooCommunicator() {
-  if (!broken_.empty() || aborted_ || std::uncaught_exceptions() > exceptions_at_start_) return;
-  try {
-    timeout_ = std::min(timeout_, kLeaveTimeout);
-    begin(Kind::kLeave, "communicator", 0);
-  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): whoever is not there needs nothing
+  leaving_ = true;
+  if (broken_.empty() && !aborted_ && std::uncaught_exceptions() <= exceptions_at_start_) {
+    try {
+      timeout_ = std::min(timeout_, kLeaveTimeout);
+      begin(Kind::kLeave, "communicator", 0);
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): whoever is not there needs nothing
+    }
   }
+  life_->abortWaitRecv();
+  guard_.join();
 }
 
 milliseconds GlooCommunicator::left() const {
@@ -222,12 +262,12 @@ milliseconds GlooCommunicator::left() const {
   return std::max(rest, milliseconds(0));
 }
 
-void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, int root) {
+void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, std::uint32_t detail) {
   if (!broken_.empty())
     throw CommunicationError("{} of {}: after an error: {}", name_of(kind), name, broken_);
   started_ = Clock::now();
   deadline_ = started_ + timeout_;
-  current_ = {.kind = kind, .root = static_cast<std::uint32_t>(root), .bytes = bytes};
+  current_ = {.kind = kind, .detail = detail, .bytes = bytes};
   std::copy_n(name, std::min(std::strlen(name), current_.name.size() - 1), current_.name.begin());
   std::fill(announced_.begin(), announced_.end(), Announcement{});
   announced_[static_cast<std::size_t>(rank_)] = current_;
@@ -251,44 +291,93 @@ void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, int
 
 void GlooCommunicator::exchange(const Region& out, const Region& in) {
   const std::uint64_t slot = next_slot_++;
-  if (aborted_) fail("aborted");
   std::string reason;
-  try {
+  {
     const auto from = context_->createUnboundBuffer(out.data, out.size);
     const auto to = context_->createUnboundBuffer(in.data, in.size);
-    for (const Piece& piece : in.pieces) to->recv(piece.rank, slot, piece.offset, piece.size);
-    for (const Piece& piece : out.pieces) from->send(piece.rank, slot, piece.offset, piece.size);
-    for (std::size_t i = 0; i < in.pieces.size(); ++i) to->waitRecv(nullptr, left());
-    for (std::size_t i = 0; i < out.pieces.size(); ++i) from->waitSend(nullptr, left());
-    return;
-  } catch (const std::exception& error) {  // Gloo's own, and std::system_error of the system calls it checks
-    reason = error.what();
+    const Transfer transfer(*this, *from, *to);
+    try {
+      for (const Piece& piece : in.pieces) to->recv(piece.rank, slot, piece.offset, piece.size);
+      for (const Piece& piece : out.pieces) from->send(piece.rank, slot, piece.offset, piece.size);
+      bool whole = true;
+      for (std::size_t i = 0; whole && i < in.pieces.size(); ++i) whole = to->waitRecv(nullptr, left());
+      for (std::size_t i = 0; whole && i < out.pieces.size(); ++i) whole = from->waitSend(nullptr, left());
+      if (whole) return;
+    } catch (const std::exception& error) {  // Gloo's own types share no closer base
+      reason = error.what();
+    }
   }
   if (aborted_) fail("aborted");
   const bool late = left() == milliseconds(0);
-  fail(who_is_missing(late) + (late ? std::string() : ": " + reason));
+  const std::string missing = late ? who_is_late() : lost_ranks();
+  // Whoever gives up closes connections: the others, who notice the same loss now, shall not name this rank.
+  if (!late) std::this_thread::sleep_for(kNamingTime);
+  fail(missing + (late || reason.empty() ? std::string() : ": " + reason));
 }
 
-// Once a wait is over, Gloo has closed every connection, so that it no longer tells who is gone.
-std::string GlooCommunicator::who_is_missing(bool late) {
-  std::vector<int> missing;
+// When a connection breaks, Gloo wakes whoever waits for a message on it, but not for one of which a part has
+// come or gone. A message from every rank that never comes is therefore waited for here, all the time; when
+// that wait ends, a connection is broken.
+void GlooCommunicator::guard() {
+  try {
+    // Interrupted when the communicator ends.
+    static_cast<void>(life_->waitRecv(nullptr, std::chrono::hours(24 * 365)));
+  } catch (const std::exception&) {
+    if (leaving_) return;
+    const std::string lost = find_lost_ranks();
+    const std::lock_guard lock(transfer_mutex_);
+    lost_ = lost;
+    interrupt();
+  }
+}
+
+void GlooCommunicator::interrupt() {
+  if (to_ != nullptr) to_->abortWaitRecv();
+  if (from_ != nullptr) from_->abortWaitSend();
+}
+
+GlooCommunicator::Transfer::Transfer(GlooCommunicator& owner, ::gloo::transport::UnboundBuffer& from,
+                                     ::gloo::transport::UnboundBuffer& to)
+    : owner_(owner) {
+  const std::lock_guard lock(owner_.transfer_mutex_);
+  owner_.from_ = &from;
+  owner_.to_ = &to;
+  if (owner_.aborted_ || !owner_.lost_.empty()) owner_.interrupt();
+}
+
+GlooCommunicator::Transfer::~Transfer() {
+  const std::lock_guard lock(owner_.transfer_mutex_);
+  owner_.from_ = nullptr;
+  owner_.to_ = nullptr;
+}
+
+std::string GlooCommunicator::lost_ranks() {
+  {
+    const std::lock_guard lock(transfer_mutex_);
+    if (!lost_.empty()) return lost_;
+  }
+  return find_lost_ranks();
+}
+
+std::string GlooCommunicator::find_lost_ranks() {
+  std::vector<int> lost;
   for (int r = 0; r < world_size_; ++r) {
     if (r == rank_) continue;
-    if (late) {
-      if (announced_[static_cast<std::size_t>(r)].kind == Kind::kNone) missing.push_back(r);
-      continue;
-    }
-    try {  // a connection that failed says so to whoever uses it
-      context_->createUnboundBuffer(nullptr, 0)->send(r, ~std::uint64_t{0}, 0, 0);
+    try {  // a connection that broke says so to whoever uses it
+      context_->createUnboundBuffer(nullptr, 0)->send(r, kProbeSlot, 0, 0);
     } catch (const std::exception&) {
-      missing.push_back(r);
+      lost.push_back(r);
     }
   }
-  if (missing.empty()) return late ? "all ranks came, the data did not" : "a connection failed";
-  std::string ranks;
-  for (const int r : missing) ranks += fmt::format("{}{}", ranks.empty() ? "" : ", ", r);
-  return late ? fmt::format("still without rank {} (--comm_timeout)", ranks)
-              : fmt::format("lost the connection to rank {}", ranks);
+  return fmt::format("lost the connection to rank {}", fmt::join(lost, ", "));
+}
+
+std::string GlooCommunicator::who_is_late() const {
+  std::vector<int> late;
+  for (int r = 0; r < world_size_; ++r)
+    if (announced_[static_cast<std::size_t>(r)].kind == Kind::kNone) late.push_back(r);
+  if (late.empty()) return "all ranks came, their data did not (--comm_timeout)";
+  return fmt::format("still without rank {} (--comm_timeout)", fmt::join(late, ", "));
 }
 
 void GlooCommunicator::fail(const std::string& reason) {
@@ -350,8 +439,10 @@ void GlooCommunicator::all_gather_rows(const char* name, const Tensor& part,
   Region out{.data = part.data, .size = part.bytes()};
   Region in{.data = all.data, .size = all.bytes()};
   std::int64_t first = 0;
+  std::uint32_t digest = 0;
   for (int r = 0; r < world_size_; ++r) {
     const std::int64_t rows = rows_by_rank[static_cast<std::size_t>(r)];
+    digest = digest * 16777619U + static_cast<std::uint32_t>(rows);
     const Tensor place = all.rows(first, rows);
     first += rows;
     const std::size_t offset = all.bytes() == 0
@@ -367,13 +458,13 @@ void GlooCommunicator::all_gather_rows(const char* name, const Tensor& part,
     if (part.bytes() > 0) std::memmove(place.data, part.data, part.bytes());
   }
   VOCA_CHECK(first == all.shape[0]);
-  begin(Kind::kAllGather, name, all.bytes());
+  begin(Kind::kAllGather, name, all.bytes(), digest);
   exchange(out, in);
 }
 
 void GlooCommunicator::broadcast(const char* name, const Tensor& data, int root, void* /*stream*/) {
   VOCA_CHECK(data.device == DeviceKind::kCpu && root >= 0 && root < world_size_);
-  begin(Kind::kBroadcast, name, data.bytes(), root);
+  begin(Kind::kBroadcast, name, data.bytes(), static_cast<std::uint32_t>(root));
   // Root hands each rank its slice, then all ranks share theirs: no link carries more than twice the data.
   Region out{.data = data.data, .size = data.bytes()};
   Region in = {.data = data.data, .size = data.bytes()};
@@ -406,12 +497,12 @@ std::vector<double> GlooCommunicator::gather(const char* name, std::span<const d
 
 void GlooCommunicator::abort() noexcept {
   aborted_ = true;
-  close_connections();
-}
-
-// A wait that times out closes all connections of its context, which wakes whoever waits on them.
-void GlooCommunicator::close_connections() noexcept {
   try {
+    {
+      const std::lock_guard lock(transfer_mutex_);
+      interrupt();
+    }
+    // A wait that times out closes all connections of its context: the other ranks notice.
     context_->createUnboundBuffer(nullptr, 0)->waitRecv(nullptr, milliseconds(0));
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): that is what it does
   }

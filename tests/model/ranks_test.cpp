@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/distributed/communicator.h"
+#include "engine/distributed/gradient_buckets.h"
 #include "engine/random.h"
 #include "support/harness.h"
 #include "tests/engine/distributed/support/ranks.h"
@@ -90,6 +91,35 @@ TEST(GradientListener, HearsOfGradientsThatBackwardNoLongerTouches) {
       EXPECT_LT(recorder.steps().front(), recorder.steps().back() / 2);
     }
   }
+}
+
+TEST(GradientListener, BucketsSumWhatTheNetworkCallsFinal) {
+  if (!engine::with_gloo()) GTEST_SKIP() << "built without Gloo";
+  constexpr int kRanks = 2;
+  const ModelConfig config = small(CrossAttention::kBidirectional, PositionalEncoding::kLearned);
+  const LossConfig losses = contrastive(ContrastiveScope::kLocal);
+  engine::testing::MemoryStore store;
+  std::vector<std::vector<double>> own(kRanks);
+  std::vector<std::vector<double>> summed(kRanks);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto r = static_cast<std::size_t>(rank);
+      Network<double> network(config, losses, 3);
+      fill(network, 3 * rank);
+      network.step({.seed = 5, .step = 1});
+      own[r].assign(network.gradients().begin(), network.gradients().end());
+      const auto ranks = engine::make_gloo_communicator(store, rank, kRanks, {.name = "gradients"});
+      engine::GradientBuckets buckets(*ranks, network.parameters().gradients(), {.bucket_bytes = 4096});
+      network.step({.seed = 5, .step = 1}, 1, {.gradients = &buckets});
+      buckets.finish();
+      summed[r].assign(network.gradients().begin(), network.gradients().end());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (std::size_t i = 0; i < own[0].size(); ++i) own[0][i] += own[1][i];
+  EXPECT_TRUE(summed[0] == own[0]);
+  EXPECT_TRUE(summed[1] == own[0]);
 }
 
 struct RankCase {

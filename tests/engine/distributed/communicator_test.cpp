@@ -192,41 +192,39 @@ class GlooTrouble : public ::testing::Test {
   }
 };
 
-// Ranks sum and gather again and again until one of them kills itself between two bytes, so to say.
-std::string work(Communicator& ranks, int turns) {
-  std::vector<float> data(1 << 18, 1.0F);
-  for (int turn = 0; turn < turns; ++turn) {
-    ranks.all_reduce_sum("gradients", tensor_over(data), nullptr);
-    static_cast<void>(ranks.gather("decisions", std::vector<double>{1.0}));
-  }
-  return "done";
-}
-
+// A rank dies somewhere in a collective: transfers are long, so that many a message is half through.
 TEST_F(GlooTrouble, SurvivorsOfAKilledRankSayWhichOneTheyLost) {
   constexpr int kWorld = 4;
-  for (int trial = 0; trial < 12; ++trial) {
+  for (int trial = 0; trial < 8; ++trial) {
     const int victim = trial % kWorld;
     const auto endings = run_ranks(kWorld, [&](int rank, KeyValueStore& store) {
       const auto ranks = communicator(store, rank, kWorld);
+      ranks->barrier("start");
       if (rank == victim) {
         std::thread([&] {
-          std::this_thread::sleep_for(std::chrono::microseconds(2000 + 1713 * trial));
+          std::this_thread::sleep_for(std::chrono::microseconds(1713 * trial));
           ::kill(::getpid(), SIGKILL);
         }).detach();
       }
-      return work(*ranks, 1000000);
+      std::vector<float> data(1 << 18, 1.0F);
+      while (true) {
+        ranks->all_reduce_sum("gradients", tensor_over(data), nullptr);
+        static_cast<void>(ranks->gather("decisions", std::vector<double>{1.0}));
+      }
+      return std::string();
     });
-    double first = endings[static_cast<std::size_t>(victim)].seconds;
+    const double killed = endings[static_cast<std::size_t>(victim)].seconds;
     EXPECT_EQ(endings[static_cast<std::size_t>(victim)].signal, SIGKILL);
     for (int rank = 0; rank < kWorld; ++rank) {
       if (rank == victim) continue;
-      const Ending& ending = endings[static_cast<std::size_t>(rank)];
-      EXPECT_EQ(ending.signal, 0);
-      EXPECT_EQ(ending.code, 1);
-      EXPECT_LT(ending.seconds - first, 5);  // of a timeout of 30
-      EXPECT_NE(ending.text.find("lost the connection to rank"), std::string::npos) << ending.text;
-      EXPECT_NE(ending.text.find(fmt::format("rank {} of {}", rank, kWorld)), std::string::npos)
-          << ending.text;
+      const auto& [signal, code, text, seconds] = endings[static_cast<std::size_t>(rank)];
+      EXPECT_EQ(signal, 0);
+      EXPECT_EQ(code, 1);
+      EXPECT_LT(seconds - killed, 5) << text;  // of a timeout of 30
+      EXPECT_NE(text.find(fmt::format("rank {} of {}, after", rank, kWorld)), std::string::npos) << text;
+      const std::string lost = "lost the connection to rank ";
+      ASSERT_NE(text.find(lost), std::string::npos) << text;
+      EXPECT_NE(text.find(std::to_string(victim), text.find(lost) + lost.size()), std::string::npos) << text;
     }
   }
 }
@@ -235,7 +233,7 @@ TEST_F(GlooTrouble, ARankThatDoesNotComeIsNamedWhenTheTimeIsUp) {
   constexpr int kWorld = 3;
   const auto endings = run_ranks(kWorld, [&](int rank, KeyValueStore& store) {
     const auto ranks = communicator(store, rank, kWorld, milliseconds(1500));
-    if (rank == 1) std::this_thread::sleep_for(std::chrono::seconds(5));
+    if (rank == 1) std::this_thread::sleep_for(std::chrono::seconds(3));
     std::vector<double> data{1, 2};
     ranks->all_reduce_sum("gradients", tensor_over(data), nullptr);
     return std::string("done");
@@ -244,7 +242,7 @@ TEST_F(GlooTrouble, ARankThatDoesNotComeIsNamedWhenTheTimeIsUp) {
     const Ending& ending = endings[static_cast<std::size_t>(rank)];
     EXPECT_EQ(ending.code, 1);
     EXPECT_NE(ending.text.find("all_reduce_sum of gradients"), std::string::npos) << ending.text;
-    EXPECT_NE(ending.text.find("after 1.5"), std::string::npos) << ending.text;
+    EXPECT_GE(ending.seconds, 1.4);
     // One of the two may be a moment earlier; the other one then loses it.
     EXPECT_TRUE(ending.text.find("still without rank 1") != std::string::npos ||
                 ending.text.find("lost the connection to rank") != std::string::npos)
@@ -265,6 +263,20 @@ TEST_F(GlooTrouble, RanksThatDoDifferentThingsAreToldSo) {
     EXPECT_NE(ending.text.find("the ranks do different things"), std::string::npos) << ending.text;
   }
   EXPECT_NE(endings[0].text.find("rank 1 is in all_reduce_sum of gradients (44 bytes)"), std::string::npos);
+}
+
+TEST_F(GlooTrouble, RanksThatDisagreeOnTheRowsOfOthersAreToldSo) {
+  const auto endings = run_ranks(2, [&](int rank, KeyValueStore& store) {
+    const auto ranks = communicator(store, rank, 2);
+    const std::vector<std::int64_t> rows =
+        rank == 0 ? std::vector<std::int64_t>{1, 3} : std::vector<std::int64_t>{2, 2};
+    std::vector<float> part(static_cast<std::size_t>(rows[static_cast<std::size_t>(rank)]));
+    std::vector<float> all(4);
+    ranks->all_gather_rows("rows", tensor_over(part), rows, tensor_over(all), nullptr);
+    return std::string("done");
+  });
+  for (const Ending& ending : endings)
+    EXPECT_NE(ending.text.find("the ranks do different things"), std::string::npos) << ending.text;
 }
 
 TEST_F(GlooTrouble, ARankThatEndsEarlyIsNoticed) {
