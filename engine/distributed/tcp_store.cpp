@@ -13,6 +13,8 @@ namespace voca::engine {
 namespace {
 
 constexpr double kSliceSeconds = 0.2;
+/// Words to rank 0 before this rank leaves; it may hang.
+constexpr double kFarewellSeconds = 5;
 
 std::int64_t number_in(const std::string& answer) {
   MessageReader message(answer);
@@ -114,6 +116,17 @@ bool TcpStore::has(const std::string& key) {
   const std::lock_guard lock(mutex_);
   return number_in(ask(MessageWriter(MessageType::kHas).text(key).frame(), "asking for " + key,
                        answer_seconds_)) != 0;
+}
+
+std::string TcpStore::fail(const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  try {
+    static_cast<void>(ask(MessageWriter(MessageType::kFailed).text(why.substr(0, kLongestReason)).frame(),
+                          "telling of a failure", kFarewellSeconds));
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return why;
 }
 
 }  // namespace voca::engine

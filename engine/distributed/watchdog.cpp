@@ -91,7 +91,10 @@ void Watchdog::fail(const std::string& why) {
   if (!channel_) return;
   stop();
   try {
-    channel_->send(MessageWriter(MessageType::kFailed).text(why.substr(0, kLongestReason)).frame(),
+    const std::string told = fmt::format(
+        "{} failed: {}",
+        describe(meeting_.rank(), meeting_.facts()[static_cast<std::size_t>(meeting_.rank())]), why);
+    channel_->send(MessageWriter(MessageType::kFailed).text(told.substr(0, kLongestReason)).frame(),
                    seconds_from_now(kFarewellSeconds));
   } catch (const Error&) {
     // Rank 0 is gone: the others know by that.
