@@ -86,6 +86,12 @@ void Meeting::join(const RankFacts& facts) {
   store_ = std::move(store);
 }
 
+void Meeting::leave() {
+  hub_store_ = nullptr;
+  store_.reset();
+  hub_.reset();
+}
+
 std::string Meeting::fail(const std::string& why) {
   return hub_store_ == nullptr ? why : hub_store_->fail(why);
 }

@@ -25,8 +25,7 @@ class Meeting {
   /// CommunicationError naming the ranks that did not come in time or were lost. A world of one meets nobody
   /// and opens no port.
   Meeting(const RankEnvironment& environment, const RankFacts& facts, const MeetingOptions& options = {});
-  /// An orderly goodbye, unless an exception unwinds: then the others are told that this rank was lost. On
-  /// rank 0 it waits for the others to leave.
+  /// leave(), unless an exception unwinds: then the others are told that this rank was lost.
   ~Meeting();
   Meeting(const Meeting&) = delete;
   Meeting& operator=(const Meeting&) = delete;
@@ -37,6 +36,8 @@ class Meeting {
   /// watchdog is answered with it. Returns the line that the job has ended with: another rank may have been
   /// first.
   [[nodiscard]] std::string fail(const std::string& why);
+  /// An orderly goodbye, after which there is no store. On rank 0 it waits for the others to leave.
+  void leave();
   /// Of every rank, by rank.
   [[nodiscard]] const std::vector<RankFacts>& facts() const { return facts_; }
   [[nodiscard]] int rank() const { return environment_.rank; }

@@ -35,6 +35,8 @@ class TcpStore : public KeyValueStore {
   int rank_;
   double answer_seconds_;
   int exceptions_;
+  /// An answer did not come: the next to come would be taken for another request's.
+  bool is_broken_ = false;
   std::mutex mutex_;
 };
 

@@ -50,17 +50,27 @@ Watchdog::Watchdog(Meeting& meeting, double comm_timeout_seconds, OnFailure on_f
 }
 
 Watchdog::~Watchdog() {
-  if (!channel_) return;
   if (std::uncaught_exceptions() > exceptions_) {
     fail("it ended with an error, which it tells itself");
-    return;
+  } else {
+    say_goodbye();
   }
+}
+
+void Watchdog::say_goodbye() {
+  if (!channel_) return;
   stop();
   try {
     channel_->send(MessageWriter(MessageType::kGoodbye).frame(), seconds_from_now(kFarewellSeconds));
   } catch (const Error&) {
-    return;  // rank 0 is gone
+    // Rank 0 is gone; nobody is left to be told.
   }
+  channel_.reset();
+}
+
+void Watchdog::leave() {
+  say_goodbye();
+  meeting_.leave();
 }
 
 void Watchdog::stop() {

@@ -164,6 +164,21 @@ TEST(Watchdog, ARankThatUnwindsIsNotTakenForOneThatLeavesInOrder) {
   }
 }
 
+TEST(Watchdog, RanksThatHaveAgreedToStopMayDoSoByAnException) {
+  const ReservedPort port;
+  Ranks ranks;
+  start_watched(ranks, port, 3, kCommTimeout, [](int rank, Watchdog& watchdog, Meeting&) -> std::string {
+    sleep_for(0.7 * rank);
+    watchdog.leave();
+    throw Interrupted("stopped by SIGTERM");
+  });
+  for (int rank = 0; rank < 3; ++rank) {
+    const Ending ending = ranks.end_of(rank);
+    EXPECT_EQ(ending.said, "watched;stopped by SIGTERM");
+    EXPECT_EQ(ending.code, 75);
+  }
+}
+
 TEST(Watchdog, AMainThreadThatGotAnErrorLearnsItsCause) {
   const ReservedPort port;
   Ranks ranks;
