@@ -111,6 +111,9 @@ void Hub::handle(Client& client, const std::string& payload, Deadline now) {
 void Hub::handle_store(Client& client, MessageReader& message, Deadline now) {
   if (message.type() == MessageType::kJoin) {
     join(client, message, now);
+  } else if (message.type() == MessageType::kFailed) {
+    fail(client, message, now);
+    say_end(client);
   } else if (!have_met_ && !end_) {
     throw MalformedMessage("a request before the ranks have met");
   } else if (end_) {
@@ -185,6 +188,14 @@ void Hub::request(Client& client, MessageReader& message, Deadline now) {
   }
 }
 
+void Hub::fail(const Client& client, MessageReader& message, Deadline now) {
+  const std::string why = message.text(kLongestReason);
+  message.finish();
+  if (!rank_of(client).has_joined) throw MalformedMessage("a failure before the introduction");
+  rank_of(client).has_left = true;
+  end(ExitCode::kIo, why, now);
+}
+
 void Hub::answer_waiting(const std::string& key) {
   const std::string* const value = dictionary_.find(key);
   if (value == nullptr) return;
@@ -214,14 +225,10 @@ void Hub::handle_watch(Client& client, MessageReader& message, Deadline now) {
       rank.progress = progress;
       return;
     }
-    case MessageType::kFailed: {
-      const std::string why = message.text(kLongestReason);
-      message.finish();
+    case MessageType::kFailed:
+      fail(client, message, now);
       client.is_over = true;
-      rank.has_left = true;
-      return end(ExitCode::kIo, fmt::format("{} failed: {}", describe(client.identity.from, rank.facts), why),
-                 now);
-    }
+      return;
     default:
       throw MalformedMessage(fmt::format("a report of type {}", static_cast<int>(message.type())));
   }

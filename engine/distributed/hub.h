@@ -84,6 +84,7 @@ class Hub {
   void handle_watch(Client& client, MessageReader& message, Deadline now);
   void request(Client& client, MessageReader& message, Deadline now);
   void join(Client& client, MessageReader& message, Deadline now);
+  void fail(const Client& client, MessageReader& message, Deadline now);
   void answer_waiting(const std::string& key);
   void lose(int rank, const std::string& how, Deadline now);
   void end(ExitCode code, const std::string& reason, Deadline now);

@@ -53,9 +53,9 @@ std::vector<Address> own_addresses(const RankEnvironment& environment) {
   return addresses;
 }
 
-Descriptor listen_at(const RankEnvironment& environment) {
+Descriptor listen_at(const RankEnvironment& environment, double meeting_seconds) {
   const std::vector<Address> addresses = own_addresses(environment);
-  const Deadline deadline = seconds_from_now(kPortSeconds);
+  const Deadline deadline = seconds_from_now(std::min(kPortSeconds, meeting_seconds));
   for (;;) {
     int problem = 0;
     for (const Address& address : addresses) {
@@ -95,7 +95,7 @@ HubServer::HubServer(const RankEnvironment& environment, double meeting_seconds)
       exceptions_(std::uncaught_exceptions()),
       hub_(environment, meeting_seconds, std::chrono::steady_clock::now()),
       acceptor_(
-          listen_at(environment), environment.secret,
+          listen_at(environment, meeting_seconds), environment.secret,
           [this](const Identity& identity) { return hub_.judge(identity, std::chrono::steady_clock::now()); },
           kMostStrangers + static_cast<std::size_t>(environment.world_size)),
       host_(local_address(acceptor_.listener()).host()),

@@ -81,7 +81,19 @@ void Meeting::join(const RankFacts& facts) {
       connect_to_rank(environment_, Purpose::kStore, 0, hub_address_, environment_.meeting_port, deadline);
   own_address_ = local_address(channel.socket()).host();
   facts_ = introduce(channel, environment_, facts, options_.timeout_seconds, deadline);
-  store_ = std::make_unique<TcpStore>(std::move(channel), environment_.rank, options_.timeout_seconds);
+  auto store = std::make_unique<TcpStore>(std::move(channel), environment_.rank, options_.timeout_seconds);
+  hub_store_ = store.get();
+  store_ = std::move(store);
+}
+
+void Meeting::leave() {
+  hub_store_ = nullptr;
+  store_.reset();
+  hub_.reset();
+}
+
+std::string Meeting::fail(const std::string& why) {
+  return hub_store_ == nullptr ? why : hub_store_->fail(why);
 }
 
 }  // namespace voca::engine

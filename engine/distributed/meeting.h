@@ -25,14 +25,19 @@ class Meeting {
   /// CommunicationError naming the ranks that did not come in time or were lost. A world of one meets nobody
   /// and opens no port.
   Meeting(const RankEnvironment& environment, const RankFacts& facts, const MeetingOptions& options = {});
-  /// An orderly goodbye, unless an exception unwinds: then the others are told that this rank was lost. On
-  /// rank 0 it waits for the others to leave.
+  /// leave(), unless an exception unwinds: then the others are told that this rank was lost.
   ~Meeting();
   Meeting(const Meeting&) = delete;
   Meeting& operator=(const Meeting&) = delete;
 
   /// Shared by all ranks; served by rank 0.
   [[nodiscard]] KeyValueStore& store() { return *store_; }
+  /// Ends the job on every rank with this line, which names who is at fault: any request of the store and any
+  /// watchdog is answered with it. Returns the line that the job has ended with: another rank may have been
+  /// first.
+  [[nodiscard]] std::string fail(const std::string& why);
+  /// An orderly goodbye, after which there is no store. On rank 0 it waits for the others to leave.
+  void leave();
   /// Of every rank, by rank.
   [[nodiscard]] const std::vector<RankFacts>& facts() const { return facts_; }
   [[nodiscard]] int rank() const { return environment_.rank; }
@@ -53,8 +58,10 @@ class Meeting {
   std::vector<RankFacts> facts_;
   std::string own_address_ = "127.0.0.1";
   std::string hub_address_;
-  std::unique_ptr<HubServer> hub_;        // of rank 0
-  std::unique_ptr<KeyValueStore> store_;  // goes first: the hub waits for it
+  std::unique_ptr<HubServer> hub_;  // of rank 0
+  // They go first: the hub waits for the other ranks, this one has left.
+  std::unique_ptr<KeyValueStore> store_;
+  TcpStore* hub_store_ = nullptr;  // the same where there is a hub
 };
 
 }  // namespace voca::engine

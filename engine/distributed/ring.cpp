@@ -29,8 +29,8 @@ constexpr std::size_t kMostStrangers = 64;
 constexpr double kSliceSeconds = 0.25;
 /// One attempt to reach the next rank; in between others are listened to.
 constexpr double kConnectSeconds = 2;
-constexpr double kTellSeconds = 5;
-constexpr const char* kFailureKey = "ring/failure";
+/// Whoever waits for words that come from afar lets those speak first who wait at the broken link.
+constexpr double kGraceSeconds = 5;
 
 enum class Direction : int { kWithLinks = 1, kAgainstLinks = -1 };
 
@@ -53,7 +53,7 @@ std::string link_key(int rank) {
 /// One rank's part in the ring.
 class Ring {
  public:
-  Ring(const Meeting& meeting, KeyValueStore& store, const RingOptions& options);
+  Ring(Meeting& meeting, KeyValueStore& store, const RingOptions& options);
   std::vector<RingLink> check();
 
  private:
@@ -83,7 +83,7 @@ class Ring {
   [[nodiscard]] double milliseconds() const { return -1e3 * seconds_until(started_); }
   [[nodiscard]] bool is_late() const { return seconds_until(deadline_) <= 0; }
 
-  const Meeting& meeting_;
+  Meeting& meeting_;
   KeyValueStore& store_;
   RingOptions options_;
   Deadline started_;
@@ -96,7 +96,7 @@ class Ring {
   std::atomic<bool> is_stopped_{false};
 };
 
-Ring::Ring(const Meeting& meeting, KeyValueStore& store, const RingOptions& options)
+Ring::Ring(Meeting& meeting, KeyValueStore& store, const RingOptions& options)
     : meeting_(meeting),
       store_(store),
       options_(options),
@@ -110,9 +110,8 @@ std::vector<RingLink> Ring::check() {
   try {
     return run();
   } catch (const CommunicationError& error) {
-    // The first to find out tells the others; whoever stumbles over its leaving tells the same.
-    if (store_.add("ring/failures", 1) == 1) store_.set(kFailureKey, error.what());
-    throw CommunicationError("{}", store_.get(kFailureKey, seconds_from_now(kTellSeconds)));
+    // The first to find out tells all; whoever stumbles over its leaving says the same.
+    throw CommunicationError("{}", meeting_.fail(error.what()));
   }
 }
 
@@ -130,6 +129,7 @@ std::vector<RingLink> Ring::run() {
     throw;
   }
   Channel previous = incoming.get();
+  deadline_ += std::chrono::duration_cast<Deadline::duration>(std::chrono::duration<double>(kGraceSeconds));
   pass_token(Direction::kWithLinks, *next, previous);
   pass_token(Direction::kAgainstLinks, previous, *next);
   return exchange(link);
@@ -162,7 +162,7 @@ Verdict Ring::judge(const Identity& identity) const {
 
 void Ring::stop_where_others_have() {
   if (is_stopped_) throw CommunicationError("this rank has stopped");
-  if (store_.has(kFailureKey)) throw CommunicationError("{}", store_.get(kFailureKey, deadline_));
+  static_cast<void>(store_.has("ring"));  // throws the reason once the job has ended
 }
 
 /// What another rank tells, unless one has found the ring broken before.
@@ -349,7 +349,7 @@ std::vector<RingLink> Ring::exchange(const RingLink& own) {
 
 }  // namespace
 
-std::vector<RingLink> check_ring(const Meeting& meeting, KeyValueStore& store, const RingOptions& options) {
+std::vector<RingLink> check_ring(Meeting& meeting, KeyValueStore& store, const RingOptions& options) {
   if (meeting.world_size() == 1) return {};
   return Ring(meeting, store, options).check();
 }

@@ -9,7 +9,7 @@
 namespace voca::engine {
 
 struct RingOptions {
-  double timeout_seconds = 60;  ///< for all of it
+  double timeout_seconds = 60;  ///< for all links to stand and be measured; the token has 5 s more
   /// A link on which the fastest of several round trips takes longer is an error.
   double slow_milliseconds = 1000;
 };
@@ -29,11 +29,12 @@ struct RingLink {
 /// Every rank calls it; returns all links, by `from`; none in a world of one.
 ///
 /// Throws CommunicationError naming the link (ranks, hosts, address, milliseconds) that is blocked, slow or
-/// carries another rank's words, on every rank within a second or so of the first that finds out.
+/// carries another rank's words, on every rank within a second or so of the first that finds out: it ends the
+/// job.
 [[nodiscard]] std::vector<RingLink> check_ring(Meeting& meeting, const RingOptions& options = {});
 
 /// The same with another store for what ranks tell each other: tests put a broken network in between.
-[[nodiscard]] std::vector<RingLink> check_ring(const Meeting& meeting, KeyValueStore& store,
+[[nodiscard]] std::vector<RingLink> check_ring(Meeting& meeting, KeyValueStore& store,
                                                const RingOptions& options);
 
 }  // namespace voca::engine

@@ -280,6 +280,7 @@ Channel connect_to_rank(const RankEnvironment& environment, Purpose purpose, int
                         int port, Deadline deadline) {
   constexpr auto kFirstPause = std::chrono::milliseconds(20);
   constexpr auto kLongestPause = std::chrono::milliseconds(500);
+  constexpr double kLeastSeconds = 0.1;
   const auto started = std::chrono::steady_clock::now();
   const Identity identity = identity_of(environment, purpose, to);
   std::string problem;
@@ -291,8 +292,9 @@ Channel connect_to_rank(const RankEnvironment& environment, Purpose purpose, int
       return {std::move(attempt.socket), attempt.received, std::move(peer)};
     }
     problem = std::move(attempt.problem);
-    if (seconds_until(deadline) <= 0) break;
     std::this_thread::sleep_until(std::min(deadline, std::chrono::steady_clock::now() + pause));
+    // An attempt without time to end would hide what is wrong.
+    if (seconds_until(deadline) < kLeastSeconds) break;
   }
   throw CommunicationError("rank {} could not reach rank {} at {} port {} within {:.1f} s: {}",
                            environment.rank, to, host, port, -seconds_until(started), problem);

@@ -13,6 +13,10 @@ namespace voca::engine {
 namespace {
 
 constexpr double kSliceSeconds = 0.2;
+/// Of an answer that is due at once, on a loaded machine.
+constexpr double kLeastPatience = 5;
+/// Words to rank 0 before this rank leaves; it may hang.
+constexpr double kFarewellSeconds = 5;
 
 std::int64_t number_in(const std::string& answer) {
   MessageReader message(answer);
@@ -39,7 +43,7 @@ TcpStore::TcpStore(Channel channel, int rank, double answer_seconds)
       exceptions_(std::uncaught_exceptions()) {}
 
 TcpStore::~TcpStore() {
-  if (std::uncaught_exceptions() > exceptions_) return;
+  if (is_broken_ || std::uncaught_exceptions() > exceptions_) return;
   try {
     channel_.send(MessageWriter(MessageType::kGoodbye).frame(), seconds_from_now(1));
   } catch (const Error&) {
@@ -51,6 +55,7 @@ std::string TcpStore::ask(const std::string& frame, const std::string& what, dou
   const Deadline deadline = seconds_from_now(seconds);
   std::string answer;
   try {
+    if (is_broken_) throw CommunicationError("rank 0 has not answered before");
     channel_.send(frame, deadline);
     // Notices of the meeting may still be on their way.
     do {
@@ -58,6 +63,7 @@ std::string TcpStore::ask(const std::string& frame, const std::string& what, dou
         throw CommunicationError("rank 0 has not answered for {:.1f} s", seconds);
     } while (MessageReader(answer).type() == MessageType::kWaiting);
   } catch (const Error& error) {
+    is_broken_ = true;
     throw CommunicationError("rank {}, {}: {}", rank_, what, error.what());
   }
   MessageReader message(answer);
@@ -86,8 +92,10 @@ std::string TcpStore::get(const std::string& key, Deadline deadline) {
     const auto wait = static_cast<std::uint32_t>(std::ceil(left * 1e3));
     {
       const std::lock_guard lock(mutex_);
+      const double patience =
+          std::min(answer_seconds_, std::max(seconds_until(deadline), 0.0) + kLeastPatience);
       const std::string answer = ask(MessageWriter(MessageType::kGet).text(key).u32(wait).frame(),
-                                     "waiting for " + key, answer_seconds_ + left);
+                                     "waiting for " + key, left + patience);
       MessageReader message(answer);
       if (message.type() != MessageType::kAbsent) {
         message.expect(MessageType::kValue);
@@ -114,6 +122,17 @@ bool TcpStore::has(const std::string& key) {
   const std::lock_guard lock(mutex_);
   return number_in(ask(MessageWriter(MessageType::kHas).text(key).frame(), "asking for " + key,
                        answer_seconds_)) != 0;
+}
+
+std::string TcpStore::fail(const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  try {
+    static_cast<void>(ask(MessageWriter(MessageType::kFailed).text(why.substr(0, kLongestReason)).frame(),
+                          "telling of a failure", kFarewellSeconds));
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return why;
 }
 
 }  // namespace voca::engine

@@ -25,6 +25,9 @@ class TcpStore : public KeyValueStore {
   std::int64_t add(const std::string& key, std::int64_t amount) override;
   bool has(const std::string& key) override;
 
+  /// Ends the job with this reason and returns the one it has ended with: another rank may have been first.
+  std::string fail(const std::string& why);
+
  private:
   std::string ask(const std::string& frame, const std::string& what, double seconds);
 
@@ -32,6 +35,8 @@ class TcpStore : public KeyValueStore {
   int rank_;
   double answer_seconds_;
   int exceptions_;
+  /// An answer did not come: the next to come would be taken for another request's.
+  bool is_broken_ = false;
   std::mutex mutex_;
 };
 

@@ -50,17 +50,27 @@ Watchdog::Watchdog(Meeting& meeting, double comm_timeout_seconds, OnFailure on_f
 }
 
 Watchdog::~Watchdog() {
-  if (!channel_) return;
   if (std::uncaught_exceptions() > exceptions_) {
     fail("it ended with an error, which it tells itself");
-    return;
+  } else {
+    say_goodbye();
   }
+}
+
+void Watchdog::say_goodbye() {
+  if (!channel_) return;
   stop();
   try {
     channel_->send(MessageWriter(MessageType::kGoodbye).frame(), seconds_from_now(kFarewellSeconds));
   } catch (const Error&) {
-    return;  // rank 0 is gone
+    // Rank 0 is gone; nobody is left to be told.
   }
+  channel_.reset();
+}
+
+void Watchdog::leave() {
+  say_goodbye();
+  meeting_.leave();
 }
 
 void Watchdog::stop() {
@@ -91,7 +101,10 @@ void Watchdog::fail(const std::string& why) {
   if (!channel_) return;
   stop();
   try {
-    channel_->send(MessageWriter(MessageType::kFailed).text(why.substr(0, kLongestReason)).frame(),
+    const std::string told = fmt::format(
+        "{} failed: {}",
+        describe(meeting_.rank(), meeting_.facts()[static_cast<std::size_t>(meeting_.rank())]), why);
+    channel_->send(MessageWriter(MessageType::kFailed).text(told.substr(0, kLongestReason)).frame(),
                    seconds_from_now(kFarewellSeconds));
   } catch (const Error&) {
     // Rank 0 is gone: the others know by that.

@@ -43,6 +43,9 @@ class Watchdog {
   void doing(const char* what);
   /// Tells the others that this rank fails, and why, so that they end with that reason; then leaves.
   void fail(const std::string& why);
+  /// Says goodbye now, here and to the meeting (Meeting::leave): for a job whose ranks have agreed to end by
+  /// an exception, such as Interrupted.
+  void leave();
   /// Why the job has ended, as rank 0 says; waits for it until the deadline, then "". For a main thread that
   /// got an error of a collective and wants to name its cause.
   [[nodiscard]] std::string reason(Deadline deadline);
@@ -57,6 +60,7 @@ class Watchdog {
   bool handle(const std::string& payload);
   void failed(const std::string& reason);
   bool is_stopping();
+  void say_goodbye();
   void stop();
 
   Meeting& meeting_;

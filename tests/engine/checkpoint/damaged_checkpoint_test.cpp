@@ -9,6 +9,7 @@
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/checkpoint/zip_archive.h"
 #include "tests/engine/support/file_faults.h"
+#include "tests/engine/support/mutate.h"
 
 namespace voca::engine {
 namespace {
@@ -16,6 +17,7 @@ namespace {
 using test::FlippedByte;
 using test::golden;
 using test::message_of;
+using test::mutate;
 using test::pattern;
 using test::read_bytes;
 using test::TemporaryFolder;
@@ -150,37 +152,6 @@ TEST(DamagedSafetensors, EveryTruncationIsDetected) {
   const TemporaryFolder folder;
   write_small_safetensors(folder / "a.safetensors");
   expect_truncations_detected(folder / "a.safetensors", use_safetensors, 1);
-}
-
-/// A few bytes changed, moved or left out.
-std::string mutate(std::string bytes, std::mt19937_64& random) {
-  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
-  const std::size_t changes = 1 + below(4);
-  for (std::size_t i = 0; i < changes && !bytes.empty(); ++i) {
-    const std::size_t at = below(bytes.size());
-    const std::size_t length = std::min(1 + below(8), bytes.size() - at);
-    switch (below(6)) {
-      case 0:
-        bytes[at] = static_cast<char>(bytes[at] ^ (1 << below(8)));
-        break;
-      case 1:
-        bytes[at] = static_cast<char>(random());
-        break;
-      case 2:
-        std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(at), length, below(2) == 0 ? '\xFF' : '\0');
-        break;
-      case 3:
-        bytes.erase(at, length);
-        break;
-      case 4:
-        bytes.insert(at, bytes.substr(below(bytes.size()), length));
-        break;
-      default:
-        bytes.resize(at);
-        break;
-    }
-  }
-  return bytes;
 }
 
 /// `count` mutations of one file: each is read or refused by name, with little memory and soon.

@@ -82,6 +82,33 @@ TEST(Meeting, AWorldOfOneOpensNoPort) {
   EXPECT_THAT(meeting.hub_address(), "");
 }
 
+TEST(Meeting, IsOpenToThisMachineAloneWhileThereIsOneNode) {
+  const ReservedPort port;
+  RankEnvironment environment = environment_of(0, 2, port.number());
+  for (const char* anywhere : {"0.0.0.0", "::"}) {
+    environment.master_addr = anywhere;
+    EXPECT_EQ(HubServer(environment, 1).host(), "127.0.0.1");
+  }
+}
+
+TEST(Meeting, RankZeroNamesAnAddressThatIsNotItsOwn) {
+  RankEnvironment environment = environment_of(0, 2, ReservedPort().number());
+  environment.nodes = 2;
+  environment.master_addr = "192.0.2.1";  // of no machine (RFC 5737)
+  EXPECT_THAT(message_of<UsageError>([&] { const HubServer server(environment, 1); }),
+              HasSubstr("MASTER_ADDR: 192.0.2.1 (192.0.2.1) is no address of rank 0's machine"));
+  environment.master_addr = "no-such-host.invalid";
+  EXPECT_THAT(message_of<CommunicationError>([&] { const HubServer server(environment, 1); }),
+              HasSubstr("the host \"no-such-host.invalid\" has no address"));
+}
+
+TEST(Meeting, RankZeroNamesAPortThatIsTaken) {
+  const Descriptor taken = listen_on(resolve("127.0.0.1", 0).front());
+  const int port = local_address(taken.get()).port();
+  EXPECT_THAT(message_of<IoError>([&] { const HubServer server(environment_of(0, 2, port), 0.5); }),
+              HasSubstr(fmt::format("rank 0 cannot listen at 127.0.0.1:{}", port)));
+}
+
 TEST(Meeting, RankZeroMayComeLater) {
   const ReservedPort port;
   Ranks ranks;
