@@ -82,6 +82,15 @@ class Launch : public ::testing::Test {
     return small_training(here() / "packed.h5") +
            Words{"--epochs=12", "--run_dir=run", "--checkpoint_every=5steps", "--quiet"};
   }
+  /// The name of the last state that the run in a folder has saved; "" before the first.
+  static std::string newest_state(const fs::path& where) {
+    std::string name;
+    std::error_code error;
+    fs::directory_iterator entry(where / "run/checkpoints", error);
+    for (; !error && entry != fs::directory_iterator(); entry.increment(error))
+      if (entry->path().extension() == ".resume") name = std::max(name, entry->path().filename().string());
+    return name;
+  }
   static void expect_bits_of_undisturbed(const fs::path& where) {
     EXPECT_TRUE(metrics_of(where / "run") == metrics_of(here() / "whole/run")) << where;
   }
@@ -168,20 +177,15 @@ TEST_F(Launch, RestartedTrainingEndsWithTheBitsOfAnUndisturbedOne) {
   for (int kills = 0; kills < 3; ++kills) {
     ASSERT_TRUE(comes_true([&] {
       const pid_t rank = only_child(launcher.pid());
-      if (rank == 0 || rank == last) return false;
+      if (rank == 0 || rank == last) return !launcher.running();
       last = rank;
       return true;
     }));
+    if (!launcher.running()) break;
     // Once before it has saved anything, twice after it has saved more.
-    const auto newest = [&] {
-      std::string name;
-      std::error_code error;
-      for (const auto& entry : fs::directory_iterator(where / "run/checkpoints", error))
-        if (entry.path().extension() == ".resume") name = std::max(name, entry.path().filename().string());
-      return name;
-    };
-    const std::string before = newest();
-    ASSERT_TRUE(comes_true([&] { return kills == 0 || newest() > before || !launcher.running(); }));
+    const std::string before = newest_state(where);
+    ASSERT_TRUE(
+        comes_true([&] { return kills == 0 || newest_state(where) > before || !launcher.running(); }));
     ::kill(last, SIGKILL);
   }
   const Outcome outcome = launcher.wait();
@@ -194,20 +198,21 @@ TEST_F(Launch, RestartNeitherDiscardsNorContinuesTheWrongRun) {
   // A run that --overwrite discards: the same but for its learning rate, which forbids to continue it.
   const fs::path where = folder("over");
   ASSERT_EQ(run(training() + Words{"--lr=1e-2", "--max_steps=10"}, where).exit_code, 0);
+  const fs::path config = where / "run/config.json";
+  const auto old_run = fs::last_write_time(config);
   Process launcher(Words{"launch", "--max_restarts=2", "--"} + training() + Words{"--overwrite"}, where);
   ASSERT_TRUE(comes_true([&] { return only_child(launcher.pid()) != 0; }));
   const pid_t first = only_child(launcher.pid());
   ::kill(first, SIGKILL);  // before it has discarded anything
   ASSERT_TRUE(comes_true([&] {
     const pid_t rank = only_child(launcher.pid());
-    return rank != 0 && rank != first;
+    return (rank != 0 && rank != first) || !launcher.running();
   }));
   const pid_t second = only_child(launcher.pid());
-  const fs::path state = where / "run/checkpoints";
-  const auto begun = fs::last_write_time(where / "run/config.json");
   ASSERT_TRUE(comes_true([&] {
-    return !launcher.running() || (fs::last_write_time(where / "run/config.json") != begun &&
-                                   fs::exists(state) && !fs::is_empty(state));
+    std::error_code nothing_yet;
+    return !launcher.running() || (fs::last_write_time(config, nothing_yet) != old_run && !nothing_yet &&
+                                   !newest_state(where).empty());
   }));
   ::kill(second, SIGKILL);  // with a state that must not be discarded, and a folder that holds a run
   const Outcome outcome = launcher.wait();

@@ -21,10 +21,6 @@ using engine::ExitCode;
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
-/// Programs such as timeout(1) send a signal to a process and then to its group, which is the same process
-/// once more; people are slower.
-constexpr milliseconds kSameKeystroke{250};
-
 bool is_ignored(int number) {
   struct sigaction action {};
   ::sigaction(number, nullptr, &action);
@@ -126,7 +122,7 @@ void RankGroup::take_signals() {
 void RankGroup::on_stop(int number) {
   const Clock::time_point now = Clock::now();
   if (number == SIGINT) {
-    if (interrupted_at_ && now - *interrupted_at_ >= kSameKeystroke) {
+    if (interrupted_at_ && now - *interrupted_at_ >= patience_.of_one_keystroke) {
       say("launch: SIGINT again: the ranks are killed");
       signal_all(SIGKILL);
       return;

@@ -21,6 +21,9 @@ struct Patience {
   Duration after_sigterm = std::chrono::seconds(5);
   /// After a signal to the launcher: to finish the step and to save; then SIGKILL.
   Duration after_stop = std::chrono::seconds(60);
+  /// A second SIGINT kills, unless it comes so soon that it is the first one once more: timeout(1) and the
+  /// like send a signal to a process and then to its group. People are slower.
+  Duration of_one_keystroke = std::chrono::milliseconds(250);
 };
 
 /// While one exists, the launcher's signals (SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD) wait in a file to be
