@@ -64,6 +64,11 @@ class NotAvailable(Exception):
     """What this PyTorch or this device does not have."""
 
 
+def first_line(error):
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 class Timer:
     """Times calls one by one, in milliseconds, without waiting between them."""
 
@@ -110,12 +115,20 @@ def call_attention_with_defaults(model):
             getattr(model, name).__class__ = DefaultAttention
 
 
-def flash_attention():
-    """A context in which attention is flash attention, or does not run."""
+def flash_attention(config, device):
+    """A context in which attention is flash attention, and what it is; PyTorch's choice, and why, where flash does not run."""
     if not hasattr(torch.nn, "attention"):
-        raise NotAvailable(f"torch {torch.__version__} cannot choose an attention kernel (torch.nn.attention, 2.3)")
+        return contextlib.nullcontext, f"PyTorch's choice (flash: n/a, torch {torch.__version__} has no torch.nn.attention, 2.3)"
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    return lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION)
+    shape = (1, config.num_heads, config.seq_len, config.hidden // config.num_heads)
+    q = torch.ones(shape, dtype=DTYPES[ARGUMENTS.precision], device=device, requires_grad=True)
+    try:
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            warnings.simplefilter("ignore")
+            F.scaled_dot_product_attention(q, q, q, dropout_p=config.dropout).sum().backward()
+    except RuntimeError as error:
+        return contextlib.nullcontext, f"PyTorch's choice (flash: n/a, {first_line(error)})"
+    return lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION), "flash"
 
 
 def make_adamw(parameters, fused):
@@ -124,8 +137,7 @@ def make_adamw(parameters, fused):
         try:
             return torch.optim.AdamW(parameters, fused=True, **options), "fused"
         except (TypeError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            return torch.optim.AdamW(parameters, **options), f"default (fused: n/a, {reason})"
+            return torch.optim.AdamW(parameters, **options), f"default (fused: n/a, {first_line(error)})"
     return torch.optim.AdamW(parameters, **options), "default"
 
 
@@ -168,6 +180,7 @@ class Training:
             raise NotAvailable(f"torch {torch.__version__} has no torch.compile (2.0)")
         torch.manual_seed(1)
         self.device, self.variant = device, variant
+        self.bytes_before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
         self.model = network.make_model(size, cross_attention).to(device).train()
         self.config = self.model.config
         if variant == "script":
@@ -181,7 +194,7 @@ class Training:
         self.attention_kernel, self.attention = contextlib.nullcontext, "PyTorch's choice"
         self.loss_of_batch = self.loss
         if variant == "compile":
-            self.attention_kernel, self.attention = flash_attention(), "flash"
+            self.attention_kernel, self.attention = flash_attention(self.config, device)
             self.loss_of_batch = torch.compile(self.loss, mode="max-autotune")
         self.last_loss = None
 
@@ -212,7 +225,7 @@ class Training:
         self.last_loss = loss.item() if self.variant == "script" else loss.detach()
 
     def warm_up(self):
-        """Also finds the memory of a step, in MiB, where the device counts it."""
+        """Returns the memory this variant takes, in MiB, where the device counts it."""
         cuda = self.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -220,7 +233,7 @@ class Training:
             self.step()
         if not torch.isfinite(torch.as_tensor(self.last_loss)):
             raise ArithmeticError("the loss is not finite")
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None
+        return round((torch.cuda.max_memory_allocated() - self.bytes_before) / 2**20, 1) if cuda else None
 
 
 def best_of(call, timer, repeats=5):
@@ -249,8 +262,7 @@ def guarded(call):
     except NotAvailable as missing:
         return None, {"status": "n/a", "reason": str(missing)}
     except Exception as error:  # a rival that fails is a result, and the others go on
-        lines = str(error).strip().splitlines() or [""]
-        return None, {"status": "failed", "reason": f"{type(error).__name__}: {lines[0]}"}
+        return None, {"status": "failed", "reason": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
 
 
 def measure(size, cross_attention, device, timer):
@@ -265,7 +277,7 @@ def measure(size, cross_attention, device, timer):
             continue
         trainings[variant] = training
         outcomes[variant] = {"status": "ok", "attention": training.attention, "adamw": training.adamw,
-                             "peak_mib_with_those_before": memory, "ms_per_step": []}
+                             "peak_mib": memory, "ms_per_step": []}
     roofs = []
     for turn in range(ARGUMENTS.turns if trainings else 0):
         roofs.append(measure_roofs(device, timer, size == "tiny"))
