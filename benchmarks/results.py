@@ -48,15 +48,21 @@ def output_of(*command):
         return "unknown"
 
 
+def today():
+    return datetime.date.today().isoformat()
+
+
+def revision():
+    commit = output_of("git", "rev-parse", "--short=12", "HEAD")
+    return commit + " with changes" if output_of("git", "status", "--porcelain", "--untracked-files=no") else commit
+
+
 def machine(load_file):
     """The processor, its cores, what else ran, and the libraries."""
     with open(load_file) as text:
         loads = [float(line) for line in text]
-    revision = output_of("git", "rev-parse", "--short=12", "HEAD")
-    if output_of("git", "status", "--porcelain", "--untracked-files=no"):
-        revision += " with changes"
     return {
-        "revision": revision,
+        "revision": revision(),
         "cpu": first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$"),
         "cpu_family_model": " ".join(first_match("/proc/cpuinfo", rf"^{key}\s*:\s*(.*)$") for key in ("cpu family", "model")),
         "cores": os.cpu_count(),
@@ -71,8 +77,25 @@ def machine(load_file):
     }
 
 
-def device_name(info):
-    return re.sub(r"[^a-z0-9]+", "-", info["cpu"].lower()).strip("-")
+def to_json(results):
+    """With lists of numbers on one line."""
+    text = json.dumps(results, indent=1)
+    return re.sub(r"\[[\d.,\s-]+\]", lambda numbers: " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
+
+
+def path_for(device, what, suffix="json"):
+    """benchmarks/results/<date>-<device>-<what>.<suffix>"""
+    slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    folder = os.path.join(HERE, "results")
+    os.makedirs(folder, exist_ok=True)
+    return os.path.join(folder, f"{today()}-{slug}-{what}.{suffix}")
+
+
+def write(results, device, what):
+    path = path_for(device, what)
+    with open(path, "w") as out:
+        out.write(to_json(results) + "\n")
+    return path
 
 
 def step_results(arguments):
@@ -184,18 +207,9 @@ def main():
         kind.add_argument("--command", required=True)
     arguments = parser.parse_args()
     info = machine(arguments.load)
-    today = datetime.date.today().isoformat()
     measured = {"step": step_results, "load": load_results, "kernels": kernel_results}[arguments.kind](arguments)
-    results = {"command": arguments.command, "date": today} | info | measured
-    folder = os.path.join(HERE, "results")
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f"{today}-{device_name(info)}-{arguments.kind}-cpu.json")
-    text = json.dumps(results, indent=1)
-    # Lists of numbers on one line.
-    text = re.sub(r"\[[\d.,\s-]+\]", lambda numbers: " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
-    with open(path, "w") as out:
-        out.write(text + "\n")
-    print(path)
+    results = {"command": arguments.command, "date": today()} | info | measured
+    print(write(results, info["cpu"], f"{arguments.kind}-cpu"))
 
 
 if __name__ == "__main__":

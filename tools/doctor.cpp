@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <iostream>
 
@@ -17,32 +16,14 @@
 #include "kernels/cpu/features.h"
 #include "kernels/gemm.h"
 #include "tools/commands.h"
+#include "tools/finding.h"
+#include "tools/gpu_findings.h"
 #include "tools/version.h"
 
 namespace voca::tools {
 namespace {
 
 using nlohmann::ordered_json;
-
-enum class Verdict : std::uint8_t { kOk, kWarning, kProblem };
-
-std::string_view name_of(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::kOk:
-      return "ok";
-    case Verdict::kWarning:
-      return "warning";
-    case Verdict::kProblem:
-      return "PROBLEM";
-  }
-  return "unknown";
-}
-
-struct Finding {
-  std::string what;
-  Verdict verdict = Verdict::kOk;
-  std::string text;  ///< what is; where not ok, what to do
-};
 
 Finding check_build() {
   const ordered_json v = versions();
@@ -138,16 +119,12 @@ Finding check_limits() {
   return {"limits", Verdict::kWarning, text + "; raise it with ulimit -n 1024"};
 }
 
-Finding check_gpu() {
+Finding check_backend() {
   const std::string toolkit = versions()["cuda_toolkit"].get<std::string>();
-  std::ifstream driver("/proc/driver/nvidia/version");
-  std::string line;
-  const bool has_driver = static_cast<bool>(std::getline(driver, line));
-  std::string text = toolkit.empty() ? "built without a CUDA toolkit"
-                                     : fmt::format("CUDA toolkit {} was found at build time", toolkit);
-  text += has_driver ? "; driver: " + line : "; no NVIDIA driver here";
-  text += "; this build has no CUDA backend and trains on the CPU";
-  return {"gpu", has_driver ? Verdict::kWarning : Verdict::kOk, text};
+  return {"backend", Verdict::kOk,
+          (toolkit.empty() ? "built without a CUDA toolkit"
+                           : fmt::format("CUDA toolkit {} was found at build time", toolkit)) +
+              "; this build has no CUDA backend and trains on the CPU"};
 }
 
 Finding check_ranks() {
@@ -167,13 +144,14 @@ void doctor(CommandLine command_line) {
   set.add("folder", &folder, "DIR", "where runs will write");
   set.add_flag("json", &json, "print the findings as one JSON object");
   if (!set.parse(command_line)) return;
-  const std::vector<Finding> findings{check_build(),      check_blas(),   check_cores(), check_memory(),
-                                      check_disk(folder), check_limits(), check_gpu(),   check_ranks()};
+  std::vector<Finding> findings{check_build(),      check_blas(),   check_cores(),   check_memory(),
+                                check_disk(folder), check_limits(), check_backend(), check_ranks()};
+  for (Finding& finding : judge_gpus(look_for_gpus())) findings.push_back(std::move(finding));
   ordered_json report = ordered_json::object();
   for (const Finding& finding : findings) {
     report[finding.what] = {{"verdict", name_of(finding.verdict)}, {"text", finding.text}};
     if (!json)
-      std::cout << fmt::format("{:<8} {:<8} {}\n", name_of(finding.verdict), finding.what, finding.text);
+      std::cout << fmt::format("{:<8} {:<12} {}\n", name_of(finding.verdict), finding.what, finding.text);
   }
   if (json) std::cout << ordered_json{{"versions", versions()}, {"findings", report}}.dump(2) << '\n';
   const auto problem = std::find_if(findings.begin(), findings.end(),

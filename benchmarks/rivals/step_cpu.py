@@ -9,7 +9,6 @@ update. The batch is in memory before the clock starts. Prints JSON on one line;
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -52,14 +51,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import torch  # noqa: E402
 
-
-def load_reference():
-    here = os.path.dirname(os.path.abspath(__file__))
-    path = os.path.join(here, "..", "..", "tests", "golden", "model", "reference.py")
-    spec = importlib.util.spec_from_file_location("reference", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from network import flops_per_step, reference  # noqa: E402
 
 
 def blas_libraries():
@@ -78,14 +70,6 @@ def cpu_name():
     return platform.processor()
 
 
-def flops_per_step(config, batch):
-    """Of the matrix products, counting the backward pass as two forward passes."""
-    frames, hidden = batch * config.seq_len, config.hidden
-    attentions = config.num_layers + (1 if config.cross_attention == "a2v" else 2)
-    weights = (config.visual_dim + config.audio_dim) * hidden + attentions * 4 * hidden**2 + config.num_layers * 8 * hidden**2
-    return 3 * (2 * frames * weights + attentions * 4 * frames * config.seq_len * hidden)
-
-
 def gemm_roof():
     """GFLOP/s of the best of several float32 products of 1024 x 1024."""
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
@@ -97,7 +81,7 @@ def gemm_roof():
     return 2 * 1024**3 / best / 1e9
 
 
-def measure(reference, form):
+def measure(form):
     roofs = [gemm_roof()]
     torch.manual_seed(1)
     config = reference.Config(
@@ -140,9 +124,8 @@ def measure(reference, form):
 
 def main():
     torch.set_num_threads(ARGUMENTS.threads)
-    reference = load_reference()
     forms = ("a2v", "bidirectional") if ARGUMENTS.cross_attention == "both" else (ARGUMENTS.cross_attention,)
-    results = [measure(reference, form) for form in forms]
+    results = [measure(form) for form in forms]
     print(json.dumps({
         "what": "training step, PyTorch CPU, eager, fp32",
         "command": " ".join([os.path.basename(sys.executable)] + sys.argv),

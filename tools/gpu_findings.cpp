@@ -1,0 +1,240 @@
+#include "tools/gpu_findings.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <filesystem>
+
+#include "engine/shared_library.h"
+#include "tools/version.h"
+
+namespace voca::tools {
+namespace {
+
+namespace nvml = engine::nvml;
+using engine::GpuState;
+using engine::NvmlReport;
+using engine::PeerLink;
+
+/// The number a version begins with; 0 where it begins with none.
+int major_of(const std::string& version) {
+  int major = 0;
+  std::from_chars(version.data(), version.data() + version.size(), major);
+  return major;
+}
+
+/// The oldest driver that runs programs of a toolkit (CUDA Compatibility, "minor version compatibility"); 0
+/// where it is not known.
+int oldest_driver(int toolkit_major) {
+  switch (toolkit_major) {
+    case 12:
+      return 525;
+    case 13:
+      return 580;
+    default:
+      return 0;
+  }
+}
+
+Finding judge_driver(const NvmlReport& report, const std::string& toolkit) {
+  std::string text =
+      "driver " + (report.driver_version.empty() ? "of unknown version" : report.driver_version);
+  if (report.cuda_version) {
+    text +=
+        fmt::format(", runs CUDA up to {}.{}", *report.cuda_version / 1000, *report.cuda_version % 1000 / 10);
+  }
+  if (toolkit.empty()) return {"driver", Verdict::kOk, text + "; this build has no CUDA toolkit"};
+  const int needed = oldest_driver(major_of(toolkit));
+  text += fmt::format("; this build's CUDA {} ", toolkit);
+  if (needed == 0 || report.driver_version.empty())
+    return {"driver", Verdict::kWarning, text + "may need another: see NVIDIA's CUDA compatibility table"};
+  text += fmt::format("needs {} or newer", needed);
+  if (major_of(report.driver_version) >= needed) return {"driver", Verdict::kOk, text};
+  text += "; update the driver";
+  if (needed > oldest_driver(12) && major_of(report.driver_version) >= oldest_driver(12))
+    text += ", or build with CUDA 12, which needs 525";
+  return {"driver", Verdict::kWarning, text};
+}
+
+double gib(std::uint64_t bytes) {
+  return static_cast<double>(bytes) / 1073741824.0;
+}
+
+Finding judge_device(const GpuState& gpu) {
+  const std::string what = fmt::format("gpu {}", gpu.index);
+  std::string text = gpu.name.empty() ? "a GPU without a name" : gpu.name;
+  if (!gpu.problem.empty()) {
+    return {what, Verdict::kProblem,
+            fmt::format("{}: {}; reset it (nvidia-smi -r -i {}) or reboot, and look at dmesg for Xid", text,
+                        gpu.problem, gpu.index)};
+  }
+  text += fmt::format(", compute capability {}.{}", gpu.capability_major, gpu.capability_minor);
+  if (gpu.total_bytes && gpu.free_bytes)
+    text += fmt::format(", {:.1f} of {:.1f} GiB free", gib(*gpu.free_bytes), gib(*gpu.total_bytes));
+  if (gpu.capability_major < 8) {
+    return {what, Verdict::kWarning,
+            text + "; the kernels need 8.0 or newer: leave it out with CUDA_VISIBLE_DEVICES"};
+  }
+  if (gpu.total_bytes && gpu.free_bytes && *gpu.free_bytes < *gpu.total_bytes / 2) {
+    return {what, Verdict::kWarning, text + "; other processes hold the rest: nvidia-smi names them"};
+  }
+  return {what, Verdict::kOk, text};
+}
+
+Finding judge_ecc(const GpuState& gpu) {
+  const std::string what = fmt::format("gpu {} ecc", gpu.index);
+  if (gpu.uncorrected_errors.value_or(0) > 0) {
+    return {what, Verdict::kProblem,
+            fmt::format("{} uncorrected memory errors since the driver was loaded: train elsewhere, reset it "
+                        "(nvidia-smi -r -i {}) or reboot, and replace it if they return",
+                        *gpu.uncorrected_errors, gpu.index)};
+  }
+  if (!gpu.ecc) return {what, Verdict::kOk, "not reported: this GPU has none"};
+  if (!*gpu.ecc) {
+    return {what, Verdict::kWarning,
+            fmt::format("off: a flipped bit goes unseen; nvidia-smi -e 1 -i {} and reboot", gpu.index)};
+  }
+  return {what, Verdict::kOk,
+          gpu.uncorrected_errors ? "on, no uncorrected error since the driver was loaded"
+                                 : "on, errors are not reported"};
+}
+
+std::string mhz(const char* which, std::optional<unsigned> now, std::optional<unsigned> most) {
+  if (!now || !most) return fmt::format("{} clock not reported", which);
+  return fmt::format("{} {} of {} MHz", which, *now, *most);
+}
+
+Finding judge_clocks(const GpuState& gpu) {
+  const std::string what = fmt::format("gpu {} clocks", gpu.index);
+  std::string text =
+      mhz("SM", gpu.sm_mhz, gpu.max_sm_mhz) + ", " + mhz("memory", gpu.memory_mhz, gpu.max_memory_mhz);
+  if (!gpu.throttle) return {what, Verdict::kOk, text + ", throttling not reported"};
+  const std::uint64_t bits = *gpu.throttle;
+  const auto warn = [&](const char* why) { return Finding{what, Verdict::kWarning, text + why}; };
+  if ((bits & (nvml::kHardwareThermal | nvml::kSoftwareThermal)) != 0)
+    return warn("; throttled, too hot: look at fans, airflow and the room");
+  if ((bits & nvml::kPowerBrake) != 0)
+    return warn("; throttled by the power brake: look at the power supply and its cables");
+  if ((bits & nvml::kHardwareSlowdown) != 0)
+    return warn("; slowed down by the hardware (heat or power): nvidia-smi -q -d PERFORMANCE says more");
+  if ((bits & nvml::kPowerCap) != 0) text += ", at its power limit, as is usual under load";
+  return {what, Verdict::kOk, text};
+}
+
+std::string pairs(const std::vector<const PeerLink*>& links) {
+  std::string text;
+  for (const PeerLink* link : links)
+    text += fmt::format("{}{}-{}", text.empty() ? "" : ", ", link->first, link->second);
+  return text;
+}
+
+Finding judge_links(const std::vector<PeerLink>& links) {
+  std::vector<const PeerLink*> over_nvlink;
+  std::vector<const PeerLink*> over_pcie;
+  std::vector<const PeerLink*> through_host;
+  std::vector<const PeerLink*> unknown;
+  for (const PeerLink& link : links) {
+    if (link.nvlink.value_or(false)) {
+      over_nvlink.push_back(&link);
+    } else if (!link.peer) {
+      unknown.push_back(&link);
+    } else {
+      (*link.peer ? over_pcie : through_host).push_back(&link);
+    }
+  }
+  if (over_nvlink.size() == links.size()) return {"links", Verdict::kOk, "all pairs over NVLink"};
+  if (unknown.size() == links.size())
+    return {"links", Verdict::kWarning, "not reported by this driver; nvidia-smi topo -m may say"};
+  std::string text;
+  const auto add = [&](const char* how, const std::vector<const PeerLink*>& which) {
+    if (!which.empty()) text += fmt::format("{}{} {}", text.empty() ? "" : "; ", how, pairs(which));
+  };
+  add("over NVLink:", over_nvlink);
+  add("over PCIe, peer to peer:", over_pcie);
+  add("through the host's memory:", through_host);
+  add("not reported:", unknown);
+  if (!through_host.empty()) {
+    return {"links", Verdict::kWarning,
+            text +
+                "; peer to peer is off there, which slows gradients down: nvidia-smi topo -m and -p2p r say "
+                "why (often ACS or the IOMMU; in a virtual machine its host)"};
+  }
+  if (!over_nvlink.empty()) {
+    return {
+        "links", Verdict::kWarning,
+        text + "; rings are as fast as their slowest link: nvidia-smi nvlink -s shows links that are down"};
+  }
+  return {"links", Verdict::kOk, text + "; no NVLink: gradients travel over PCIe"};
+}
+
+Finding judge_nccl(std::optional<int> version, std::size_t gpus) {
+  if (!version) {
+    if (gpus < 2) return {"nccl", Verdict::kOk, "no libnccl.so.2; one GPU or none needs none"};
+    return {"nccl", Verdict::kWarning, "no libnccl.so.2: several GPUs need it; install libnccl2"};
+  }
+  // ncclGetVersion: 10000 major + 100 minor + patch since 2.9, 1000 major + … before.
+  const int v = *version;
+  const int major = v >= 10000 ? v / 10000 : v / 1000;
+  const int minor = v >= 10000 ? v % 10000 / 100 : v % 1000 / 100;
+  const std::string text = fmt::format("NCCL {}.{}.{}", major, minor, v % 100);
+  if (major > 2 || (major == 2 && minor >= 14)) return {"nccl", Verdict::kOk, text};
+  return {"nccl", Verdict::kWarning,
+          text + ": 2.14 or newer is needed, which starts without blocking; update libnccl2"};
+}
+
+Finding no_library(bool kernel_driver) {
+  if (!kernel_driver) return {"driver", Verdict::kOk, "no NVIDIA driver here; the CPU engine needs none"};
+  return {"driver", Verdict::kWarning,
+          "an NVIDIA driver is loaded, but its library libnvidia-ml.so.1 is not found; install the driver's "
+          "libraries, or in a container set NVIDIA_DRIVER_CAPABILITIES=compute,utility"};
+}
+
+std::optional<int> find_nccl() {
+  const std::optional<engine::SharedLibrary> library = engine::SharedLibrary::open("libnccl.so.2");
+  if (!library) return std::nullopt;
+  const auto get_version = library->function<int (*)(int*)>("ncclGetVersion");
+  int version = 0;
+  if (get_version == nullptr || get_version(&version) != 0) return std::nullopt;
+  return version;
+}
+
+}  // namespace
+
+GpuFacts look_for_gpus() {
+  const std::optional<nvml::Functions> functions = nvml::load();
+  return {.nvml = engine::query_nvml(functions ? &*functions : nullptr),
+          .kernel_driver = std::filesystem::exists("/proc/driver/nvidia/version"),
+          .toolkit = versions()["cuda_toolkit"].get<std::string>(),
+          .nccl_version = find_nccl()};
+}
+
+std::vector<Finding> judge_gpus(const GpuFacts& facts) {
+  const NvmlReport& report = facts.nvml;
+  std::vector<Finding> findings;
+  if (!report.library) {
+    findings.push_back(no_library(facts.kernel_driver));
+  } else if (!report.driver_loaded) {
+    findings.push_back({"driver", Verdict::kWarning,
+                        "installed, but not loaded: modprobe nvidia (dmesg says why it fails), or reboot"});
+  } else if (report.driver_version.empty() && !report.problem.empty()) {
+    findings.push_back({"driver", Verdict::kWarning, "does not answer: " + report.problem});
+  } else {
+    findings.push_back(judge_driver(report, facts.toolkit));
+    if (!report.problem.empty())
+      findings.push_back({"gpus", Verdict::kWarning, report.problem + "; look at dmesg, reboot"});
+    else if (report.gpus.empty())
+      findings.push_back(
+          {"gpus", Verdict::kWarning, "the driver finds none: lspci shows whether the system does"});
+  }
+  for (const GpuState& gpu : report.gpus) {
+    findings.push_back(judge_device(gpu));
+    if (!gpu.problem.empty()) continue;
+    findings.push_back(judge_ecc(gpu));
+    findings.push_back(judge_clocks(gpu));
+  }
+  if (!report.links.empty()) findings.push_back(judge_links(report.links));
+  findings.push_back(judge_nccl(facts.nccl_version, report.gpus.size()));
+  return findings;
+}
+
+}  // namespace voca::tools
