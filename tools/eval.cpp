@@ -25,7 +25,9 @@ void eval(CommandLine command_line) {
   engine::Progress progress = engine::Progress::on_stderr(options.quiet);
   const TrainedNetwork network = load_network(checkpoint);
   const auto dataset = open_inference_data(set, options, network, progress);
-  const nlohmann::ordered_json result = evaluate(network, dataset, which, prediction_options(options));
+  const std::unique_ptr<engine::Device> device = make_device(options, progress);
+  const nlohmann::ordered_json result =
+      evaluate(network, dataset, which, prediction_options(options), *device);
   if (const std::string trained_on = network.split_hash();
       !trained_on.empty() && trained_on != dataset->split_hash()) {
     progress.message(

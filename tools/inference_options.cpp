@@ -25,10 +25,7 @@ void add_inference_options(OptionSet& set, InferenceOptions& options) {
 }
 
 void check(const InferenceOptions& options) {
-  if (options.device.starts_with("cuda"))
-    throw UsageError("--device {}: this build has no CUDA backend; use --device cpu", options.device);
-  if (options.device != "auto" && options.device != "cpu")
-    throw UsageError("--device: \"{}\" is not one of auto, cpu", options.device);
+  (void)parse_device(options.device);
   if (options.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", options.batch_size);
   if (options.num_workers < 0 || options.num_workers > 1024)
     throw UsageError("--num_workers: is {}, must be from 0 to 1024", options.num_workers);
@@ -50,7 +47,12 @@ std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
 }
 
 PredictionOptions prediction_options(const InferenceOptions& options) {
-  return {.batch_size = options.batch_size, .num_workers = options.num_workers, .threads = options.threads};
+  return {.batch_size = options.batch_size, .num_workers = options.num_workers};
+}
+
+std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, engine::Progress& progress) {
+  return make_device({.device = options.device, .threads = options.threads},
+                     [&](const std::string& note) { progress.message(note); });
 }
 
 }  // namespace voca::tools

@@ -6,6 +6,7 @@
 
 #include "data/dataset.h"
 #include "engine/progress.h"
+#include "tools/device_options.h"
 #include "tools/option_set.h"
 #include "tools/trained_model.h"
 
@@ -35,5 +36,8 @@ void check(const InferenceOptions& options);
                                                                        const TrainedNetwork& network,
                                                                        engine::Progress& progress);
 [[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options);
+/// The one of --device.
+[[nodiscard]] std::unique_ptr<engine::Device> make_device(const InferenceOptions& options,
+                                                          engine::Progress& progress);
 
 }  // namespace voca::tools

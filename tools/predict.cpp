@@ -96,9 +96,10 @@ void predict(CommandLine command_line) {
   for (const TrainedNetwork& network : networks) check_widths(network, *dataset);
   const std::vector<std::int64_t> samples = chosen_samples(*dataset, split);
   if (samples.empty()) throw engine::DataError("{}: the {} split is empty", dataset->path().string(), split);
+  const std::unique_ptr<engine::Device> device = make_device(options, progress);
   std::vector<engine::Predictions> predictions;
   for (const TrainedNetwork& network : networks)
-    predictions.push_back(predict_samples(network, dataset, samples, prediction_options(options)));
+    predictions.push_back(predict_samples(network, dataset, samples, prediction_options(options), *device));
   const engine::Predictions average = engine::average_logits(predictions);
   const std::string text = csv(average, *dataset);
   if (out == "-") {

@@ -9,7 +9,8 @@
 #include <iostream>
 #include <optional>
 
-#include "data/batch_source.h"
+#include "data/device_batches.h"
+#include "data/resident_batch_source.h"
 #include "engine/atomic_file.h"
 #include "engine/checkpoint/resume_state.h"
 #include "engine/digest.h"
@@ -84,8 +85,8 @@ std::vector<std::int64_t> samples_of_class(const data::Dataset& dataset, data::S
 }
 
 /// --config's options beside everything that explains the run's numbers.
-ordered_json run_config(const ordered_json& options, const data::Dataset& dataset,
-                        const engine::Device& device, const std::string& config_hash, double pos_weight) {
+ordered_json run_config(const ordered_json& options, const data::Dataset& dataset, engine::Device& device,
+                        const std::string& config_hash, double pos_weight) {
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
   return {{"command", "train"},
@@ -93,6 +94,8 @@ ordered_json run_config(const ordered_json& options, const data::Dataset& datase
           {"versions", versions()},
           {"host", host.data()},
           {"device", device.description()},
+          {"matrix_products",
+           device.products() == nullptr ? ordered_json() : ordered_json(device.products()->choices())},
           {"data",
            {{"path", std::filesystem::absolute(dataset.path()).string()},
             {"samples", dataset.size()},
@@ -160,11 +163,40 @@ void start_weights(engine::Trainer& trainer, const TrainOptions& options) {
 
 /// What training ends with: the checkpoint that was kept, on videos that nothing was chosen by.
 ordered_json test(const std::filesystem::path& path, const std::shared_ptr<const data::Dataset>& dataset,
-                  const TrainOptions& options) {
+                  const TrainOptions& options, engine::Device& device) {
   const TrainedNetwork network = load_network(path);
-  return evaluate(
-      network, dataset, data::Split::kTest,
-      {.batch_size = options.batch_size, .num_workers = options.num_workers, .threads = options.threads});
+  return evaluate(network, dataset, data::Split::kTest,
+                  {.batch_size = options.batch_size, .num_workers = options.num_workers}, device);
+}
+
+/// The batches of a run, on its device.
+struct Batches {
+  std::unique_ptr<engine::BatchSource> train;
+  std::unique_ptr<engine::BatchSource> val;  ///< null with --no_val
+};
+
+/// Frames are held on a GPU where --data_residency asks for it, and with auto where they fit beside `planned`
+/// bytes.
+Batches make_batches(const TrainOptions& options, engine::DType compute_type,
+                     const std::shared_ptr<const data::Dataset>& dataset, std::size_t planned,
+                     engine::Device& device) {
+  data::BatchSourceOptions training = batch_options(options, true);
+  data::BatchSourceOptions validation = batch_options(options, false);
+  training.dtype = validation.dtype = compute_type;
+  const std::vector<std::int64_t> train = dataset->samples_of(data::Split::kTrain);
+  const std::vector<std::int64_t> val =
+      options.no_val ? std::vector<std::int64_t>() : dataset->samples_of(data::Split::kVal);
+  if (training.residency == data::Residency::kAuto && device.kind() == engine::DeviceKind::kCuda) {
+    std::size_t held = data::ResidentBatchSource::device_bytes(*dataset, train, training);
+    if (!options.no_val) held += data::ResidentBatchSource::device_bytes(*dataset, val, validation);
+    if (planned + held <= device.free_bytes())
+      training.residency = validation.residency = data::Residency::kGpu;
+  }
+  Batches batches;
+  batches.train = data::make_device_batches(dataset, train, training, options.pin_memory, device);
+  if (!options.no_val)
+    batches.val = data::make_device_batches(dataset, val, validation, options.pin_memory, device);
+  return batches;
 }
 
 bool can_test(const data::Dataset& dataset) {
@@ -210,6 +242,9 @@ void train(CommandLine command_line) {
   engine::Progress progress = engine::Progress::on_stderr(options.quiet);
   const LogThrough log(progress);
   for (const std::string& note : notes) progress.message(note);
+  const auto note = [&](const std::string& text) { progress.message(text); };
+  const std::unique_ptr<engine::Device> device = make_device(device_options(options), note);
+  for (const std::string& text : check_for_device(options, device->kind())) progress.message(text);
 
   // Data.
   const std::shared_ptr<const data::Dataset> dataset =
@@ -219,11 +254,6 @@ void train(CommandLine command_line) {
     engine::check_selection(config.select_by, options.num_classes,
                             samples_of_class(*dataset, data::Split::kVal));
   }
-  data::PackedBatchSource train_source(dataset, dataset->samples_of(data::Split::kTrain),
-                                       batch_options(options, true));
-  std::optional<data::PackedBatchSource> val_source;
-  if (!options.no_val)
-    val_source.emplace(dataset, dataset->samples_of(data::Split::kVal), batch_options(options, false));
 
   // Model.
   const double pos_weight = resolve_pos_weight(options, dataset->summary());
@@ -236,8 +266,16 @@ void train(CommandLine command_line) {
   const std::unique_ptr<engine::Model> network = model::make_crossmodal_transformer(
       model_config(options, dataset->dim(data::Stream::kVisual), dataset->dim(data::Stream::kAudio)), losses);
 
+  // Batches.
+  const engine::MemoryRequest request{.compute_type = config.compute_type,
+                                      .train_batch = options.batch_size,
+                                      .eval_batch = options.no_val ? 0 : options.batch_size};
+  const std::size_t planned =
+      engine::plan_memory(*network, request, {.device = device->kind(), .products = device->products()})
+          .bytes();
+  Batches batches = make_batches(options, config.compute_type, dataset, planned, *device);
+
   // Run.
-  const std::unique_ptr<engine::Device> device = engine::make_cpu_device(static_cast<int>(options.threads));
   engine::RunFolder folder(paths.run_dir);
   const ordered_json values = set.values();
   prepare_run_folder(folder, options, values);
@@ -257,17 +295,17 @@ void train(CommandLine command_line) {
                   {"pos_weight", pos_weight},
                   {"device", device->description()}},
        .weight_decay = options.weight_decay},
-      options.epochs, total_steps(options, train_source));
-  engine::Trainer trainer(config, *network, train_source, val_source ? &*val_source : nullptr, *device,
-                          reporter);
-  start_weights(trainer, options);
-  folder.write_config(run_config(values, *dataset, *device, config.config_hash, pos_weight));
+      options.epochs, total_steps(options, *batches.train));
   engine::TrainingResult result;
   {
+    engine::Trainer trainer(config, *network, *batches.train, batches.val.get(), *device, reporter);
+    start_weights(trainer, options);
+    folder.write_config(run_config(values, *dataset, *device, config.config_hash, pos_weight));
     const engine::StopSignals signals;
     trainer.set_stop_reason([&] { return signals.reason(); });
     result = trainer.run();
   }
+  batches = {};  // the test has the device's memory to itself
 
   // Result.
   ordered_json json{{"epochs", result.epoch}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
@@ -284,7 +322,7 @@ void train(CommandLine command_line) {
   json["run_dir"] = paths.run_dir.string();
   json["test"] = nullptr;
   if (!kept.empty() && can_test(*dataset)) {
-    json["test"] = test(kept, dataset, options);
+    json["test"] = test(kept, dataset, options, *device);
     ordered_json line{
         {"kind", "test"}, {"epoch", std::max<std::int64_t>(result.epoch - 1, 0)}, {"step", result.step}};
     line.update(json["test"]);

@@ -92,6 +92,8 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
   set.add("device", &o.device, "auto|cpu|cuda[:N]", "where to compute");
   set.add("precision", &o.precision, "auto|fp32|tf32|bf16|fp16",
           "of the matrix products; auto: fp32 on a CPU");
+  set.add("gemm_autotune", &o.gemm_autotune, "on|off",
+          "time a GPU's algorithms for each matrix product once and keep the best on disk");
   set.add("threads", &o.threads, "N", "CPU threads of the kernels; 0: all cores");
   set.add_flag("recompute", &o.recompute, "recompute activations in backward to save memory");
   set.add_flag("quiet", &o.quiet, "no progress on stderr");
@@ -100,12 +102,31 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
 
 /// Options that say where things are or how fast they go. The same run has the same numbers whatever they
 /// are.
-constexpr std::array kNotNumeric{"features_root",    "split_ratios", "split_seed",     "group_by",
-                                 "num_workers",      "pin_memory",   "data_residency", "max_bad_samples",
-                                 "max_bad_steps",    "max_steps",    "run_dir",        "save_path",
-                                 "save_last",        "resume",       "init_from",      "overwrite",
-                                 "checkpoint_every", "keep",         "log_every",      "device",
-                                 "threads",          "recompute",    "quiet",          "json"};
+constexpr std::array kNotNumeric{"features_root",
+                                 "split_ratios",
+                                 "split_seed",
+                                 "group_by",
+                                 "num_workers",
+                                 "pin_memory",
+                                 "data_residency",
+                                 "max_bad_samples",
+                                 "max_bad_steps",
+                                 "max_steps",
+                                 "run_dir",
+                                 "save_path",
+                                 "save_last",
+                                 "resume",
+                                 "init_from",
+                                 "overwrite",
+                                 "checkpoint_every",
+                                 "keep",
+                                 "log_every",
+                                 "device",
+                                 "gemm_autotune",
+                                 "threads",
+                                 "recompute",
+                                 "quiet",
+                                 "json"};
 
 std::int64_t world_size_of_environment() {
   // torchrun's contract, and that of a Slurm step.
@@ -143,26 +164,37 @@ std::vector<std::string> check_buildable(const TrainOptions& o) {
     throw UsageError("train: the environment asks for {} ranks; this build trains on one: start one process",
                      ranks);
   }
-  if (o.device.starts_with("cuda"))
-    throw UsageError("--device {}: this build has no CUDA backend; use --device cpu", o.device);
-  expect_one_of("device", o.device, {"auto", "cpu"});
+  (void)parse_device(o.device);
+  expect_one_of("gemm_autotune", o.gemm_autotune, {"on", "off"});
   expect_one_of("precision", o.precision, {"auto", "fp32", "tf32", "bf16", "fp16"});
   if (o.precision != "auto" && o.precision != "fp32") {
-    throw UsageError("--precision {}: needs a GPU, and this build has no CUDA backend; use fp32",
-                     o.precision);
+    throw UsageError("--precision {}: this build trains in fp32 alone; use fp32", o.precision);
   }
-  if (o.data_residency == "gpu")
-    throw UsageError("--data_residency gpu: this build has no CUDA backend; use auto, host or disk");
+  (void)data::parse_residency(o.data_residency);
   if (o.recompute) {
     throw UsageError(
         "--recompute: is not built yet; leave it out, or lower --batch_size and raise --grad_accum");
   }
+  if (o.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", o.batch_size);
   if (o.threads < 0) throw UsageError("--threads: is {}, must be 0 (all cores) or more", o.threads);
   expect_one_of("contrastive_scope", o.contrastive_scope, {"local", "global"});
+  return {};
+}
+
+std::vector<std::string> check_for_device(const TrainOptions& o, engine::DeviceKind device) {
+  if (device == engine::DeviceKind::kCuda) return {};
+  if (o.data_residency == "gpu")
+    throw UsageError("--data_residency gpu: the run is on a CPU; use auto, host or disk");
   std::vector<std::string> notes;
   if (o.pin_memory)
     notes.emplace_back("--pin_memory: nothing to pin, batches on a CPU are not copied to a device");
   return notes;
+}
+
+DeviceOptions device_options(const TrainOptions& o) {
+  return {.device = o.device,
+          .threads = o.threads,
+          .cuda = {.allow_tf32 = o.precision == "tf32", .autotune = o.gemm_autotune == "on"}};
 }
 
 double resolve_pos_weight(const TrainOptions& o, const data::DatasetSummary& data) {

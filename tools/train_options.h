@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "engine/trainer/trainer.h"
 #include "model/config.h"
+#include "tools/device_options.h"
 #include "tools/feature_input.h"
 #include "tools/option_set.h"
 
@@ -70,6 +71,7 @@ struct TrainOptions {
   // machine
   std::string device = "auto";
   std::string precision = "auto";
+  std::string gemm_autotune = "on";
   std::int64_t threads = 0;
   bool recompute = false;
   bool quiet = false;
@@ -81,6 +83,11 @@ void add_train_options(OptionSet& set, TrainOptions& options);
 /// Throws UsageError for an option that this build or this machine cannot honour, saying why. Returns notes
 /// for people on options that change nothing here.
 [[nodiscard]] std::vector<std::string> check_buildable(const TrainOptions& options);
+
+/// The same for a run on a device of this kind.
+[[nodiscard]] std::vector<std::string> check_for_device(const TrainOptions& options,
+                                                        engine::DeviceKind device);
+[[nodiscard]] DeviceOptions device_options(const TrainOptions& options);
 
 /// The number `--pos_weight` stands for; "auto" is #fake / #real of the training split. Throws UsageError.
 [[nodiscard]] double resolve_pos_weight(const TrainOptions& options, const data::DatasetSummary& data);

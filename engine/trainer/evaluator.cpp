@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/error.h"
+#include "engine/host_tensor.h"
 #include "engine/trainer/read_back.h"
 
 namespace voca::engine {
@@ -113,6 +114,11 @@ Evaluator::Evaluator(const Model& model, BatchSource& source, Workspace& workspa
   reserve(predictions_, samples, losses);
   reserve(sorted_, samples, losses);
   order_.reserve(samples);
+  if (workspace.device().kind() == DeviceKind::kCpu) return;
+  const std::int64_t batch = source.max_batch_size();
+  host_labels_.resize(static_cast<std::size_t>(batch) * sizeof(std::int32_t));
+  host_logits_.resize(workspace.logits(batch).bytes());
+  if (losses) host_losses_.resize(workspace.row_losses(batch).bytes());
 }
 
 const Predictions* Evaluator::run(const StopRequested& stop) {
@@ -139,13 +145,23 @@ const Predictions* Evaluator::run(const StopRequested& stop) {
   return &in_order();
 }
 
+Tensor Evaluator::on_host(const Tensor& result, std::vector<std::byte>& memory) const {
+  if (result.device == DeviceKind::kCpu) return result;
+  read_from(workspace_.device(), result, memory.data(), result.bytes());
+  Tensor host = result;
+  host.data = memory.data();
+  host.device = DeviceKind::kCpu;
+  return host;
+}
+
 void Evaluator::collect(const Batch& batch) {
-  const Tensor logits = workspace_.logits(batch.size);
-  const auto* labels = batch.labels.as<std::int32_t>();
+  const Tensor labels = on_host(batch.labels, host_labels_);
+  const Tensor logits = on_host(workspace_.logits(batch.size), host_logits_);
+  const Tensor losses = with_losses_ ? on_host(workspace_.row_losses(batch.size), host_losses_) : Tensor{};
   for (std::int64_t i = 0; i < batch.size; ++i) {
     predictions_.samples.push_back(batch.samples[static_cast<std::size_t>(i)]);
-    predictions_.labels.push_back(labels[i]);
-    if (with_losses_) predictions_.losses.push_back(read_back(workspace_.row_losses(batch.size), i));
+    predictions_.labels.push_back(labels.as<std::int32_t>()[i]);
+    if (with_losses_) predictions_.losses.push_back(read_back(losses, i));
   }
   for (std::int64_t i = 0; i < logits.elements(); ++i) predictions_.logits.push_back(read_back(logits, i));
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -59,12 +60,16 @@ class Evaluator {
 
  private:
   void collect(const Batch& batch);
+  [[nodiscard]] Tensor on_host(const Tensor& result, std::vector<std::byte>& memory) const;
   [[nodiscard]] const Predictions& in_order();
 
   const Model& model_;
   BatchSource& source_;
   Workspace& workspace_;
   bool with_losses_;
+  std::vector<std::byte> host_labels_;  // of a batch, where the device's memory is not the host's
+  std::vector<std::byte> host_logits_;
+  std::vector<std::byte> host_losses_;
   Predictions predictions_;
   Predictions sorted_;  // where the samples came in another order
   std::vector<std::size_t> order_;

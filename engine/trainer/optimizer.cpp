@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include "engine/host_tensor.h"
 #include "engine/ops.h"
 #include "engine/trainer/read_back.h"
 
@@ -19,8 +20,7 @@ void Optimizer::clear_gradients() {
 double Optimizer::measure_norm() {
   Context context = workspace_.context();
   ops::gradient_norm(context, workspace_.parameters().gradients(), workspace_.gradient_norm());
-  workspace_.device().synchronize(context.stream);
-  return read_back(workspace_.gradient_norm(), 0);
+  return read_back(HostTensor(workspace_.device(), workspace_.gradient_norm()).tensor(), 0);
 }
 
 void Optimizer::update(double lr) {
@@ -46,8 +46,9 @@ std::string first_non_finite_gradient(const ParameterStore& parameters) {
     return parameters.specs()[static_cast<std::size_t>(a)].backward_rank <
            parameters.specs()[static_cast<std::size_t>(b)].backward_rank;
   });
+  const HostTensor gradients(parameters.device(), parameters.gradients());
   for (const ParameterId id : order) {
-    const Tensor gradient = parameters.gradient(id);
+    const Tensor gradient = parameters.slice(gradients.tensor(), id);
     for (std::int64_t i = 0; i < gradient.elements(); ++i) {
       if (!std::isfinite(read_back(gradient, i)))
         return parameters.specs()[static_cast<std::size_t>(id)].name;

@@ -7,6 +7,7 @@
 
 #include "engine/checkpoint/resume_state.h"
 #include "engine/error.h"
+#include "engine/host_tensor.h"
 #include "engine/trainer/read_back.h"
 #include "engine/trainer/training_state.h"
 
@@ -206,10 +207,10 @@ LossSums Trainer::Impl::micro_batch(std::int64_t batch_in_epoch, double gradient
   Context context = workspace.context();
   model.forward_backward(context, workspace.parameters(), *batch, random, gradient_scale,
                          workspace.logits(batch->size), workspace.losses());
-  workspace.device().synchronize(context.stream);
-  sums.add({.total = read_back(workspace.losses(), kTotalLoss),
-            .classification = read_back(workspace.losses(), kClassificationLoss),
-            .contrastive = read_back(workspace.losses(), kContrastiveLoss)},
+  const HostTensor losses(workspace.device(), workspace.losses());
+  sums.add({.total = read_back(losses.tensor(), kTotalLoss),
+            .classification = read_back(losses.tensor(), kClassificationLoss),
+            .contrastive = read_back(losses.tensor(), kContrastiveLoss)},
            batch->size);
   return sums;
 }
@@ -376,7 +377,7 @@ void Trainer::Impl::save() {
   if (!store || saved) return;
   Progress state = progress;
   state.optimizer_steps = optimizer.steps();
-  store->save(state_header(state, identity()), state_sections(workspace.parameters()));
+  store->save(state_header(state, identity()), state_sections(HostParameters(workspace.parameters())));
   saved = true;
 }
 

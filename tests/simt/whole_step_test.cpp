@@ -59,7 +59,7 @@ class StepRun {
  public:
   StepRun(const model::ModelConfig& config, DeviceKind kind)
       : products_(kind == DeviceKind::kCuda ? std::make_unique<HostProducts>() : nullptr),
-        device_(kind == DeviceKind::kCuda ? make_host_device() : engine::make_cpu_device(1)),
+        device_(kind == DeviceKind::kCuda ? std::make_unique<HostDevice>() : engine::make_cpu_device(1)),
         model_(model::make_crossmodal_transformer(config, kLosses)),
         parameters_(model_->parameters(), dtype_of<T>(), true, device_.get()) {
     const engine::ArenaPlan plan =
