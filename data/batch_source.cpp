@@ -14,6 +14,7 @@
 #include <thread>
 #include <utility>
 
+#include "data/bad_samples.h"
 #include "engine/error.h"
 #include "engine/random.h"
 
@@ -39,8 +40,17 @@ AlignedBytes aligned_bytes(std::size_t count) {
 
 /// One batch being assembled or in use.
 struct Slot {
-  std::array<AlignedBytes, 2> inputs;
-  std::vector<std::int32_t> labels;
+  /// Memory for one thing that it holds; `pin_for` null: ordinary memory.
+  std::byte* take(std::size_t what, std::size_t bytes, engine::Device* pin_for) {
+    if (pin_for == nullptr) return (memory[what] = aligned_bytes(bytes)).get();
+    pinned[what] = pin_for->allocate_pinned("batches", bytes);
+    return pinned[what].data();
+  }
+
+  std::array<AlignedBytes, 3> memory;                 ///< of inputs and labels
+  std::array<engine::Device::PinnedBlock, 3> pinned;  ///< instead of it with options.pin_for
+  std::array<std::byte*, 2> inputs{};
+  std::span<std::int32_t> labels;
   std::vector<std::int64_t> samples;
   std::vector<std::uint8_t> good;  ///< by place: whether the frames there are those that were written
   std::int64_t number = -1;        ///< which batch of the epoch it holds
@@ -58,6 +68,8 @@ struct Worker {
   std::atomic<std::int64_t> reading{-1};  ///< sample, for the watchdog
 };
 
+}  // namespace
+
 void check(const BatchSourceOptions& options) {
   if (options.seq_len < 1) throw UsageError("--seq_len is {}; it must be at least 1", options.seq_len);
   if (!(options.augment_prob >= 0.0 && options.augment_prob <= 1.0))
@@ -67,11 +79,19 @@ void check(const BatchSourceOptions& options) {
     throw UsageError("--num_workers is {}; it must be 0 or more", options.num_workers);
   if (options.max_bad_samples < 0)
     throw UsageError("--max_bad_samples is {}; it must be 0 or more", options.max_bad_samples);
-  VOCA_CHECK(options.dtype == DType::kF32 || options.dtype == DType::kF64);
   VOCA_CHECK(options.stall_seconds > 0.0);
 }
 
-}  // namespace
+void check_trainable(const Dataset& dataset, std::span<const std::int64_t> samples,
+                     const BatchSourceOptions& options) {
+  for (const std::int64_t sample : samples) {
+    VOCA_CHECK(sample >= 0 && sample < dataset.size());
+    if (options.sampler.training && dataset.label(sample) < 0) {
+      throw engine::DataError("{}: {} has no label and cannot be trained on", dataset.path().string(),
+                              dataset.id(sample));
+    }
+  }
+}
 
 SampleWindow sample_window(const BatchSourceOptions& options, std::int64_t epoch, std::int64_t sample,
                            std::int64_t frames) {
@@ -127,8 +147,7 @@ struct PackedBatchSource::State {
   std::unique_ptr<FrameReader> reader;
   std::vector<Slot> slots;
   std::vector<std::atomic<Verdict>> verdicts;  ///< by sample
-  std::vector<std::string> bad_ids;
-  std::vector<std::uint8_t> reported;  ///< by sample
+  BadSamples bad;
 
   std::mutex mutex;
   std::condition_variable work;      ///< there may be something to claim
@@ -154,14 +173,8 @@ PackedBatchSource::State::State(std::shared_ptr<const Dataset> dataset_in, std::
       reader(std::move(reader_in)),
       slots(options.num_workers > 0 ? kSlots : 1),
       verdicts(static_cast<std::size_t>(dataset->size())),
-      reported(verdicts.size(), 0) {
-  for (const std::int64_t sample : samples) {
-    VOCA_CHECK(sample >= 0 && sample < dataset->size());
-    if (options.sampler.training && dataset->label(sample) < 0) {
-      throw engine::DataError("{}: {} has no label and cannot be trained on", dataset->path().string(),
-                              dataset->id(sample));
-    }
-  }
+      bad(*dataset, options.max_bad_samples) {
+  check_trainable(*dataset, samples, options);
   if (!reader) {
     options.residency = resolve_residency(options.residency, frame_bytes(*dataset, samples));
     reader = options.residency == Residency::kHost ? make_host_reader(dataset, samples, options.num_workers)
@@ -190,10 +203,12 @@ void PackedBatchSource::State::make_slot(Slot& slot) const {
   const auto size = static_cast<std::size_t>(options.sampler.batch_size);
   for (const Stream stream : kStreams) {
     const auto row = static_cast<std::size_t>(dataset->dim(stream)) * engine::size_of(options.dtype);
-    slot.inputs[static_cast<std::size_t>(stream)] =
-        aligned_bytes(size * static_cast<std::size_t>(options.seq_len) * row);
+    const auto s = static_cast<std::size_t>(stream);
+    const std::size_t bytes = size * static_cast<std::size_t>(options.seq_len) * row;
+    slot.inputs[s] = slot.take(s, bytes, options.pin_for);
   }
-  slot.labels.resize(size);
+  const std::size_t label_bytes = size * sizeof(std::int32_t);
+  slot.labels = {reinterpret_cast<std::int32_t*>(slot.take(2, label_bytes, options.pin_for)), size};
   slot.samples.resize(size);
   slot.good.resize(size);
 }
@@ -275,8 +290,7 @@ void PackedBatchSource::State::fill(Slot& slot, std::int64_t place, Stream strea
                                     const kernels::FrameWindow& window) const {
   const std::int64_t dim = dataset->dim(stream);
   const std::int64_t length = options.seq_len;
-  T* const out =
-      reinterpret_cast<T*>(slot.inputs[static_cast<std::size_t>(stream)].get()) + place * length * dim;
+  T* const out = reinterpret_cast<T*>(slot.inputs[static_cast<std::size_t>(stream)]) + place * length * dim;
   const std::int64_t sample = slot.samples[static_cast<std::size_t>(place)];
   // Rolled, the window is at most two runs of rows of the file: up to the clip's end, and on from its start.
   const std::int64_t rows = std::min(length, window.frames - window.start);
@@ -350,19 +364,9 @@ Slot& PackedBatchSource::State::ready_slot() {
 /// Names and counts the samples met as bad for the first time, in the order of the epoch, which no number of
 /// workers changes.
 void PackedBatchSource::State::note_bad(const Slot& slot) {
-  for (std::size_t p = 0; p < static_cast<std::size_t>(slot.batch.size); ++p) {
-    const auto sample = static_cast<std::size_t>(slot.samples[p]);
-    if (slot.good[p] != 0 || reported[sample] != 0) continue;
-    reported[sample] = 1;
-    bad_ids.push_back(dataset->id(slot.samples[p]));
-    spdlog::warn("{}: the frames of {} are damaged (their checksum does not hold); left out",
-                 dataset->path().string(), bad_ids.back());
-  }
-  if (static_cast<std::int64_t>(bad_ids.size()) > options.max_bad_samples) {
-    throw engine::DataError("{}: {} samples are damaged, more than --max_bad_samples {}: {}; pack again",
-                            dataset->path().string(), bad_ids.size(), options.max_bad_samples,
-                            fmt::join(bad_ids, ", "));
-  }
+  for (std::size_t p = 0; p < static_cast<std::size_t>(slot.batch.size); ++p)
+    if (slot.good[p] == 0) bad.note(slot.samples[p]);
+  bad.check();
 }
 
 /// Closes the gaps that bad samples left and describes what remains.
@@ -377,7 +381,7 @@ void PackedBatchSource::State::deliver(Slot& slot) const {
     if (slot.good[p] == 0) continue;
     if (kept != p) {
       for (std::size_t s = 0; s < 2; ++s)
-        std::memcpy(slot.inputs[s].get() + kept * bytes[s], slot.inputs[s].get() + p * bytes[s], bytes[s]);
+        std::memcpy(slot.inputs[s] + kept * bytes[s], slot.inputs[s] + p * bytes[s], bytes[s]);
       slot.labels[kept] = slot.labels[p];
       slot.samples[kept] = slot.samples[p];
     }
@@ -389,7 +393,7 @@ void PackedBatchSource::State::deliver(Slot& slot) const {
   batch.labels = {slot.labels.data(), {batch.size}, DType::kI32, engine::DeviceKind::kCpu, "labels"};
   for (const Stream stream : kStreams) {
     const auto s = static_cast<std::size_t>(stream);
-    batch.inputs[s] = {slot.inputs[s].get(),
+    batch.inputs[s] = {slot.inputs[s],
                        {batch.size, options.seq_len, dataset->dim(stream)},
                        options.dtype,
                        engine::DeviceKind::kCpu,
@@ -426,6 +430,7 @@ PackedBatchSource::PackedBatchSource(std::shared_ptr<const Dataset> dataset,
                                      std::vector<std::int64_t> samples, const BatchSourceOptions& options,
                                      std::unique_ptr<FrameReader> reader) {
   check(options);
+  VOCA_CHECK(options.dtype == DType::kF32 || options.dtype == DType::kF64);
   state_ = std::make_unique<State>(std::move(dataset), std::move(samples), options, std::move(reader));
 }
 
@@ -447,10 +452,10 @@ const engine::Batch* PackedBatchSource::next() {
   return state_->next();
 }
 std::int64_t PackedBatchSource::bad_samples() const {
-  return static_cast<std::int64_t>(state_->bad_ids.size());
+  return static_cast<std::int64_t>(state_->bad.ids().size());
 }
 std::vector<std::string> PackedBatchSource::bad_ids() const {
-  return state_->bad_ids;
+  return state_->bad.ids();
 }
 Residency PackedBatchSource::residency() const {
   return state_->options.residency;

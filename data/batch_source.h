@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "data/frame_reader.h"
 #include "data/sampler.h"
 #include "engine/batch.h"
+#include "engine/device.h"
 #include "kernels/gather_frames.h"
 
 namespace voca::data {
@@ -16,14 +18,21 @@ namespace voca::data {
 struct BatchSourceOptions {
   SamplerOptions sampler;
   std::int64_t seq_len = 256;                 ///< T
-  engine::DType dtype = engine::DType::kF32;  ///< of the inputs: kF32 or kF64
+  engine::DType dtype = engine::DType::kF32;  ///< of the inputs: kF32 or kF64 in host memory
   double augment_prob = 0.2;                  ///< training only
   std::int64_t max_shift = 3;                 ///< frames; training only
   int num_workers = 0;                        ///< threads; 0 assembles in next()
   Residency residency = Residency::kAuto;
-  std::int64_t max_bad_samples = 0;  ///< more of them than this end the run
-  double stall_seconds = 30.0;       ///< next() warns after waiting so long, and each time again
+  std::int64_t max_bad_samples = 0;   ///< more of them than this end the run
+  double stall_seconds = 30.0;        ///< next() warns after waiting so long, and each time again
+  engine::Device* pin_for = nullptr;  ///< batches lie in host memory pinned for it; null: ordinary memory
 };
+
+/// What every source of packed frames checks first. Throws UsageError naming the option that is out of range.
+void check(const BatchSourceOptions& options);
+/// Throws DataError naming a sample without a label where `options` are a training's.
+void check_trainable(const Dataset& dataset, std::span<const std::int64_t> samples,
+                     const BatchSourceOptions& options);
 
 /// How one sample's two streams are cut for one epoch.
 struct SampleWindow {

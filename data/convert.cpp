@@ -87,7 +87,7 @@ std::int64_t find_not_finite(const std::byte* in, std::int64_t count, Bits expon
 
 void floats_to_halves(const std::byte* in, std::int64_t count, std::byte* out) {
   for (std::int64_t i = has_f16c() ? narrow_groups(in, count, out) : 0; i < count; ++i) {
-    const std::uint16_t half = float_to_half(load<float>(in + 4 * i));
+    const std::uint16_t half = kernels::cpu::float_to_half(load<float>(in + 4 * i));
     std::memcpy(out + 2 * i, &half, sizeof half);
   }
 }
@@ -121,7 +121,7 @@ void convert(DType from, const std::byte* in, std::int64_t count, DType to, std:
     }
   } else {
     for (std::int64_t i = 0; i < count; ++i) {
-      const std::uint16_t half = float_to_half(to_odd(load<double>(in + 8 * i)));
+      const std::uint16_t half = kernels::cpu::float_to_half(to_odd(load<double>(in + 8 * i)));
       std::memcpy(out + 2 * i, &half, sizeof half);
     }
   }
@@ -138,21 +138,6 @@ std::int64_t first_not_finite(DType dtype, const std::byte* in, std::int64_t cou
     default:
       return find_not_finite<std::uint64_t>(in, count, 0x7FF0000000000000U);
   }
-}
-
-std::uint16_t float_to_half(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
-  const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
-  if (magnitude > 0x7F800000U) return static_cast<std::uint16_t>(sign | 0x7E00U);   // NaN
-  if (magnitude >= 0x477FF000U) return static_cast<std::uint16_t>(sign | 0x7C00U);  // ≥ 65520 rounds to ∞
-  if (magnitude < 0x38800000U) {
-    // Subnormal: adding 2^-1 · 2^-13 · 2^10 = 0.5 leaves the half's mantissa in the float's lowest bits.
-    const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
-    return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000U));
-  }
-  const std::uint32_t odd = (magnitude >> 13) & 1U;
-  return static_cast<std::uint16_t>(sign | ((magnitude - 0x38000000U + 0xFFFU + odd) >> 13));
 }
 
 template <typename T>

@@ -26,7 +26,4 @@ NarrowResult narrow(engine::DType from, const std::byte* in, std::int64_t count,
 /// Index of the first NaN or infinity among `count` numbers of type kF16, kF32 or kF64, or −1.
 [[nodiscard]] std::int64_t first_not_finite(engine::DType dtype, const std::byte* in, std::int64_t count);
 
-/// The nearest float16, ties to even; overflow gives infinity.
-[[nodiscard]] std::uint16_t float_to_half(float value);
-
 }  // namespace voca::data

@@ -143,9 +143,10 @@ std::int64_t available_memory() {
 
 Residency parse_residency(std::string_view text) {
   if (text == "auto") return Residency::kAuto;
+  if (text == "gpu") return Residency::kGpu;
   if (text == "host") return Residency::kHost;
   if (text == "disk") return Residency::kDisk;
-  throw engine::UsageError("--data_residency is '{}'; it must be auto, host or disk", text);
+  throw engine::UsageError("--data_residency is '{}'; it must be auto, gpu, host or disk", text);
 }
 
 std::unique_ptr<FrameReader> make_disk_reader(std::shared_ptr<const Dataset> dataset) {

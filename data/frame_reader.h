@@ -11,8 +11,8 @@
 namespace voca::data {
 
 /// Where the frames of the samples in use lie while training.
-enum class Residency : std::uint8_t { kAuto, kHost, kDisk };
-/// "auto", "host", "disk"; throws UsageError naming --data_residency.
+enum class Residency : std::uint8_t { kAuto, kGpu, kHost, kDisk };
+/// "auto", "gpu", "host", "disk"; throws UsageError naming --data_residency.
 [[nodiscard]] Residency parse_residency(std::string_view text);
 
 /// Reads rows of samples, from any thread. `T` below is the batch's type.
@@ -43,8 +43,8 @@ class FrameReader {
 
 /// Bytes the frames of `samples` take.
 [[nodiscard]] std::int64_t frame_bytes(const Dataset& dataset, std::span<const std::int64_t> samples);
-/// kAuto resolved: kHost when the frames take at most half of the memory that is still to be had, else kDisk.
-/// Others unchanged.
+/// kAuto resolved for a source in host memory: kHost when the frames take at most half of the memory that is
+/// still to be had, else kDisk. Others unchanged.
 [[nodiscard]] Residency resolve_residency(Residency residency, std::int64_t bytes);
 
 }  // namespace voca::data

@@ -14,6 +14,12 @@ namespace {
 
 constexpr std::size_t kAlignment = 4096;
 
+std::byte* allocate_zeroed(std::size_t bytes) {
+  void* data = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+  if (data != nullptr) std::memset(data, 0, bytes);
+  return static_cast<std::byte*>(data);
+}
+
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads) { kernels::cpu::set_threads(threads > 0 ? threads : usable_cores()); }
@@ -30,11 +36,7 @@ class CpuDevice final : public Device {
   void synchronize(void* /*stream*/) override {}
 
  protected:
-  std::byte* allocate_bytes(std::size_t bytes) override {
-    void* data = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
-    if (data != nullptr) std::memset(data, 0, bytes);
-    return static_cast<std::byte*>(data);
-  }
+  std::byte* allocate_bytes(std::size_t bytes) override { return allocate_zeroed(bytes); }
   void free_bytes_at(std::byte* data) noexcept override { std::free(data); }
 };
 
@@ -64,6 +66,33 @@ Device::Block Device::allocate(const std::string& name, std::size_t bytes) {
   }
   lines_.push_back({name, bytes});
   return {*this, name, data, bytes};
+}
+
+Device::PinnedBlock Device::allocate_pinned(const std::string& name, std::size_t bytes) {
+  std::byte* data = allocate_pinned_bytes(std::max<std::size_t>(bytes, 1));
+  if (data == nullptr) {
+    throw Error(ExitCode::kIo,
+                fmt::format("{}: out of page-locked host memory: {} bytes for {} cannot be had; lower "
+                            "--batch_size or raise the limit (ulimit -l)",
+                            name_of(kind()), bytes, name));
+  }
+  return {*this, data, bytes};
+}
+
+std::byte* Device::allocate_pinned_bytes(std::size_t bytes) {
+  return allocate_zeroed(bytes);
+}
+
+void Device::free_pinned(std::byte* data) noexcept {
+  std::free(data);
+}
+
+void Device::copy_to_device(void* to, const void* host, std::size_t bytes, void* /*stream*/) {
+  std::memcpy(to, host, bytes);
+}
+
+void Device::copy_to_host(void* host, const void* from, std::size_t bytes, void* /*stream*/) {
+  std::memcpy(host, from, bytes);
 }
 
 std::size_t Device::allocated_bytes() const {

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "engine/dtype.h"
 #include "kernels/gemm.h"
@@ -34,6 +36,9 @@ struct MatrixProduct {
   int alignment = 16;  ///< bytes of which the start of every operand is a multiple; a power of two
 };
 
+/// What a GPU's library of products takes for its workspace.
+inline constexpr std::size_t kProductWorkspaceBytes = std::size_t{32} << 20;
+
 /// The matrix products of one GPU. A dry run tells prepare() of every product a run will ask for; tune()
 /// finds the best algorithm of each once there is memory; multiply() then only queues. The same product
 /// always takes the same algorithm, and all algorithms are deterministic, so the same build and device give
@@ -52,8 +57,11 @@ class MatrixProducts {
   /// Takes the workspace and chooses an algorithm for every product noted; may overwrite `memory`, the arena
   /// before the first step, to time candidates on.
   virtual void tune(std::byte* workspace, std::byte* memory, std::size_t memory_bytes) = 0;
-  /// Queues a product on `stream`.
+  /// Queues a product on `stream`. One that was not noted (a last batch that is smaller than the others)
+  /// takes the algorithm that the library proposes first.
   virtual void multiply(const MatrixProduct& product, void* stream) = 0;
+  /// A line for every algorithm that tune() chose, for a run's record.
+  [[nodiscard]] virtual std::vector<std::string> choices() const { return {}; }
 };
 
 }  // namespace voca::engine

@@ -167,6 +167,15 @@ struct CrossEntropy {
 void binary_cross_entropy(Context& context, const CrossEntropy& args);
 void softmax_cross_entropy(Context& context, const CrossEntropy& args);
 
+// -- batches
+// -----------------------------------------------------------------------------------------------------------
+
+/// to = from rounded to to's type; from is float32, both of one shape.
+void cast(Context& context, const Tensor& from, const Tensor& to);
+/// out (batch, length, width) of packed frames (rows, width), float16 or float32; windows
+/// (batch, sizeof(kernels::FrameWindow)) as bytes.
+void gather_frames(Context& context, const Tensor& frames, const Tensor& windows, const Tensor& out);
+
 // -- elementwise, optimiser
 // -----------------------------------------------------------------------------------------
 

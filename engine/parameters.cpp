@@ -1,10 +1,12 @@
 #include "engine/parameters.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <utility>
 
 #include "engine/random.h"
+#include "kernels/cpu/half.h"
 
 namespace voca::engine {
 namespace {
@@ -34,7 +36,11 @@ void fill_parameter(const ParameterSpec& spec, std::uint64_t seed, int index, T*
 
 ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_type, bool training,
                                Device* device)
-    : specs_(std::move(specs)), offsets_(specs_.size()), compute_type_(compute_type), training_(training) {
+    : device_(device),
+      specs_(std::move(specs)),
+      offsets_(specs_.size()),
+      compute_type_(compute_type),
+      training_(training) {
   std::vector<int> order(specs_.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
@@ -92,17 +98,63 @@ Tensor ParameterStore::slice(const Tensor& flat, ParameterId id) const {
 }
 
 void ParameterStore::initialise(std::uint64_t seed) {
-  VOCA_CHECK(weights_.device == DeviceKind::kCpu);
-  for (int id = 0; id < count(); ++id) {
-    const ParameterSpec& spec = specs_[static_cast<std::size_t>(id)];
-    const int source = spec.same_start_as >= 0 ? spec.same_start_as : id;
-    const Tensor target = master(id);
-    if (target.dtype == DType::kF64) {
-      fill_parameter(spec, seed, source, target.as<double>(), target.elements());
-    } else {
-      fill_parameter(spec, seed, source, target.as<float>(), target.elements());
+  assign([&](const std::vector<Tensor>& values) {
+    for (int id = 0; id < count(); ++id) {
+      const ParameterSpec& spec = specs_[static_cast<std::size_t>(id)];
+      const int source = spec.same_start_as >= 0 ? spec.same_start_as : id;
+      const Tensor& target = values[static_cast<std::size_t>(id)];
+      if (target.dtype == DType::kF64) {
+        fill_parameter(spec, seed, source, target.as<double>(), target.elements());
+      } else {
+        fill_parameter(spec, seed, source, target.as<float>(), target.elements());
+      }
     }
+  });
+}
+
+void ParameterStore::assign(const std::function<void(const std::vector<Tensor>& values)>& fill) {
+  const bool in_place = device().kind() == DeviceKind::kCpu && masters().data == weights_.data;
+  const DType type = compute_type_ == DType::kF64 ? DType::kF64 : DType::kF32;
+  Tensor flat{.shape = weights_.shape, .dtype = type, .device = DeviceKind::kCpu, .name = "parameter values"};
+  std::vector<std::byte> staged(in_place ? 0 : flat.bytes());
+  flat.data = in_place ? weights_.data : staged.data();
+  std::vector<Tensor> values;
+  for (int id = 0; id < count(); ++id) values.push_back(slice(flat, id));
+  fill(values);
+  if (in_place) return;
+  if (masters().dtype == type) write_to(device(), masters(), 0, flat.data, flat.bytes());
+  if (compute_type_ == type) return;
+  std::vector<std::uint16_t> rounded(static_cast<std::size_t>(flat_elements_));
+  const auto* const from = flat.as<float>();
+  for (std::size_t i = 0; i < rounded.size(); ++i) {
+    rounded[i] = compute_type_ == DType::kBF16 ? kernels::cpu::float_to_bfloat16(from[i])
+                                               : kernels::cpu::float_to_half(from[i]);
   }
+  write_to(device(), weights_, 0, rounded.data(), weights_.bytes());
+}
+
+Device& ParameterStore::device() const {
+  VOCA_CHECK(device_ != nullptr);
+  return *device_;
+}
+
+HostParameters::HostParameters(const ParameterStore& store)
+    : store_(store),
+      masters_(store.device(), store.masters()),
+      exp_avg_(store.device(), store.exp_avgs()),
+      exp_avg_sq_(store.device(), store.exp_avg_sqs()) {}
+
+void HostParameters::write_back(ParameterStore& store) const {
+  VOCA_CHECK(&store == &store_);
+  store.assign([&](const std::vector<Tensor>& values) {
+    for (ParameterId id = 0; id < count(); ++id) {
+      const Tensor from = master(id);
+      void* const to = values[static_cast<std::size_t>(id)].data;
+      if (to != from.data) std::memcpy(to, from.data, from.bytes());
+    }
+  });
+  exp_avg_.write_back();
+  exp_avg_sq_.write_back();
 }
 
 }  // namespace voca::engine

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "engine/arena.h"
 #include "engine/device.h"
+#include "engine/host_tensor.h"
 #include "engine/tensor.h"
 
 namespace voca::engine {
@@ -68,13 +70,23 @@ class ParameterStore {
   /// What it holds, or would hold, by name.
   [[nodiscard]] const std::vector<MemoryLine>& lines() const { return lines_; }
 
+  /// A parameter's part of a flat buffer that is laid out like this store's.
+  [[nodiscard]] Tensor slice(const Tensor& flat, ParameterId id) const;
+
   /// Starts every parameter by its rule, each from random numbers of (seed, its index).
   void initialise(std::uint64_t seed);
+  /// Gives every parameter a new value. `fill` writes them to host tensors in order of registration, of the
+  /// parameters' shapes and the masters' type; masters, where they are apart, and weights follow, rounded to
+  /// nearest even. What it throws leaves a GPU's parameters as they were.
+  void assign(const std::function<void(const std::vector<Tensor>& values)>& fill);
+
+  /// The device it lies on; it must lie on one.
+  [[nodiscard]] Device& device() const;
 
  private:
-  [[nodiscard]] Tensor slice(const Tensor& flat, ParameterId id) const;
   [[nodiscard]] Tensor make_buffer(const char* name, DType dtype, Device* device);
 
+  Device* device_;
   std::vector<ParameterSpec> specs_;
   std::vector<std::int64_t> offsets_;  // elements, by id
   std::int64_t flat_elements_ = 0;
@@ -87,6 +99,27 @@ class ParameterStore {
   Tensor masters_;
   Tensor exp_avg_;
   Tensor exp_avg_sq_;
+};
+
+/// Masters and moments of a training's store where the host can read and write them: the store's own memory
+/// on the CPU, copies elsewhere. The store outlives it.
+class HostParameters {
+ public:
+  explicit HostParameters(const ParameterStore& store);
+
+  [[nodiscard]] const std::vector<ParameterSpec>& specs() const { return store_.specs(); }
+  [[nodiscard]] int count() const { return store_.count(); }
+  [[nodiscard]] Tensor master(ParameterId id) const { return store_.slice(masters_.tensor(), id); }
+  [[nodiscard]] Tensor exp_avg(ParameterId id) const { return store_.slice(exp_avg_.tensor(), id); }
+  [[nodiscard]] Tensor exp_avg_sq(ParameterId id) const { return store_.slice(exp_avg_sq_.tensor(), id); }
+  /// Makes `store`, the one it was made of, the same again; its weights follow the masters.
+  void write_back(ParameterStore& store) const;
+
+ private:
+  const ParameterStore& store_;
+  HostTensor masters_;
+  HostTensor exp_avg_;
+  HostTensor exp_avg_sq_;
 };
 
 }  // namespace voca::engine

@@ -40,14 +40,15 @@ target_compile_options(cuda_on_host_fixtures PRIVATE -O1)
 target_compile_definitions(cuda_on_host_fixtures PRIVATE VOCA_TEST_CUDA_ON_HOST
                            VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
 
-# The engine's operations with their way to the CUDA kernels, for a whole step of the model. They come before voca_engine
+# The engine's operations with their way to the CUDA kernels, for a whole step and a whole training of the model. They come before voca_engine
 # when a test is linked, so that its own are not taken.
 file(GLOB operations CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/engine/ops/*.cpp)
-add_library(cuda_on_host_engine OBJECT ${operations} simt/host_device.cpp simt/whole_step_test.cpp)
-target_link_libraries(cuda_on_host_engine PRIVATE voca_model GTest::gtest)
+add_library(cuda_on_host_engine OBJECT ${operations} simt/host_device.cpp simt/whole_step_test.cpp simt/training_run_test.cpp
+            data/support/scratch.cpp engine/support/toy.cpp)
+target_link_libraries(cuda_on_host_engine PRIVATE voca_data voca_model GTest::gtest)
 target_include_directories(cuda_on_host_engine SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
 target_compile_options(cuda_on_host_engine PRIVATE -O2)
-target_compile_definitions(cuda_on_host_engine PRIVATE VOCA_WITH_CUDA)
+target_compile_definitions(cuda_on_host_engine PRIVATE VOCA_WITH_CUDA VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
 
 # voca_cuda_on_host(<name> KERNELS <options for kernels> ALL <options for kernels and executor>)
 # A test program of the fixtures with kernels and executor compiled that way, run under each schedule.
@@ -64,7 +65,7 @@ function(voca_cuda_on_host name)
   target_compile_options(${name}_executor PRIVATE -O2)
   add_executable(${name}_tests)
   target_link_libraries(${name}_tests PRIVATE cuda_on_host_fixtures cuda_on_host_engine ${name}_kernels ${name}_executor
-                        voca_model voca_kernels GTest::gtest GTest::gmock GTest::gtest_main ${CMAKE_DL_LIBS})
+                        voca_data voca_model voca_kernels GTest::gtest GTest::gmock GTest::gtest_main ${CMAKE_DL_LIBS})
   target_link_options(${name}_tests PRIVATE ${arg_LINK})
   foreach(schedule forward reverse random)
     # Derivatives are checked on the CPU's double alone, in kernels_tests.

@@ -15,8 +15,10 @@ void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& optio
   engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
   const TrainedNetwork network = load_network(checkpoint);
   const auto dataset = open_inference_data(set, options, network, progress, job);
-  job.connect();
-  const nlohmann::ordered_json result = evaluate(network, dataset, split, prediction_options(options, job));
+  const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
+  job.connect(*device);
+  const nlohmann::ordered_json result =
+      evaluate(network, dataset, split, prediction_options(options, job), *device);
   if (!job.first()) return;
   if (const std::string trained_on = network.split_hash();
       !trained_on.empty() && trained_on != dataset->split_hash()) {

@@ -53,7 +53,7 @@ std::string classes_text(const ordered_json& e) {
 }  // namespace
 
 ordered_json evaluate(const TrainedNetwork& network, const std::shared_ptr<const data::Dataset>& dataset,
-                      data::Split split, PredictionOptions options) {
+                      data::Split split, PredictionOptions options, engine::Device& device) {
   options.losses = true;
   const std::vector<std::int64_t> samples = dataset->samples_of(split);
   if (samples.empty())
@@ -64,7 +64,7 @@ ordered_json evaluate(const TrainedNetwork& network, const std::shared_ptr<const
                               dataset->path().string(), dataset->id(sample));
     }
   }
-  const engine::Predictions predictions = predict_samples(network, dataset, samples, options);
+  const engine::Predictions predictions = predict_samples(network, dataset, samples, options, device);
   const std::optional<double> fitted = network.threshold();
   const engine::Metrics metrics = engine::measure(predictions, fitted.value_or(0.5));
   ordered_json json{{"split", data::name_of(split)}};

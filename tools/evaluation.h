@@ -15,7 +15,8 @@ namespace voca::tools {
 /// or has videos without a label.
 [[nodiscard]] nlohmann::ordered_json evaluate(const TrainedNetwork& network,
                                               const std::shared_ptr<const data::Dataset>& dataset,
-                                              data::Split split, PredictionOptions options);
+                                              data::Split split, PredictionOptions options,
+                                              engine::Device& device);
 
 /// The same for people.
 [[nodiscard]] std::string evaluation_text(const nlohmann::ordered_json& evaluation);

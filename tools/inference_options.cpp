@@ -26,10 +26,7 @@ void add_inference_options(OptionSet& set, InferenceOptions& options) {
 }
 
 void check(const InferenceOptions& options) {
-  if (options.device.starts_with("cuda"))
-    throw UsageError("--device {}: this build has no CUDA backend; use --device cpu", options.device);
-  if (options.device != "auto" && options.device != "cpu")
-    throw UsageError("--device: \"{}\" is not one of auto, cpu", options.device);
+  (void)parse_device(options.device);
   if (!(options.comm_timeout >= 1))
     throw UsageError("--comm_timeout: is {}, must be at least 1 second", options.comm_timeout);
   if (options.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", options.batch_size);
@@ -57,10 +54,13 @@ std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
 }
 
 PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job) {
-  return {.batch_size = options.batch_size,
-          .num_workers = options.num_workers,
-          .threads = threads_of_rank(options.threads, job.environment()),
-          .ranks = job.ranks()};
+  return {.batch_size = options.batch_size, .num_workers = options.num_workers, .ranks = job.ranks()};
+}
+
+std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, const JoinedJob& job,
+                                            engine::Progress& progress) {
+  return make_device(of_rank({.device = options.device, .threads = options.threads}, job.environment()),
+                     [&](const std::string& note) { progress.message(note); });
 }
 
 void in_inference_job(const OptionSet& set, const InferenceOptions& options,

@@ -7,6 +7,7 @@
 
 #include "data/dataset.h"
 #include "engine/progress.h"
+#include "tools/device_options.h"
 #include "tools/joined_job.h"
 #include "tools/option_set.h"
 #include "tools/trained_model.h"
@@ -39,6 +40,9 @@ void check(const InferenceOptions& options);
                                                                        engine::Progress& progress,
                                                                        JoinedJob& job);
 [[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job);
+/// The one of --device; of several GPUs of a node each rank takes its own.
+[[nodiscard]] std::unique_ptr<engine::Device> make_device(const InferenceOptions& options,
+                                                          const JoinedJob& job, engine::Progress& progress);
 
 /// Runs `body` in the job of ranks that this process belongs to; usually it is alone. Rank 0 is to print.
 void in_inference_job(const OptionSet& set, const InferenceOptions& options,

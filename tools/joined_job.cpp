@@ -9,8 +9,11 @@
 #include <mutex>
 #include <thread>
 
+#include "engine/cuda/communication_stream.h"
+#include "engine/cuda_device.h"
 #include "engine/device.h"
 #include "engine/distributed/communication_error.h"
+#include "engine/distributed/nccl_communicator.h"
 #include "engine/distributed/ring.h"
 #include "engine/error.h"
 #include "tools/version.h"
@@ -96,19 +99,26 @@ void JoinedJob::agree(const std::string& about, const Agreement& agreement) {
   if (!difference.empty()) throw engine::UsageError("{}; start every rank on the same", difference);
 }
 
-void JoinedJob::connect() {
+void JoinedJob::connect(const engine::Device& device) {
   if (alone()) return;
-  const auto communicator = [&](const char* name) {
-    return engine::make_gloo_communicator(
-        meeting_.store(), meeting_.rank(), meeting_.world_size(),
-        {.name = name,
-         .address = meeting_.own_address(),
-         .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(comm_timeout_ * 1000))});
+  const std::chrono::milliseconds timeout(static_cast<std::int64_t>(comm_timeout_ * 1000));
+  const bool gpu = device.kind() == engine::DeviceKind::kCuda;
+  const auto communicator = [&](const std::string& name) {
+    auto host =
+        engine::make_gloo_communicator(meeting_.store(), meeting_.rank(), meeting_.world_size(),
+                                       {.name = name, .address = meeting_.own_address(), .timeout = timeout});
+    if (!gpu) return host;
+    engine::NcclOptions options;
+    options.name = name;
+    options.timeout = timeout;
+    return engine::make_nccl_communicator(meeting_.store(), std::move(host), options);
   };
   main_ = communicator("main");
   gradients_ = communicator("gradients");
+  if (gpu) stream_ = engine::make_cuda_communication_stream();
   ranks_.main = main_.get();
   ranks_.gradients = gradients_.get();
+  ranks_.stream = stream_.get();
 }
 
 void JoinedJob::fail(const std::string& why) {
@@ -140,13 +150,27 @@ void in_job(const Agreement& agreement, double comm_timeout, const std::function
   if (interrupted) std::rethrow_exception(interrupted);
 }
 
-int threads_of_rank(std::int64_t given, const engine::RankEnvironment& environment) {
+DeviceOptions of_rank(DeviceOptions options, const engine::RankEnvironment& environment) {
   const int ranks = environment.local_world_size;
-  if (given > 0 || ranks <= 1) return static_cast<int>(given);
-  // Who starts ranks may have given each its own cores; where this one has all, it shares them.
-  const int usable = engine::usable_cores();
-  const bool shared = usable >= ::sysconf(_SC_NPROCESSORS_ONLN);
-  return std::max(1, shared ? usable / ranks : usable);
+  if (ranks <= 1) return options;
+  const DeviceChoice choice = parse_device(options.device);
+  if (choice.kind != DeviceChoice::Kind::kCpu && choice.index < 0) {
+    const int gpus = engine::cuda_availability().devices;
+    if (gpus > 0 && environment.local_rank >= gpus) {
+      throw engine::UsageError(
+          "--device {}: rank {} is the {}th of {} on its node, which has {} GPUs; start one rank a GPU, or "
+          "give --device cpu",
+          options.device, environment.rank, environment.local_rank + 1, ranks, gpus);
+    }
+    if (gpus > 0) options.device = fmt::format("cuda:{}", environment.local_rank);
+  }
+  if (options.threads == 0) {
+    // Who starts ranks may have given each its own cores; where this one has all, it shares them.
+    const int usable = engine::usable_cores();
+    const bool shared = usable >= ::sysconf(_SC_NPROCESSORS_ONLN);
+    options.threads = std::max(1, shared ? usable / ranks : usable);
+  }
+  return options;
 }
 
 }  // namespace voca::tools

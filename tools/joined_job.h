@@ -8,11 +8,13 @@
 #include <utility>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/distributed/communicator.h"
 #include "engine/distributed/environment.h"
 #include "engine/distributed/meeting.h"
 #include "engine/distributed/watchdog.h"
 #include "engine/trainer/ranks.h"
+#include "tools/device_options.h"
 
 namespace voca::tools {
 
@@ -49,8 +51,8 @@ class JoinedJob {
   }
   /// Compares more, once it is known. Throws as the constructor does.
   void agree(const std::string& about, const Agreement& agreement);
-  /// Makes the collectives; ranks() is alone before. With one rank it changes nothing.
-  void connect();
+  /// Makes the collectives of tensors on `device`; ranks() is alone before. With one rank it changes nothing.
+  void connect(const engine::Device& device);
   [[nodiscard]] const engine::Ranks& ranks() const { return ranks_; }
 
   /// Tells the other ranks that this one fails, and why.
@@ -79,6 +81,7 @@ class JoinedJob {
   std::optional<engine::Watchdog> watchdog_;
   std::unique_ptr<engine::Communicator> main_;
   std::unique_ptr<engine::Communicator> gradients_;
+  std::unique_ptr<engine::CommunicationStream> stream_;  // on a GPU, of the gradients' sums
   engine::Ranks ranks_;
 };
 
@@ -87,7 +90,9 @@ class JoinedJob {
 /// told why.
 void in_job(const Agreement& agreement, double comm_timeout, const std::function<void(JoinedJob&)>& body);
 
-/// CPU threads for a rank that was given none: its part of what the ranks of its node may use together.
-[[nodiscard]] int threads_of_rank(std::int64_t given, const engine::RankEnvironment& environment);
+/// The same options for one rank of several: a GPU of its own where it was given none by number, and its part
+/// of the CPU's cores where it was given no number of threads. Throws UsageError when there are more ranks
+/// than GPUs.
+[[nodiscard]] DeviceOptions of_rank(DeviceOptions options, const engine::RankEnvironment& environment);
 
 }  // namespace voca::tools

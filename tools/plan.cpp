@@ -1,18 +1,16 @@
 #include <fmt/format.h>
 
-#include <chrono>
 #include <iostream>
-#include <limits>
 #include <vector>
 
+#include "data/device_batches.h"
 #include "data/frame_reader.h"
-#include "engine/device.h"
 #include "engine/error.h"
 #include "engine/progress.h"
 #include "engine/trainer/memory.h"
-#include "kernels/gemm.h"
 #include "model/crossmodal_transformer.h"
 #include "tools/commands.h"
+#include "tools/planned_device.h"
 #include "tools/train_options.h"
 
 namespace voca::tools {
@@ -26,6 +24,7 @@ struct DataFacts {
   std::int64_t audio_dim = 512;
   std::int64_t train_samples = 0;  ///< 0: no data given
   std::int64_t val_samples = 0;
+  std::size_t frame_bytes = 0;  ///< of both splits
   std::size_t frames_in_memory = 0;
   double pos_weight = 1;
 };
@@ -42,43 +41,38 @@ DataFacts look_at(const data::Dataset& dataset, const TrainOptions& options) {
   const data::Residency asked = data::parse_residency(options.data_residency);
   for (const auto& samples : {train, val}) {
     const std::int64_t bytes = data::frame_bytes(dataset, samples);
+    facts.frame_bytes += static_cast<std::size_t>(bytes);
     if (data::resolve_residency(asked, bytes) == data::Residency::kHost)
       facts.frames_in_memory += static_cast<std::size_t>(bytes);
   }
   return facts;
 }
 
-/// FLOP/s of a float32 product of 1024 × 1024 on all threads, the best of a few: what a step cannot beat.
-double measure_gemm_rate() {
-  constexpr std::int64_t kSize = 1024;
-  const auto elements = static_cast<std::size_t>(kSize * kSize);
-  const std::vector<float> a(elements, 0.5F);
-  const std::vector<float> b(elements, 0.25F);
-  std::vector<float> c(elements);
-  double best = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < 5; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    kernels::cpu::gemm<float>({.m = kSize,
-                               .n = kSize,
-                               .k = kSize,
-                               .a = a.data(),
-                               .lda = kSize,
-                               .b = b.data(),
-                               .ldb = kSize,
-                               .c = c.data(),
-                               .ldc = kSize});
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, seconds.count());
-  }
-  return 2.0 * static_cast<double>(kSize * kSize * kSize) / best;
-}
-
-std::size_t source_bytes(const TrainOptions& options, const DataFacts& facts, std::int64_t batch) {
+/// Of the device's memory, what the batches in flight take; frames are apart.
+std::size_t source_bytes(const TrainOptions& options, engine::DType compute_type, const DataFacts& facts,
+                         engine::DeviceKind device, std::int64_t batch) {
   TrainOptions with_batch = options;
   with_batch.batch_size = batch;
-  const std::size_t training =
-      data::batch_buffer_bytes(batch_options(with_batch, true), facts.visual_dim, facts.audio_dim);
-  return training * (options.no_val ? 1 : 2) + facts.frames_in_memory;
+  data::BatchSourceOptions training = batch_options(with_batch, true);
+  training.dtype = compute_type;
+  const std::size_t bytes = device == engine::DeviceKind::kCpu
+                                ? data::batch_buffer_bytes(training, facts.visual_dim, facts.audio_dim)
+                                : data::staged_batch_bytes(training, facts.visual_dim, facts.audio_dim);
+  return bytes * (options.no_val ? 1 : 2);
+}
+
+/// Of the device's memory, what the frames take. On a GPU `auto` holds them when they fit beside the rest.
+std::size_t held_frame_bytes(const TrainOptions& options, const DataFacts& facts, const PlannedDevice& device,
+                             std::size_t others) {
+  if (device.kind == engine::DeviceKind::kCpu) return facts.frames_in_memory;
+  const data::Residency asked = data::parse_residency(options.data_residency);
+  const bool fit = device.free_bytes && others + facts.frame_bytes <= *device.free_bytes;
+  return asked == data::Residency::kGpu || (asked == data::Residency::kAuto && fit) ? facts.frame_bytes : 0;
+}
+
+template <typename T>
+ordered_json or_null(const std::optional<T>& value) {
+  return value ? ordered_json(*value) : ordered_json();
 }
 
 ordered_json lines_json(const std::vector<engine::MemoryLine>& lines) {
@@ -87,34 +81,43 @@ ordered_json lines_json(const std::vector<engine::MemoryLine>& lines) {
   return json;
 }
 
-ordered_json make_plan(const TrainOptions& options, const DataFacts& facts) {
+ordered_json make_plan(const TrainOptions& options, const DataFacts& facts, const PlannedDevice& device,
+                       engine::DType compute_type) {
   const model::ModelConfig config = model_config(options, facts.visual_dim, facts.audio_dim);
   const model::LossConfig losses = loss_config(options, facts.pos_weight);
   const std::unique_ptr<engine::Model> network =
       model::make_crossmodal_transformer(config, losses, activations(options));
-  const std::unique_ptr<engine::Device> device = engine::make_cpu_device(static_cast<int>(options.threads));
-  const engine::MemoryRequest request{.train_batch = options.batch_size,
-                                      .eval_batch = options.no_val ? 0 : options.batch_size};
-  engine::MemoryPlan memory = engine::plan_memory(*network, request);
+  const engine::MemoryRequest request{.compute_type = compute_type,
+                                      .train_batch = options.batch_size,
+                                      .eval_batch = options.no_val ? 0 : options.batch_size,
+                                      .grad_accum = options.grad_accum};
+  const engine::Backend backend{.device = device.kind};
+  engine::MemoryPlan memory = engine::plan_memory(*network, request, backend);
   const engine::ParameterStore parameters(network->parameters(), engine::DType::kF32, false, nullptr);
   const model::StepFlops flops = model::count_flops(config, losses, options.batch_size, activations(options));
-  const double rate = measure_gemm_rate();
   const std::size_t of_device = memory.bytes();
   memory.lines.push_back(
-      {"batches", source_bytes(options, facts, options.batch_size) - facts.frames_in_memory});
-  if (facts.frames_in_memory > 0) memory.lines.push_back({"frames held in memory", facts.frames_in_memory});
-  const std::size_t free = device->free_bytes();
-  const std::int64_t largest = engine::largest_batch(
-      *network, request, free, [&](std::int64_t batch) { return source_bytes(options, facts, batch); });
-  ordered_json json{{"device", device->description()},
+      {"batches", source_bytes(options, compute_type, facts, device.kind, options.batch_size)});
+  const std::size_t frames = held_frame_bytes(options, facts, device, memory.bytes());
+  if (frames > 0) memory.lines.push_back({"frames held in memory", frames});
+  std::optional<std::int64_t> largest;
+  if (device.free_bytes) {
+    largest = engine::largest_batch(
+        *network, request, *device.free_bytes,
+        [&](std::int64_t batch) {
+          return source_bytes(options, compute_type, facts, device.kind, batch) + frames;
+        },
+        std::int64_t{1} << 20, backend);
+  }
+  ordered_json json{{"device", device.description},
                     {"parameters", parameters.parameters()},
                     {"batch_size", options.batch_size},
                     {"memory", lines_json(memory.lines)},
                     {"memory_bytes", memory.bytes()},
                     {"device_memory_bytes", of_device},
                     {"activations_at_peak", lines_json(memory.arena_lines)},
-                    {"free_bytes", free},
-                    {"largest_batch_size", largest},
+                    {"free_bytes", or_null(device.free_bytes)},
+                    {"largest_batch_size", or_null(largest)},
                     {"flops_per_step",
                      {{"gemm_forward", flops.gemm_forward},
                       {"gemm_backward", flops.gemm_backward},
@@ -123,8 +126,10 @@ ordered_json make_plan(const TrainOptions& options, const DataFacts& facts) {
                       {"gemm_recompute", flops.gemm_recompute},
                       {"attention_recompute", flops.attention_recompute},
                       {"all", flops.all()}}},
-                    {"measured_gemm_flops", rate},
-                    {"floor_seconds_per_step", flops.all() / rate}};
+                    {"gemm_flops", or_null(device.flops_per_s)},
+                    {"gemm_flops_source", device.flops_source},
+                    {"floor_seconds_per_step",
+                     device.flops_per_s ? ordered_json(flops.all() / *device.flops_per_s) : ordered_json()}};
   json["steps_per_epoch"] = nullptr;
   if (facts.train_samples > 0) {
     const std::int64_t batches = std::max<std::int64_t>(facts.train_samples / options.batch_size, 1);
@@ -153,10 +158,14 @@ std::string plan_text(const ordered_json& p) {
   text += fmt::format("\nmemory\n{}\nof the activations, at their peak\n{}",
                       engine::format_memory(lines_of(p["memory"])),
                       engine::format_memory(lines_of(p["activations_at_peak"])));
-  const auto largest = p["largest_batch_size"].get<std::int64_t>();
-  text += fmt::format("\nfree now: {:.1f} MiB; {}\n", p["free_bytes"].get<double>() / 1048576.0,
-                      largest > 0 ? fmt::format("the largest --batch_size that fits is {}", largest)
-                                  : "not even one video fits");
+  if (p["free_bytes"].is_null()) {
+    text += "\nfree memory: n/a; --gpu_memory GIB says what to plan for\n";
+  } else {
+    const auto largest = p["largest_batch_size"].get<std::int64_t>();
+    text += fmt::format("\nfree memory: {:.1f} MiB; {}\n", p["free_bytes"].get<double>() / 1048576.0,
+                        largest > 0 ? fmt::format("the largest --batch_size that fits is {}", largest)
+                                    : "not even one video fits");
+  }
   const auto giga = [&](const char* part) { return flops[part].get<double>() / 1e9; };
   text += fmt::format(
       "\n{:.4g} GFLOP a step: matrix products {:.4g} forward and {:.4g} backward, attention {:.4g} and "
@@ -165,10 +174,10 @@ std::string plan_text(const ordered_json& p) {
       giga("attention_backward"));
   const double again = giga("gemm_recompute") + giga("attention_recompute");
   text += again > 0 ? fmt::format(", {:.4g} of the forward pass again\n", again) : "\n";
-  return text + fmt::format(
-                    "floor of a step here: {:.3g} s, all of it at the {:.4g} GFLOP/s that a large product "
-                    "reaches now\n",
-                    p["floor_seconds_per_step"].get<double>(), p["measured_gemm_flops"].get<double>() / 1e9);
+  if (p["floor_seconds_per_step"].is_null()) return text + "floor of a step: n/a for this device\n";
+  return text + fmt::format("floor of a step: {:.3g} s, all of it at the {:.4g} GFLOP/s that {}\n",
+                            p["floor_seconds_per_step"].get<double>(), p["gemm_flops"].get<double>() / 1e9,
+                            p["gemm_flops_source"].get<std::string>());
 }
 
 }  // namespace
@@ -183,11 +192,19 @@ void plan(CommandLine command_line) {
   set.begin_group("Width (without --features_root)");
   set.add("visual_dim", &facts.visual_dim, "D", "width of the visual embeddings");
   set.add("audio_dim", &facts.audio_dim, "D", "width of the audio embeddings");
+  std::int64_t gpu_memory = 0;
+  set.begin_group("GPU (that is not here)");
+  set.add("gpu_memory", &gpu_memory, "GIB", "its free memory; with --device cuda");
   if (!set.parse(command_line)) return;
-  for (const std::string& note : check_buildable(options)) std::cerr << note << '\n';
-  static_cast<void>(trainer_config(options));  // refuses what train would refuse
-  if (options.batch_size < 1)
-    throw engine::UsageError("--batch_size: is {}, must be at least 1", options.batch_size);
+  check_values(options);
+  static_cast<void>(trainer_config(options));  // refuses what train refuses
+  if (gpu_memory < 0 || gpu_memory > 4096)
+    throw engine::UsageError("--gpu_memory: is {}, must be from 0 to 4096 GiB", gpu_memory);
+  const PlannedDevice device = look_at_device(
+      device_options(options), static_cast<std::size_t>(gpu_memory) << 30,
+      [&](engine::DeviceKind kind) { return compute_type_of(resolve_precision(options, kind)); },
+      [](const std::string& note) { std::cerr << note << '\n'; });
+  for (const std::string& note : check_for_device(options, device.kind)) std::cerr << note << '\n';
   if (!options.features_root.empty()) {
     if (set.given("visual_dim") || set.given("audio_dim")) {
       throw engine::UsageError(
@@ -200,7 +217,8 @@ void plan(CommandLine command_line) {
   } else {
     facts.pos_weight = resolve_pos_weight(options, {});
   }
-  const ordered_json result = make_plan(options, facts);
+  const engine::DType compute_type = compute_type_of(resolve_precision(options, device.kind));
+  const ordered_json result = make_plan(options, facts, device, compute_type);
   std::cout << (options.json ? result.dump(2) + "\n" : plan_text(result));
 }
 

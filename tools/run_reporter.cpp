@@ -14,8 +14,8 @@ using nlohmann::ordered_json;
 
 namespace {
 
-/// The parameters with their moments in the order of registration.
-std::vector<engine::ParameterState> parameter_states(const engine::ParameterStore& parameters) {
+/// The parameters with their moments in the order of registration; they lie in `parameters`.
+std::vector<engine::ParameterState> parameter_states(const engine::HostParameters& parameters) {
   const auto elements = [](const engine::Tensor& tensor) {
     return std::span<const float>(tensor.as<float>(), static_cast<std::size_t>(tensor.elements()));
   };
@@ -113,7 +113,8 @@ void RunReporter::write_checkpoint(const std::filesystem::path& path,
     const std::optional<double>& threshold = model.val->threshold;
     facts["threshold"] = threshold ? ordered_json(*threshold) : ordered_json();
   }
-  const std::vector<engine::ParameterState> parameters = parameter_states(model.parameters);
+  const engine::HostParameters on_host(model.parameters);
+  const std::vector<engine::ParameterState> parameters = parameter_states(on_host);
   if (path.extension() == ".safetensors") {
     std::vector<engine::NamedTensor> weights;
     for (const engine::ParameterState& parameter : parameters)

@@ -9,7 +9,8 @@
 #include <iostream>
 #include <optional>
 
-#include "data/batch_source.h"
+#include "data/device_batches.h"
+#include "data/resident_batch_source.h"
 #include "engine/atomic_file.h"
 #include "engine/checkpoint/resume_state.h"
 #include "engine/digest.h"
@@ -69,7 +70,7 @@ std::vector<std::int64_t> samples_of_class(const data::Dataset& dataset, data::S
 
 /// --config's options beside everything that explains the run's numbers.
 ordered_json run_config(const ordered_json& options, int world_size, const data::Dataset& dataset,
-                        const engine::Device& device, const std::string& config_hash, double pos_weight) {
+                        engine::Device& device, const std::string& config_hash, double pos_weight) {
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
   return {{"command", "train"},
@@ -78,6 +79,8 @@ ordered_json run_config(const ordered_json& options, int world_size, const data:
           {"versions", versions()},
           {"host", host.data()},
           {"device", device.description()},
+          {"matrix_products",
+           device.products() == nullptr ? ordered_json() : ordered_json(device.products()->choices())},
           {"data",
            {{"path", std::filesystem::absolute(dataset.path()).string()},
             {"samples", dataset.size()},
@@ -146,11 +149,40 @@ void start_weights(engine::Trainer& trainer, const TrainOptions& options) {
 
 /// What training ends with: the checkpoint that was kept, on videos that nothing was chosen by.
 ordered_json test(const std::filesystem::path& path, const std::shared_ptr<const data::Dataset>& dataset,
-                  const TrainOptions& options) {
+                  const TrainOptions& options, engine::Device& device) {
   const TrainedNetwork network = load_network(path);
-  return evaluate(
-      network, dataset, data::Split::kTest,
-      {.batch_size = options.batch_size, .num_workers = options.num_workers, .threads = options.threads});
+  return evaluate(network, dataset, data::Split::kTest,
+                  {.batch_size = options.batch_size, .num_workers = options.num_workers}, device);
+}
+
+/// The batches of a run, on its device.
+struct Batches {
+  std::unique_ptr<engine::BatchSource> train;
+  std::unique_ptr<engine::BatchSource> val;  ///< null with --no_val
+};
+
+/// Frames are held on a GPU where --data_residency asks for it, and with auto where they fit beside `planned`
+/// bytes.
+Batches make_batches(const TrainOptions& options, engine::DType compute_type,
+                     const std::shared_ptr<const data::Dataset>& dataset, std::size_t planned,
+                     const engine::RankEnvironment& rank, engine::Device& device) {
+  data::BatchSourceOptions training = batch_options(options, true, rank.rank, rank.world_size);
+  data::BatchSourceOptions validation = batch_options(options, false, rank.rank, rank.world_size);
+  training.dtype = validation.dtype = compute_type;
+  const std::vector<std::int64_t> train = dataset->samples_of(data::Split::kTrain);
+  const std::vector<std::int64_t> val =
+      options.no_val ? std::vector<std::int64_t>() : dataset->samples_of(data::Split::kVal);
+  if (training.residency == data::Residency::kAuto && device.kind() == engine::DeviceKind::kCuda) {
+    std::size_t held = data::ResidentBatchSource::device_bytes(*dataset, train, training);
+    if (!options.no_val) held += data::ResidentBatchSource::device_bytes(*dataset, val, validation);
+    if (planned + held <= device.free_bytes())
+      training.residency = validation.residency = data::Residency::kGpu;
+  }
+  Batches batches;
+  batches.train = data::make_device_batches(dataset, train, training, options.pin_memory, device);
+  if (!options.no_val)
+    batches.val = data::make_device_batches(dataset, val, validation, options.pin_memory, device);
+  return batches;
 }
 
 bool can_test(const data::Dataset& dataset) {
@@ -222,56 +254,67 @@ ordered_json result_json(const TrainOptions& options, const engine::TrainerConfi
   if (!kept.empty()) json["checkpoint"] = kept.string();
   json["run_dir"] = paths.run_dir.string();
   json["test"] = nullptr;
-  if (!kept.empty() && can_test(*dataset)) json["test"] = test(kept, dataset, options);
+  if (!kept.empty() && can_test(*dataset)) json["test"] = test(kept, dataset, options, device);
   return json;
 }
 
-void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set) {
-  const engine::RankEnvironment& environment = job.environment();
-  const int rank = environment.rank;
-  const int world_size = environment.world_size;
-  engine::TrainerConfig config = trainer_config(options);
-  const RunPaths paths = run_paths(options);
-  if (job.first()) check_files(options, paths);
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
-  const LogThrough log(progress);
-  for (const std::string& note : check_buildable(options)) progress.message(note);
-
-  // Data.
-  const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first("packing the features", [&] {
-    return open_features(options.features_root, tree_options(options, set), progress);
-  });
-  job.agree("data", {{"the dataset's content", dataset->content_hash()},
-                     {"the dataset's split", dataset->split_hash()}});
-  check_labels(options, *dataset);
-  if (!options.no_val) {
-    engine::check_selection(config.select_by, options.num_classes,
-                            samples_of_class(*dataset, data::Split::kVal));
-  }
-  data::PackedBatchSource train_source(dataset, dataset->samples_of(data::Split::kTrain),
-                                       batch_options(options, true, rank, world_size));
-  std::optional<data::PackedBatchSource> val_source;
-  if (!options.no_val) {
-    val_source.emplace(dataset, dataset->samples_of(data::Split::kVal),
-                       batch_options(options, false, rank, world_size));
-  }
-
-  // Model.
-  const double pos_weight = resolve_pos_weight(options, dataset->summary());
+/// The model that the options describe, for this data.
+std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const data::Dataset& dataset,
+                                            double pos_weight, engine::Progress& progress) {
   const model::LossConfig losses = loss_config(options, pos_weight);
   if (model::certain_fake_exceeds_half(losses)) {
     progress.message(fmt::format(
         "warning: --pos_weight {} with --label_smoothing {} makes a certain fake come out above 0.5",
         pos_weight, options.label_smoothing));
   }
-  const std::unique_ptr<engine::Model> network = model::make_crossmodal_transformer(
-      model_config(options, dataset->dim(data::Stream::kVisual), dataset->dim(data::Stream::kAudio)), losses,
+  return model::make_crossmodal_transformer(
+      model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)), losses,
       activations(options));
+}
+
+void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set) {
+  const engine::RankEnvironment& environment = job.environment();
+  const int world_size = environment.world_size;
+  engine::TrainerConfig config = trainer_config(options);
+  const RunPaths paths = run_paths(options);
+  if (job.first()) check_files(options, paths);
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
+  const LogThrough log(progress);
+  const std::unique_ptr<engine::Device> device =
+      make_device(of_rank(device_options(options), environment),
+                  [&](const std::string& text) { progress.message(text); });
+  for (const std::string& text : check_for_device(options, device->kind())) progress.message(text);
+  ordered_json values = set.values();
+  values["precision"] = resolve_precision(options, device->kind());
+  config.compute_type = compute_type_of(values["precision"]);
+
+  // Data.
+  const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first("packing the features", [&] {
+    return open_features(options.features_root, tree_options(options, set), progress);
+  });
+  job.agree("data and device", {{"the kind of device", std::string(engine::name_of(device->kind()))},
+                                {"the dataset's content", dataset->content_hash()},
+                                {"the dataset's split", dataset->split_hash()}});
+  check_labels(options, *dataset);
+  if (!options.no_val) {
+    engine::check_selection(config.select_by, options.num_classes,
+                            samples_of_class(*dataset, data::Split::kVal));
+  }
+
+  // Model and batches.
+  const double pos_weight = resolve_pos_weight(options, dataset->summary());
+  const std::unique_ptr<engine::Model> network = make_network(options, *dataset, pos_weight, progress);
+  const engine::MemoryRequest request{.compute_type = config.compute_type,
+                                      .train_batch = options.batch_size,
+                                      .eval_batch = options.no_val ? 0 : options.batch_size,
+                                      .grad_accum = options.grad_accum,
+                                      .world_size = world_size};
+  const std::size_t planned =
+      engine::plan_memory(*network, request, {.device = device->kind(), .products = device->products()})
+          .bytes();
+  Batches batches = make_batches(options, config.compute_type, dataset, planned, environment, *device);
 
   // Run.
-  const std::unique_ptr<engine::Device> device =
-      engine::make_cpu_device(threads_of_rank(options.threads, environment));
-  const ordered_json values = set.values();
   config.config_hash =
       engine::sha256_hex(numeric_options(values, world_size).dump() + dataset->content_hash());
   config.split_hash = dataset->split_hash();
@@ -288,28 +331,28 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
                              {"pos_weight", pos_weight},
                              {"device", device->description()}};
     reporter =
-        make_reporter(*folder, progress, options, paths, values, facts, total_steps(options, train_source));
+        make_reporter(*folder, progress, options, paths, values, facts, total_steps(options, *batches.train));
   }
-  job.connect();
+  job.connect(*device);
   engine::Ranks ranks = job.ranks();
   ranks.buckets.bucket_bytes = static_cast<std::size_t>(options.bucket_mb * 1048576);
   SilentObserver silent;
   engine::TrainingObserver& observer = reporter ? static_cast<engine::TrainingObserver&>(*reporter) : silent;
-  engine::Trainer trainer(config, *network, train_source, val_source ? &*val_source : nullptr, *device,
-                          observer, ranks);
-  if (job.first()) {
-    start_weights(trainer, options);
-    folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
-  }
   engine::TrainingResult result;
   {
+    engine::Trainer trainer(config, *network, *batches.train, batches.val.get(), *device, observer, ranks);
+    if (job.first()) {
+      start_weights(trainer, options);
+      folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
+    }
     const engine::StopSignals signals;
     trainer.set_stop_reason([&] { return signals.reason(); });
     result = trainer.run();
   }
+  batches = {};  // the test has the device's memory to itself
   if (!job.first()) return;
 
-  const ordered_json json = result_json(options, config, paths, result, dataset);
+  const ordered_json json = result_json(options, config, paths, result, dataset, *device);
   if (!json["test"].is_null()) {
     ordered_json line{
         {"kind", "test"}, {"epoch", std::max<std::int64_t>(result.epoch - 1, 0)}, {"step", result.step}};
@@ -327,7 +370,7 @@ void train(CommandLine command_line) {
   add_train_options(set, options);
   if (!set.parse(command_line)) return;
   set.require("features_root");
-  static_cast<void>(check_buildable(options));
+  check_values(options);
   static_cast<void>(trainer_config(options));
   in_job(options_to_agree_on(set.values()), options.comm_timeout,
          [&](JoinedJob& job) { train_in(job, options, set); });

@@ -91,7 +91,9 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
   set.begin_group("Machine");
   set.add("device", &o.device, "auto|cpu|cuda[:N]", "where to compute");
   set.add("precision", &o.precision, "auto|fp32|tf32|bf16|fp16",
-          "of the matrix products; auto: fp32 on a CPU");
+          "of products, activations and gradients; auto: bf16 on a GPU, fp32 on a CPU");
+  set.add("gemm_autotune", &o.gemm_autotune, "on|off",
+          "time a GPU's algorithms for each matrix product once and keep the best on disk");
   set.add("threads", &o.threads, "N", "CPU threads of the kernels; 0: all cores");
   set.add("comm_timeout", &o.comm_timeout, "SECONDS", "longest wait for another rank, anywhere");
   set.add("bucket_mb", &o.bucket_mb, "MB", "gradients summed over the ranks at a time");
@@ -103,13 +105,12 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
 
 /// Options that say where things are or how fast they go. The same run has the same numbers whatever they
 /// are.
-constexpr std::array kNotNumeric{"features_root",    "split_ratios", "split_seed",     "group_by",
-                                 "num_workers",      "pin_memory",   "data_residency", "max_bad_samples",
-                                 "max_bad_steps",    "max_steps",    "run_dir",        "save_path",
-                                 "save_last",        "resume",       "init_from",      "overwrite",
-                                 "checkpoint_every", "keep",         "log_every",      "device",
-                                 "threads",          "recompute",    "quiet",          "json",
-                                 "comm_timeout",     "bucket_mb"};
+constexpr std::array kNotNumeric{
+    "features_root",  "split_ratios",    "split_seed",    "group_by",  "num_workers",      "pin_memory",
+    "data_residency", "max_bad_samples", "max_bad_steps", "max_steps", "run_dir",          "save_path",
+    "save_last",      "resume",          "init_from",     "overwrite", "checkpoint_every", "keep",
+    "log_every",      "device",          "gemm_autotune", "threads",   "recompute",        "quiet",
+    "json",           "comm_timeout",    "bucket_mb"};
 
 /// Those of them that may differ from rank to rank.
 constexpr std::array kOfOneRank{"features_root", "num_workers", "pin_memory", "data_residency", "device",
@@ -147,28 +148,48 @@ RunPaths run_paths(const TrainOptions& options) {
   return paths;
 }
 
-std::vector<std::string> check_buildable(const TrainOptions& o) {
-  if (o.device.starts_with("cuda"))
-    throw UsageError("--device {}: this build has no CUDA backend; use --device cpu", o.device);
-  expect_one_of("device", o.device, {"auto", "cpu"});
+void check_values(const TrainOptions& o) {
+  (void)parse_device(o.device);
+  expect_one_of("gemm_autotune", o.gemm_autotune, {"on", "off"});
   expect_one_of("precision", o.precision, {"auto", "fp32", "tf32", "bf16", "fp16"});
-  if (o.precision != "auto" && o.precision != "fp32") {
-    throw UsageError("--precision {}: needs a GPU, and this build has no CUDA backend; use fp32",
-                     o.precision);
-  }
-  if (o.data_residency == "gpu")
-    throw UsageError("--data_residency gpu: this build has no CUDA backend; use auto, host or disk");
+  (void)data::parse_residency(o.data_residency);
   if (!(o.comm_timeout >= 1))
     throw UsageError("--comm_timeout: is {}, must be at least 1 second", o.comm_timeout);
   constexpr double kLargestBucket = 4096;
   if (!(o.bucket_mb > 0 && o.bucket_mb <= kLargestBucket))
     throw UsageError("--bucket_mb: is {}, must be above 0 and at most {}", o.bucket_mb, kLargestBucket);
+  if (o.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", o.batch_size);
   if (o.threads < 0) throw UsageError("--threads: is {}, must be 0 (all cores) or more", o.threads);
   static_cast<void>(model::parse_contrastive_scope(o.contrastive_scope));
+}
+
+std::string resolve_precision(const TrainOptions& o, engine::DeviceKind device) {
+  const bool gpu = device == engine::DeviceKind::kCuda;
+  if (o.precision == "auto") return gpu ? "bf16" : "fp32";
+  if (!gpu && o.precision != "fp32")
+    throw UsageError("--precision {}: the run is on a CPU, which trains in fp32", o.precision);
+  return o.precision;
+}
+
+engine::DType compute_type_of(const std::string& precision) {
+  if (precision == "bf16") return engine::DType::kBF16;
+  return precision == "fp16" ? engine::DType::kF16 : engine::DType::kF32;
+}
+
+std::vector<std::string> check_for_device(const TrainOptions& o, engine::DeviceKind device) {
+  if (device == engine::DeviceKind::kCuda) return {};
+  if (o.data_residency == "gpu")
+    throw UsageError("--data_residency gpu: the run is on a CPU; use auto, host or disk");
   std::vector<std::string> notes;
   if (o.pin_memory)
     notes.emplace_back("--pin_memory: nothing to pin, batches on a CPU are not copied to a device");
   return notes;
+}
+
+DeviceOptions device_options(const TrainOptions& o) {
+  return {.device = o.device,
+          .threads = o.threads,
+          .cuda = {.allow_tf32 = o.precision == "tf32", .autotune = o.gemm_autotune == "on"}};
 }
 
 double resolve_pos_weight(const TrainOptions& o, const data::DatasetSummary& data) {

@@ -12,6 +12,7 @@
 #include "engine/trainer/trainer.h"
 #include "model/config.h"
 #include "model/crossmodal_transformer.h"
+#include "tools/device_options.h"
 #include "tools/feature_input.h"
 #include "tools/option_set.h"
 
@@ -74,6 +75,7 @@ struct TrainOptions {
   // machine
   std::string device = "auto";
   std::string precision = "auto";
+  std::string gemm_autotune = "on";
   std::int64_t threads = 0;
   double comm_timeout = 300;
   double bucket_mb = 25;
@@ -91,9 +93,17 @@ struct RunPaths {
 };
 [[nodiscard]] RunPaths run_paths(const TrainOptions& options);
 
-/// Throws UsageError for an option that this build or this machine cannot honour, saying why. Returns notes
-/// for people on options that change nothing here.
-[[nodiscard]] std::vector<std::string> check_buildable(const TrainOptions& options);
+/// Throws UsageError for a value that no device can honour, naming the option.
+void check_values(const TrainOptions& options);
+/// What --precision stands for on a device: "fp32", "tf32", "bf16" or "fp16". Throws UsageError when the
+/// device does not compute in it.
+[[nodiscard]] std::string resolve_precision(const TrainOptions& options, engine::DeviceKind device);
+[[nodiscard]] engine::DType compute_type_of(const std::string& precision);
+
+/// The same for a run on a device of this kind.
+[[nodiscard]] std::vector<std::string> check_for_device(const TrainOptions& options,
+                                                        engine::DeviceKind device);
+[[nodiscard]] DeviceOptions device_options(const TrainOptions& options);
 
 /// The number `--pos_weight` stands for; "auto" is #fake / #real of the training split. Throws UsageError.
 [[nodiscard]] double resolve_pos_weight(const TrainOptions& options, const data::DatasetSummary& data);

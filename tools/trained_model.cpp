@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "data/batch_source.h"
+#include "data/device_batches.h"
 #include "engine/error.h"
 #include "model/crossmodal_transformer.h"
 
@@ -124,37 +124,40 @@ void check_widths(const TrainedNetwork& network, const data::Dataset& dataset) {
 }
 
 void load_weights(const std::string& path, const engine::LoadedCheckpoint& checkpoint,
-                  const engine::ParameterStore& parameters) {
-  std::vector<engine::ParameterTarget> targets;
-  for (engine::ParameterId id = 0; id < parameters.count(); ++id) {
-    const engine::ParameterSpec& spec = parameters.specs()[static_cast<std::size_t>(id)];
-    const engine::Tensor weight = parameters.master(id);
-    const std::span<const std::int64_t> extents = spec.shape.extents();
-    targets.push_back({.name = spec.name,
-                       .shape = {extents.begin(), extents.end()},
-                       .elements = {weight.as<float>(), static_cast<std::size_t>(weight.elements())}});
-  }
-  engine::load_parameters(path, checkpoint.parameters, targets);
+                  engine::ParameterStore& parameters) {
+  parameters.assign([&](const std::vector<engine::Tensor>& values) {
+    std::vector<engine::ParameterTarget> targets;
+    for (std::size_t id = 0; id < values.size(); ++id) {
+      const engine::ParameterSpec& spec = parameters.specs()[id];
+      const std::span<const std::int64_t> extents = spec.shape.extents();
+      targets.push_back(
+          {.name = spec.name,
+           .shape = {extents.begin(), extents.end()},
+           .elements = {values[id].as<float>(), static_cast<std::size_t>(values[id].elements())}});
+    }
+    engine::load_parameters(path, checkpoint.parameters, targets);
+  });
 }
 
 engine::Predictions predict_samples(const TrainedNetwork& network,
                                     const std::shared_ptr<const data::Dataset>& dataset,
                                     const std::vector<std::int64_t>& samples,
-                                    const PredictionOptions& options) {
+                                    const PredictionOptions& options, engine::Device& device) {
   check_widths(network, *dataset);
-  const std::unique_ptr<engine::Device> device = engine::make_cpu_device(static_cast<int>(options.threads));
-  data::PackedBatchSource source(dataset, samples,
-                                 {.sampler = {.training = false,
-                                              .batch_size = options.batch_size,
-                                              .rank = options.ranks.rank(),
-                                              .world_size = options.ranks.world_size()},
-                                  .seq_len = network.config.seq_len,
-                                  .num_workers = static_cast<int>(options.num_workers),
-                                  .residency = data::Residency::kDisk,
-                                  .max_bad_samples = std::numeric_limits<std::int64_t>::max()});
-  engine::Workspace workspace(*network.model, {.eval_batch = options.batch_size}, *device);
+  const std::unique_ptr<engine::BatchSource> source =
+      data::make_device_batches(dataset, samples,
+                                {.sampler = {.training = false,
+                                             .batch_size = options.batch_size,
+                                             .rank = options.ranks.rank(),
+                                             .world_size = options.ranks.world_size()},
+                                 .seq_len = network.config.seq_len,
+                                 .num_workers = static_cast<int>(options.num_workers),
+                                 .residency = data::Residency::kDisk,
+                                 .max_bad_samples = std::numeric_limits<std::int64_t>::max()},
+                                /*pinned=*/true, device);
+  engine::Workspace workspace(*network.model, {.eval_batch = options.batch_size}, device);
   load_weights(network.path, network.checkpoint, workspace.parameters());
-  engine::Evaluator evaluator(*network.model, source, workspace, options.losses, options.ranks);
+  engine::Evaluator evaluator(*network.model, *source, workspace, options.losses, options.ranks);
   return *evaluator.run();
 }
 

@@ -43,20 +43,19 @@ void check_widths(const TrainedNetwork& network, const data::Dataset& dataset);
 struct PredictionOptions {
   std::int64_t batch_size = 64;
   std::int64_t num_workers = 2;
-  std::int64_t threads = 0;
   bool losses = false;    ///< also each sample's loss; every sample needs a label then
   engine::Ranks ranks{};  ///< that share the work; every one gets all predictions
 };
 
-/// Runs the network over `samples` of `dataset`, each once, ascending; samples whose frames are damaged are
-/// left out with a warning that names them.
+/// Runs the network in float32 over `samples` of `dataset`, each once, ascending; samples whose frames are
+/// damaged are left out with a warning that names them.
 [[nodiscard]] engine::Predictions predict_samples(const TrainedNetwork& network,
                                                   const std::shared_ptr<const data::Dataset>& dataset,
                                                   const std::vector<std::int64_t>& samples,
-                                                  const PredictionOptions& options);
+                                                  const PredictionOptions& options, engine::Device& device);
 
-/// Loads the weights of `checkpoint` into `parameters`, whose compute type is float32.
+/// Loads the weights of `checkpoint` into `parameters`, whose compute type is not float64.
 void load_weights(const std::string& path, const engine::LoadedCheckpoint& checkpoint,
-                  const engine::ParameterStore& parameters);
+                  engine::ParameterStore& parameters);
 
 }  // namespace voca::tools

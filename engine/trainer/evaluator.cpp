@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/error.h"
+#include "engine/host_tensor.h"
 #include "engine/trainer/read_back.h"
 
 namespace voca::engine {
@@ -114,6 +115,11 @@ Evaluator::Evaluator(const Model& model, BatchSource& source, Workspace& workspa
   reserve(predictions_, samples, losses);
   reserve(sorted_, samples, losses);
   order_.reserve(samples);
+  if (workspace.device().kind() == DeviceKind::kCpu) return;
+  const std::int64_t batch = source.max_batch_size();
+  host_labels_.resize(static_cast<std::size_t>(batch) * sizeof(std::int32_t));
+  host_logits_.resize(workspace.logits(batch).bytes());
+  if (losses) host_losses_.resize(workspace.row_losses(batch).bytes());
 }
 
 const Predictions* Evaluator::run(const StopRequested& stop) {
@@ -150,17 +156,26 @@ void Evaluator::predict(const Batch& batch) {
   Context context = workspace_.context();
   model_.predict(context, workspace_.parameters(), batch, workspace_.logits(batch.size),
                  with_losses_ ? workspace_.row_losses(batch.size) : Tensor{});
-  workspace_.device().synchronize(context.stream);
+}
+
+Tensor Evaluator::on_host(const Tensor& result, std::vector<std::byte>& memory) const {
+  if (result.device == DeviceKind::kCpu) return result;
+  read_from(workspace_.device(), result, memory.data(), result.bytes());
+  Tensor host = result;
+  host.data = memory.data();
+  host.device = DeviceKind::kCpu;
+  return host;
 }
 
 void Evaluator::collect(const Batch& batch) {
   if (batch.size == 0) return;
-  const Tensor logits = workspace_.logits(batch.size);
-  const auto* labels = batch.labels.as<std::int32_t>();
+  const Tensor labels = on_host(batch.labels, host_labels_);
+  const Tensor logits = on_host(workspace_.logits(batch.size), host_logits_);
+  const Tensor losses = with_losses_ ? on_host(workspace_.row_losses(batch.size), host_losses_) : Tensor{};
   for (std::int64_t i = 0; i < batch.size; ++i) {
     predictions_.samples.push_back(batch.samples[static_cast<std::size_t>(i)]);
-    predictions_.labels.push_back(labels[i]);
-    if (with_losses_) predictions_.losses.push_back(read_back(workspace_.row_losses(batch.size), i));
+    predictions_.labels.push_back(labels.as<std::int32_t>()[i]);
+    if (with_losses_) predictions_.losses.push_back(read_back(losses, i));
   }
   for (std::int64_t i = 0; i < logits.elements(); ++i) predictions_.logits.push_back(read_back(logits, i));
 }
@@ -179,14 +194,22 @@ bool Evaluator::exchange(bool stop, const Batch* batch, bool& stopped) {
   message_[0] = stop ? 1 : 0;
   message_[1] = batch != nullptr ? 1 : 0;
   message_[2] = static_cast<double>(size);
+  Tensor labels;
+  Tensor logits;
+  Tensor losses;
+  if (size > 0) {
+    labels = on_host(batch->labels, host_labels_);
+    logits = on_host(workspace_.logits(batch->size), host_logits_);
+    if (with_losses_) losses = on_host(workspace_.row_losses(batch->size), host_losses_);
+  }
   for (std::size_t i = 0; i < size; ++i) {
     const auto row = static_cast<std::int64_t>(i);
     double* out = &message_[kHead + i * stride];
     *out++ = static_cast<double>(batch->samples[i]);
-    *out++ = batch->labels.as<std::int32_t>()[i];
-    *out++ = with_losses_ ? read_back(workspace_.row_losses(batch->size), row) : 0.0;
+    *out++ = labels.as<std::int32_t>()[i];
+    *out++ = with_losses_ ? read_back(losses, row) : 0.0;
     for (std::size_t k = 0; k < outputs; ++k)
-      *out++ = read_back(workspace_.logits(batch->size), static_cast<std::int64_t>(i * outputs + k));
+      *out++ = read_back(logits, static_cast<std::int64_t>(i * outputs + k));
   }
   const std::vector<double> all = ranks_.main->gather("predictions", message_);
   bool more = false;

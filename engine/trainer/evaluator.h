@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -63,6 +64,7 @@ class Evaluator {
   void predict(const Batch& batch);
   void collect(const Batch& batch);
   [[nodiscard]] bool exchange(bool stop, const Batch* batch, bool& stopped);
+  [[nodiscard]] Tensor on_host(const Tensor& result, std::vector<std::byte>& memory) const;
   [[nodiscard]] const Predictions& in_order();
 
   const Model& model_;
@@ -70,7 +72,10 @@ class Evaluator {
   Workspace& workspace_;
   bool with_losses_;
   Ranks ranks_;
-  std::vector<double> message_;  // to the other ranks
+  std::vector<double> message_;         // to the other ranks
+  std::vector<std::byte> host_labels_;  // of a batch, where the device's memory is not the host's
+  std::vector<std::byte> host_logits_;
+  std::vector<std::byte> host_losses_;
   Predictions predictions_;
   Predictions sorted_;  // where the samples came in another order
   std::vector<std::size_t> order_;

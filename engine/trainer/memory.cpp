@@ -16,6 +16,7 @@ constexpr const char* kRowLosses = "row losses";
 constexpr const char* kLosses = "losses";
 constexpr const char* kGradientNorm = "gradient norm";
 constexpr const char* kOptimizerState = "optimizer state";
+constexpr const char* kProductWorkspace = "matrix product workspace";
 
 DType statistics_type(DType compute_type) {
   return compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
@@ -47,8 +48,8 @@ Results lay_out_results(const Model& model, const MemoryRequest& request) {
 }
 
 /// What the update of the weights takes of the arena.
-ArenaPlan plan_update(const ParameterStore& parameters, const Results& results) {
-  Arena arena;
+ArenaPlan plan_update(const ParameterStore& parameters, const Results& results, const Backend& backend) {
+  Arena arena(backend.device);
   Context context{arena};
   ops::gradient_norm(context, parameters.gradients(), results.gradient_norm);
   ops::adamw(context, {.state = results.optimizer_state,
@@ -64,27 +65,34 @@ ArenaPlan plan_update(const ParameterStore& parameters, const Results& results) 
 
 /// The whole arena of a run: steps of every kind use it one after another.
 ArenaPlan plan_arena(const Model& model, const MemoryRequest& request, const ParameterStore& parameters,
-                     const Results& results) {
+                     const Results& results, const Backend& backend) {
   ArenaPlan largest;
   const auto consider = [&](ArenaPlan plan) {
     if (plan.bytes > largest.bytes) largest = std::move(plan);
   };
   if (request.train_batch > 0) {
-    consider(
-        plan_training(model, request.compute_type, request.train_batch, {.world_size = request.world_size}));
-    consider(plan_update(parameters, results));
+    consider(plan_training(model, request.compute_type, request.train_batch, backend));
+    consider(plan_update(parameters, results, backend));
   }
-  if (request.eval_batch > 0) consider(plan_prediction(model, request.compute_type, request.eval_batch));
+  if (request.eval_batch > 0)
+    consider(plan_prediction(model, request.compute_type, request.eval_batch, backend));
   return largest;
 }
 
+/// Of products on a GPU; 0 on the CPU, whose products are kernels.
+std::size_t product_workspace_bytes(const Backend& backend) {
+  if (backend.device != DeviceKind::kCuda) return 0;
+  return backend.products != nullptr ? backend.products->workspace_bytes() : kProductWorkspaceBytes;
+}
+
 /// Refuses before anything is taken: on the CPU memory that is not there shows only when it is touched.
-const Model& check_fits(const Model& model, const MemoryRequest& request, const Device& device) {
+const Model& check_fits(const Model& model, const MemoryRequest& request, Device& device) {
   const std::size_t free = device.free_bytes();
-  const MemoryPlan plan = plan_memory(model, request);
+  const Backend backend{.device = device.kind(), .products = device.products()};
+  const MemoryPlan plan = plan_memory(model, request, backend);
   if (free == 0 || plan.bytes() <= free) return model;
   const std::int64_t batch = std::max(request.train_batch, request.eval_batch);
-  const std::int64_t fits = largest_batch(model, request, free, {}, batch);
+  const std::int64_t fits = largest_batch(model, request, free, {}, batch, backend);
   const std::string advice = fits > 0 ? fmt::format("the largest --batch_size that fits is {}", fits)
                                       : "not even one sample fits: take a smaller model";
   throw Error(
@@ -101,13 +109,17 @@ std::size_t MemoryPlan::bytes() const {
   return sum;
 }
 
-MemoryPlan plan_memory(const Model& model, const MemoryRequest& request) {
+MemoryPlan plan_memory(const Model& model, const MemoryRequest& request, const Backend& backend) {
   VOCA_CHECK(request.train_batch > 0 || request.eval_batch > 0);
   const ParameterStore parameters(model.parameters(), request.compute_type, request.train_batch > 0, nullptr);
   const Results results = lay_out_results(model, request);
-  ArenaPlan arena = plan_arena(model, request, parameters, results);
+  // No library is told of these products: the run may never ask for them.
+  ArenaPlan arena = plan_arena(model, request, parameters, results,
+                               {.device = backend.device, .world_size = request.world_size});
   MemoryPlan plan{.lines = parameters.lines(), .arena_lines = std::move(arena.lines)};
   plan.lines.push_back({kActivations, arena.bytes});
+  if (const std::size_t bytes = product_workspace_bytes(backend); bytes > 0)
+    plan.lines.push_back({kProductWorkspace, bytes});
   for (const Tensor* tensor : {&results.logits, &results.row_losses, &results.losses, &results.gradient_norm,
                                &results.optimizer_state})
     if (*tensor) plan.lines.push_back({tensor->name, tensor->bytes()});
@@ -115,13 +127,14 @@ MemoryPlan plan_memory(const Model& model, const MemoryRequest& request) {
 }
 
 std::int64_t largest_batch(const Model& model, const MemoryRequest& request, std::size_t bytes,
-                           const std::function<std::size_t(std::int64_t)>& source_bytes, std::int64_t limit) {
+                           const std::function<std::size_t(std::int64_t)>& source_bytes, std::int64_t limit,
+                           const Backend& backend) {
   const auto fits = [&](std::int64_t batch) {
     MemoryRequest candidate = request;
     if (candidate.train_batch > 0) candidate.train_batch = batch;
     if (candidate.eval_batch > 0) candidate.eval_batch = batch;
     const std::size_t source = source_bytes ? source_bytes(batch) : 0;
-    return source <= bytes && plan_memory(model, candidate).bytes() <= bytes - source;
+    return source <= bytes && plan_memory(model, candidate, backend).bytes() <= bytes - source;
   };
   if (limit < 1 || !fits(1)) return 0;
   std::int64_t good = 1;  // doubled first: a dry run far beyond what fits could overflow a size
@@ -144,8 +157,15 @@ Workspace::Workspace(const Model& model, const MemoryRequest& request, Device& d
     return blocks_.back().data();
   };
   const Results results = lay_out_results(model, request);
-  const std::size_t arena_bytes = plan_arena(model, request, parameters_, results).bytes;
+  const Backend backend{
+      .device = device.kind(), .products = device.products(), .world_size = request.world_size};
+  const std::size_t arena_bytes = plan_arena(model, request, parameters_, results, backend).bytes;
   arena_ = Arena(take(kActivations, arena_bytes), arena_bytes, device.kind());
+  std::byte* const activations = blocks_.back().data();
+  if (const std::size_t bytes = product_workspace_bytes(backend); bytes > 0) {
+    std::byte* const workspace = take(kProductWorkspace, bytes);
+    if (backend.products != nullptr) backend.products->tune(workspace, activations, arena_bytes);
+  }
   const auto place = [&](Tensor tensor) {
     if (!tensor) return tensor;
     tensor.data = take(tensor.name, tensor.bytes());

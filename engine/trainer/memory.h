@@ -28,17 +28,22 @@ struct MemoryPlan {
   std::vector<MemoryLine> arena_lines;  ///< what is live in the "activations" line at its peak
   [[nodiscard]] std::size_t bytes() const;
 };
-[[nodiscard]] MemoryPlan plan_memory(const Model& model, const MemoryRequest& request);
+/// On a GPU the library of products has its workspace there too: that of `backend.products`, or what ours
+/// takes where that is null.
+[[nodiscard]] MemoryPlan plan_memory(const Model& model, const MemoryRequest& request,
+                                     const Backend& backend = {});
 
 /// The largest batch, for training and evaluation alike, that fits `bytes`; 0 when not even one sample does.
 /// `source_bytes(batch)` is what the batches in flight take beside the plan; null for nothing. Memory must
 /// grow with the batch. Never more than `limit`.
 [[nodiscard]] std::int64_t largest_batch(const Model& model, const MemoryRequest& request, std::size_t bytes,
                                          const std::function<std::size_t(std::int64_t)>& source_bytes,
-                                         std::int64_t limit = std::int64_t{1} << 20);
+                                         std::int64_t limit = std::int64_t{1} << 20,
+                                         const Backend& backend = {});
 
 /// All the device memory of a run, taken at once when it is made: parameters with their gradients and
-/// moments, one arena that training and evaluation share, and the places where passes leave their results.
+/// moments, one arena that training and evaluation share, and the places where passes leave their results. On
+/// a GPU the algorithms of its matrix products are chosen here.
 class Workspace {
  public:
   /// Throws Error (exit 74) when it does not fit, with the table of what it needs and the largest batch that
@@ -49,7 +54,9 @@ class Workspace {
 
   [[nodiscard]] ParameterStore& parameters() { return parameters_; }
   [[nodiscard]] const ParameterStore& parameters() const { return parameters_; }
-  [[nodiscard]] Context context() { return Context{arena_}; }
+  [[nodiscard]] Context context() {
+    return {.arena = arena_, .stream = device_.compute_stream(), .products = device_.products()};
+  }
   [[nodiscard]] Device& device() const { return device_; }
   [[nodiscard]] const MemoryRequest& request() const { return request_; }
 

@@ -3,16 +3,20 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
+#include "engine/host_tensor.h"
 #include "engine/ops.h"
 #include "engine/trainer/read_back.h"
 
 namespace voca::engine {
 
 Optimizer::Optimizer(const OptimizerOptions& options, Workspace& workspace)
-    : options_(options), workspace_(workspace) {
+    : options_(options),
+      workspace_(workspace),
+      rates_(workspace.device().allocate_pinned("learning rates", kRatesInFlight * sizeof(double))) {
   set_state({.loss_scale = kFirstLossScale});
 }
 
@@ -44,7 +48,12 @@ void Optimizer::measure_norm() {
 void Optimizer::update(double lr) {
   const Tensor& state = workspace_.optimizer_state();
   Context context = workspace_.context();
-  write_to(state, offsetof(kernels::OptimizerState, lr), &lr, sizeof lr);
+  std::byte* const rate = rates_.data() + next_rate_ * sizeof lr;
+  next_rate_ = (next_rate_ + 1) % kRatesInFlight;
+  std::memcpy(rate, &lr, sizeof lr);
+  workspace_.device().copy_to_device(
+      static_cast<std::byte*>(state.data) + offsetof(kernels::OptimizerState, lr), rate, sizeof lr,
+      context.stream);
   const ParameterStore& parameters = workspace_.parameters();
   ops::adamw(context, {.weight_decay = options_.weight_decay,
                        .max_norm = options_.max_grad_norm,
@@ -60,16 +69,15 @@ void Optimizer::update(double lr) {
 }
 
 kernels::OptimizerState Optimizer::state() const {
-  workspace_.device().synchronize(workspace_.context().stream);
   kernels::OptimizerState state;
-  read_from(workspace_.optimizer_state(), &state, sizeof state);
+  read_from(workspace_.device(), workspace_.optimizer_state(), &state, sizeof state);
   return state;
 }
 
 void Optimizer::set_state(const kernels::OptimizerState& state) {
   kernels::OptimizerState kept = state;
   if (!scales_loss()) kept.loss_scale = 1;
-  write_to(workspace_.optimizer_state(), 0, &kept, sizeof kept);
+  write_to(workspace_.device(), workspace_.optimizer_state(), 0, &kept, sizeof kept);
 }
 
 std::string first_non_finite_gradient(const ParameterStore& parameters) {
@@ -79,8 +87,9 @@ std::string first_non_finite_gradient(const ParameterStore& parameters) {
     return parameters.specs()[static_cast<std::size_t>(a)].backward_rank <
            parameters.specs()[static_cast<std::size_t>(b)].backward_rank;
   });
+  const HostTensor gradients(parameters.device(), parameters.gradients());
   for (const ParameterId id : order) {
-    const Tensor gradient = parameters.gradient(id);
+    const Tensor gradient = parameters.slice(gradients.tensor(), id);
     for (std::int64_t i = 0; i < gradient.elements(); ++i) {
       if (!std::isfinite(read_back(gradient, i)))
         return parameters.specs()[static_cast<std::size_t>(id)].name;

@@ -44,8 +44,13 @@ class Optimizer {
  private:
   [[nodiscard]] bool scales_loss() const { return workspace_.request().compute_type == DType::kF16; }
 
+  /// Learning rates on their way to the device; one more than steps that may be queued.
+  static constexpr std::size_t kRatesInFlight = 4;
+
   OptimizerOptions options_;
   Workspace& workspace_;
+  Device::PinnedBlock rates_;
+  std::size_t next_rate_ = 0;
 };
 
 /// The name of the first parameter, in the order backward finishes them, whose gradient has a NaN or an

@@ -10,6 +10,7 @@
 
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/host_tensor.h"
 
 namespace voca::engine {
 namespace {
@@ -18,8 +19,8 @@ namespace {
 std::uint32_t checksum(const ParameterStore& parameters) {
   std::uint32_t crc = 0;
   for (const Tensor& buffer : {parameters.masters(), parameters.exp_avgs(), parameters.exp_avg_sqs()}) {
-    VOCA_CHECK(buffer.device == DeviceKind::kCpu);
-    crc = crc32c({static_cast<const std::byte*>(buffer.data), buffer.bytes()}, crc);
+    const HostTensor host(parameters.device(), buffer);
+    crc = crc32c({static_cast<const std::byte*>(host.tensor().data), host.tensor().bytes()}, crc);
   }
   return crc;
 }

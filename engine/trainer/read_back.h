@@ -1,29 +1,28 @@
 #pragma once
 
-#include <cstddef>
+#include <bit>
 #include <cstdint>
-#include <cstring>
 
 #include "engine/tensor.h"
+#include "kernels/cpu/half.h"
 
 namespace voca::engine {
 
-/// Element `i` of a result on the CPU, of float32 or float64. Results are read after Device::synchronize().
+/// Element `i` of a result on the CPU, of any type the engine computes in. Results are read after
+/// Device::synchronize(); those of a GPU through HostTensor.
 [[nodiscard]] inline double read_back(const Tensor& tensor, std::int64_t i) {
   VOCA_CHECK(tensor.device == DeviceKind::kCpu && i >= 0 && i < tensor.elements());
-  return tensor.dtype == DType::kF64 ? tensor.as<double>()[i] : static_cast<double>(tensor.as<float>()[i]);
-}
-
-/// Copies the first `bytes` of a tensor on the CPU to `out`.
-inline void read_from(const Tensor& tensor, void* out, std::size_t bytes) {
-  VOCA_CHECK(tensor.device == DeviceKind::kCpu && bytes <= tensor.bytes());
-  std::memcpy(out, tensor.data, bytes);
-}
-
-/// Copies `bytes` into a tensor on the CPU, from its byte `offset` on.
-inline void write_to(const Tensor& tensor, std::size_t offset, const void* from, std::size_t bytes) {
-  VOCA_CHECK(tensor.device == DeviceKind::kCpu && offset + bytes <= tensor.bytes());
-  std::memcpy(static_cast<std::byte*>(tensor.data) + offset, from, bytes);
+  const auto bits = [&] { return static_cast<const std::uint16_t*>(tensor.data)[i]; };
+  switch (tensor.dtype) {
+    case DType::kF64:
+      return tensor.as<double>()[i];
+    case DType::kBF16:
+      return static_cast<double>(kernels::cpu::bfloat16_to_float(bits()));
+    case DType::kF16:
+      return static_cast<double>(kernels::cpu::half_to_float(bits()));
+    default:
+      return static_cast<double>(tensor.as<float>()[i]);
+  }
 }
 
 }  // namespace voca::engine

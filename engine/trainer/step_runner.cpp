@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 
 #include "engine/error.h"
@@ -29,7 +30,9 @@ StepRunner::StepRunner(const Model& model, BatchSource& train, Workspace& worksp
     : model_(model), train_(train), workspace_(workspace), optimizer_(optimizer), ranks_(ranks) {
   for (Slot& slot : slots_) {
     slot.samples.reserve(static_cast<std::size_t>(workspace.request().grad_accum));
-    slot.losses.resize(workspace.losses().bytes());
+    slot.losses = workspace.device().allocate_pinned("losses of a step", workspace.losses().bytes());
+    slot.state = workspace.device().allocate_pinned("optimizer state", workspace.optimizer_state().bytes());
+    slot.arrived = Device::Event(workspace.device());
   }
   rows_by_rank_.resize(static_cast<std::size_t>(ranks.world_size()));
   if (ranks.alone()) return;
@@ -55,8 +58,11 @@ void StepRunner::queue(const StepPlace& place) {
     optimizer_.measure_norm();
     optimizer_.update(place.lr);
   }
-  read_from(workspace_.losses(), slot.losses.data(), slot.losses.size());
-  read_from(workspace_.optimizer_state(), &slot.state, sizeof slot.state);
+  Device& device = workspace_.device();
+  void* const stream = workspace_.context().stream;
+  device.copy_to_host(slot.losses.data(), workspace_.losses().data, slot.losses.bytes(), stream);
+  device.copy_to_host(slot.state.data(), workspace_.optimizer_state().data, slot.state.bytes(), stream);
+  slot.arrived.record(stream);
 }
 
 /// One batch of a step, forward and backward. Returns the samples that all ranks have in it.
@@ -119,26 +125,28 @@ void StepRunner::reduce(bool told) {
 
 StepNumbers StepRunner::take() {
   VOCA_CHECK(queued_ > 0);
-  workspace_.device().synchronize(workspace_.context().stream);
   const Slot& slot = slots_[first_];
+  slot.arrived.synchronize();
   first_ = (first_ + 1) % kDepth;
   --queued_;
   StepNumbers numbers;
   numbers.place = slot.place;
-  numbers.loss_scale = static_cast<double>(slot.state.loss_scale);
+  kernels::OptimizerState state;
+  std::memcpy(&state, slot.state.data(), sizeof state);
+  numbers.loss_scale = static_cast<double>(state.loss_scale);
   for (std::size_t i = 0; i < slot.samples.size(); ++i) {
     if (slot.samples[i] > 0) numbers.sums.add(losses(slot, static_cast<std::int64_t>(i)), slot.samples[i]);
   }
   if (numbers.sums.samples > 0) {
-    numbers.norm = slot.state.norm;
-    numbers.outcome = slot.state.outcome;
+    numbers.norm = state.norm;
+    numbers.outcome = state.outcome;
   }
   return numbers;
 }
 
 LossValues StepRunner::losses(const Slot& slot, std::int64_t batch_in_step) const {
   Tensor all = workspace_.losses();
-  all.data = const_cast<std::byte*>(slot.losses.data());
+  all.data = slot.losses.data();
   all.device = DeviceKind::kCpu;
   const Tensor row = all.rows(batch_in_step, 1);
   return {.total = read_back(row, kTotalLoss),

@@ -66,12 +66,13 @@ class StepRunner {
   [[nodiscard]] StepNumbers take();
 
  private:
-  /// Results of one step on the host, and what is known of it already.
+  /// What is known of one step already, and where its results arrive on the host.
   struct Slot {
     StepPlace place;
     std::vector<std::int64_t> samples;  ///< of each of its batches, of all ranks
-    std::vector<std::byte> losses;      ///< (grad_accum, kLossCount), statistics type
-    kernels::OptimizerState state;
+    Device::PinnedBlock losses;         ///< (grad_accum, kLossCount), statistics type
+    Device::PinnedBlock state;          ///< kernels::OptimizerState
+    Device::Event arrived;
   };
 
   [[nodiscard]] std::int64_t micro_batch(const StepPlace& place, std::int64_t batch_in_step);

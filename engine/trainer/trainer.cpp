@@ -393,7 +393,8 @@ void Trainer::Impl::save() {
   ranks.doing("saving a state");
   check_ranks_agree(ranks, workspace.parameters());
   if (store)
-    store->save(state_header(progress_to_save(), identity()), state_sections(workspace.parameters()));
+    store->save(state_header(progress_to_save(), identity()),
+                state_sections(HostParameters(workspace.parameters())));
   if (!ranks.alone()) ranks.main->barrier("state saved");
   saved = true;
 }

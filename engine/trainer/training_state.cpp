@@ -99,7 +99,7 @@ struct SavedTensor {
   Tensor tensor;
 };
 
-std::array<SavedTensor, 3> saved_tensors(const ParameterStore& parameters, ParameterId id) {
+std::array<SavedTensor, 3> saved_tensors(const HostParameters& parameters, ParameterId id) {
   const std::string& name = parameters.specs()[static_cast<std::size_t>(id)].name;
   return {{{"master/" + name, parameters.master(id)},
            {"exp_avg/" + name, parameters.exp_avg(id)},
@@ -139,7 +139,7 @@ Progress progress_of(const ordered_json& header) {
   return progress_from_json(header.at("progress"));
 }
 
-std::vector<ResumeSection> state_sections(const ParameterStore& parameters) {
+std::vector<ResumeSection> state_sections(const HostParameters& parameters) {
   std::vector<ResumeSection> sections;
   for (ParameterId id = 0; id < parameters.count(); ++id) {
     for (const SavedTensor& saved : saved_tensors(parameters, id))
@@ -149,8 +149,6 @@ std::vector<ResumeSection> state_sections(const ParameterStore& parameters) {
 }
 
 Progress restore_state(const ResumeState& state, const RunIdentity& identity, ParameterStore& parameters) {
-  // Weights that are not the masters themselves would have to be rounded from them here.
-  VOCA_CHECK(parameters.masters().data == parameters.weights().data);
   try {
     if (const int version = state.header.at("version").get<int>(); version != kStateVersion) {
       throw DataError("{}: is a training state of version {}, this program reads {}", state.path.string(),
@@ -159,10 +157,12 @@ Progress restore_state(const ResumeState& state, const RunIdentity& identity, Pa
     check_same(state, "configuration", "config_hash", identity.config_hash);
     check_same(state, "split", "split_hash", identity.split_hash);
     const Progress progress = progress_of(state.header);
-    for (ParameterId id = 0; id < parameters.count(); ++id) {
-      for (const SavedTensor& saved : saved_tensors(parameters, id))
+    const HostParameters host(parameters);
+    for (ParameterId id = 0; id < host.count(); ++id) {
+      for (const SavedTensor& saved : saved_tensors(host, id))
         state.copy_section(saved.name, saved.tensor.dtype, bytes_of(saved.tensor));
     }
+    host.write_back(parameters);
     return progress;
   } catch (const nlohmann::json::exception& error) {
     throw DataError("{}: is not a training state of this program: {}", state.path.string(), error.what());

@@ -51,8 +51,8 @@ struct RunIdentity {
 [[nodiscard]] nlohmann::ordered_json state_header(const Progress& progress, const RunIdentity& identity);
 /// The progress that a header holds. Throws nlohmann::json::exception when it does not.
 [[nodiscard]] Progress progress_of(const nlohmann::ordered_json& header);
-/// Masters and moments of each parameter, by name.
-[[nodiscard]] std::vector<ResumeSection> state_sections(const ParameterStore& parameters);
+/// Masters and moments of each parameter, by name; they lie in `parameters`, which must outlive them.
+[[nodiscard]] std::vector<ResumeSection> state_sections(const HostParameters& parameters);
 
 /// Loads what state_header() and state_sections() saved. Throws DataError naming the file: another
 /// configuration or split (naming both), a header or a section that does not fit.

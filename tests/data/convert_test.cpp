@@ -44,7 +44,7 @@ TEST(Convert, EveryHalfSurvivesTheWayToFloatAndBack) {
   for (std::uint32_t bits = 0; bits < 0x10000U; ++bits) {
     if ((bits & 0x7C00U) == 0x7C00U && (bits & 0x3FFU) != 0) continue;  // NaN
     const float value = kernels::cpu::half_to_float(static_cast<std::uint16_t>(bits));
-    ASSERT_EQ(float_to_half(value), bits);
+    ASSERT_EQ(kernels::cpu::float_to_half(value), bits);
   }
 }
 
@@ -71,7 +71,7 @@ TEST(Convert, FloatsAndDoublesBecomeTheNearestHalf) {
                            DType::kF16, reinterpret_cast<std::byte*>(from_floats.data())));
   for (std::size_t i = 0; i < floats.size(); ++i) {
     EXPECT_EQ(from_floats[i], nearest_half(static_cast<double>(floats[i]))) << std::hexfloat << floats[i];
-    EXPECT_EQ(from_floats[i], float_to_half(floats[i]));
+    EXPECT_EQ(from_floats[i], kernels::cpu::float_to_half(floats[i]));
   }
 }
 

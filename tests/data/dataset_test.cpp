@@ -304,7 +304,7 @@ TEST(FrameReader, AutoIsHostWhereThereIsRoom) {
   EXPECT_EQ(resolve_residency(Residency::kAuto, 1000), Residency::kHost);
   EXPECT_EQ(resolve_residency(Residency::kAuto, std::int64_t{1} << 60), Residency::kDisk);
   EXPECT_EQ(resolve_residency(Residency::kHost, std::int64_t{1} << 60), Residency::kHost);
-  EXPECT_THROW(static_cast<void>(parse_residency("gpu")), engine::UsageError);
+  EXPECT_THROW(static_cast<void>(parse_residency("tape")), engine::UsageError);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <utility>
 
 #include "engine/error.h"
 #include "tests/simt/executor.h"
@@ -15,22 +16,6 @@ namespace {
 using engine::DType;
 using engine::MatrixProduct;
 using kernels::Transpose;
-
-class HostDevice final : public engine::Device {
- public:
-  [[nodiscard]] engine::DeviceKind kind() const override { return engine::DeviceKind::kCuda; }
-  [[nodiscard]] std::string description() const override { return "cuda kernels on the cpu"; }
-  [[nodiscard]] std::size_t free_bytes() const override { return 0; }
-  void synchronize(void* /*stream*/) override {}
-
- protected:
-  std::byte* allocate_bytes(std::size_t bytes) override {
-    void* data = host::allocate(bytes);
-    std::memset(data, 0, bytes);
-    return static_cast<std::byte*>(data);
-  }
-  void free_bytes_at(std::byte* data) noexcept override { host::free(data); }
-};
 
 /// What a library chooses its algorithm by.
 std::string key_of(const MatrixProduct& p) {
@@ -65,17 +50,79 @@ void multiply_one(const MatrixProduct& p, std::int64_t batch) {
 
 }  // namespace
 
-std::unique_ptr<engine::Device> make_host_device() {
-  return std::make_unique<HostDevice>();
+void HostDevice::synchronize(void* stream) {
+  auto& waited = *static_cast<Stream*>(stream);
+  finish(waited, waited.last());
+}
+
+void HostDevice::copy_to_device(void* to, const void* host, std::size_t bytes, void* stream) {
+  if (stream == compute_stream()) {  // kernels that follow run at once
+    std::memcpy(to, host, bytes);
+    return;
+  }
+  static_cast<Stream*>(stream)->queued.push_back({.to = to, .from = host, .bytes = bytes});
+}
+
+void HostDevice::copy_to_host(void* host, const void* from, std::size_t bytes, void* stream) {
+  Copy copy{.to = host, .bytes = bytes};
+  copy.data.assign(static_cast<const std::byte*>(from), static_cast<const std::byte*>(from) + bytes);
+  static_cast<Stream*>(stream)->queued.push_back(std::move(copy));
+}
+
+void HostDevice::finish(Stream& stream, std::uint64_t copies) {
+  for (; stream.done < copies; ++stream.done) {
+    const Copy& copy = stream.queued.front();
+    std::memcpy(copy.to, copy.from != nullptr ? copy.from : copy.data.data(), copy.bytes);
+    stream.queued.pop_front();
+  }
+}
+
+std::byte* HostDevice::allocate_bytes(std::size_t bytes) {
+  void* data = host::allocate(bytes);
+  std::memset(data, 0, bytes);
+  return static_cast<std::byte*>(data);
+}
+
+void HostDevice::free_bytes_at(std::byte* data) noexcept {
+  host::free(data);
+}
+
+void* HostDevice::make_event() {
+  return new Event;
+}
+
+void HostDevice::destroy_event(void* event) noexcept {
+  delete static_cast<Event*>(event);
+}
+
+void HostDevice::record_event(void* event, void* stream) {
+  auto* const of = static_cast<Stream*>(stream);
+  *static_cast<Event*>(event) = {.stream = of, .copies = of->last()};
+}
+
+void HostDevice::stream_wait(void* /*stream*/, void* event) {
+  synchronize_event(event);
+}
+
+void HostDevice::synchronize_event(void* event) {
+  const auto* const point = static_cast<const Event*>(event);
+  if (point->stream != nullptr) finish(*point->stream, point->copies);
 }
 
 void HostProducts::prepare(const MatrixProduct& product) {
   prepared_.insert(key_of(product));
 }
 
+// What a library does to memory: the workspace is its own from now on, the arena is left full of garbage.
+void HostProducts::tune(std::byte* workspace, std::byte* memory, std::size_t memory_bytes) {
+  workspace_ = workspace;
+  std::memset(memory, 0xFF, memory_bytes);
+}
+
 void HostProducts::multiply(const MatrixProduct& product, void* /*stream*/) {
-  if (!prepared_.contains(key_of(product)))
+  if (only_prepared_ && !prepared_.contains(key_of(product)))
     throw engine::InternalError("product {} was not prepared", key_of(product));
+  ++multiplied_;
   for (std::int64_t batch = 0; batch < product.batch; ++batch) {
     if (product.dtype == DType::kBF16) {
       multiply_one<__nv_bfloat16>(product, batch);

@@ -61,7 +61,7 @@ class StepRun {
   StepRun(const model::ModelConfig& config, DeviceKind kind,
           model::Activations activations = model::Activations::kKeep)
       : products_(kind == DeviceKind::kCuda ? std::make_unique<HostProducts>() : nullptr),
-        device_(kind == DeviceKind::kCuda ? make_host_device() : engine::make_cpu_device(1)),
+        device_(kind == DeviceKind::kCuda ? std::make_unique<HostDevice>() : engine::make_cpu_device(1)),
         model_(model::make_crossmodal_transformer(config, kLosses, activations)),
         parameters_(model_->parameters(), dtype_of<T>(), true, device_.get()) {
     const engine::ArenaPlan plan =

@@ -10,6 +10,7 @@
 #include "data/synth.h"
 #include "engine/atomic_file.h"
 #include "engine/checkpoint/training_checkpoint.h"
+#include "engine/cuda_device.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 
@@ -88,11 +89,11 @@ TEST_F(Program, RefusesWhatItDoesNotKnow) {
 
 TEST_F(Program, RefusesWhatIsNotBuiltWithThatReason) {
   const Words train = small_training("packed.h5") + Words{"--run_dir=refused"};
-  expect_refused(train + Words{"--device=cuda:1"}, 64, "--device cuda:1: this build has no CUDA backend");
-  expect_refused(train + Words{"--precision=bf16"}, 64, "--precision bf16: needs a GPU");
-  expect_refused(train + Words{"--precision=tf32"}, 64, "--precision tf32: needs a GPU");
-  expect_refused(train + Words{"--data_residency=gpu"}, 64,
-                 "--data_residency gpu: this build has no CUDA backend");
+  expect_refused(train + Words{"--device=cuda:99"}, 64, "--device cuda:99: ");
+  expect_refused(train + Words{"--precision=bf16"}, 64, "--precision bf16: ");
+  expect_refused(train + Words{"--precision=tf32"}, 64, "--precision tf32: ");
+  expect_refused(train + Words{"--device=cpu", "--data_residency=gpu"}, 64,
+                 "--data_residency gpu: the run is on a CPU");
   EXPECT_FALSE(fs::exists(here() / "refused"));
 }
 
@@ -132,8 +133,10 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"--max_shift=-1", "--max_shift"}, Wrong{"--num_workers=-1", "--num_workers"},
         Wrong{"--max_bad_samples=-1", "--max_bad_samples"}, Wrong{"--max_bad_steps=0", "--max_bad_steps"},
         Wrong{"--threads=-1", "--threads"}, Wrong{"--precision=fp8", "--precision"},
-        Wrong{"--device=tpu", "--device"}, Wrong{"--data_residency=ram", "--data_residency"},
-        Wrong{"--num_classes=0", "--num_classes"}, Wrong{"--max_steps=-1", "--max_steps"}),
+        Wrong{"--device=tpu", "--device"}, Wrong{"--device=cuda:", "--device"},
+        Wrong{"--device=cuda:1x", "--device"}, Wrong{"--gemm_autotune=maybe", "--gemm_autotune"},
+        Wrong{"--data_residency=ram", "--data_residency"}, Wrong{"--num_classes=0", "--num_classes"},
+        Wrong{"--max_steps=-1", "--max_steps"}),
     [](const auto& wrong) {
       std::string name;
       for (const char c : std::string(wrong.param.option)) name += std::isalnum(c) != 0 ? c : '_';
@@ -349,17 +352,43 @@ TEST_F(Program, AFlippedBitOfACheckpointIsFound) {
   }
 }
 
+std::size_t sum_of_memory(const nlohmann::ordered_json& plan) {
+  std::size_t sum = 0;
+  for (const auto& line : plan["memory"]) sum += line["bytes"].get<std::size_t>();
+  return sum;
+}
+
+TEST_F(Program, PlanKnowsAGpuThatIsNotHere) {
+  if (!engine::built_with_cuda()) GTEST_SKIP() << "built without CUDA";
+  const Words words{"plan", "--device=cuda", "--hidden=64", "--num_heads=2", "--seq_len=32", "--json"};
+  const Outcome of_8 = run(words + Words{"--gpu_memory=8"}, here());
+  ASSERT_EQ(of_8.exit_code, 0) << of_8.err;
+  const nlohmann::ordered_json plan = of_8.json();
+  EXPECT_EQ(sum_of_memory(plan), plan["memory_bytes"].get<std::size_t>());
+  EXPECT_THAT(plan["memory"].dump(), HasSubstr("matrix product workspace"));
+  EXPECT_EQ(plan["free_bytes"].get<std::size_t>(), std::size_t{8} << 30);
+  EXPECT_GT(plan["largest_batch_size"].get<std::int64_t>(), 0);
+  const Outcome of_16 = run(words + Words{"--gpu_memory=16"}, here());
+  EXPECT_GT(of_16.json()["largest_batch_size"].get<std::int64_t>(),
+            plan["largest_batch_size"].get<std::int64_t>());
+  if (engine::cuda_availability().devices > 0) return;
+  const Outcome unknown = run(words, here());
+  ASSERT_EQ(unknown.exit_code, 0) << unknown.err;
+  EXPECT_TRUE(unknown.json()["largest_batch_size"].is_null());
+  EXPECT_TRUE(unknown.json()["floor_seconds_per_step"].is_null());
+  EXPECT_THAT(run({"plan", "--device=cuda"}, here()).out, HasSubstr("n/a"));
+}
+
 TEST_F(Program, PlanAddsUpAndNamesTheLargestBatch) {
   const Words words{"plan",           "--features_root=packed.h5",
                     "--hidden=16",    "--num_heads=2",
                     "--num_layers=2", "--seq_len=12",
-                    "--batch_size=8", "--json"};
+                    "--batch_size=8", "--device=cpu",
+                    "--json"};
   const Outcome outcome = run(words, here());
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   const nlohmann::ordered_json plan = outcome.json();
-  std::size_t sum = 0;
-  for (const auto& line : plan["memory"]) sum += line["bytes"].get<std::size_t>();
-  EXPECT_EQ(sum, plan["memory_bytes"].get<std::size_t>());
+  EXPECT_EQ(sum_of_memory(plan), plan["memory_bytes"].get<std::size_t>());
   EXPECT_GT(plan["largest_batch_size"].get<std::int64_t>(), 8);
   EXPECT_GT(plan["floor_seconds_per_step"].get<double>(), 0);
   EXPECT_EQ(plan["steps_per_epoch"], 3);

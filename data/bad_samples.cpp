@@ -1,0 +1,25 @@
+#include "data/bad_samples.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "engine/error.h"
+
+namespace voca::data {
+
+void BadSamples::note(std::int64_t sample) {
+  std::uint8_t& noted = noted_[static_cast<std::size_t>(sample)];
+  if (noted != 0) return;
+  noted = 1;
+  ids_.push_back(dataset_.id(sample));
+  spdlog::warn("{}: the frames of {} are damaged (their checksum does not hold); left out",
+               dataset_.path().string(), ids_.back());
+}
+
+void BadSamples::check() const {
+  if (static_cast<std::int64_t>(ids_.size()) <= most_) return;
+  throw engine::DataError("{}: {} samples are damaged, more than --max_bad_samples {}: {}; pack again",
+                          dataset_.path().string(), ids_.size(), most_, fmt::join(ids_, ", "));
+}
+
+}  // namespace voca::data

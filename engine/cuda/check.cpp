@@ -1,0 +1,34 @@
+#include "engine/cuda/check.h"
+
+#include <spdlog/spdlog.h>
+
+#include "engine/error.h"
+
+namespace voca::engine::cuda {
+
+void check(cudaError_t status, const char* statement, const std::source_location& where) {
+  if (status == cudaSuccess) return;
+  (void)cudaGetLastError();  // it would be reported again by the next check
+  throw InternalError("CUDA: {} ({}) in {}, {} at {}:{}", cudaGetErrorString(status),
+                      cudaGetErrorName(status), statement, where.function_name(), where.file_name(),
+                      where.line());
+}
+
+void check(cublasStatus_t status, const char* statement, const std::source_location& where) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  throw InternalError("cuBLASLt: {} in {}, {} at {}:{}", cublasLtGetStatusName(status), statement,
+                      where.function_name(), where.file_name(), where.line());
+}
+
+void report(cudaError_t status, const char* statement) noexcept {
+  // At the end of the process the runtime may be gone before the last object.
+  if (status == cudaSuccess || status == cudaErrorCudartUnloading) return;
+  spdlog::error("CUDA: {} in {}", cudaGetErrorString(status), statement);
+}
+
+void report(cublasStatus_t status, const char* statement) noexcept {
+  if (status != CUBLAS_STATUS_SUCCESS)
+    spdlog::error("cuBLASLt: {} in {}", cublasLtGetStatusName(status), statement);
+}
+
+}  // namespace voca::engine::cuda

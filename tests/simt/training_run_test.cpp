@@ -1,0 +1,312 @@
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/batch_source.h"
+#include "data/device_batches.h"
+#include "data/pack.h"
+#include "data/resident_batch_source.h"
+#include "data/synth.h"
+#include "engine/trainer/read_back.h"
+#include "engine/trainer/trainer.h"
+#include "kernels/cpu/half.h"
+#include "model/crossmodal_transformer.h"
+#include "tests/data/support/scratch.h"
+#include "tests/engine/trainer/trainer_support.h"
+#include "tests/simt/host_device.h"
+
+// A whole training by engine::Trainer as on a GPU: its kernels run on the CPU, memory that is not the host's,
+// copies that are late, batches staged or cut out of frames that the device holds; against the CPU backend.
+
+namespace voca::simt::host {
+namespace {
+
+using engine::DType;
+using engine::HostTensor;
+using engine::Tensor;
+using engine::test::Recorder;
+
+constexpr std::int64_t kSeqLen = 5;
+constexpr std::int64_t kVisualDim = 12;
+constexpr std::int64_t kAudioDim = 8;
+
+/// Where the frames lie: assembled on the host and copied, or held on the device.
+enum class Frames { kStaged, kPinned, kResident };
+
+std::shared_ptr<const data::Dataset> make_dataset(const data::testing::Scratch& scratch, DType dtype) {
+  data::SynthOptions tree;
+  tree.out = scratch / "tree";
+  tree.videos = 22;
+  tree.frames_min = 4;
+  tree.frames_max = 9;
+  tree.visual_dim = kVisualDim;
+  tree.audio_dim = kAudioDim;
+  tree.dtype = dtype;
+  (void)data::synthesize_features(tree);
+  data::PackOptions options;
+  options.features_root = scratch / "tree";
+  options.out = scratch / "a.h5";
+  options.split_ratios = data::SplitRatios{0.6, 0.4, 0.0};
+  (void)data::pack_features(options);
+  return std::make_shared<const data::Dataset>(scratch / "a.h5");
+}
+
+data::BatchSourceOptions batches(bool training) {
+  data::BatchSourceOptions options;
+  options.sampler = {.seed = 9, .training = training, .batch_size = 4};
+  options.seq_len = kSeqLen;
+  options.augment_prob = 0.7;
+  options.residency = data::Residency::kDisk;
+  return options;
+}
+
+/// The batches of one split on a device.
+std::unique_ptr<engine::BatchSource> make_source(const std::shared_ptr<const data::Dataset>& dataset,
+                                                 data::Split split, engine::Device& device, Frames frames,
+                                                 DType compute_type) {
+  data::BatchSourceOptions options = batches(split == data::Split::kTrain);
+  options.dtype = compute_type;
+  options.num_workers = 2;
+  if (frames == Frames::kResident) options.residency = data::Residency::kGpu;
+  return data::make_device_batches(dataset, dataset->samples_of(split), options, frames == Frames::kPinned,
+                                   device);
+}
+
+std::unique_ptr<engine::Model> make_model() {
+  model::ModelConfig config;
+  config.visual_dim = kVisualDim;
+  config.audio_dim = kAudioDim;
+  config.hidden = 32;
+  config.num_layers = 1;
+  config.num_heads = 1;
+  config.seq_len = kSeqLen;
+  return model::make_crossmodal_transformer(config, {.label_smoothing = 0.1, .use_contrastive = true});
+}
+
+engine::TrainerConfig two_epochs(DType compute_type) {
+  engine::TrainerConfig config;
+  config.epochs = 2;
+  config.lr = 1e-3;
+  config.log_every = 1;
+  config.grad_accum = 2;
+  config.select_by = engine::SelectBy::kLoss;
+  config.seed = 5;
+  config.compute_type = compute_type;
+  return config;
+}
+
+/// One process of a training.
+struct Process {
+  Process(const std::shared_ptr<const data::Dataset>& dataset, std::unique_ptr<engine::Device> on,
+          Frames frames, const engine::TrainerConfig& config)
+      : device(std::move(on)),
+        model(make_model()),
+        train(make_source(dataset, data::Split::kTrain, *device, frames, config.compute_type)),
+        val(make_source(dataset, data::Split::kVal, *device, frames, config.compute_type)),
+        trainer(config, *model, *train, val.get(), *device, recorder) {
+    trainer.parameters().initialise(config.seed);
+  }
+  [[nodiscard]] std::string bits() {
+    const engine::ParameterStore& parameters = trainer.parameters();
+    std::string bytes;
+    for (const Tensor& tensor :
+         {parameters.weights(), parameters.masters(), parameters.exp_avgs(), parameters.exp_avg_sqs()}) {
+      bytes += engine::test::bytes_of(HostTensor(*device, tensor).tensor());
+    }
+    return bytes;
+  }
+
+  Recorder recorder;
+  std::unique_ptr<engine::Device> device;
+  std::unique_ptr<engine::Model> model;
+  std::unique_ptr<engine::BatchSource> train;
+  std::unique_ptr<engine::BatchSource> val;
+  engine::Trainer trainer;
+};
+
+std::unique_ptr<engine::Device> gpu() {
+  return std::make_unique<HostDevice>();
+}
+
+double difference(const HostTensor& got, const HostTensor& want) {
+  double error = 0;
+  double size = 0;
+  for (std::int64_t i = 0; i < want.tensor().elements(); ++i) {
+    const double g = engine::read_back(got.tensor(), i);
+    const double w = engine::read_back(want.tensor(), i);
+    error += (g - w) * (g - w);
+    size += w * w;
+  }
+  return std::isfinite(error) ? std::sqrt(error / size) : HUGE_VAL;
+}
+
+TEST(TrainingRun, InFloatFollowsTheCpu) {
+  const data::testing::Scratch scratch;
+  const auto dataset = make_dataset(scratch, DType::kF32);
+  Process cpu(dataset, engine::make_cpu_device(1), Frames::kStaged, two_epochs(DType::kF32));
+  (void)cpu.trainer.run();
+  for (const Frames frames : {Frames::kStaged, Frames::kResident}) {
+    Process cuda(dataset, gpu(), frames, two_epochs(DType::kF32));
+    (void)cuda.trainer.run();
+    ASSERT_EQ(cuda.recorder.calls, cpu.recorder.calls);
+    ASSERT_EQ(cuda.recorder.epochs.size(), cpu.recorder.epochs.size());
+    for (std::size_t i = 0; i < cpu.recorder.epochs.size(); ++i) {
+      const engine::EpochRecord& got = cuda.recorder.epochs[i];
+      const engine::EpochRecord& want = cpu.recorder.epochs[i];
+      EXPECT_NEAR(got.loss.total, want.loss.total, 1e-3 * want.loss.total);
+      EXPECT_NEAR(got.grad_norm, want.grad_norm, 1e-2 * want.grad_norm);
+      EXPECT_NEAR(*got.summary->loss, *want.summary->loss, 1e-3 * *want.summary->loss);
+    }
+    const HostTensor got(*cuda.device, cuda.trainer.parameters().masters());
+    const HostTensor want(*cpu.device, cpu.trainer.parameters().masters());
+    EXPECT_LT(difference(got, want), 1e-3);
+  }
+}
+
+TEST(TrainingRun, ResumeContinuesBitForBitOnADeviceToo) {
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    const data::testing::Scratch scratch;
+    const auto dataset = make_dataset(scratch, DType::kF16);
+    engine::TrainerConfig config = two_epochs(type);
+    Process whole(dataset, gpu(), Frames::kResident, config);
+    (void)whole.trainer.run();
+
+    config.checkpoint_folder = scratch / "states";
+    {
+      Process first(dataset, gpu(), Frames::kPinned, config);
+      first.trainer.set_stop_reason([] { return "the test"; });
+      EXPECT_THROW((void)first.trainer.run(), engine::Interrupted);
+    }
+    Process second(dataset, gpu(), Frames::kStaged, config);
+    second.trainer.parameters().initialise(77);  // all that counts is in the state
+    ASSERT_TRUE(second.trainer.resume_latest());
+    (void)second.trainer.run();
+    EXPECT_TRUE(second.bits() == whole.bits()) << engine::name_of(type);
+  }
+}
+
+TEST(TrainingRun, SixteenBitWeightsAreTheMastersRoundedFromTheStart) {
+  const data::testing::Scratch scratch;
+  const auto dataset = make_dataset(scratch, DType::kF16);
+  for (const DType type : {DType::kBF16, DType::kF16}) {
+    Process run(dataset, gpu(), Frames::kResident, two_epochs(type));
+    for (const bool trained : {false, true}) {
+      if (trained) (void)run.trainer.run();
+      const HostTensor weights(*run.device, run.trainer.parameters().weights());
+      const HostTensor masters(*run.device, run.trainer.parameters().masters());
+      const auto* const bits = static_cast<const std::uint16_t*>(weights.tensor().data);
+      for (std::int64_t i = 0; i < weights.tensor().elements(); ++i) {
+        const float master = masters.tensor().as<float>()[i];
+        ASSERT_EQ(bits[i], type == DType::kBF16 ? kernels::cpu::float_to_bfloat16(master)
+                                                : kernels::cpu::float_to_half(master));
+      }
+    }
+  }
+}
+
+/// Everything two epochs of a source give, the second entered at its second batch; inputs as float32.
+std::string all_batches(engine::BatchSource& source, engine::Device& device) {
+  std::string bytes;
+  for (std::int64_t epoch = 0; epoch < 2; ++epoch) {
+    source.start_epoch(epoch, epoch);
+    while (const engine::Batch* batch = source.next()) {
+      for (const std::int64_t sample : batch->samples) bytes += std::to_string(sample) + ' ';
+      bytes += std::to_string(batch->first_position) + ' ' + std::to_string(batch->size);
+      bytes += engine::test::bytes_of(HostTensor(device, batch->labels).tensor());
+      for (const Tensor& input : batch->inputs)
+        bytes += engine::test::bytes_of(HostTensor(device, input).tensor());
+    }
+  }
+  return bytes;
+}
+
+TEST(DeviceBatches, AreThoseOfTheHostToTheBit) {
+  for (const DType stored : {DType::kF16, DType::kF32}) {
+    const data::testing::Scratch scratch;
+    const auto dataset = make_dataset(scratch, stored);
+    const auto cpu = engine::make_cpu_device(1);
+    for (const data::Split split : {data::Split::kTrain, data::Split::kVal}) {
+      const auto host = make_source(dataset, split, *cpu, Frames::kStaged, DType::kF32);
+      const std::string want = all_batches(*host, *cpu);
+      for (const Frames frames : {Frames::kStaged, Frames::kPinned, Frames::kResident}) {
+        HostDevice device;
+        const auto source = make_source(dataset, split, device, frames, DType::kF32);
+        EXPECT_TRUE(all_batches(*source, device) == want);
+      }
+    }
+  }
+}
+
+TEST(DeviceBatches, InSixteenBitsAreTheHostsRoundedOnce) {
+  const data::testing::Scratch scratch;
+  const auto dataset = make_dataset(scratch, DType::kF32);
+  HostDevice device;
+  for (const DType type : {DType::kBF16, DType::kF16}) {
+    const auto staged = make_source(dataset, data::Split::kTrain, device, Frames::kStaged, type);
+    const auto resident = make_source(dataset, data::Split::kTrain, device, Frames::kResident, type);
+    EXPECT_TRUE(all_batches(*staged, device) == all_batches(*resident, device));
+    const auto exact = make_source(dataset, data::Split::kTrain, device, Frames::kStaged, DType::kF32);
+    exact->start_epoch(0, 0);
+    staged->start_epoch(0, 0);
+    const Tensor want = exact->next()->inputs[0];
+    const Tensor got = staged->next()->inputs[0];
+    const HostTensor on_host(device, want);
+    const HostTensor rounded(device, got);
+    for (std::int64_t i = 0; i < want.elements(); ++i) {
+      const float value = on_host.tensor().as<float>()[i];
+      ASSERT_EQ(
+          static_cast<const std::uint16_t*>(rounded.tensor().data)[i],
+          type == DType::kBF16 ? kernels::cpu::float_to_bfloat16(value) : kernels::cpu::float_to_half(value));
+    }
+  }
+}
+
+TEST(DeviceBatches, TakeTheMemoryThatIsPlannedForThem) {
+  const data::testing::Scratch scratch;
+  const auto dataset = make_dataset(scratch, DType::kF16);
+  const std::vector<std::int64_t> samples = dataset->samples_of(data::Split::kTrain);
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    HostDevice device;
+    data::BatchSourceOptions options = batches(true);
+    options.dtype = type;
+    {
+      const auto staged = make_source(dataset, data::Split::kTrain, device, Frames::kStaged, type);
+      EXPECT_EQ(device.allocated_bytes(), data::staged_batch_bytes(options, kVisualDim, kAudioDim));
+    }
+    EXPECT_EQ(device.allocated_bytes(), 0U);
+    const auto resident = make_source(dataset, data::Split::kTrain, device, Frames::kResident, type);
+    EXPECT_EQ(device.allocated_bytes(), data::ResidentBatchSource::device_bytes(*dataset, samples, options));
+  }
+}
+
+TEST(DeviceMemory, OutOfItIsTheTableAndTheLargestBatch) {
+  HostDevice device;
+  const auto model = make_model();
+  const engine::Backend backend{.device = device.kind(), .products = device.products()};
+  const engine::MemoryRequest wanted{.compute_type = DType::kBF16, .train_batch = 64};
+  engine::MemoryRequest half = wanted;
+  half.train_batch = 32;
+  device.set_free_bytes(engine::plan_memory(*model, half, backend).bytes());
+  try {
+    const engine::Workspace workspace(*model, wanted, device);
+    FAIL() << "nothing was thrown";
+  } catch (const engine::Error& error) {
+    EXPECT_EQ(error.code(), engine::ExitCode::kIo);
+    const std::string message = error.what();
+    EXPECT_NE(message.find("cuda: out of memory"), std::string::npos) << message;
+    EXPECT_NE(message.find("the largest --batch_size that fits is 32"), std::string::npos) << message;
+    EXPECT_NE(message.find("matrix product workspace"), std::string::npos) << message;
+  }
+  const engine::Workspace workspace(*model, half, device);
+  EXPECT_EQ(device.allocated_bytes(), engine::plan_memory(*model, half, backend).bytes());
+}
+
+}  // namespace
+}  // namespace voca::simt::host

@@ -1,0 +1,102 @@
+#include "tools/device_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "engine/error.h"
+#include "tools/planned_device.h"
+
+namespace voca::tools {
+namespace {
+
+using engine::DType;
+using engine::UsageError;
+using testing::HasSubstr;
+using Kind = DeviceChoice::Kind;
+
+constexpr std::size_t kGib = std::size_t{1} << 30;
+
+/// What is said beside the result.
+struct Notes {
+  std::vector<std::string> lines;
+  auto listener() {
+    return [this](const std::string& line) { lines.push_back(line); };
+  }
+};
+
+bool gpu_is_here() {
+  return engine::cuda_availability().devices > 0;
+}
+
+TEST(DeviceOption, HasFourForms) {
+  EXPECT_EQ(parse_device("auto").kind, Kind::kAuto);
+  EXPECT_EQ(parse_device("cpu").kind, Kind::kCpu);
+  EXPECT_EQ(parse_device("cuda").kind, Kind::kCuda);
+  EXPECT_LT(parse_device("cuda").index, 0);
+  EXPECT_EQ(parse_device("cuda:3").kind, Kind::kCuda);
+  EXPECT_EQ(parse_device("cuda:3").index, 3);
+  for (const char* wrong : {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:1x", "cuda1", "cpu:0"})
+    EXPECT_THROW((void)parse_device(wrong), UsageError) << wrong;
+}
+
+TEST(MakeDevice, TakesTheCpuWithoutAWordWhereItIsAskedFor) {
+  Notes notes;
+  EXPECT_EQ(make_device({.device = "cpu"}, notes.listener())->kind(), engine::DeviceKind::kCpu);
+  EXPECT_TRUE(notes.lines.empty());
+}
+
+TEST(MakeDevice, WithoutAGpuSaysWhyItTakesTheCpuAndRefusesAGpuWithTheSameReason) {
+  if (gpu_is_here()) GTEST_SKIP() << "there is a GPU";
+  const std::string reason = engine::cuda_availability().reason;
+  ASSERT_FALSE(reason.empty());
+  Notes notes;
+  EXPECT_EQ(make_device({.device = "auto"}, notes.listener())->kind(), engine::DeviceKind::kCpu);
+  ASSERT_EQ(notes.lines.size(), 1U);
+  EXPECT_THAT(notes.lines[0], HasSubstr(reason));
+  for (const char* device : {"cuda", "cuda:0"}) {
+    try {
+      (void)make_device({.device = device}, notes.listener());
+      FAIL() << "nothing was thrown";
+    } catch (const UsageError& error) {
+      EXPECT_THAT(error.what(), HasSubstr(std::string("--device ") + device));
+      EXPECT_THAT(error.what(), HasSubstr(reason));
+    }
+  }
+}
+
+TEST(PlannedDevice, IsTheCpuWithItsMeasuredRateWhereNoGpuIsMeant) {
+  const PlannedDevice cpu = look_at_device({.device = "cpu"}, 0, DType::kF32, [](const std::string&) {});
+  EXPECT_EQ(cpu.kind, engine::DeviceKind::kCpu);
+  EXPECT_GT(cpu.flops_per_s.value_or(0), 0);
+  EXPECT_GT(cpu.free_bytes.value_or(0), 0U);
+  EXPECT_THROW((void)look_at_device({.device = "cpu"}, 80 * kGib, DType::kF32, [](const std::string&) {}),
+               UsageError);
+}
+
+TEST(PlannedDevice, MayBeAGpuThatIsNotHere) {
+  if (gpu_is_here()) GTEST_SKIP() << "there is a GPU";
+  const auto ignore = [](const std::string&) {};
+  if (!engine::built_with_cuda()) {
+    EXPECT_THROW((void)look_at_device({.device = "cuda"}, 0, DType::kF32, ignore), UsageError);
+    return;
+  }
+  const PlannedDevice gpu = look_at_device({.device = "cuda"}, 80 * kGib, DType::kF32, ignore);
+  EXPECT_EQ(gpu.kind, engine::DeviceKind::kCuda);
+  EXPECT_EQ(gpu.free_bytes, 80 * kGib);
+  EXPECT_EQ(gpu.flops_per_s, std::nullopt);
+  EXPECT_EQ(look_at_device({.device = "cuda"}, 0, DType::kF32, ignore).free_bytes, std::nullopt);
+}
+
+TEST(PeakFlops, DependOnTypeAndAreUnknownForOtherGpus) {
+  EXPECT_EQ(peak_flops("cuda:0, NVIDIA A800-SXM4-80GB", DType::kBF16, false), 312e12);
+  EXPECT_EQ(peak_flops("cuda:0, NVIDIA A800-SXM4-80GB", DType::kF32, false), 19.5e12);
+  EXPECT_EQ(peak_flops("cuda:0, NVIDIA A800-SXM4-80GB", DType::kF32, true), 156e12);
+  EXPECT_EQ(peak_flops("NVIDIA H100 PCIe", DType::kF16, false), 756e12);
+  EXPECT_EQ(peak_flops("NVIDIA H100 80GB HBM3", DType::kF16, true), 989e12);
+  EXPECT_EQ(peak_flops("NVIDIA GeForce RTX 4090", DType::kF16, false), std::nullopt);
+}
+
+}  // namespace
+}  // namespace voca::tools

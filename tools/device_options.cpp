@@ -1,0 +1,39 @@
+#include "tools/device_options.h"
+
+#include <charconv>
+
+#include "engine/error.h"
+
+namespace voca::tools {
+
+DeviceChoice parse_device(const std::string& text) {
+  constexpr std::string_view kIndexed = "cuda:";
+  if (text == "auto") return {.kind = DeviceChoice::Kind::kAuto};
+  if (text == "cpu") return {.kind = DeviceChoice::Kind::kCpu};
+  if (text == "cuda") return {.kind = DeviceChoice::Kind::kCuda};
+  if (text.starts_with(kIndexed)) {
+    DeviceChoice choice{.kind = DeviceChoice::Kind::kCuda};
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data() + kIndexed.size(), end, choice.index);
+    if (error == std::errc{} && rest == end && choice.index >= 0) return choice;
+  }
+  throw engine::UsageError("--device: \"{}\" is not one of auto, cpu, cuda, cuda:N", text);
+}
+
+std::unique_ptr<engine::Device> make_device(const DeviceOptions& options,
+                                            const std::function<void(const std::string&)>& note) {
+  const DeviceChoice choice = parse_device(options.device);
+  if (choice.kind != DeviceChoice::Kind::kCpu) {
+    const engine::CudaAvailability cuda = engine::cuda_availability();
+    if (cuda.devices > 0)
+      return engine::make_cuda_device(choice.index < 0 ? cuda.first : choice.index, options.cuda);
+    if (choice.kind == DeviceChoice::Kind::kCuda) {
+      throw engine::UsageError("--device {}: {}; --device cpu computes without a GPU", options.device,
+                               cuda.reason);
+    }
+    note(fmt::format("computing on the CPU: {}", cuda.reason));
+  }
+  return engine::make_cpu_device(static_cast<int>(options.threads));
+}
+
+}  // namespace voca::tools

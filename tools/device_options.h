@@ -1,0 +1,34 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "engine/cuda_device.h"
+#include "engine/device.h"
+
+namespace voca::tools {
+
+/// What --device asks for.
+struct DeviceChoice {
+  enum class Kind : std::uint8_t { kAuto, kCpu, kCuda };
+  Kind kind = Kind::kAuto;
+  int index = -1;  ///< of the GPU; −1: the first that can be used
+};
+
+/// "auto", "cpu", "cuda", "cuda:N"; throws UsageError naming --device for anything else.
+[[nodiscard]] DeviceChoice parse_device(const std::string& text);
+
+struct DeviceOptions {
+  std::string device = "auto";  ///< --device
+  std::int64_t threads = 0;     ///< --threads
+  engine::CudaDeviceOptions cuda{};
+};
+
+/// Makes the device that --device asks for. auto is the first GPU that can be used, and where there is none
+/// the CPU, which `note` is told with the reason. Throws UsageError when a GPU is asked for that cannot be
+/// used, saying why.
+[[nodiscard]] std::unique_ptr<engine::Device> make_device(
+    const DeviceOptions& options, const std::function<void(const std::string&)>& note);
+
+}  // namespace voca::tools
