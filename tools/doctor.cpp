@@ -10,7 +10,10 @@
 #include <iostream>
 
 #include "engine/atomic_file.h"
+#include "engine/cuda_device.h"
 #include "engine/device.h"
+#include "engine/distributed/communicator.h"
+#include "engine/distributed/environment.h"
 #include "engine/error.h"
 #include "engine/random.h"
 #include "kernels/cpu/features.h"
@@ -121,18 +124,28 @@ Finding check_limits() {
 
 Finding check_backend() {
   const std::string toolkit = versions()["cuda_toolkit"].get<std::string>();
-  return {"backend", Verdict::kOk,
-          (toolkit.empty() ? "built without a CUDA toolkit"
-                           : fmt::format("CUDA toolkit {} was found at build time", toolkit)) +
-              "; this build has no CUDA backend and trains on the CPU"};
+  const std::string build =
+      toolkit.empty() ? "built without CUDA" : fmt::format("built with CUDA {}", toolkit);
+  const engine::CudaAvailability cuda = engine::cuda_availability();
+  if (cuda.devices > 0)
+    return {"backend", Verdict::kOk,
+            fmt::format("{}; computes on GPU {} unless --device says otherwise", build, cuda.first)};
+  if (toolkit.empty()) return {"backend", Verdict::kOk, build + "; computes on the CPU"};
+  return {"backend", Verdict::kOk, fmt::format("{}; computes on the CPU: {}", build, cuda.reason)};
 }
 
 Finding check_ranks() {
-  const char* world = std::getenv("WORLD_SIZE");
-  if (world == nullptr || std::strtol(world, nullptr, 10) <= 1)
-    return {"ranks", Verdict::kOk, "one; this build trains on one rank"};
-  return {"ranks", Verdict::kWarning,
-          fmt::format("WORLD_SIZE is {}: this build trains on one rank; unset it", world)};
+  try {
+    const engine::RankEnvironment environment = engine::rank_environment();
+    const std::string over = engine::with_gloo() ? "ranks are joined over TCP by Gloo, GPUs by NCCL"
+                                                 : "built without Gloo: trains on one rank";
+    if (environment.world_size == 1) return {"ranks", Verdict::kOk, "one here; " + over};
+    return {"ranks", engine::with_gloo() ? Verdict::kOk : Verdict::kProblem,
+            fmt::format("rank {} of {} here, rank 0 listens at {} port {}; {}", environment.rank,
+                        environment.world_size, environment.master_addr, environment.meeting_port, over)};
+  } catch (const engine::Error& error) {
+    return {"ranks", Verdict::kProblem, error.what()};
+  }
 }
 
 }  // namespace
