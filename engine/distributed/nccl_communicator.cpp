@@ -328,7 +328,7 @@ bool NcclCommunicator::abort_nccl() noexcept {
     std::this_thread::sleep_for(kPoll);
     locked = calls_.try_lock();
   }
-  ncclComm_t const comm = std::exchange(comm_, nullptr);
+  auto* const comm = std::exchange(comm_, nullptr);
   if (locked) calls_.unlock();
   if (comm == nullptr) return true;
 
