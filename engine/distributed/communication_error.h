@@ -1,12 +1,15 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "engine/error.h"
 
 namespace voca::engine {
 
-/// Ranks cannot reach each other, or one of them is lost, late or does something else than this one.
+/// Ranks cannot reach each other, or not in time. The message says what was waited for, by which rank, how
+/// long.
 class CommunicationError : public Error {
  public:
   template <typename... Args>
