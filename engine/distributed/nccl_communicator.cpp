@@ -167,11 +167,17 @@ std::string NcclCommunicator::describe(ncclResult_t result) const {
 }
 
 std::string NcclCommunicator::outcome(ncclResult_t result, Deadline deadline) {
+  const auto begin = Clock::now();
   while (true) {
     if (result == ncclSuccess) return {};
     if (result != ncclInProgress) return describe(result);
     if (Clock::now() > deadline) return "NCCL is still busy when the time is up (--comm_timeout)";
-    std::this_thread::sleep_for(kPoll);
+    // Queueing takes microseconds, connecting seconds.
+    if (Clock::now() - begin < kPoll) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(kPoll);
+    }
     const std::lock_guard lock(calls_);
     if (comm_ == nullptr) return "aborted";
     const ncclResult_t asked = api_.comm_get_async_error(comm_, &result);
@@ -328,7 +334,7 @@ bool NcclCommunicator::abort_nccl() noexcept {
     std::this_thread::sleep_for(kPoll);
     locked = calls_.try_lock();
   }
-  ncclComm_t const comm = std::exchange(comm_, nullptr);
+  auto* const comm = std::exchange(comm_, nullptr);
   if (locked) calls_.unlock();
   if (comm == nullptr) return true;
 

@@ -44,6 +44,7 @@ struct Script {
 
   std::atomic<int> ids{0};
   std::atomic<int> aborts{0};
+  std::atomic<int> aborts_ended{0};
   std::atomic<int> destroyed{0};
   std::atomic<int> blocking{-1};
   std::mutex mutex;
@@ -95,8 +96,8 @@ ncclResult_t fake_destroy(ncclComm_t /*comm*/) {
 }
 ncclResult_t fake_abort(ncclComm_t /*comm*/) {
   ++script->aborts;
-  Script* const mine = script;
-  while (mine->abort_hangs) std::this_thread::sleep_for(milliseconds(1));
+  while (script->abort_hangs) std::this_thread::sleep_for(milliseconds(1));
+  ++script->aborts_ended;
   return ncclSuccess;
 }
 ncclResult_t fake_all_reduce(const void* from, void* to, size_t count, ncclDataType_t type, ncclRedOp_t op,
@@ -160,7 +161,10 @@ std::string message_of(const std::function<void()>& action) {
 class Nccl : public ::testing::Test {
  protected:
   Nccl() { script = &script_; }
-  ~Nccl() override { script_.abort_hangs = false; }
+  ~Nccl() override {
+    script_.abort_hangs = false;
+    while (script_.aborts_ended < script_.aborts) std::this_thread::sleep_for(milliseconds(1));
+  }
 
   std::unique_ptr<Communicator> make(const NcclOptions& options = {}) {
     return make_nccl_communicator(fake_nccl(), store_, make_single_communicator(), options);
@@ -218,8 +222,6 @@ TEST_F(Nccl, AnAbortThatHangsIsLeftBehind) {
   ranks.reset();
   EXPECT_EQ(script_.aborts, 1) << "once";
   EXPECT_EQ(script_.destroyed, 0);
-  script_.abort_hangs = false;
-  std::this_thread::sleep_for(milliseconds(50));  // for the thread that was left behind
 }
 
 TEST_F(Nccl, AnErrorBehindAReturnedCallIsFoundAndEndsTheQueuedWork) {
