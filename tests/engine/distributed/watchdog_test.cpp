@@ -71,8 +71,8 @@ TEST(Watchdog, AKilledRankEndsTheJobOnAllOthersByName) {
     ranks.signal(lost, SIGKILL);
     EXPECT_EQ(ranks.end_of(lost).code, -SIGKILL);
     expect_others_end(ranks, kRanks, lost, kAllowedSeconds,
-                      AllOf(HasSubstr(fmt::format("error: rank {} (host ", lost)), HasSubstr("was lost"),
-                            HasSubstr("it was last at: all-reduce of gradients 3\n")));
+                      AllOf(HasSubstr(fmt::format("voca-engine: rank {} (host ", lost)),
+                            HasSubstr("was lost"), HasSubstr("it was last at: all-reduce of gradients 3\n")));
   }
 }
 
@@ -87,7 +87,7 @@ TEST(Watchdog, AStoppedRankEndsTheJobAfterTheTimeOut) {
     sleep_for(1.5);
     ranks.signal(stopped, SIGSTOP);
     expect_others_end(ranks, kRanks, stopped, kCommTimeout + kAllowedSeconds,
-                      AllOf(HasSubstr(fmt::format("error: rank {} (host ", stopped)),
+                      AllOf(HasSubstr(fmt::format("voca-engine: rank {} (host ", stopped)),
                             HasSubstr("has been silent for 3."), HasSubstr("it was last at: step 12")));
     // Awake again it finds out by itself.
     ranks.signal(stopped, SIGCONT);
@@ -108,7 +108,7 @@ TEST(Watchdog, ARankWithoutProgressEndsTheJobWithWhatEachWasDoing) {
   for (int rank = 0; rank < kRanks; ++rank) ranks.wait_until_said(rank, "watched;");
   expect_others_end(
       ranks, kRanks, -1, kCommTimeout + kAllowedSeconds,
-      AllOf(HasSubstr("error: rank 1 (host "), HasSubstr("has made no progress for 3."),
+      AllOf(HasSubstr("voca-engine: rank 1 (host "), HasSubstr("has made no progress for 3."),
             HasSubstr("rank 0 at step 12 for 0."), HasSubstr("rank 1 at reading real/video_7.npz for 3.")));
 }
 
@@ -144,7 +144,7 @@ TEST(Watchdog, ARankThatFailsTellsTheOthersWhy) {
   });
   expect_others_end(
       ranks, 3, 2, kAllowedSeconds,
-      AllOf(HasSubstr("error: rank 2 (host "), HasSubstr("failed: runs/last.pt: cannot write")));
+      AllOf(HasSubstr("voca-engine: rank 2 (host "), HasSubstr("failed: runs/last.pt: cannot write")));
   EXPECT_EQ(ranks.end_of(2).said, "watched;runs/last.pt: cannot write: No space left on device");
 }
 
@@ -156,8 +156,9 @@ TEST(Watchdog, ARankThatUnwindsIsNotTakenForOneThatLeavesInOrder) {
       if (rank != failing) work_forever(watchdog);
       throw IoError("a disk is full");
     });
-    expect_others_end(ranks, 3, failing, kAllowedSeconds,
-                      AllOf(HasSubstr(fmt::format("error: rank {} (host ", failing)), HasSubstr("failed")));
+    expect_others_end(
+        ranks, 3, failing, kAllowedSeconds,
+        AllOf(HasSubstr(fmt::format("voca-engine: rank {} (host ", failing)), HasSubstr("failed")));
     const Ending ending = ranks.end_of(failing);
     EXPECT_EQ(ending.said, "watched;a disk is full");
     EXPECT_EQ(ending.code, 74);
@@ -192,7 +193,7 @@ TEST(Watchdog, AMainThreadThatGotAnErrorLearnsItsCause) {
   for (const int rank : {0, 1}) {
     const Ending ending = ranks.end_of(rank);
     EXPECT_THAT(ending.said, HasSubstr("watched;all-reduce broke: rank 2 (host "));
-    EXPECT_EQ(ending.said.find("error:"), std::string::npos) << ending.said;
+    EXPECT_EQ(ending.said.find("voca-engine:"), std::string::npos) << ending.said;
     EXPECT_EQ(ending.code, 74);
   }
 }
