@@ -38,7 +38,7 @@ enum class Direction : int { kWithLinks = 1, kAgainstLinks = -1 };
 std::string digest_of(const RankFacts& facts) {
   Sha256 sha;
   for (const auto& [name, value] : facts.must_agree)
-    for (const std::string& text : {name, value}) sha.update(fmt::format("{}:{}", text.size(), text));
+    sha.update(fmt::format("{}:{}{}:{}", name.size(), name, value.size(), value));
   return sha.finish();
 }
 

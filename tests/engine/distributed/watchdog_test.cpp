@@ -32,12 +32,14 @@ void sleep_for(double seconds) {
   }
 }
 
-/// `world_size` ranks of which each runs `body` under a watchdog.
+/// `world_size` ranks of which each runs `body` under a watchdog, once all are watched.
 void start_watched(Ranks& ranks, const ReservedPort& port, int world_size, double timeout,
                    const std::function<std::string(int rank, Watchdog&, Meeting&)>& body) {
   ranks.start_all(world_size, [&](int rank) {
     Meeting meeting(environment_of(rank, world_size, port.number()), agreeing_facts(), kPatient);
     Watchdog watchdog(meeting, timeout);
+    meeting.store().add("watched", 1);
+    while (meeting.store().add("watched", 0) < world_size) sleep_for(0.01);
     say("watched;");
     return body(rank, watchdog, meeting);
   });
@@ -142,9 +144,8 @@ TEST(Watchdog, ARankThatFailsTellsTheOthersWhy) {
       throw;
     }
   });
-  expect_others_end(
-      ranks, 3, 2, kAllowedSeconds,
-      AllOf(HasSubstr("voca-engine: rank 2 (host "), HasSubstr("failed: runs/last.pt: cannot write")));
+  expect_others_end(ranks, 3, 2, kAllowedSeconds,
+                    AllOf(HasSubstr("rank 2 (host "), HasSubstr("failed: runs/last.pt: cannot write")));
   EXPECT_EQ(ranks.end_of(2).said, "watched;runs/last.pt: cannot write: No space left on device");
 }
 
@@ -156,9 +157,8 @@ TEST(Watchdog, ARankThatUnwindsIsNotTakenForOneThatLeavesInOrder) {
       if (rank != failing) work_forever(watchdog);
       throw IoError("a disk is full");
     });
-    expect_others_end(
-        ranks, 3, failing, kAllowedSeconds,
-        AllOf(HasSubstr(fmt::format("voca-engine: rank {} (host ", failing)), HasSubstr("failed")));
+    expect_others_end(ranks, 3, failing, kAllowedSeconds,
+                      AllOf(HasSubstr(fmt::format("rank {} (host ", failing)), HasSubstr("failed")));
     const Ending ending = ranks.end_of(failing);
     EXPECT_EQ(ending.said, "watched;a disk is full");
     EXPECT_EQ(ending.code, 74);
