@@ -28,15 +28,13 @@ void Acceptor::add_to(std::vector<pollfd>& waited) const {
   for (const Pending& pending : pending_) waited.push_back({pending.socket.get(), POLLIN, 0});
 }
 
-std::vector<Acceptor::Admitted> Acceptor::process(const pollfd* polled) {
+std::optional<Acceptor::Admitted> Acceptor::process(const pollfd* polled) {
   const bool someone_knocks = (polled->revents & POLLIN) != 0;
-  std::vector<Admitted> admitted;
+  std::optional<Admitted> admitted;
   for (auto pending = pending_.begin(); pending != pending_.end();) {
     ++polled;
     bool stays = true;
-    if (polled->revents != 0) {
-      stays = advance(*pending, admitted);
-    }
+    if (polled->revents != 0 && !admitted) stays = advance(*pending, admitted);
     if (stays && seconds_until(pending->deadline) <= 0) {
       refuse(*pending, "silent");
       stays = false;
@@ -85,7 +83,7 @@ void Acceptor::refuse(const Pending& pending, const std::string& why) {
   refusals_.last = peer_address(pending.socket.get()).text() + ": " + why;
 }
 
-bool Acceptor::advance(Pending& pending, std::vector<Admitted>& admitted) {
+bool Acceptor::advance(Pending& pending, std::optional<Admitted>& admitted) {
   const Received received = receive_now(pending.socket.get(), kChunk);
   std::string reply;
   try {
@@ -105,7 +103,7 @@ bool Acceptor::advance(Pending& pending, std::vector<Admitted>& admitted) {
     refuse(pending, verdict.reason);
     return false;
   }
-  admitted.push_back({std::move(pending.socket), pending.handshake.identity(), pending.handshake.rest()});
+  admitted = Admitted{std::move(pending.socket), pending.handshake.identity(), pending.handshake.rest()};
   return false;
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,9 @@ class Acceptor {
 
   /// Appends what poll() is to wait for.
   void add_to(std::vector<pollfd>& waited) const;
-  /// Takes poll()'s answer to the very entries that add_to() appended, from `polled` on; returns whom to let
-  /// in.
-  [[nodiscard]] std::vector<Admitted> process(const pollfd* polled);
+  /// Takes poll()'s answer to the very entries that add_to() appended, from `polled` on. Returns a client to
+  /// let in, one at a time: the judge may think otherwise of the next one when this one is in.
+  [[nodiscard]] std::optional<Admitted> process(const pollfd* polled);
   [[nodiscard]] int listener() const { return listener_.get(); }
   [[nodiscard]] const Refusals& refusals() const { return refusals_; }
 
@@ -48,8 +49,8 @@ class Acceptor {
 
   void accept_all();
   void refuse(const Pending& pending, const std::string& why);
-  /// Whether it stays pending.
-  bool advance(Pending& pending, std::vector<Admitted>& admitted);
+  /// Whether it stays pending; otherwise it is refused or admitted.
+  bool advance(Pending& pending, std::optional<Admitted>& admitted);
 
   Descriptor listener_;
   std::string secret_;

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -147,11 +148,11 @@ void HubServer::turn() {
 
   for (std::size_t i = 0; i < order.size(); ++i)
     if (waited[i + 1].revents != 0) read_from(order[i], connections_.at(order[i]));
-  for (Acceptor::Admitted& client : acceptor_.process(&waited[order.size() + 1])) {
+  if (std::optional<Acceptor::Admitted> client = acceptor_.process(&waited[order.size() + 1])) {
     const Hub::Session session = next_session_++;
-    hub_.admitted(session, client.identity, std::chrono::steady_clock::now());
-    hub_.received(session, client.received, std::chrono::steady_clock::now());
-    connections_.emplace(session, Connection{std::move(client.socket)});
+    hub_.admitted(session, client->identity, std::chrono::steady_clock::now());
+    hub_.received(session, client->received, std::chrono::steady_clock::now());
+    connections_.emplace(session, Connection{std::move(client->socket)});
   }
   const Acceptor::Refusals& refusals = acceptor_.refusals();
   if (refusals.count > 0)

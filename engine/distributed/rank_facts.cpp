@@ -52,9 +52,10 @@ std::string told(const Value& value) {
 std::vector<std::string> all_names(const std::vector<RankFacts>& by_rank) {
   std::vector<std::string> names;
   std::map<std::string, bool> seen;
-  for (const RankFacts& facts : by_rank)
+  for (const RankFacts& facts : by_rank) {
     for (const auto& [name, value] : facts.must_agree)
       if (!std::exchange(seen[name], true)) names.push_back(name);
+  }
   return names;
 }
 

@@ -38,7 +38,7 @@ enum class Direction : int { kWithLinks = 1, kAgainstLinks = -1 };
 std::string digest_of(const RankFacts& facts) {
   Sha256 sha;
   for (const auto& [name, value] : facts.must_agree)
-    for (const std::string& text : {name, value}) sha.update(fmt::format("{}:{}", text.size(), text));
+    sha.update(fmt::format("{}:{}{}:{}", name.size(), name, value.size(), value));
   return sha.finish();
 }
 
@@ -182,10 +182,8 @@ Channel Ring::let_previous_in() {
     std::vector<pollfd> waited;
     acceptor_->add_to(waited);
     if (::poll(waited.data(), waited.size(), static_cast<int>(1e3 * kSliceSeconds)) < 0) continue;
-    std::vector<Acceptor::Admitted> admitted = acceptor_->process(waited.data());
-    if (!admitted.empty()) {
-      return {std::move(admitted.front().socket), admitted.front().received, name_of(previous_)};
-    }
+    if (std::optional<Acceptor::Admitted> client = acceptor_->process(waited.data()))
+      return {std::move(client->socket), client->received, name_of(previous_)};
     stop_where_others_have();
     if (is_late()) {
       throw CommunicationError("the link from {} to {} is blocked: nobody came to {} in {:.0f} ms",

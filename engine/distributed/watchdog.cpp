@@ -25,7 +25,7 @@ constexpr Deadline kAtOnce{};
 }  // namespace
 
 void Watchdog::end_process(const std::string& reason) {
-  const std::string line = "error: " + reason + "\n";
+  const std::string line = "voca-engine: " + reason + "\n";
   static_cast<void>(::write(STDERR_FILENO, line.data(), line.size()));
   ::_exit(static_cast<int>(ExitCode::kIo));
 }

@@ -18,6 +18,9 @@ namespace voca::engine {
 /// Ends the job on every rank when one is lost (killed: within seconds), silent or without progress (for the
 /// comm time-out). A thread of each rank tells rank 0 twice a second what the rank is doing and how often
 /// that has changed; rank 0 judges and tells all. A world of one has none to be told by and is not watched.
+///
+/// To be made before the communicators: an exception that unwinds destroys them first, and where they hang
+/// the watchdog still ends the process.
 class Watchdog {
  public:
   /// Called from the watchdog's thread with one line: who was lost, where it was last. What it leaves running

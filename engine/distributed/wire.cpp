@@ -52,7 +52,7 @@ std::string MessageWriter::frame() const {
   return frame + payload_;
 }
 
-MessageReader::MessageReader(std::string_view payload) : rest_(payload), type_{} {
+MessageReader::MessageReader(std::string_view payload) : rest_(payload) {
   type_ = static_cast<MessageType>(u8());
 }
 

@@ -91,7 +91,7 @@ class MessageReader {
   std::uint64_t number(std::size_t bytes);
 
   std::string_view rest_;
-  MessageType type_;
+  MessageType type_{};
 };
 
 /// Cuts a stream of bytes into payloads.

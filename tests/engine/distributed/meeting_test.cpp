@@ -9,6 +9,7 @@
 #include "engine/distributed/communication_error.h"
 #include "engine/distributed/handshake.h"
 #include "engine/distributed/socket.h"
+#include "engine/distributed/watchdog.h"
 #include "tests/engine/distributed/ranks.h"
 #include "tests/engine/support/files.h"
 
@@ -327,6 +328,25 @@ TEST(Meeting, AHundredStrangersDoNotDisturbIt) {
   for (const int rank : {2, 3})
     ranks.start([&] { return meet_and_talk(environment_of(rank, 4, port.number())); });
   for (int rank = 0; rank < 4; ++rank) EXPECT_EQ(ranks.end_of(rank).said, "met");
+}
+
+TEST(Meeting, StrangersDoNotKeepWatchdogsOut) {
+  const ReservedPort port;
+  Ranks ranks;
+  ranks.start_all(3, [&](int rank) -> std::string {
+    Meeting meeting(environment_of(rank, 3, port.number()), agreeing_facts(), kPatient);
+    say("met;");
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    const Watchdog watchdog(meeting, kPatient.timeout_seconds);
+    meeting.store().add("watched", 1);
+    while (meeting.store().add("watched", 0) < 3) std::this_thread::yield();
+    return "watched";
+  });
+  ranks.wait_until_said(0, "met;");
+  Strangers strangers(port.number());
+  strangers.come(200);
+  EXPECT_EQ(strangers.size(), 200U);
+  for (int rank = 0; rank < 3; ++rank) EXPECT_EQ(ranks.end_of(rank).said, "met;watched");
 }
 
 TEST(Meeting, MoreSilentClientsThanItKeepsDoNotDisturbIt) {

@@ -32,12 +32,14 @@ void sleep_for(double seconds) {
   }
 }
 
-/// `world_size` ranks of which each runs `body` under a watchdog.
+/// `world_size` ranks of which each runs `body` under a watchdog, once all are watched.
 void start_watched(Ranks& ranks, const ReservedPort& port, int world_size, double timeout,
                    const std::function<std::string(int rank, Watchdog&, Meeting&)>& body) {
   ranks.start_all(world_size, [&](int rank) {
     Meeting meeting(environment_of(rank, world_size, port.number()), agreeing_facts(), kPatient);
     Watchdog watchdog(meeting, timeout);
+    meeting.store().add("watched", 1);
+    while (meeting.store().add("watched", 0) < world_size) sleep_for(0.01);
     say("watched;");
     return body(rank, watchdog, meeting);
   });
@@ -71,8 +73,8 @@ TEST(Watchdog, AKilledRankEndsTheJobOnAllOthersByName) {
     ranks.signal(lost, SIGKILL);
     EXPECT_EQ(ranks.end_of(lost).code, -SIGKILL);
     expect_others_end(ranks, kRanks, lost, kAllowedSeconds,
-                      AllOf(HasSubstr(fmt::format("error: rank {} (host ", lost)), HasSubstr("was lost"),
-                            HasSubstr("it was last at: all-reduce of gradients 3\n")));
+                      AllOf(HasSubstr(fmt::format("voca-engine: rank {} (host ", lost)),
+                            HasSubstr("was lost"), HasSubstr("it was last at: all-reduce of gradients 3\n")));
   }
 }
 
@@ -87,7 +89,7 @@ TEST(Watchdog, AStoppedRankEndsTheJobAfterTheTimeOut) {
     sleep_for(1.5);
     ranks.signal(stopped, SIGSTOP);
     expect_others_end(ranks, kRanks, stopped, kCommTimeout + kAllowedSeconds,
-                      AllOf(HasSubstr(fmt::format("error: rank {} (host ", stopped)),
+                      AllOf(HasSubstr(fmt::format("voca-engine: rank {} (host ", stopped)),
                             HasSubstr("has been silent for 3."), HasSubstr("it was last at: step 12")));
     // Awake again it finds out by itself.
     ranks.signal(stopped, SIGCONT);
@@ -108,7 +110,7 @@ TEST(Watchdog, ARankWithoutProgressEndsTheJobWithWhatEachWasDoing) {
   for (int rank = 0; rank < kRanks; ++rank) ranks.wait_until_said(rank, "watched;");
   expect_others_end(
       ranks, kRanks, -1, kCommTimeout + kAllowedSeconds,
-      AllOf(HasSubstr("error: rank 1 (host "), HasSubstr("has made no progress for 3."),
+      AllOf(HasSubstr("voca-engine: rank 1 (host "), HasSubstr("has made no progress for 3."),
             HasSubstr("rank 0 at step 12 for 0."), HasSubstr("rank 1 at reading real/video_7.npz for 3.")));
 }
 
@@ -142,9 +144,8 @@ TEST(Watchdog, ARankThatFailsTellsTheOthersWhy) {
       throw;
     }
   });
-  expect_others_end(
-      ranks, 3, 2, kAllowedSeconds,
-      AllOf(HasSubstr("error: rank 2 (host "), HasSubstr("failed: runs/last.pt: cannot write")));
+  expect_others_end(ranks, 3, 2, kAllowedSeconds,
+                    AllOf(HasSubstr("rank 2 (host "), HasSubstr("failed: runs/last.pt: cannot write")));
   EXPECT_EQ(ranks.end_of(2).said, "watched;runs/last.pt: cannot write: No space left on device");
 }
 
@@ -157,7 +158,7 @@ TEST(Watchdog, ARankThatUnwindsIsNotTakenForOneThatLeavesInOrder) {
       throw IoError("a disk is full");
     });
     expect_others_end(ranks, 3, failing, kAllowedSeconds,
-                      AllOf(HasSubstr(fmt::format("error: rank {} (host ", failing)), HasSubstr("failed")));
+                      AllOf(HasSubstr(fmt::format("rank {} (host ", failing)), HasSubstr("failed")));
     const Ending ending = ranks.end_of(failing);
     EXPECT_EQ(ending.said, "watched;a disk is full");
     EXPECT_EQ(ending.code, 74);
@@ -192,7 +193,7 @@ TEST(Watchdog, AMainThreadThatGotAnErrorLearnsItsCause) {
   for (const int rank : {0, 1}) {
     const Ending ending = ranks.end_of(rank);
     EXPECT_THAT(ending.said, HasSubstr("watched;all-reduce broke: rank 2 (host "));
-    EXPECT_EQ(ending.said.find("error:"), std::string::npos) << ending.said;
+    EXPECT_EQ(ending.said.find("voca-engine:"), std::string::npos) << ending.said;
     EXPECT_EQ(ending.code, 74);
   }
 }
