@@ -12,11 +12,13 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <iterator>
 #include <map>
 #include <optional>
 #include <random>
 #include <string_view>
+#include <system_error>
 
 #include "engine/distributed/environment.h"
 #include "engine/distributed/job_secret.h"
@@ -51,6 +53,13 @@ int free_port() {
   for (int i = 0; i < kTries; ++i)
     if (const int port = ports(random); is_free(port)) return port;
   throw engine::IoError("launch: no free port from 20000 to 32767 on the loopback interface");
+}
+
+/// nvidia0, nvidia1, …; not nvidiactl and the like.
+bool is_gpu(const std::string& name) {
+  constexpr std::string_view kStem = "nvidia";
+  return name.starts_with(kStem) && name.size() > kStem.size() &&
+         name.find_first_not_of("0123456789", kStem.size()) == name.npos;
 }
 
 Environment environment_of_process() {
@@ -221,7 +230,11 @@ std::vector<std::vector<int>> divide_cores(const std::vector<int>& cores, int ra
 
 int visible_gpus(const std::string& devices, const char* cuda_visible_devices) {
   int count = 0;
-  while (::access(fmt::format("{}/nvidia{}", devices, count).c_str(), F_OK) == 0) ++count;
+  std::error_code error;
+  // A container may have devices 2 and 3 alone; CUDA counts them from 0.
+  for (std::filesystem::directory_iterator entry(devices, error), end; !error && entry != end;
+       entry.increment(error))
+    if (is_gpu(entry->path().filename().string())) ++count;
   if (cuda_visible_devices == nullptr) return count;
   int visible = 0;
   std::string_view rest = cuda_visible_devices;

@@ -257,7 +257,7 @@ TEST(LaunchCores, AreSharedOutEvenlyOnce) {
 
 TEST(LaunchGpus, AreThoseThatCudaWouldSee) {
   const Scratch devices;
-  for (const char* name : {"nvidia0", "nvidia1", "nvidia2", "nvidia3", "nvidiactl"})
+  for (const char* name : {"nvidia0", "nvidia1", "nvidia4", "nvidia10", "nvidiactl", "nvidia-uvm", "null"})
     std::ofstream(devices / name) << "";
   const std::string folder = devices.path().string();
   EXPECT_EQ(visible_gpus(folder, nullptr), 4);
