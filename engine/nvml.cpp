@@ -32,7 +32,6 @@ std::optional<Functions> load() {
   find(f.max_clock, "nvmlDeviceGetMaxClockInfo");
   find(f.throttle_reasons, "nvmlDeviceGetCurrentClocksThrottleReasons");
   find(f.peer_status, "nvmlDeviceGetP2PStatus");
-  find(f.common_ancestor, "nvmlDeviceGetTopologyCommonAncestor");
   return f;
 }
 
@@ -123,8 +122,7 @@ void query_devices(const Functions& f, NvmlReport& report) {
       report.links.push_back({.first = found[i].index,
                               .second = found[j].index,
                               .nvlink = both_ways(f, first, second, nvml::kPeerNvlink),
-                              .peer = both_ways(f, first, second, nvml::kPeerRead),
-                              .level = ask<int>(f.common_ancestor, first, second)});
+                              .peer = both_ways(f, first, second, nvml::kPeerRead)});
     }
   }
 }

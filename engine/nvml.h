@@ -66,7 +66,6 @@ struct Functions {
   int (*max_clock)(Device, int clock, unsigned* mhz) = nullptr;
   int (*throttle_reasons)(Device, unsigned long long* bits) = nullptr;
   int (*peer_status)(Device, Device, int capability, int* status) = nullptr;
-  int (*common_ancestor)(Device, Device, int* level) = nullptr;  ///< nvmlGpuTopologyLevel_t
 };
 
 /// Of the driver on this machine; nothing where there is no libnvidia-ml.so.1.
@@ -98,8 +97,6 @@ struct PeerLink {
   unsigned second = 0;
   std::optional<bool> nvlink{};  ///< they reach each other over NVLink
   std::optional<bool> peer{};    ///< each reads the other's memory without the host
-  std::optional<int>
-      level;  ///< nvmlGpuTopologyLevel_t: 10 one switch … 30 one host bridge, 40 one node, 50 the system
 };
 
 struct NvmlReport {
