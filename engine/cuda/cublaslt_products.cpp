@@ -317,12 +317,12 @@ void CublasLtProducts::tune(std::byte* workspace, std::byte* memory, std::size_t
   for (auto& [product, plan] : plans_) {
     const std::string key = product_key(product, options_.allow_tf32);
     const ChosenAlgorithm* const chosen = cache_.find(key);
-    if (chosen == nullptr) {
-      take(product, plan, plan.algorithm, "the library's first: no room to time others");
+    cublasLtMatmulAlgo_t algorithm{};
+    if (chosen != nullptr) std::memcpy(&algorithm, &chosen->algorithm, sizeof algorithm);
+    if (chosen == nullptr || !is_valid(plan, algorithm)) {
+      take(product, plan, plan.algorithm, "the library's first: there is no room to time others");
       continue;
     }
-    cublasLtMatmulAlgo_t algorithm{};
-    std::memcpy(&algorithm, &chosen->algorithm, sizeof algorithm);
     take(product, plan, algorithm,
          fmt::format("{:.1f} us, the best of {}", chosen->microseconds, chosen->candidates));
   }

@@ -67,10 +67,19 @@ bool is_better(SelectBy select_by, double value, double best) {
   return select_by == SelectBy::kLoss ? value < best : value > best;
 }
 
+void check_precision(DType compute_type, DeviceKind device) {
+  const bool narrow = compute_type == DType::kBF16 || compute_type == DType::kF16;
+  if (device == DeviceKind::kCpu && narrow)
+    throw UsageError("--precision: the CPU trains in fp32 and fp64, not in {}", name_of(compute_type));
+  if (device == DeviceKind::kCuda && compute_type == DType::kF64)
+    throw UsageError("--precision: a GPU trains in fp32, bf16 and fp16, not in {}", name_of(compute_type));
+}
+
 /// Before any memory is taken.
 const TrainerConfig& checked(const TrainerConfig& config, const Model& model, const BatchSource& train,
-                             const BatchSource* val, const Ranks& ranks) {
+                             const BatchSource* val, const Device& device, const Ranks& ranks) {
   validate(config);
+  check_precision(config.compute_type, device.kind());
   check_splits(config, train, val, ranks);
   if (val != nullptr) check_selection(config.select_by, model.outputs());
   return config;
@@ -81,7 +90,7 @@ const TrainerConfig& checked(const TrainerConfig& config, const Model& model, co
 struct Trainer::Impl {
   Impl(const TrainerConfig& trainer_config, const Model& trained, BatchSource& train_source, BatchSource* val,
        Device& device, TrainingObserver& told, Ranks job)
-      : config(checked(trainer_config, trained, train_source, val, job)),
+      : config(checked(trainer_config, trained, train_source, val, device, job)),
         ranks(std::move(job)),
         model(trained),
         train(train_source),

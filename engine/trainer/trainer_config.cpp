@@ -39,8 +39,6 @@ void validate(const TrainerConfig& config) {
   expect_at_least("--keep", 1, config.keep);
   expect_not_negative("--weight_decay", config.optimizer.weight_decay);
   expect_not_negative("--max_grad_norm", config.optimizer.max_grad_norm);
-  if (config.compute_type != DType::kF32 && config.compute_type != DType::kF64)
-    throw UsageError("--precision: the CPU trains in fp32 and fp64, not in {}", name_of(config.compute_type));
 }
 
 SelectBy parse_select_by(std::string_view text) {

@@ -26,6 +26,10 @@ struct Notes {
   }
 };
 
+DType always_float32(engine::DeviceKind /*kind*/) {
+  return DType::kF32;
+}
+
 bool gpu_is_here() {
   return engine::cuda_availability().devices > 0;
 }
@@ -67,11 +71,11 @@ TEST(MakeDevice, WithoutAGpuSaysWhyItTakesTheCpuAndRefusesAGpuWithTheSameReason)
 }
 
 TEST(PlannedDevice, IsTheCpuWithItsMeasuredRateWhereNoGpuIsMeant) {
-  const PlannedDevice cpu = look_at_device({.device = "cpu"}, 0, DType::kF32, [](const std::string&) {});
+  const PlannedDevice cpu = look_at_device({.device = "cpu"}, 0, always_float32, [](const std::string&) {});
   EXPECT_EQ(cpu.kind, engine::DeviceKind::kCpu);
   EXPECT_GT(cpu.flops_per_s.value_or(0), 0);
   EXPECT_GT(cpu.free_bytes.value_or(0), 0U);
-  EXPECT_THROW((void)look_at_device({.device = "cpu"}, 80 * kGib, DType::kF32, [](const std::string&) {}),
+  EXPECT_THROW((void)look_at_device({.device = "cpu"}, 80 * kGib, always_float32, [](const std::string&) {}),
                UsageError);
 }
 
@@ -79,14 +83,14 @@ TEST(PlannedDevice, MayBeAGpuThatIsNotHere) {
   if (gpu_is_here()) GTEST_SKIP() << "there is a GPU";
   const auto ignore = [](const std::string&) {};
   if (!engine::built_with_cuda()) {
-    EXPECT_THROW((void)look_at_device({.device = "cuda"}, 0, DType::kF32, ignore), UsageError);
+    EXPECT_THROW((void)look_at_device({.device = "cuda"}, 0, always_float32, ignore), UsageError);
     return;
   }
-  const PlannedDevice gpu = look_at_device({.device = "cuda"}, 80 * kGib, DType::kF32, ignore);
+  const PlannedDevice gpu = look_at_device({.device = "cuda"}, 80 * kGib, always_float32, ignore);
   EXPECT_EQ(gpu.kind, engine::DeviceKind::kCuda);
   EXPECT_EQ(gpu.free_bytes, 80 * kGib);
   EXPECT_EQ(gpu.flops_per_s, std::nullopt);
-  EXPECT_EQ(look_at_device({.device = "cuda"}, 0, DType::kF32, ignore).free_bytes, std::nullopt);
+  EXPECT_EQ(look_at_device({.device = "cuda"}, 0, always_float32, ignore).free_bytes, std::nullopt);
 }
 
 TEST(PeakFlops, DependOnTypeAndAreUnknownForOtherGpus) {
