@@ -239,7 +239,7 @@ std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Pr
 /// What the command prints of a run, and the test of the checkpoint it kept.
 ordered_json result_json(const TrainOptions& options, const engine::TrainerConfig& config,
                          const RunPaths& paths, const engine::TrainingResult& result,
-                         const std::shared_ptr<const data::Dataset>& dataset) {
+                         const std::shared_ptr<const data::Dataset>& dataset, engine::Device& device) {
   ordered_json json{{"epochs", result.epoch}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
   if (result.overflow_steps > 0) json["overflow_steps"] = result.overflow_steps;
   json["best"] = nullptr;
