@@ -101,9 +101,10 @@ int ranks_per_node(const LaunchOptions& o, int gpus) {
   const char* end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, ranks);
   const std::int64_t most = engine::kMostRanks / o.nnodes;
-  if (error != std::errc{} || rest != end || ranks < 1 || ranks > most)
+  if (error != std::errc{} || rest != end || ranks < 1 || ranks > most) {
     throw UsageError("--nproc_per_node: is \"{}\", expected a number from 1 to {}, auto, gpu or cpu", text,
                      most);
+  }
   return ranks;
 }
 

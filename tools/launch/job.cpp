@@ -104,6 +104,7 @@ Environment rank_environment(Environment e, const Job& job, int local_rank, int 
 
 std::vector<std::string> flat(const Environment& environment) {
   std::vector<std::string> result;
+  result.reserve(environment.size());
   for (const auto& [name, value] : environment) result.push_back(fmt::format("{}={}", name, value));
   return result;
 }
@@ -115,6 +116,7 @@ std::vector<RankCommand> commands_of(const Job& job, const Environment& common, 
   const std::vector<std::string> words =
       restart > 0 && job.words_of_restart ? job.words_of_restart() : job.words;
   std::vector<RankCommand> commands;
+  commands.reserve(shares.size());
   for (int local_rank = 0; local_rank < job.ranks_per_node; ++local_rank) {
     commands.push_back({.rank = job.node * job.ranks_per_node + local_rank,
                         .executable = job.executable,
