@@ -146,12 +146,12 @@ class CrossModalTransformer final : public engine::Model {
     return config_.cross_attention == CrossAttention::kBidirectional;
   }
 
-  FusionState fuse(const Pass& pass, const Batch& batch, const Tensor& x) const;
+  [[nodiscard]] FusionState fuse(const Pass& pass, const Batch& batch, const Tensor& x) const;
   void add_positions(const Pass& pass, FusionState& state) const;
   void cross(const Pass& pass, FusionState& state, const Tensor& x) const;
-  LayerState layer(const Pass& pass, std::size_t i, const Tensor& x, const Tensor& y) const;
-  HeadState head(const Pass& pass, const Tensor& x, const Tensor& logits) const;
-  ContrastState contrast(const Pass& pass, const FusionState& fusion) const;
+  [[nodiscard]] LayerState layer(const Pass& pass, std::size_t i, const Tensor& x, const Tensor& y) const;
+  [[nodiscard]] HeadState head(const Pass& pass, const Tensor& x, const Tensor& logits) const;
+  [[nodiscard]] ContrastState contrast(const Pass& pass, const FusionState& fusion) const;
   void classification_loss(const Pass& pass, const Batch& batch, const Tensor& logits,
                            const GradientScale& grad, const Tensor& loss, const Tensor& row_losses,
                            const Tensor& dlogits) const;
@@ -481,7 +481,7 @@ StepFlops count_flops(const ModelConfig& config, const LossConfig& losses, std::
   const auto length = static_cast<double>(config.seq_len);
   const double directions = config.cross_attention == CrossAttention::kBidirectional ? 2 : 1;
   const auto layers = static_cast<double>(config.num_layers);
-  const double features = static_cast<double>(config.visual_dim + config.audio_dim);
+  const auto features = static_cast<double>(config.visual_dim + config.audio_dim);
 
   // Multiply-adds of the matrix products, forward. Backward has two for each, but none towards the features.
   const double projections = rows * h * features;

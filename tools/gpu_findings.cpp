@@ -220,11 +220,12 @@ std::vector<Finding> judge_gpus(const GpuFacts& facts) {
     findings.push_back({"driver", Verdict::kWarning, "does not answer: " + report.problem});
   } else {
     findings.push_back(judge_driver(report, facts.toolkit));
-    if (!report.problem.empty())
+    if (!report.problem.empty()) {
       findings.push_back({"gpus", Verdict::kWarning, report.problem + "; look at dmesg, reboot"});
-    else if (report.gpus.empty())
+    } else if (report.gpus.empty()) {
       findings.push_back(
           {"gpus", Verdict::kWarning, "the driver finds none: lspci shows whether the system does"});
+    }
   }
   for (const GpuState& gpu : report.gpus) {
     findings.push_back(judge_device(gpu));
