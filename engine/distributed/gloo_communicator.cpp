@@ -4,6 +4,7 @@
 
 #include "engine/distributed/communication_error.h"
 #include "engine/distributed/communicator.h"
+#include "engine/distributed/rank_order_sum.h"
 
 #if defined(VOCA_WITH_GLOO)
 
@@ -20,6 +21,7 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <type_traits>
 
@@ -102,41 +104,12 @@ struct Piece {
 };
 struct Region {
   void* data = nullptr;
-  std::size_t size = 0;
   std::vector<Piece> pieces{};
 
   void add(int rank, std::size_t offset, std::size_t bytes) {
     if (bytes > 0) pieces.push_back({rank, offset, bytes});
   }
 };
-
-/// sum (elements) = parts[0] + parts[1] + …, each `elements` long, one behind the other.
-template <typename T>
-void sum_in_order(const std::byte* parts, int count, std::int64_t elements, void* sum) {
-  const T* part = reinterpret_cast<const T*>(parts);
-  T* out = static_cast<T*>(sum);
-  std::copy_n(part, elements, out);
-  for (int r = 1; r < count; ++r) {
-    part += elements;
-    for (std::int64_t i = 0; i < elements; ++i) out[i] += part[i];
-  }
-}
-
-void sum_parts(const Tensor& data, const std::byte* parts, int count, std::int64_t elements, void* sum) {
-  switch (data.dtype) {
-    case DType::kF32:
-      return sum_in_order<float>(parts, count, elements, sum);
-    case DType::kF64:
-      return sum_in_order<double>(parts, count, elements, sum);
-    case DType::kI32:
-      return sum_in_order<std::int32_t>(parts, count, elements, sum);
-    case DType::kI64:
-      return sum_in_order<std::int64_t>(parts, count, elements, sum);
-    default:
-      throw InternalError("all_reduce_sum: tensor {} is {}, which is not summed on the CPU", data.name,
-                          name_of(data.dtype));
-  }
-}
 
 class GlooCommunicator final : public Communicator {
  public:
@@ -167,22 +140,36 @@ class GlooCommunicator final : public Communicator {
   [[noreturn]] void fail(const std::string& reason);
   [[nodiscard]] std::string lost_ranks();
   [[nodiscard]] std::string find_lost_ranks();
-  [[nodiscard]] std::string who_is_late() const;
   void guard();
-  /// Ends the waits of the transfer under way. Called with transfer_mutex_ held.
-  void interrupt();
 
-  /// The transfer under way, as long as it lives.
+  /// Messages from and to other ranks, all under way at once.
   class Transfer {
    public:
-    Transfer(GlooCommunicator& owner, ::gloo::transport::UnboundBuffer& from,
-             ::gloo::transport::UnboundBuffer& to);
-    ~Transfer();
+    explicit Transfer(GlooCommunicator& owner) : owner_(owner) {}
+    ~Transfer() { release(); }
     Transfer(const Transfer&) = delete;
     Transfer& operator=(const Transfer&) = delete;
 
+    void start(const Region& out, const Region& in, std::uint64_t slot);
+    /// Waits for all; false when it was interrupted.
+    [[nodiscard]] bool finish();
+    /// The ranks with which it is not through.
+    [[nodiscard]] std::string unfinished();
+    /// From another thread, with the owner's transfer_mutex_ held: ends the wait.
+    void interrupt();
+
    private:
+    struct Pending {
+      int rank;
+      std::unique_ptr<::gloo::transport::UnboundBuffer> buffer;
+      bool done = false;
+    };
+    /// It can be interrupted no more.
+    void release();
+
     GlooCommunicator& owner_;
+    std::vector<Pending> receiving_;
+    std::vector<Pending> sending_;
   };
 
   int rank_;
@@ -197,16 +184,15 @@ class GlooCommunicator final : public Communicator {
   std::atomic<bool> leaving_{false};
   int exceptions_at_start_ = std::uncaught_exceptions();
 
-  std::mutex transfer_mutex_;  // guards what follows
-  ::gloo::transport::UnboundBuffer* from_ = nullptr;
-  ::gloo::transport::UnboundBuffer* to_ = nullptr;
-  std::string lost_;  // what the guard found
+  std::mutex transfer_mutex_;     // guards what follows
+  Transfer* transfer_ = nullptr;  // the one under way
+  std::string lost_;              // what the guard found
   std::unique_ptr<::gloo::transport::UnboundBuffer> life_;
   std::thread guard_;
 
   // The collective under way.
   Announcement current_;
-  std::vector<Announcement> announced_;  // by rank; kNone of those that have not come
+  std::vector<Announcement> announced_;  // by rank
   Clock::time_point started_;
   Clock::time_point deadline_;
 };
@@ -272,8 +258,8 @@ void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, std
   std::fill(announced_.begin(), announced_.end(), Announcement{});
   announced_[static_cast<std::size_t>(rank_)] = current_;
 
-  Region out{.data = &current_, .size = sizeof(current_)};
-  Region in{.data = announced_.data(), .size = announced_.size() * sizeof(Announcement)};
+  Region out{.data = &current_};
+  Region in{.data = announced_.data()};
   for (int r = 0; r < world_size_; ++r) {
     if (r == rank_) continue;
     out.add(r, 0, sizeof(Announcement));
@@ -292,27 +278,78 @@ void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, std
 void GlooCommunicator::exchange(const Region& out, const Region& in) {
   const std::uint64_t slot = next_slot_++;
   std::string reason;
+  std::string late;
   {
-    const auto from = context_->createUnboundBuffer(out.data, out.size);
-    const auto to = context_->createUnboundBuffer(in.data, in.size);
-    const Transfer transfer(*this, *from, *to);
+    Transfer transfer(*this);
     try {
-      for (const Piece& piece : in.pieces) to->recv(piece.rank, slot, piece.offset, piece.size);
-      for (const Piece& piece : out.pieces) from->send(piece.rank, slot, piece.offset, piece.size);
-      bool whole = true;
-      for (std::size_t i = 0; whole && i < in.pieces.size(); ++i) whole = to->waitRecv(nullptr, left());
-      for (std::size_t i = 0; whole && i < out.pieces.size(); ++i) whole = from->waitSend(nullptr, left());
-      if (whole) return;
+      transfer.start(out, in, slot);
+      if (transfer.finish()) return;
     } catch (const std::exception& error) {  // Gloo's own types share no closer base
       reason = error.what();
     }
+    if (left() == milliseconds(0)) late = transfer.unfinished();
   }
   if (aborted_) fail("aborted");
-  const bool late = left() == milliseconds(0);
-  const std::string missing = late ? who_is_late() : lost_ranks();
+  if (!late.empty()) fail(fmt::format("still without rank {} (--comm_timeout)", late));
+  const std::string lost = lost_ranks();
   // Whoever gives up closes connections: the others, who notice the same loss now, shall not name this rank.
-  if (!late) std::this_thread::sleep_for(kNamingTime);
-  fail(missing + (late || reason.empty() ? std::string() : ": " + reason));
+  std::this_thread::sleep_for(kNamingTime);
+  fail(lost + (reason.empty() ? "" : ": " + reason));
+}
+
+void GlooCommunicator::Transfer::release() {
+  const std::lock_guard lock(owner_.transfer_mutex_);
+  owner_.transfer_ = nullptr;
+}
+
+void GlooCommunicator::Transfer::start(const Region& out, const Region& in, std::uint64_t slot) {
+  const auto buffer_of = [&](const Region& region, const Piece& piece) {
+    return owner_.context_->createUnboundBuffer(static_cast<std::byte*>(region.data) + piece.offset,
+                                                piece.size);
+  };
+  for (const Piece& piece : in.pieces) receiving_.push_back({piece.rank, buffer_of(in, piece)});
+  for (const Piece& piece : out.pieces) sending_.push_back({piece.rank, buffer_of(out, piece)});
+  {
+    const std::lock_guard lock(owner_.transfer_mutex_);
+    owner_.transfer_ = this;
+    if (owner_.aborted_ || !owner_.lost_.empty()) interrupt();
+  }
+  for (const Pending& pending : receiving_) pending.buffer->recv(pending.rank, slot);
+  for (const Pending& pending : sending_) pending.buffer->send(pending.rank, slot);
+}
+
+bool GlooCommunicator::Transfer::finish() {
+  const auto received = [&](Pending& pending) {
+    return pending.done = pending.buffer->waitRecv(nullptr, owner_.left());
+  };
+  const auto sent = [&](Pending& pending) {
+    return pending.done = pending.buffer->waitSend(nullptr, owner_.left());
+  };
+  return std::all_of(receiving_.begin(), receiving_.end(), received) &&
+         std::all_of(sending_.begin(), sending_.end(), sent);
+}
+
+std::string GlooCommunicator::Transfer::unfinished() {
+  release();
+  std::set<int> ranks;
+  const auto look = [&](std::vector<Pending>& all, const auto& wait) {
+    for (Pending& pending : all) {
+      try {  // what has come can still be had; the first look may end by an interruption from before
+        pending.done = pending.done || wait(*pending.buffer) || wait(*pending.buffer);
+      } catch (const std::exception&) {
+        pending.done = false;
+      }
+      if (!pending.done) ranks.insert(pending.rank);
+    }
+  };
+  look(receiving_, [](auto& buffer) { return buffer.waitRecv(nullptr, milliseconds(0)); });
+  look(sending_, [](auto& buffer) { return buffer.waitSend(nullptr, milliseconds(0)); });
+  return fmt::format("{}", fmt::join(ranks, ", "));
+}
+
+void GlooCommunicator::Transfer::interrupt() {
+  for (const Pending& pending : receiving_) pending.buffer->abortWaitRecv();
+  for (const Pending& pending : sending_) pending.buffer->abortWaitSend();
 }
 
 // When a connection breaks, Gloo wakes whoever waits for a message on it, but not for one of which a part has
@@ -327,28 +364,8 @@ void GlooCommunicator::guard() {
     const std::string lost = find_lost_ranks();
     const std::lock_guard lock(transfer_mutex_);
     lost_ = lost;
-    interrupt();
+    if (transfer_ != nullptr) transfer_->interrupt();
   }
-}
-
-void GlooCommunicator::interrupt() {
-  if (to_ != nullptr) to_->abortWaitRecv();
-  if (from_ != nullptr) from_->abortWaitSend();
-}
-
-GlooCommunicator::Transfer::Transfer(GlooCommunicator& owner, ::gloo::transport::UnboundBuffer& from,
-                                     ::gloo::transport::UnboundBuffer& to)
-    : owner_(owner) {
-  const std::lock_guard lock(owner_.transfer_mutex_);
-  owner_.from_ = &from;
-  owner_.to_ = &to;
-  if (owner_.aborted_ || !owner_.lost_.empty()) owner_.interrupt();
-}
-
-GlooCommunicator::Transfer::~Transfer() {
-  const std::lock_guard lock(owner_.transfer_mutex_);
-  owner_.from_ = nullptr;
-  owner_.to_ = nullptr;
 }
 
 std::string GlooCommunicator::lost_ranks() {
@@ -372,14 +389,6 @@ std::string GlooCommunicator::find_lost_ranks() {
   return fmt::format("lost the connection to rank {}", fmt::join(lost, ", "));
 }
 
-std::string GlooCommunicator::who_is_late() const {
-  std::vector<int> late;
-  for (int r = 0; r < world_size_; ++r)
-    if (announced_[static_cast<std::size_t>(r)].kind == Kind::kNone) late.push_back(r);
-  if (late.empty()) return "all ranks came, their data did not (--comm_timeout)";
-  return fmt::format("still without rank {} (--comm_timeout)", fmt::join(late, ", "));
-}
-
 void GlooCommunicator::fail(const std::string& reason) {
   const double waited = std::chrono::duration<double>(Clock::now() - started_).count();
   broken_ = fmt::format("{} of {}: rank {} of {}, after {:.3f} s: {}", name_of(current_.kind),
@@ -395,8 +404,8 @@ Piece GlooCommunicator::slice(const Tensor& data, int rank) const {
 }
 
 void GlooCommunicator::gather_slices(const Tensor& data) {
-  Region out{.data = data.data, .size = data.bytes()};
-  Region in = {.data = data.data, .size = data.bytes()};
+  Region out{.data = data.data};
+  Region in = {.data = data.data};
   const Piece mine = slice(data, rank_);
   for (int r = 0; r < world_size_; ++r) {
     if (r == rank_) continue;
@@ -412,8 +421,8 @@ void GlooCommunicator::all_reduce_sum(const char* name, const Tensor& data, void
   begin(Kind::kAllReduce, name, data.bytes());
   const Piece mine = slice(data, rank_);
   scratch_.resize(std::max(scratch_.size(), mine.size * static_cast<std::size_t>(world_size_)));
-  Region out{.data = data.data, .size = data.bytes()};
-  Region in{.data = scratch_.data(), .size = scratch_.size()};
+  Region out{.data = data.data};
+  Region in{.data = scratch_.data()};
   for (int r = 0; r < world_size_; ++r) {
     const std::size_t place = static_cast<std::size_t>(r) * mine.size;
     if (r == rank_) {
@@ -426,8 +435,9 @@ void GlooCommunicator::all_reduce_sum(const char* name, const Tensor& data, void
     in.add(r, place, mine.size);
   }
   exchange(out, in);
-  sum_parts(data, scratch_.data(), world_size_, static_cast<std::int64_t>(mine.size / size_of(data.dtype)),
-            static_cast<std::byte*>(data.data) + mine.offset);
+  sum_in_rank_order(data.dtype, scratch_.data(), world_size_,
+                    static_cast<std::int64_t>(mine.size / size_of(data.dtype)),
+                    static_cast<std::byte*>(data.data) + mine.offset);
   gather_slices(data);
 }
 
@@ -436,8 +446,8 @@ void GlooCommunicator::all_gather_rows(const char* name, const Tensor& part,
                                        void* /*stream*/) {
   VOCA_CHECK(part.device == DeviceKind::kCpu && all.device == DeviceKind::kCpu && part.dtype == all.dtype);
   VOCA_CHECK(rows_by_rank.size() == static_cast<std::size_t>(world_size_));
-  Region out{.data = part.data, .size = part.bytes()};
-  Region in{.data = all.data, .size = all.bytes()};
+  Region out{.data = part.data};
+  Region in{.data = all.data};
   std::int64_t first = 0;
   std::uint32_t digest = 0;
   for (int r = 0; r < world_size_; ++r) {
@@ -466,8 +476,8 @@ void GlooCommunicator::broadcast(const char* name, const Tensor& data, int root,
   VOCA_CHECK(data.device == DeviceKind::kCpu && root >= 0 && root < world_size_);
   begin(Kind::kBroadcast, name, data.bytes(), static_cast<std::uint32_t>(root));
   // Root hands each rank its slice, then all ranks share theirs: no link carries more than twice the data.
-  Region out{.data = data.data, .size = data.bytes()};
-  Region in = {.data = data.data, .size = data.bytes()};
+  Region out{.data = data.data};
+  Region in = {.data = data.data};
   if (rank_ == root) {
     for (int r = 0; r < world_size_; ++r) {
       const Piece theirs = slice(data, r);
@@ -500,7 +510,7 @@ void GlooCommunicator::abort() noexcept {
   try {
     {
       const std::lock_guard lock(transfer_mutex_);
-      interrupt();
+      if (transfer_ != nullptr) transfer_->interrupt();
     }
     // A wait that times out closes all connections of its context: the other ranks notice.
     context_->createUnboundBuffer(nullptr, 0)->waitRecv(nullptr, milliseconds(0));

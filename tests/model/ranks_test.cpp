@@ -102,6 +102,7 @@ TEST(GradientListener, BucketsSumWhatTheNetworkCallsFinal) {
   std::vector<std::vector<double>> own(kRanks);
   std::vector<std::vector<double>> summed(kRanks);
   std::vector<std::thread> threads;
+  threads.reserve(kRanks);
   for (int rank = 0; rank < kRanks; ++rank) {
     threads.emplace_back([&, rank] {
       const auto r = static_cast<std::size_t>(rank);
@@ -145,6 +146,7 @@ TEST_P(GlobalContrast, GradientsOfAllRanksAddUpToThoseOfOneRank) {
   std::vector<std::vector<double>> gradients(rows.size());
   std::vector<std::vector<double>> rank_losses(rows.size());
   std::vector<std::thread> threads;
+  threads.reserve(rows.size());
   for (int rank = 0; rank < world_size; ++rank) {
     threads.emplace_back([&, rank] {
       const auto r = static_cast<std::size_t>(rank);

@@ -112,9 +112,10 @@ TEST_P(GlooWorld, AllGatherPutsTheRowsOfAllRanksInRankOrder) {
   std::vector<std::int64_t> rows(static_cast<std::size_t>(world_size));
   std::iota(rows.begin(), rows.end(), 0);
   std::vector<float> expected;
-  for (int r = 0; r < world_size; ++r)
-    for (const float value : numbers<float>(r, static_cast<std::size_t>(r * kWidth)))
-      expected.push_back(value);
+  for (int r = 0; r < world_size; ++r) {
+    const std::vector<float> part = numbers<float>(r, static_cast<std::size_t>(r * kWidth));
+    expected.insert(expected.end(), part.begin(), part.end());
+  }
   const auto endings = run_ranks(world_size, [&](int rank, KeyValueStore& store) {
     const auto ranks = communicator(store, rank, world_size);
     std::vector<float> part = numbers<float>(rank, static_cast<std::size_t>(rank * kWidth));
@@ -249,6 +250,37 @@ TEST_F(GlooTrouble, ARankThatDoesNotComeIsNamedWhenTheTimeIsUp) {
         << ending.text;
   }
   EXPECT_EQ(endings[1].code, 1) << "the late rank finds the others gone";
+}
+
+TEST_F(GlooTrouble, ARankStoppedInTheMiddleOfItsDataIsNamedWhenTheTimeIsUp) {
+  constexpr int kWorld = 3;
+  const auto endings = run_ranks(kWorld, [&](int rank, KeyValueStore& store) {
+    const auto ranks = communicator(store, rank, kWorld, milliseconds(1500));
+    if (rank == 2) {
+      std::thread([pid = ::getpid()] {
+        const pid_t waker = ::fork();
+        if (waker == 0) {
+          std::this_thread::sleep_for(std::chrono::seconds(3));
+          ::kill(pid, SIGKILL);
+          ::_exit(0);
+        }
+        std::this_thread::sleep_for(milliseconds(20));
+        ::kill(pid, SIGSTOP);
+      }).detach();
+    }
+    std::vector<float> data(1 << 20, 1.0F);
+    while (true) ranks->all_reduce_sum("gradients", tensor_over(data), nullptr);
+    return std::string();
+  });
+  for (const int rank : {0, 1}) {
+    const std::string& text = endings[static_cast<std::size_t>(rank)].text;
+    EXPECT_EQ(endings[static_cast<std::size_t>(rank)].code, 1);
+    EXPECT_TRUE(text.find("still without rank 2") != std::string::npos ||
+                text.find("still without rank 0, 2") != std::string::npos ||
+                text.find("still without rank 1, 2") != std::string::npos ||
+                text.find("lost the connection to rank") != std::string::npos)
+        << text;
+  }
 }
 
 TEST_F(GlooTrouble, RanksThatDoDifferentThingsAreToldSo) {

@@ -281,6 +281,7 @@ TEST_F(Nccl, PartsOfUnequalSizesAreBroadcastInOneGroup) {
   constexpr int kRanks = 3;
   const std::vector<std::int64_t> rows{2, 0, 1};
   std::vector<std::thread> threads;
+  threads.reserve(kRanks);
   for (int rank = 0; rank < kRanks; ++rank) {
     threads.emplace_back([&, rank] {
       const auto ranks = make_nccl_communicator(
@@ -299,6 +300,7 @@ TEST_F(Nccl, AllRanksTryAgainWhenOneOfThemFailed) {
   constexpr int kRanks = 2;
   script_.failing_inits = 1;
   std::vector<std::thread> threads;
+  threads.reserve(kRanks);
   for (int rank = 0; rank < kRanks; ++rank) {
     threads.emplace_back([&, rank] {
       const auto ranks = make_nccl_communicator(
