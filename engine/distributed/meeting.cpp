@@ -60,8 +60,8 @@ std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& enviro
 
 }  // namespace
 
-Meeting::Meeting(const RankEnvironment& environment, const RankFacts& facts, const MeetingOptions& options)
-    : environment_(environment), options_(options) {
+Meeting::Meeting(RankEnvironment environment, const RankFacts& facts, const MeetingOptions& options)
+    : environment_(std::move(environment)), options_(options) {
   if (environment_.world_size == 1) {
     facts_ = {facts};
     store_ = std::make_unique<MemoryStore>();

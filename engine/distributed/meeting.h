@@ -24,7 +24,7 @@ class Meeting {
   /// Waits for all ranks. Throws UsageError when ranks differ, naming them and the difference, on every rank;
   /// CommunicationError naming the ranks that did not come in time or were lost. A world of one meets nobody
   /// and opens no port.
-  Meeting(const RankEnvironment& environment, const RankFacts& facts, const MeetingOptions& options = {});
+  Meeting(RankEnvironment environment, const RankFacts& facts, const MeetingOptions& options = {});
   /// leave(), unless an exception unwinds: then the others are told that this rank was lost.
   ~Meeting();
   Meeting(const Meeting&) = delete;

@@ -78,23 +78,29 @@ TEST(Watchdog, AKilledRankEndsTheJobOnAllOthersByName) {
   }
 }
 
-TEST(Watchdog, AStoppedRankEndsTheJobAfterTheTimeOut) {
+void expect_stop_ends_the_job(int stopped) {
   constexpr int kRanks = 3;
-  for (const int stopped : {0, 1}) {
-    const ReservedPort port;
-    Ranks ranks;
-    start_watched(ranks, port, kRanks, kCommTimeout,
-                  [](int, Watchdog& watchdog, Meeting&) -> std::string { work_forever(watchdog); });
-    for (int rank = 0; rank < kRanks; ++rank) ranks.wait_until_said(rank, "watched;");
-    sleep_for(1.5);
-    ranks.signal(stopped, SIGSTOP);
-    expect_others_end(ranks, kRanks, stopped, kCommTimeout + kAllowedSeconds,
-                      AllOf(HasSubstr(fmt::format("voca-engine: rank {} (host ", stopped)),
-                            HasSubstr("has been silent for 3."), HasSubstr("it was last at: step 12")));
-    // Awake again it finds out by itself.
-    ranks.signal(stopped, SIGCONT);
-    EXPECT_EQ(ranks.end_of(stopped).code, 74);
-  }
+  const ReservedPort port;
+  Ranks ranks;
+  start_watched(ranks, port, kRanks, kCommTimeout,
+                [](int, Watchdog& watchdog, Meeting&) -> std::string { work_forever(watchdog); });
+  for (int rank = 0; rank < kRanks; ++rank) ranks.wait_until_said(rank, "watched;");
+  sleep_for(1.5);
+  ranks.signal(stopped, SIGSTOP);
+  expect_others_end(ranks, kRanks, stopped, kCommTimeout + kAllowedSeconds,
+                    AllOf(HasSubstr(fmt::format("voca-engine: rank {} (host ", stopped)),
+                          HasSubstr("has been silent for "), HasSubstr("it was last at: step 12")));
+  // Awake again it finds out by itself.
+  ranks.signal(stopped, SIGCONT);
+  EXPECT_EQ(ranks.end_of(stopped).code, 74);
+}
+
+TEST(Watchdog, AStoppedRankEndsTheJobAfterTheTimeOut) {
+  expect_stop_ends_the_job(1);
+}
+
+TEST(Watchdog, AStoppedRankZeroEndsTheJobAfterTheTimeOut) {
+  expect_stop_ends_the_job(0);
 }
 
 TEST(Watchdog, ARankWithoutProgressEndsTheJobWithWhatEachWasDoing) {
@@ -110,8 +116,8 @@ TEST(Watchdog, ARankWithoutProgressEndsTheJobWithWhatEachWasDoing) {
   for (int rank = 0; rank < kRanks; ++rank) ranks.wait_until_said(rank, "watched;");
   expect_others_end(
       ranks, kRanks, -1, kCommTimeout + kAllowedSeconds,
-      AllOf(HasSubstr("voca-engine: rank 1 (host "), HasSubstr("has made no progress for 3."),
-            HasSubstr("rank 0 at step 12 for 0."), HasSubstr("rank 1 at reading real/video_7.npz for 3.")));
+      AllOf(HasSubstr("voca-engine: rank 1 (host "), HasSubstr("has made no progress for "),
+            HasSubstr("rank 0 at step 12 for "), HasSubstr("rank 1 at reading real/video_7.npz for ")));
 }
 
 TEST(Watchdog, ARankThatLeavesInOrderDisturbsNobody) {
