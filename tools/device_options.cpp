@@ -31,7 +31,7 @@ std::unique_ptr<engine::Device> make_device(const DeviceOptions& options,
       throw engine::UsageError("--device {}: {}; --device cpu computes without a GPU", options.device,
                                cuda.reason);
     }
-    note(fmt::format("computing on the CPU: {}", cuda.reason));
+    if (engine::built_with_cuda()) note(fmt::format("computing on the CPU: {}", cuda.reason));
   }
   return engine::make_cpu_device(static_cast<int>(options.threads));
 }

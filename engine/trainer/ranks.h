@@ -17,7 +17,7 @@ struct Ranks {
   Communicator* main = nullptr;           ///< of the thread that trains
   Communicator* gradients = nullptr;      ///< of the sums that run beside backward; another one than `main`
   CommunicationStream* stream = nullptr;  ///< on a GPU, of those sums
-  BucketOptions buckets;
+  BucketOptions buckets{};
   /// Told what this rank is about to do, for a watchdog; a string that lives for ever.
   std::function<void(const char* what)> doing = [](const char*) {};
 
