@@ -42,9 +42,10 @@ struct Directions {
 
 std::array<std::int64_t, 2> frames_of(const Dataset& dataset, std::span<const std::int64_t> samples) {
   std::array<std::int64_t, 2> frames{};
-  for (const std::int64_t sample : samples)
+  for (const std::int64_t sample : samples) {
     for (const Stream stream : kStreams)
       frames[static_cast<std::size_t>(stream)] += dataset.frames(stream, sample);
+  }
   return frames;
 }
 

@@ -75,7 +75,7 @@ std::optional<std::size_t> choose_candidate(std::span<const double> microseconds
   return microseconds[*best] < kWorthwhile * microseconds[*first] ? best : first;
 }
 
-AlgorithmCache::AlgorithmCache(std::filesystem::path folder, ProductLibrary library)
+AlgorithmCache::AlgorithmCache(const std::filesystem::path& folder, ProductLibrary library)
     : library_(std::move(library)) {
   if (folder.empty()) return;
   const std::string name = sha256_hex(describe(library_).dump()).substr(0, 16);

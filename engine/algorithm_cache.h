@@ -47,7 +47,7 @@ struct ChosenAlgorithm {
 class AlgorithmCache {
  public:
   /// `folder` empty keeps nothing on disk.
-  AlgorithmCache(std::filesystem::path folder, ProductLibrary library);
+  AlgorithmCache(const std::filesystem::path& folder, ProductLibrary library);
 
   /// $XDG_CACHE_HOME/voca-engine, ~/.cache/voca-engine, or empty where neither is set.
   [[nodiscard]] static std::filesystem::path default_folder();

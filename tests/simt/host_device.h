@@ -66,7 +66,7 @@ class HostDevice : public engine::Device {
  private:
   struct Copy {
     void* to = nullptr;
-    const void* from = nullptr;   ///< read when the copy is done; null: `data` is copied
+    const void* from = nullptr;     ///< read when the copy is done; null: `data` is copied
     std::vector<std::byte> data{};  ///< as it was when the copy was queued
     std::size_t bytes = 0;
   };
