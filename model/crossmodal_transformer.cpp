@@ -129,17 +129,17 @@ class CrossModalTransformer final : public engine::Model {
   void forward(const Pass& pass, const Batch& batch, const Tensor& logits, Forward& state) const;
   void add_positions(const Pass& pass, Forward& state) const;
   void cross(const Pass& pass, Forward& state, const Tensor& x) const;
-  Contrast contrast(const Pass& pass, const Forward& state) const;
+  [[nodiscard]] Contrast contrast(const Pass& pass, const Forward& state) const;
   void classification_loss(const Pass& pass, const Batch& batch, const Tensor& logits, double grad,
                            const Tensor& loss, const Tensor& row_losses, const Tensor& dlogits) const;
 
   void encoder_backward(const Pass& pass, const Forward& state, const Tensor& dx) const;
   void cross_backward(const Pass& pass, const Forward& state, const Tensor& dx, const Tensor& dv,
                       const Tensor& da) const;
-  ContrastColumns contrast_columns(const Pass& pass, const Batch& batch, const Contrast& state,
-                                   const Tensor& own_dza) const;
-  Tensor contrast_backward(const Pass& pass, const Batch& batch, const Contrast& state, double gradient_scale,
-                           const Tensor& loss) const;
+  [[nodiscard]] ContrastColumns contrast_columns(const Pass& pass, const Batch& batch, const Contrast& state,
+                                                 const Tensor& own_dza) const;
+  [[nodiscard]] Tensor contrast_backward(const Pass& pass, const Batch& batch, const Contrast& state,
+                                         double gradient_scale, const Tensor& loss) const;
 
   ModelConfig config_;
   LossConfig losses_;
@@ -400,7 +400,7 @@ StepFlops count_flops(const ModelConfig& config, const LossConfig& losses, std::
   const auto length = static_cast<double>(config.seq_len);
   const double directions = config.cross_attention == CrossAttention::kBidirectional ? 2 : 1;
   const auto layers = static_cast<double>(config.num_layers);
-  const double features = static_cast<double>(config.visual_dim + config.audio_dim);
+  const auto features = static_cast<double>(config.visual_dim + config.audio_dim);
 
   // Multiply-adds of the matrix products, forward. Backward has two for each, but none towards the features.
   double products = rows * h * features;
