@@ -107,7 +107,7 @@ TEST(GradientListener, BucketsSumWhatTheNetworkCallsFinal) {
     threads.emplace_back([&, rank] {
       const auto r = static_cast<std::size_t>(rank);
       Network<double> network(config, losses, 3);
-      fill(network, 3 * rank);
+      fill(network, std::int64_t{3} * rank);
       network.step({.seed = 5, .step = 1});
       own[r].assign(network.gradients().begin(), network.gradients().end());
       const auto ranks = engine::make_gloo_communicator(store, rank, kRanks, {.name = "gradients"});

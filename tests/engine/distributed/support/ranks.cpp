@@ -126,9 +126,9 @@ std::vector<Ending> run_ranks(int world_size, const std::function<std::string(in
   std::size_t running = ranks.size();
   const auto start = Clock::now();
   while (running > 0) {
-    if (Clock::now() - start > std::chrono::minutes(1))
-      for (const pid_t child : ranks)
-        if (child > 0) ::kill(child, SIGKILL);
+    const bool too_long = Clock::now() - start > std::chrono::minutes(1);
+    for (const pid_t child : ranks)
+      if (too_long && child > 0) ::kill(child, SIGKILL);
     for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
       int status = 0;
       if (ranks[rank] <= 0 || ::waitpid(ranks[rank], &status, WNOHANG) <= 0) continue;
