@@ -163,8 +163,8 @@ class CrossModalTransformer final : public engine::Model {
                       const Tensor& dx) const;
   void cross_backward(const Pass& pass, const FusionState& state, const Tensor& dx, const Tensor& dv,
                       const Tensor& da) const;
-  ContrastColumns contrast_columns(const Pass& pass, const Batch& batch, const ContrastState& state,
-                                   const Tensor& own_dza) const;
+  [[nodiscard]] ContrastColumns contrast_columns(const Pass& pass, const Batch& batch,
+                                                 const ContrastState& state, const Tensor& own_dza) const;
   void fuse_backward(const Pass& pass, const Batch& batch, const FusionState& state, const Tensor& dx,
                      const Tensor& dcontrast) const;
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "data/pack.h"
 #include "data/resident_batch_source.h"
 #include "data/synth.h"
+#include "engine/ops.h"
 #include "engine/trainer/read_back.h"
 #include "engine/trainer/trainer.h"
 #include "kernels/cpu/half.h"
@@ -79,7 +81,38 @@ std::unique_ptr<engine::BatchSource> make_source(const std::shared_ptr<const dat
                                    device);
 }
 
-std::unique_ptr<engine::Model> make_model() {
+/// A model whose gradients of some batches of the run are spoiled on the device.
+class Spoiled final : public engine::Model {
+ public:
+  Spoiled(std::unique_ptr<engine::Model> model, std::set<std::uint32_t> batches)
+      : model_(std::move(model)), batches_(std::move(batches)) {}
+  [[nodiscard]] const std::vector<engine::ParameterSpec>& parameters() const override {
+    return model_->parameters();
+  }
+  [[nodiscard]] std::int64_t outputs() const override { return model_->outputs(); }
+  [[nodiscard]] engine::Shape input_shape(int input, std::int64_t size) const override {
+    return model_->input_shape(input, size);
+  }
+  void forward_backward(engine::Context& context, const engine::ParameterStore& parameters,
+                        const engine::Batch& batch, const engine::StepRandom& random,
+                        const engine::GradientScale& gradient_scale, const Tensor& logits,
+                        const Tensor& losses) const override {
+    model_->forward_backward(context, parameters, batch, random, gradient_scale, logits, losses);
+    if (batches_.contains(random.step)) engine::ops::fill(context, HUGE_VAL, parameters.gradient(kSpoiled));
+  }
+  void predict(engine::Context& context, const engine::ParameterStore& parameters, const engine::Batch& batch,
+               const Tensor& logits, const Tensor& row_losses) const override {
+    model_->predict(context, parameters, batch, logits, row_losses);
+  }
+
+  static constexpr engine::ParameterId kSpoiled = 2;
+
+ private:
+  std::unique_ptr<engine::Model> model_;
+  std::set<std::uint32_t> batches_;
+};
+
+std::unique_ptr<engine::Model> make_model(std::set<std::uint32_t> spoiled = {}) {
   model::ModelConfig config;
   config.visual_dim = kVisualDim;
   config.audio_dim = kAudioDim;
@@ -87,7 +120,9 @@ std::unique_ptr<engine::Model> make_model() {
   config.num_layers = 1;
   config.num_heads = 1;
   config.seq_len = kSeqLen;
-  return model::make_crossmodal_transformer(config, {.label_smoothing = 0.1, .use_contrastive = true});
+  return std::make_unique<Spoiled>(
+      model::make_crossmodal_transformer(config, {.label_smoothing = 0.1, .use_contrastive = true}),
+      std::move(spoiled));
 }
 
 engine::TrainerConfig two_epochs(DType compute_type) {
@@ -105,9 +140,9 @@ engine::TrainerConfig two_epochs(DType compute_type) {
 /// One process of a training.
 struct Process {
   Process(const std::shared_ptr<const data::Dataset>& dataset, std::unique_ptr<engine::Device> on,
-          Frames frames, const engine::TrainerConfig& config)
+          Frames frames, const engine::TrainerConfig& config, std::set<std::uint32_t> spoiled = {})
       : device(std::move(on)),
-        model(make_model()),
+        model(make_model(std::move(spoiled))),
         train(make_source(dataset, data::Split::kTrain, *device, frames, config.compute_type)),
         val(make_source(dataset, data::Split::kVal, *device, frames, config.compute_type)),
         trainer(config, *model, *train, val.get(), *device, recorder) {
@@ -207,6 +242,69 @@ TEST(TrainingRun, SixteenBitWeightsAreTheMastersRoundedFromTheStart) {
         ASSERT_EQ(bits[i], type == DType::kBF16 ? kernels::cpu::float_to_bfloat16(master)
                                                 : kernels::cpu::float_to_half(master));
       }
+    }
+  }
+}
+
+/// Steps of two batches: the third and fourth are the second step's.
+TEST(TrainingRun, ABadStepMovesNothingAndIsToldAsItsOwnOneStepLater) {
+  const data::testing::Scratch scratch;
+  const auto dataset = make_dataset(scratch, DType::kF32);
+  engine::TrainerConfig config = two_epochs(DType::kBF16);
+  config.max_steps = 2;
+  Process all(dataset, gpu(), Frames::kStaged, config, {2});
+  const engine::TrainingResult result = all.trainer.run();
+  EXPECT_EQ(result.step, 2);
+  EXPECT_EQ(result.bad_steps, 1);
+  EXPECT_EQ(result.overflow_steps, 0);
+  ASSERT_EQ(all.recorder.messages.size(), 1U);
+  EXPECT_NE(all.recorder.messages[0].find("step 2: a gradient is not finite"), std::string::npos);
+  config.max_steps = 1;
+  Process one(dataset, gpu(), Frames::kStaged, config);
+  (void)one.trainer.run();
+  EXPECT_TRUE(all.bits() == one.bits());
+}
+
+TEST(TrainingRun, BadStepsInARowEndItNamingTheParameterThoughOneMoreWasQueued) {
+  const data::testing::Scratch scratch;
+  const auto dataset = make_dataset(scratch, DType::kF32);
+  engine::TrainerConfig config = two_epochs(DType::kBF16);
+  config.max_bad_steps = 2;
+  Process run(dataset, gpu(), Frames::kStaged, config, {0, 2});
+  const std::string name = run.model->parameters()[Spoiled::kSpoiled].name;
+  try {
+    (void)run.trainer.run();
+    FAIL() << "nothing was thrown";
+  } catch (const engine::DataError& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("2 steps in a row, the last of them step 2"), std::string::npos) << message;
+    EXPECT_NE(message.find("first parameter without a finite gradient: " + name), std::string::npos)
+        << message;
+  }
+}
+
+TEST(TrainingRun, Fp16FollowsFloatAndAnOverflowHalvesTheLossScaleAlone) {
+  const data::testing::Scratch scratch;
+  const auto dataset = make_dataset(scratch, DType::kF32);
+  Process exact(dataset, gpu(), Frames::kStaged, two_epochs(DType::kF32));
+  (void)exact.trainer.run();
+  for (const bool overflow : {false, true}) {
+    Process run(dataset, gpu(), Frames::kStaged, two_epochs(DType::kF16),
+                overflow ? std::set<std::uint32_t>{2} : std::set<std::uint32_t>{});
+    std::vector<engine::StepRecord> steps;
+    run.recorder.progress = [&](const engine::StepRecord& record) { steps.push_back(record); };
+    const engine::TrainingResult result = run.trainer.run();
+    EXPECT_EQ(result.bad_steps, 0);
+    EXPECT_GE(result.overflow_steps, overflow ? 1 : 0);
+    EXPECT_EQ(steps.back().loss_scale, std::ldexp(65536.0, -static_cast<int>(result.overflow_steps)));
+    ASSERT_GE(steps.size(), 2U);
+    EXPECT_EQ(steps[1].skipped, overflow);
+    // The same first batches: what fp16 loses of a loss and of an unscaled norm.
+    const nlohmann::ordered_json want = nlohmann::ordered_json::parse(exact.recorder.lines[0].text);
+    EXPECT_NEAR(steps[0].loss.total, want["loss"].get<double>(), 1e-2 * want["loss"].get<double>());
+    if (!steps[0].skipped) {
+      EXPECT_NEAR(steps[0].grad_norm, want["grad_norm"].get<double>(),
+                  2e-2 * want["grad_norm"].get<double>());
     }
   }
 }
