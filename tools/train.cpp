@@ -277,7 +277,6 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   const int world_size = environment.world_size;
   engine::TrainerConfig config = trainer_config(options);
   const RunPaths paths = run_paths(options);
-  if (job.first()) check_files(options, paths);
   engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
   const LogThrough log(progress);
   const std::unique_ptr<engine::Device> device =
@@ -287,6 +286,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   ordered_json values = set.values();
   values["precision"] = resolve_precision(options, device->kind());
   config.compute_type = compute_type_of(values["precision"]);
+  if (job.first()) check_files(options, paths);
 
   // Data.
   const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first("packing the features", [&] {

@@ -108,7 +108,7 @@ void GradientBuckets::final_until(std::int64_t elements) {
 }
 
 void GradientBuckets::finish() {
-  VOCA_CHECK(final_ == gradients_.elements());  // written by this thread alone
+  if (final_ < gradients_.elements()) final_until(gradients_.elements());  // written by this thread alone
   if (worker_.joinable()) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return failure_ || summed_ == buckets_.size(); });

@@ -58,8 +58,8 @@ struct BucketOptions {
 };
 
 /// Sums the gradients of all ranks, each bucket as soon as backward has finished it. One step is
-/// final_until(…) … final_until(all), then finish(). The same bits with and without overlap and for any size
-/// of bucket.
+/// final_until(…) …, then finish(), by which all of them are final. The same bits with and without overlap
+/// and for any size of bucket.
 class GradientBuckets final : public GradientListener {
  public:
   /// On the CPU: a worker thread calls `communicator`, which must be another one than the main thread's, so

@@ -53,7 +53,7 @@ void StepRunner::queue(const StepPlace& place) {
   optimizer_.start_step();
   for (std::int64_t i = 0; i < place.batches; ++i) slot.samples.push_back(micro_batch(place, i));
   const bool any = std::any_of(slot.samples.begin(), slot.samples.end(), [](auto n) { return n > 0; });
-  if (any && !ranks_.alone()) reduce(slot.samples.back() > 0);
+  if (any && !ranks_.alone()) reduce();
   if (any) {  // without a sample nothing decays and nothing moves
     optimizer_.measure_norm();
     optimizer_.update(place.lr);
@@ -114,11 +114,9 @@ std::int64_t StepRunner::share(Batch& batch) {
   return std::accumulate(rows_by_rank_.begin(), rows_by_rank_.end(), std::int64_t{0});
 }
 
-/// Gradients and losses become those of the global batch. `told`: the last pass told the buckets of its
-/// gradients as they came.
-void StepRunner::reduce(bool told) {
+/// Gradients and losses become those of the global batch.
+void StepRunner::reduce() {
   ranks_.doing("summing gradients");
-  if (!told) buckets_->final_until(workspace_.parameters().gradients().elements());
   buckets_->finish();
   ranks_.main->all_reduce_sum("losses", workspace_.losses(), workspace_.context().stream);
 }

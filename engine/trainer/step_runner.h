@@ -77,7 +77,7 @@ class StepRunner {
 
   [[nodiscard]] std::int64_t micro_batch(const StepPlace& place, std::int64_t batch_in_step);
   [[nodiscard]] std::int64_t share(Batch& batch);
-  void reduce(bool told);
+  void reduce();
   [[nodiscard]] LossValues losses(const Slot& slot, std::int64_t batch_in_step) const;
 
   const Model& model_;

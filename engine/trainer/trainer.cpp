@@ -145,7 +145,7 @@ struct Trainer::Impl {
   void continue_from(const Progress& state);
   void restore(const ResumeState& state);
   void start_together();
-  const char* own_stop_reason() const;
+  const char* own_stop_reason();
   void stop_if_asked();
   [[noreturn]] void interrupt();
 
@@ -163,6 +163,7 @@ struct Trainer::Impl {
   std::optional<Evaluator> evaluator;
   std::optional<ResumeStore> store;
   StopReason stop_reason;
+  const char* stopped_by = nullptr;  ///< what it said
   Progress progress;
   Clock::time_point timed_from;  ///< begin of what the next step settled took
   bool saved = false;            ///< as it stands
@@ -421,8 +422,9 @@ void Trainer::Impl::restore(const ResumeState& state) {
                                   progress.epoch, progress.batch, batches_per_epoch, progress.step));
 }
 
-const char* Trainer::Impl::own_stop_reason() const {
-  return stop_reason ? stop_reason() : nullptr;
+const char* Trainer::Impl::own_stop_reason() {
+  if (stopped_by == nullptr && stop_reason) stopped_by = stop_reason();
+  return stopped_by;
 }
 
 void Trainer::Impl::stop_if_asked() {
@@ -431,8 +433,7 @@ void Trainer::Impl::stop_if_asked() {
 
 void Trainer::Impl::interrupt() {
   save();
-  const char* const own = own_stop_reason();
-  const char* const reason = own != nullptr ? own : "a signal to another rank";
+  const char* const reason = stopped_by != nullptr ? stopped_by : "a signal to another rank";
   if (config.checkpoint_folder.empty()) {
     throw Interrupted("training: stopped by {} after step {}; nothing was saved: there is no --run_dir",
                       reason, progress.step);

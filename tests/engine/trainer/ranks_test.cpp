@@ -141,10 +141,10 @@ TEST_P(WorldSize, GivesTheSameBitsTwice) {
   EXPECT_EQ(run_well(toy_config(), job)[0].bits, run_well(toy_config(), job)[0].bits);
 }
 
-// A learning rate of 0 leaves every world the same weights.
+// A learning rate of next to nothing leaves every world the same weights.
 TEST_P(WorldSize, EvaluatesToTheLastDigitOfOneRank) {
   TrainerConfig config = toy_config();
-  config.lr = 0;
+  config.lr = 1e-30;
   config.epochs = 1;
   const auto lines_of_epochs = [](const Outcome& outcome) {
     nlohmann::ordered_json line = to_json(outcome.recorder.epochs.at(0));
@@ -242,7 +242,7 @@ TEST_F(RanksTest, ABadSampleIsLeftOutAsOnOneRank) {
   const std::vector<Outcome> one = run_well(config, {.before = spoil(0, 17)});
   const std::vector<Outcome> ranks = run_well(config, {.world_size = 2, .before = spoil(-1, 17)});
   expect_close(ranks[0].weights, one[0].weights, 1e-5);
-  EXPECT_EQ(ranks[0].recorder.epochs[0].samples, 59);
+  EXPECT_EQ(ranks[0].recorder.epochs.at(0).samples, 59);
 }
 
 TEST_F(RanksTest, BadSamplesOfAllRanksCountTogether) {
@@ -252,7 +252,7 @@ TEST_F(RanksTest, BadSamplesOfAllRanksCountTogether) {
   for (const Outcome& outcome : run_job(config, {.world_size = 3, .before = one_each}))
     EXPECT_THAT(outcome.error, AllOf(HasSubstr("3 samples are damaged"), HasSubstr("--max_bad_samples 2")));
   for (const Outcome& outcome : run_well(config, {.world_size = 2, .before = one_each}))
-    EXPECT_EQ(outcome.recorder.epochs[0].bad_samples, 2);
+    EXPECT_EQ(outcome.recorder.epochs.at(0).bad_samples, 2);
 }
 
 TEST_F(RanksTest, ARankWhoseWeightsDriftedIsNamedBeforeAnythingIsSaved) {

@@ -314,7 +314,7 @@ TEST(Resume, RefusesAStateThatIsNoTrainings) {
     return message;
   };
   EXPECT_THAT(refusal_of({{"x", 1}}), HasSubstr("not a training state"));
-  EXPECT_THAT(refusal_of({{"version", 1}}), HasSubstr("version 2"));
+  EXPECT_THAT(refusal_of({{"version", 1}}), HasSubstr("of version 1"));
   EXPECT_THAT(refusal_of({{"version", 2}, {"config_hash", "c0ffee"}, {"split_hash", 7}}),
               HasSubstr("not a training state"));
 }
