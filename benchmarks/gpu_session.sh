@@ -22,8 +22,8 @@ sanitize() { # TOOL
   compute-sanitizer --tool "$1" --error-exitcode 1 --print-limit 20 "$build/bin/cuda_tests" "${fixtures[@]}"
 }
 
-# The microbenchmarks are those of the CPU backend, whose roofs belong to the same machine.
-steps=(machine build doctor cuda-tests memcheck racecheck initcheck synccheck microbenchmarks rivals-bf16 rivals-fp16 quickstart)
+steps=(machine build doctor cuda-tests cuda-engine memcheck racecheck initcheck synccheck engine-memcheck microbenchmarks rivals-bf16
+  rivals-fp16 quickstart)
 run_step() {
   case $1 in
     machine) nvidia-smi && nvidia-smi -q -d CLOCK,ECC,PERFORMANCE,MEMORY && nvidia-smi topo -m && nvcc --version && "$python" --version ;;
@@ -31,7 +31,12 @@ run_step() {
     doctor) "$build/bin/voca-engine" doctor ;;
     cuda-tests) "$build/bin/cuda_tests" "${fixtures[@]}" ;;
     memcheck | racecheck | initcheck | synccheck) sanitize "$1" ;;
-    microbenchmarks) BUILD=$build PYTHON=$python THREADS=$(nproc) benchmarks/measure_kernels.sh ;;
+    cuda-engine) "$build/bin/cuda_engine_tests" --gtest_brief=1 ;;
+    engine-memcheck) compute-sanitizer --tool memcheck --error-exitcode 1 --print-limit 20 "$build/bin/cuda_engine_tests" --gtest_brief=1 ;;
+    microbenchmarks)
+      "$build/bin/cuda_kernel_benchmarks" --benchmark_repetitions=5 --benchmark_format=json \
+        --benchmark_out="benchmarks/results/$(date +%F)-kernels-cuda.json"
+      ;;
     rivals-bf16) "$python" benchmarks/rivals/step.py --size base large --cross_attention both --precision bf16 --device cuda --save ;;
     rivals-fp16) "$python" benchmarks/rivals/step.py --size base large --precision fp16 --device cuda --save ;;
     quickstart) tools/quickstart.sh build/quickstart ;;

@@ -28,7 +28,8 @@ T load(const std::byte* at) {
 
 #if defined(__x86_64__)
 bool has_f16c() {
-  static const bool present = __builtin_cpu_supports("avx") != 0 && __builtin_cpu_supports("f16c") != 0;
+  // Every processor with AVX2 has F16C, whose name clang 14 does not take here.
+  static const bool present = __builtin_cpu_supports("avx2") != 0;
   return present;
 }
 

@@ -43,7 +43,7 @@ target_compile_definitions(cuda_on_host_fixtures PRIVATE VOCA_TEST_CUDA_ON_HOST
 # The engine's operations with their way to the CUDA kernels, for a whole step and a whole training of the model. They come before voca_engine
 # when a test is linked, so that its own are not taken.
 file(GLOB operations CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/engine/ops/*.cpp)
-add_library(cuda_on_host_engine OBJECT ${operations} simt/host_device.cpp simt/whole_step_test.cpp simt/training_run_test.cpp
+add_library(cuda_on_host_engine OBJECT ${operations} simt/host_device.cpp simt/whole_step_test.cpp simt/training_run_test.cpp simt/engine_test.cpp
             data/support/scratch.cpp engine/support/toy.cpp)
 target_link_libraries(cuda_on_host_engine PRIVATE voca_data voca_model GTest::gtest)
 target_include_directories(cuda_on_host_engine SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
@@ -96,4 +96,15 @@ if(CMAKE_CUDA_COMPILER)
                         GTest::gmock GTest::gtest_main)
   add_test(NAME cuda COMMAND cuda_tests --gtest_filter=-*Derivative/*:*Gradient/*:WideCast/*)
   set_tests_properties(cuda PROPERTIES TIMEOUT 1800 LABELS "kernels;cuda" SKIP_REGULAR_EXPRESSION "no CUDA device")
+
+  # The engine on a device: products, the whole network, whole trainings, NCCL.
+  add_executable(cuda_engine_tests simt/engine_test.cpp simt/training_run_test.cpp simt/cuda_only_test.cpp data/support/scratch.cpp
+                 engine/support/toy.cpp)
+  target_include_directories(cuda_engine_tests SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(cuda_engine_tests PRIVATE VOCA_TEST_CUDA)
+  target_compile_options(cuda_engine_tests PRIVATE -O1)
+  target_link_libraries(cuda_engine_tests PRIVATE voca_data voca_model voca_engine CUDA::cudart_static PkgConfig::HDF5 PkgConfig::LIBZIP
+                        GTest::gtest GTest::gmock GTest::gtest_main)
+  add_test(NAME cuda_engine COMMAND cuda_engine_tests)
+  set_tests_properties(cuda_engine PROPERTIES TIMEOUT 1800 LABELS "cuda" SKIP_REGULAR_EXPRESSION "no CUDA device")
 endif()

@@ -22,7 +22,7 @@
 #include "model/crossmodal_transformer.h"
 #include "tests/data/support/scratch.h"
 #include "tests/engine/trainer/trainer_support.h"
-#include "tests/simt/host_device.h"
+#include "tests/simt/tested_device.h"
 
 // A whole training by engine::Trainer as on a GPU: its kernels run on the CPU, memory that is not the host's,
 // copies that are late, batches staged or cut out of frames that the device holds; against the CPU backend.
@@ -167,7 +167,7 @@ struct Process {
 };
 
 std::unique_ptr<engine::Device> gpu() {
-  return std::make_unique<HostDevice>();
+  return make_tested_device();
 }
 
 double difference(const HostTensor& got, const HostTensor& want) {
@@ -334,9 +334,9 @@ TEST(DeviceBatches, AreThoseOfTheHostToTheBit) {
       const auto host = make_source(dataset, split, *cpu, Frames::kStaged, DType::kF32);
       const std::string want = all_batches(*host, *cpu);
       for (const Frames frames : {Frames::kStaged, Frames::kPinned, Frames::kResident}) {
-        HostDevice device;
-        const auto source = make_source(dataset, split, device, frames, DType::kF32);
-        EXPECT_TRUE(all_batches(*source, device) == want);
+        const auto device = gpu();
+        const auto source = make_source(dataset, split, *device, frames, DType::kF32);
+        EXPECT_TRUE(all_batches(*source, *device) == want);
       }
     }
   }
@@ -345,7 +345,8 @@ TEST(DeviceBatches, AreThoseOfTheHostToTheBit) {
 TEST(DeviceBatches, InSixteenBitsAreTheHostsRoundedOnce) {
   const data::testing::Scratch scratch;
   const auto dataset = make_dataset(scratch, DType::kF32);
-  HostDevice device;
+  const auto gpu_device = gpu();
+  engine::Device& device = *gpu_device;
   for (const DType type : {DType::kBF16, DType::kF16}) {
     const auto staged = make_source(dataset, data::Split::kTrain, device, Frames::kStaged, type);
     const auto resident = make_source(dataset, data::Split::kTrain, device, Frames::kResident, type);
@@ -371,7 +372,8 @@ TEST(DeviceBatches, TakeTheMemoryThatIsPlannedForThem) {
   const auto dataset = make_dataset(scratch, DType::kF16);
   const std::vector<std::int64_t> samples = dataset->samples_of(data::Split::kTrain);
   for (const DType type : {DType::kF32, DType::kBF16}) {
-    HostDevice device;
+    const auto gpu_device = gpu();
+    engine::Device& device = *gpu_device;
     data::BatchSourceOptions options = batches(true);
     options.dtype = type;
     {
@@ -384,6 +386,29 @@ TEST(DeviceBatches, TakeTheMemoryThatIsPlannedForThem) {
   }
 }
 
+/// Few frames and a small network, for long enough that a wrong gradient would show.
+TEST(TrainingRun, TwoHundredStepsInBf16FollowFloat) {
+  if (!kRealGpu) GTEST_SKIP() << "takes the executor minutes";
+  const data::testing::Scratch scratch;
+  const auto dataset = make_dataset(scratch, DType::kF32);
+  const auto curve = [&](DType type) {
+    engine::TrainerConfig config = two_epochs(type);
+    config.grad_accum = 1;
+    config.epochs = 67;  // of three batches
+    config.warmup_epochs = 3;
+    config.max_steps = 200;
+    Process run(dataset, gpu(), Frames::kResident, config);
+    (void)run.trainer.run();
+    return run.recorder.epochs;
+  };
+  const auto exact = curve(DType::kF32);
+  const auto rounded = curve(DType::kBF16);
+  ASSERT_EQ(rounded.size(), exact.size());
+  for (std::size_t i = 0; i < exact.size(); ++i)
+    EXPECT_NEAR(rounded[i].loss.total, exact[i].loss.total, 2e-2 * exact[i].loss.total) << "epoch " << i;
+}
+
+#if !defined(VOCA_TEST_CUDA)
 TEST(DeviceMemory, OutOfItIsTheTableAndTheLargestBatch) {
   HostDevice device;
   const auto model = make_model();
@@ -405,6 +430,8 @@ TEST(DeviceMemory, OutOfItIsTheTableAndTheLargestBatch) {
   const engine::Workspace workspace(*model, half, device);
   EXPECT_EQ(device.allocated_bytes(), engine::plan_memory(*model, half, backend).bytes());
 }
+
+#endif
 
 }  // namespace
 }  // namespace voca::simt::host
