@@ -101,7 +101,7 @@ if(CMAKE_CUDA_COMPILER)
   add_executable(cuda_engine_tests simt/engine_test.cpp simt/training_run_test.cpp simt/cuda_only_test.cpp data/support/scratch.cpp
                  engine/support/toy.cpp)
   target_include_directories(cuda_engine_tests SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-  target_compile_definitions(cuda_engine_tests PRIVATE VOCA_TEST_CUDA)
+  target_compile_definitions(cuda_engine_tests PRIVATE VOCA_TEST_CUDA VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
   target_compile_options(cuda_engine_tests PRIVATE -O1)
   target_link_libraries(cuda_engine_tests PRIVATE voca_data voca_model voca_engine CUDA::cudart_static PkgConfig::HDF5 PkgConfig::LIBZIP
                         GTest::gtest GTest::gmock GTest::gtest_main)

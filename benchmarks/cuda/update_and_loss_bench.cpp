@@ -1,0 +1,238 @@
+#include "benchmarks/cuda/support/gpu.h"
+#include "engine/matrix_products.h"
+#include "kernels/adamw.h"
+#include "kernels/binary_cross_entropy.h"
+#include "kernels/infonce.h"
+#include "kernels/l2_normalize.h"
+#include "kernels/softmax.h"
+
+// The optimiser, the losses, the general attention path's softmax, and the matrix products of the Base and
+// Large recipes in bf16.
+
+namespace voca::kernels::benchmarks {
+namespace {
+
+using Number = __nv_bfloat16;
+constexpr double kBytes = sizeof(Number);
+
+void* stream() {
+  return gpu()->compute_stream();
+}
+
+/// Gradient read; master and two moments read and written; weights written.
+void adamw(benchmark::State& state) {
+  if (skipped(state)) return;
+  const std::int64_t elements = state.range(0);
+  const double bytes = (2 * kBytes + 6 * sizeof(float)) * static_cast<double>(elements);
+  const Rotating<Number> gradient(1, elements);
+  const Rotating<Number> weights(1, elements);
+  const Rotating<float> master(1, elements);
+  const Rotating<float> exp_avg(1, elements);
+  const Rotating<float> exp_avg_sq(1, elements);
+  const Rotating<float> norm(1, 1);
+  const Rotating<OptimizerState> optimizer(1, 1);
+  const OptimizerState start{.lr = 1e-6};
+  VOCA_CUDA(cudaMemcpy(optimizer[0], &start, sizeof start, cudaMemcpyHostToDevice));
+  const Rotating<char> scratch(1, static_cast<std::int64_t>(cuda::adamw_scratch_bytes()));
+  measure(state, 1, bytes, 0, [&](std::size_t) {
+    AdamW<Number> args;
+    args.elements = elements;
+    args.weight_decay = 1e-4;
+    args.max_norm = 1;
+    args.state = optimizer[0];
+    args.norm = norm[0];
+    args.gradient = gradient[0];
+    args.master = master[0];
+    args.exp_avg = exp_avg[0];
+    args.exp_avg_sq = exp_avg_sq[0];
+    args.weights = weights[0];
+    args.scratch = scratch[0];
+    cuda::adamw(args, stream());
+  });
+}
+
+void infonce(benchmark::State& state) {
+  if (skipped(state)) return;
+  const std::int64_t rows = state.range(0);
+  const std::int64_t columns = state.range(1);
+  constexpr std::int64_t kWidth = 256;
+  const double flops = 6.0 * static_cast<double>(rows * columns * kWidth);
+  const Rotating<Number> zv(1, rows * kWidth);
+  const Rotating<Number> za(1, columns * kWidth);
+  const Rotating<Number> dzv(1, rows * kWidth);
+  const Rotating<Number> dza(1, columns * kWidth);
+  const Rotating<std::int32_t> labels(1, columns);
+  const Rotating<float> loss(1, 1);
+  const Rotating<char> scratch(1, static_cast<std::int64_t>(cuda::infonce_scratch_bytes(rows, columns)));
+  measure(state, 1, 0, flops, [&](std::size_t) {
+    InfoNce<Number> args;
+    args.rows = rows;
+    args.columns = columns;
+    args.width = kWidth;
+    args.zv = zv[0];
+    args.za = za[0];
+    args.row_labels = labels[0];
+    args.column_labels = labels[0];
+    args.grad = 1;
+    args.loss = loss[0];
+    args.dzv = dzv[0];
+    args.dza = dza[0];
+    args.scratch = scratch[0];
+    cuda::infonce(args, stream());
+  });
+}
+
+void binary_cross_entropy(benchmark::State& state) {
+  if (skipped(state)) return;
+  const std::int64_t rows = state.range(0);
+  const Rotating<Number> logits(1, rows);
+  const Rotating<Number> dlogits(1, rows);
+  const Rotating<std::int32_t> labels(1, rows);
+  const Rotating<float> loss(1, 1);
+  measure(state, 1, 0, 0, [&](std::size_t) {
+    BinaryCrossEntropy<Number> args;
+    args.rows = rows;
+    args.smoothing = 0.1;
+    args.grad = 1;
+    args.logits = logits[0];
+    args.labels = labels[0];
+    args.loss = loss[0];
+    args.dlogits = dlogits[0];
+    cuda::binary_cross_entropy(args, stream());
+  });
+}
+
+void l2_normalize(benchmark::State& state) {
+  if (skipped(state)) return;
+  const std::int64_t rows = state.range(0);
+  constexpr std::int64_t kWidth = 256;
+  const double bytes = 2 * kBytes * static_cast<double>(rows * kWidth);
+  const std::size_t sets = rotations(bytes);
+  const Rotating<Number> x(sets, rows * kWidth);
+  const Rotating<Number> z(sets, rows * kWidth);
+  const Rotating<float> norm(1, rows);
+  measure(state, sets, bytes, 0, [&](std::size_t i) {
+    cuda::l2_normalize_forward<Number>({rows, kWidth, x[i], z[i], norm[0]}, stream());
+  });
+}
+
+Dropout dropout_of(std::int64_t percent) {
+  return {.seed = 1, .threshold = dropout_threshold(static_cast<double>(percent) / 100)};
+}
+
+/// B · N matrices of T × T, as the general attention path has them.
+void softmax_forward(benchmark::State& state) {
+  if (skipped(state)) return;
+  const std::int64_t batch = state.range(0);
+  const std::int64_t length = state.range(1);
+  const std::int64_t elements = batch * length * length;
+  const double bytes = 3 * kBytes * static_cast<double>(elements);
+  const std::size_t sets = rotations(bytes);
+  const Rotating<Number> scores(sets, elements);
+  const Rotating<Number> probabilities(sets, elements);
+  const Rotating<Number> dropped(sets, elements);
+  measure(state, sets, bytes, 0, [&](std::size_t i) {
+    SoftmaxForward<Number> args;
+    args.batch = batch;
+    args.query_length = args.key_length = length;
+    args.scores = scores[i];
+    args.dropout = dropout_of(10);
+    args.probabilities = probabilities[i];
+    args.dropped = dropped[i];
+    cuda::softmax_forward(args, stream());
+  });
+}
+
+void softmax_backward(benchmark::State& state) {
+  if (skipped(state)) return;
+  const std::int64_t batch = state.range(0);
+  const std::int64_t length = state.range(1);
+  const std::int64_t elements = batch * length * length;
+  const double bytes = 3 * kBytes * static_cast<double>(elements);
+  const std::size_t sets = rotations(bytes);
+  const Rotating<Number> ddropped(sets, elements);
+  const Rotating<Number> probabilities(sets, elements);
+  const Rotating<Number> dscores(sets, elements);
+  measure(state, sets, bytes, 0, [&](std::size_t i) {
+    SoftmaxBackward<Number> args;
+    args.batch = batch;
+    args.query_length = args.key_length = length;
+    args.ddropped = ddropped[i];
+    args.probabilities = probabilities[i];
+    args.dropout = dropout_of(10);
+    args.dscores = dscores[i];
+    cuda::softmax_backward(args, stream());
+  });
+}
+
+/// y (rows, n) = x · Wᵀ, dx = dy · W or dW = dyᵀ · x, by the algorithm that was timed or by the library's
+/// first.
+void matrix_product(benchmark::State& state) {
+  if (skipped(state)) return;
+  enum : std::int64_t { kForward, kInputGradient, kWeightGradient };
+  const std::int64_t rows = state.range(0);
+  const std::int64_t out = state.range(1);
+  const std::int64_t in = state.range(2);
+  static const std::unique_ptr<engine::Device> untuned =
+      engine::make_cuda_device(engine::cuda_availability().first, {.autotune = false});
+  engine::MatrixProducts& products = state.range(4) != 0 ? *gpu()->products() : *untuned->products();
+  engine::MatrixProduct p{.dtype = engine::DType::kBF16};
+  switch (state.range(3)) {
+    case kForward:
+      p.transpose_b = Transpose::kYes;
+      p.m = rows, p.n = out, p.k = in;
+      break;
+    case kInputGradient:
+      p.m = rows, p.n = in, p.k = out;
+      break;
+    default:
+      p.transpose_a = Transpose::kYes;
+      p.m = out, p.n = in, p.k = rows;
+      p.accumulate = true;
+  }
+  p.lda = p.transpose_a == Transpose::kYes ? p.m : p.k;
+  p.ldb = p.transpose_b == Transpose::kYes ? p.k : p.n;
+  p.ldc = p.n;
+  const double bytes = kBytes * static_cast<double>(p.m * p.k + p.k * p.n + p.m * p.n);
+  const std::size_t sets = rotations(bytes);
+  const Rotating<Number> a(sets, p.m * p.k);
+  const Rotating<Number> b(sets, p.k * p.n);
+  const Rotating<Number> c(sets, p.m * p.n);
+  const Rotating<char> workspace(1, static_cast<std::int64_t>(products.workspace_bytes()));
+  const Rotating<char> memory(1, std::int64_t{1} << 30);
+  products.prepare(p);
+  products.tune(reinterpret_cast<std::byte*>(workspace[0]), reinterpret_cast<std::byte*>(memory[0]),
+                std::size_t{1} << 30);
+  measure(state, sets, 0, 2.0 * static_cast<double>(p.m * p.n * p.k), [&](std::size_t i) {
+    engine::MatrixProduct placed = p;
+    placed.a = a[i];
+    placed.b = b[i];
+    placed.c = c[i];
+    products.multiply(placed, stream());
+  });
+}
+void products_of_the_recipes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"rows", "out", "in", "pass", "tuned"})->UseManualTime();
+  for (const std::int64_t tuned : {0, 1}) {
+    for (const std::int64_t pass : {0, 1, 2}) {
+      for (const auto& [rows, hidden] :
+           {std::pair<std::int64_t, std::int64_t>{64 * 256, 768}, {80 * 320, 1024}}) {
+        bench->Args({rows, 3 * hidden, hidden, pass, tuned});
+        bench->Args({rows, 4 * hidden, hidden, pass, tuned});
+        bench->Args({rows, hidden, 4 * hidden, pass, tuned});
+        bench->Args({rows, hidden, 512, pass, tuned});
+      }
+    }
+  }
+}
+
+BENCHMARK(adamw)->UseManualTime()->ArgName("parameters")->Arg(32589569)->Arg(82669825);
+BENCHMARK(infonce)->UseManualTime()->Args({64, 64})->Args({64, 256})->Args({80, 80});
+BENCHMARK(binary_cross_entropy)->UseManualTime()->Arg(64);
+BENCHMARK(l2_normalize)->UseManualTime()->Arg(128)->Arg(160);
+BENCHMARK(softmax_forward)->UseManualTime()->Args({64 * 8, 256})->Args({80 * 16, 320});
+BENCHMARK(softmax_backward)->UseManualTime()->Args({64 * 8, 256})->Args({80 * 16, 320});
+BENCHMARK(matrix_product)->Apply(products_of_the_recipes);
+
+}  // namespace
+}  // namespace voca::kernels::benchmarks
