@@ -90,7 +90,7 @@ Handle frame_type(engine::DType dtype) {
 
 Reader::Reader(std::string path, std::uint64_t file_bytes) : path_(std::move(path)), file_bytes_(file_bytes) {
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-  H5Pset_file_locking(access.get(), 0, 1);
+  H5Pset_file_locking(access.get(), false, true);
   file_ = Handle(H5Fopen(path_.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
   if (!file_) throw DataError("{}: is no HDF5 file, or a truncated or damaged one: {}", path_, last_error());
 }

@@ -152,7 +152,7 @@ class HeaderParser {
   }
 
   void check_size() const {
-    std::int64_t bytes = static_cast<std::int64_t>(engine::size_of(header_.dtype));
+    auto bytes = static_cast<std::int64_t>(engine::size_of(header_.dtype));
     for (const std::int64_t extent : header_.shape) {
       if (__builtin_mul_overflow(bytes, extent, &bytes) || bytes > kMaxBytes)
         fail(ArrayFault::kShape, where_, "its shape is impossibly large");

@@ -176,9 +176,9 @@ struct NpzReader::State {
     const zip_int64_t index = zip_name_locate(archive.get(), name.c_str(), 0);
     if (index < 0) throw ArrayError(ArrayFault::kMissing, fmt::format("{}: has no array '{}'", path, key));
     zip_stat_t stat;
-    constexpr zip_uint64_t needed = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_CRC;
+    constexpr zip_uint64_t kNeeded = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_CRC;
     if (zip_stat_index(archive.get(), static_cast<zip_uint64_t>(index), 0, &stat) != 0 ||
-        (stat.valid & needed) != needed)
+        (stat.valid & kNeeded) != kNeeded)
       damaged(where(key), "the archive's directory does not describe it");
     if ((stat.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && stat.encryption_method != ZIP_EM_NONE)
       damaged(where(key), "is encrypted");
@@ -284,8 +284,8 @@ void write_npz(const std::filesystem::path& path, std::span<const NamedArray> ar
     check(index >= 0);
     const auto entry = static_cast<zip_uint64_t>(index);
     check(zip_set_file_compression(archive.get(), entry, compressed ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0) == 0);
-    constexpr zip_uint16_t first_of_january_1980 = 0x21;  // the zip format's first day, as np.savez writes it
-    check(zip_file_set_dostime(archive.get(), entry, 0, first_of_january_1980, 0) == 0);
+    constexpr zip_uint16_t kFirstOfJanuary1980 = 0x21;  // the zip format's first day, as np.savez writes it
+    check(zip_file_set_dostime(archive.get(), entry, 0, kFirstOfJanuary1980, 0) == 0);
   }
   if (zip_close(archive.get()) != 0) check(false);
   static_cast<void>(archive.release());  // closing freed it

@@ -65,7 +65,7 @@ PackedFileWriter::PackedFileWriter(std::filesystem::path path, engine::DType dty
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_libver_bounds(access.get(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
   H5Pset_alignment(access.get(), 1, kAlignment);
-  H5Pset_file_locking(access.get(), 0, 1);
+  H5Pset_file_locking(access.get(), false, true);
   file_ = Handle(H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, timeless(H5P_FILE_CREATE).get(), access.get()),
                  H5Fclose);
   if (!file_) fail("create");
