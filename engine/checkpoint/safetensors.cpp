@@ -62,7 +62,7 @@ class FileStorage : public Storage {
 };
 
 std::string digest_text(std::string_view digits) {
-  return fmt::format("\"{}\":\"{}\"", kDigestKey, digits);
+  return fmt::format(R"("{}":"{}")", kDigestKey, digits);
 }
 
 /// Parses the header; a name twice is refused, which the library alone would let pass.

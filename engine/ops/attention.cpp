@@ -129,7 +129,7 @@ struct GeneralPath {
   Operand<T> outputs(T* data) const {
     return {data, shape.heads * shape.head_size, shape.query_length, false};
   }
-  Operand<T> matrix(const Tensor& tensor) const {
+  [[nodiscard]] Operand<T> matrix(const Tensor& tensor) const {
     return {tensor.as<T>(), shape.key_length, shape.query_length, true};
   }
   [[nodiscard]] double scale() const { return 1.0 / std::sqrt(static_cast<double>(shape.head_size)); }
