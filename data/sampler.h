@@ -18,9 +18,9 @@ struct SamplerOptions {
 
 /// Which samples an epoch visits, in which order. The global order depends on (seed, epoch) and the samples
 /// only; a global batch is batch_size × world_size of it, and a rank takes its contiguous slice of each, so
-/// that the ranks' slices in order are the global batch. In training, global batches that are not full are cut
-/// into slices whose sizes differ by one at most. In evaluation every slice but the order's last is full: the
-/// batches are those of one rank, dealt out, and a sample's logits depend on no number of ranks.
+/// that the ranks' slices in order are the global batch. In training, global batches that are not full are
+/// cut into slices whose sizes differ by one at most. In evaluation every slice but the order's last is full:
+/// the batches are those of one rank, dealt out, and a sample's logits depend on no number of ranks.
 class Sampler {
  public:
   /// Throws UsageError when a training split has fewer samples than there are ranks.

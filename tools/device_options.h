@@ -26,8 +26,8 @@ struct DeviceOptions {
 };
 
 /// Makes the device that --device asks for. auto is the first GPU that can be used, and where there is none
-/// the CPU, which `note` is told with the reason, in a build with CUDA. Throws UsageError when a GPU is asked for that cannot be
-/// used, saying why.
+/// the CPU, which `note` is told with the reason, in a build with CUDA. Throws UsageError when a GPU is asked
+/// for that cannot be used, saying why.
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(
     const DeviceOptions& options, const std::function<void(const std::string&)>& note);
 

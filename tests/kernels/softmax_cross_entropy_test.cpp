@@ -39,11 +39,11 @@ class SoftmaxCrossEntropyTest : public OpTest<C> {
     auto loss = this->template output<Stat<Element>>(1);
     auto row_losses = this->template output<Stat<Element>>(rows);
     auto dlogits = this->output(rows * classes);
-    run<Element>(typename C::Backend{}, {rows, classes, smoothing, grad / kLossScale, loss_scale.data(), x.data(), y.data(), loss.data(),
-                                         row_losses.data(), dlogits.data()});
+    run<Element>(typename C::Backend{}, {rows, classes, smoothing, grad / kLossScale, loss_scale.data(),
+                                         x.data(), y.data(), loss.data(), row_losses.data(), dlogits.data()});
     auto loss_alone = this->template output<Stat<Element>>(1);
-    run<Element>(typename C::Backend{},
-                 {rows, classes, smoothing, grad, nullptr, x.data(), y.data(), loss_alone.data(), nullptr, nullptr});
+    run<Element>(typename C::Backend{}, {rows, classes, smoothing, grad, nullptr, x.data(), y.data(),
+                                         loss_alone.data(), nullptr, nullptr});
     EXPECT_EQ(normalised_error(loss_alone.raw(), loss.values()), 0);
     return {loss.values(), row_losses.values(), dlogits.values()};
   }

@@ -186,13 +186,19 @@ void RankGroup::reap() {
       failed_status = *status;
     }
   }
-  if (failed != nullptr && !end_.first_failure) on_failure(*failed, failed_status);
+  if (failed == nullptr) return;
+  // A rank that lost another one may well end before it does; until SIGTERM is sent, every end is a rank's
+  // own.
+  const auto is_effect = [](int status) { return exit_code_of(status) == static_cast<int>(ExitCode::kIo); };
+  const bool cause_came_later =
+      end_.first_failure && is_effect(end_.first_failure->status) && term_at_ && !is_effect(failed_status);
+  if (!end_.first_failure || cause_came_later) on_failure(*failed, failed_status);
 }
 
 void RankGroup::on_failure(const Member& member, int status) {
   end_.first_failure =
       GroupEnd::Failure{.rank = member.process->rank(), .pid = member.process->pid(), .status = status};
-  if (running() > 0) term_at_ = Clock::now() + patience_.after_failure;
+  if (running() > 0 && !term_at_) term_at_ = Clock::now() + patience_.after_failure;
 }
 
 void RankGroup::keep_deadlines() {

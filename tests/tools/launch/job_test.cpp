@@ -450,6 +450,15 @@ TEST_F(LaunchJob, KnowsTheCauseAmongRanksFoundDeadTogether) {
   EXPECT_THAT(message(), HasSubstr("rank 1"));
 }
 
+TEST_F(LaunchJob, KnowsTheCauseThoughTheRankThatLostItEndsFirst) {
+  start(2, kWritePid + "[ $RANK = 0 ] && exit 74; while [ ! -e go ]; do sleep 0.01; done; exit 64");
+  const std::vector<pid_t> ranks = pids(2);
+  ASSERT_TRUE(comes_true([&] { return is_gone(ranks[0]); }));
+  std::ofstream(here_ / "go") << "";
+  EXPECT_EQ(wait(), 64);
+  EXPECT_THAT(message(), HasSubstr("rank 1"));
+}
+
 TEST_F(LaunchJob, SaysWhatCannotBeStarted) {
   job_.executable = "/no/such/program";
   EXPECT_EQ(run(2, ""), 99);
