@@ -96,7 +96,17 @@ void JoinedJob::agree(const std::string& about, const Agreement& agreement) {
     store.set(verdict, engine::difference(by_rank));
   }
   const std::string difference = store.get(verdict, deadline);
-  if (!difference.empty()) throw engine::UsageError("{}; start every rank on the same", difference);
+  if (difference.empty()) return;
+  // This is how every rank is to end, so none leaves before all have read it: a rank that leaves is a lost
+  // one.
+  const std::string all = about + " read by all";
+  if (store.add(about + " read", 1) == meeting_.world_size()) store.set(all, "");
+  try {
+    static_cast<void>(store.get(all, Clock::now() + kReasonPatience));
+  } catch (const engine::CommunicationError&) {
+    // One of them is gone already; the difference is still what to say.
+  }
+  throw engine::UsageError("{}; start every rank on the same", difference);
 }
 
 void JoinedJob::connect(const engine::Device& device) {

@@ -43,9 +43,10 @@ std::string text_of_first_rank(const Ranks& ranks, const char* name, const std::
   const auto length = static_cast<double>(mine.size());
   const auto first_length = static_cast<std::size_t>(ranks.main->gather(name, {&length, 1}).front());
   std::vector<double> characters(first_length, 0.0);
-  if (ranks.first())
+  if (ranks.first()) {
     std::transform(mine.begin(), mine.end(), characters.begin(),
                    [](char c) { return static_cast<double>(c); });
+  }
   const std::vector<double> all = ranks.main->gather(name, characters);
   std::string text(first_length, '\0');
   std::transform(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(first_length), text.begin(),

@@ -111,7 +111,7 @@ struct Trainer::Impl {
   // Steps: queued on the device, and accounted for once their numbers are there.
   void queue_step();
   void settle(std::size_t left_queued = 0);
-  std::size_t steps_ahead() const;
+  [[nodiscard]] std::size_t steps_ahead() const;
   StepRecord account(const StepNumbers& numbers);
   void report(const StepRecord& record, const StepNumbers& numbers);
   [[noreturn]] void give_up(const StepRecord& record) const;
@@ -119,28 +119,30 @@ struct Trainer::Impl {
   // One epoch.
   void train_epoch();
   void finish_epoch();
-  EpochRecord epoch_record() const;
+  [[nodiscard]] EpochRecord epoch_record() const;
   void evaluate(EpochRecord& record);
   void select(EpochRecord& record);
 
   // Where the run stands.
-  bool at_max_steps() const { return config.max_steps > 0 && progress.step >= config.max_steps; }
-  bool epoch_is_trained() const { return progress.batch == batches_per_epoch; }
-  bool done() const {
+  [[nodiscard]] bool at_max_steps() const {
+    return config.max_steps > 0 && progress.step >= config.max_steps;
+  }
+  [[nodiscard]] bool epoch_is_trained() const { return progress.batch == batches_per_epoch; }
+  [[nodiscard]] bool done() const {
     return progress.epoch == config.epochs || (at_max_steps() && (progress.finished || progress.batch == 0));
   }
-  bool state_is_due_after_step() const {
+  [[nodiscard]] bool state_is_due_after_step() const {
     const Interval& every = config.checkpoint_every;
     return every.in_steps && every.count > 0 && progress.step % every.count == 0;
   }
-  bool state_is_due_after_epoch() const {
+  [[nodiscard]] bool state_is_due_after_epoch() const {
     const Interval& every = config.checkpoint_every;
     return state_is_due_after_step() ||
            (!every.in_steps && every.count > 0 && progress.epoch % every.count == 0);
   }
-  RunIdentity identity() const { return {config.config_hash, config.split_hash}; }
-  TrainedModel trained_model() const;
-  Progress progress_to_save() const;
+  [[nodiscard]] RunIdentity identity() const { return {config.config_hash, config.split_hash}; }
+  [[nodiscard]] TrainedModel trained_model() const;
+  [[nodiscard]] Progress progress_to_save() const;
   void save();
   void continue_from(const Progress& state);
   void restore(const ResumeState& state);
@@ -402,9 +404,10 @@ void Trainer::Impl::save() {
   if (config.checkpoint_folder.empty() || saved) return;
   ranks.doing("saving a state");
   check_ranks_agree(ranks, workspace.parameters());
-  if (store)
+  if (store) {
     store->save(state_header(progress_to_save(), identity()),
                 state_sections(HostParameters(workspace.parameters())));
+  }
   if (!ranks.alone()) ranks.main->barrier("state saved");
   saved = true;
 }
@@ -453,10 +456,9 @@ MemoryRequest Trainer::memory_request(const TrainerConfig& config, const BatchSo
           .world_size = world_size};
 }
 
-Trainer::Trainer(TrainerConfig config, const Model& model, BatchSource& train, BatchSource* val,
+Trainer::Trainer(const TrainerConfig& config, const Model& model, BatchSource& train, BatchSource* val,
                  Device& device, TrainingObserver& observer, Ranks ranks)
-    : impl_(
-          std::make_unique<Impl>(std::move(config), model, train, val, device, observer, std::move(ranks))) {}
+    : impl_(std::make_unique<Impl>(config, model, train, val, device, observer, std::move(ranks))) {}
 
 Trainer::~Trainer() = default;
 

@@ -104,8 +104,8 @@ class Trainer {
 
   /// Checks the configuration and takes all memory. Throws UsageError naming the option that is out of range,
   /// when a split is empty (val: unless no_val), and when it does not fit (Workspace).
-  Trainer(TrainerConfig config, const Model& model, BatchSource& train, BatchSource* val, Device& device,
-          TrainingObserver& observer, Ranks ranks = {});
+  Trainer(const TrainerConfig& config, const Model& model, BatchSource& train, BatchSource* val,
+          Device& device, TrainingObserver& observer, Ranks ranks = {});
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;

@@ -91,7 +91,9 @@ void tile_bits(const Dropout& dropout, std::uint64_t first_call, std::int64_t st
     for (int call = 0; call < kCalls; call += 4) {
       const std::int64_t row = (part * kCalls + call) / 4;
       for (int word = 0; word < 4; ++word) {
-        std::memcpy(bits + (row + 8 * (word / 2)) * stride + 8 * (word % 2), &words.word[word][call], 16);
+        const std::int64_t half = word / 2;
+        const std::int64_t side = word % 2;
+        std::memcpy(bits + (row + 8 * half) * stride + 8 * side, &words.word[word][call], 16);
       }
     }
   }

@@ -23,7 +23,7 @@ namespace voca::kernels::cpu {
   constexpr float kRound = 12582912.0F;
   const float shifted = x * 1.44269504F + kRound;
   const float n = shifted - kRound;
-  const std::int32_t exponent =
+  const auto exponent =
       static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(kRound));
   const float r = (x - n * 0.693145752F) - n * 1.42860677e-6F;
   float p = 1.381453988e-3F;
