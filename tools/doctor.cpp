@@ -127,9 +127,10 @@ Finding check_backend() {
   const std::string build =
       toolkit.empty() ? "built without CUDA" : fmt::format("built with CUDA {}", toolkit);
   const engine::CudaAvailability cuda = engine::cuda_availability();
-  if (cuda.devices > 0)
+  if (cuda.devices > 0) {
     return {"backend", Verdict::kOk,
             fmt::format("{}; computes on GPU {} unless --device says otherwise", build, cuda.first)};
+  }
   if (toolkit.empty()) return {"backend", Verdict::kOk, build + "; computes on the CPU"};
   return {"backend", Verdict::kOk, fmt::format("{}; computes on the CPU: {}", build, cuda.reason)};
 }
