@@ -86,9 +86,11 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
   job.connect(*device);
   std::vector<engine::Predictions> predictions;
-  for (const TrainedNetwork& network : networks)
+  predictions.reserve(networks.size());
+  for (const TrainedNetwork& network : networks) {
     predictions.push_back(
         predict_samples(network, dataset, samples, prediction_options(options, job), *device));
+  }
   const engine::Predictions average = engine::average_logits(predictions);
   if (!job.first()) return;
   const std::string text = csv(average, *dataset);

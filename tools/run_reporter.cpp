@@ -117,6 +117,7 @@ void RunReporter::write_checkpoint(const std::filesystem::path& path,
   const std::vector<engine::ParameterState> parameters = parameter_states(on_host);
   if (path.extension() == ".safetensors") {
     std::vector<engine::NamedTensor> weights;
+    weights.reserve(parameters.size());
     for (const engine::ParameterState& parameter : parameters)
       weights.push_back({parameter.name, engine::borrow_tensor(parameter.weights, parameter.shape)});
     engine::write_weights(path, weights, facts_.config, facts);
