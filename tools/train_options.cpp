@@ -293,16 +293,18 @@ TreeOptions tree_options(const TrainOptions& options, const OptionSet& set) {
 
 std::vector<std::pair<std::string, std::string>> options_to_agree_on(const ordered_json& values) {
   std::vector<std::pair<std::string, std::string>> options;
-  for (const auto& [name, value] : values.items())
-    if (std::find(kOfOneRank.begin(), kOfOneRank.end(), name) == kOfOneRank.end())
-      options.emplace_back("--" + name, value.is_string() ? value.get<std::string>() : value.dump());
+  for (const auto& [name, value] : values.items()) {
+    if (std::find(kOfOneRank.begin(), kOfOneRank.end(), name) != kOfOneRank.end()) continue;
+    options.emplace_back("--" + name, value.is_string() ? value.get<std::string>() : value.dump());
+  }
   return options;
 }
 
 ordered_json numeric_options(const ordered_json& values, int world_size) {
   ordered_json numeric = ordered_json::object();
-  for (const auto& [name, value] : values.items())
+  for (const auto& [name, value] : values.items()) {
     if (std::find(kNotNumeric.begin(), kNotNumeric.end(), name) == kNotNumeric.end()) numeric[name] = value;
+  }
   if (numeric.contains("batch_size"))
     numeric["batch_size"] = numeric["batch_size"].get<std::int64_t>() * world_size;
   return numeric;
