@@ -6,18 +6,17 @@
 
 namespace voca::engine::cuda {
 
-void check(cudaError_t status, const char* statement, const std::source_location& where) {
+void check(cudaError_t status, const char* statement, const Place& where) {
   if (status == cudaSuccess) return;
   (void)cudaGetLastError();  // it would be reported again by the next check
   throw InternalError("CUDA: {} ({}) in {}, {} at {}:{}", cudaGetErrorString(status),
-                      cudaGetErrorName(status), statement, where.function_name(), where.file_name(),
-                      where.line());
+                      cudaGetErrorName(status), statement, where.function, where.file, where.line);
 }
 
-void check(cublasStatus_t status, const char* statement, const std::source_location& where) {
+void check(cublasStatus_t status, const char* statement, const Place& where) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   throw InternalError("cuBLASLt: {} in {}, {} at {}:{}", cublasLtGetStatusName(status), statement,
-                      where.function_name(), where.file_name(), where.line());
+                      where.function, where.file, where.line);
 }
 
 void report(cudaError_t status, const char* statement) noexcept {

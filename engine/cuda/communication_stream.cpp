@@ -28,9 +28,9 @@ class CudaCommunicationStream final : public CommunicationStream {
     const cudaError_t event = event_ == nullptr ? cudaSuccess : ::cudaEventDestroy(event_);
     const cudaError_t stream = ::cudaStreamDestroy(stream_);
     for (const cudaError_t result : {event, stream}) {
-      if (result != cudaSuccess)
-        spdlog::error("the stream of the gradients' sums cannot be given back: {}",
-                      ::cudaGetErrorString(result));
+      if (result == cudaSuccess) continue;
+      spdlog::error("the stream of the gradients' sums cannot be given back: {}",
+                    ::cudaGetErrorString(result));
     }
   }
   CudaCommunicationStream(const CudaCommunicationStream&) = delete;
