@@ -1,5 +1,6 @@
-// One training step on the CPU: forward, backward, clip, AdamW, from a batch in memory. What PyTorch does in
-// the same run of benchmarks/compare_step.sh is benchmarks/rivals/step_cpu.py. Prints one line of JSON.
+// One training step: forward, backward, clip, AdamW, from a batch on the device. What PyTorch does is
+// benchmarks/rivals/step_cpu.py in the same run of benchmarks/compare_step.sh, and benchmarks/rivals/step.py
+// on a GPU. Prints one line of JSON.
 
 #include <sys/resource.h>
 
@@ -13,104 +14,120 @@
 
 #include "benchmarks/kernels/support/roof.h"
 #include "benchmarks/support/statistics.h"
+#include "engine/cuda_device.h"
 #include "engine/device.h"
+#include "engine/host_tensor.h"
 #include "engine/ops.h"
 #include "engine/random.h"
-#include "kernels/adamw.h"
+#include "engine/trainer/memory.h"
+#include "engine/trainer/optimizer.h"
+#include "engine/trainer/read_back.h"
 #include "kernels/cpu/features.h"
+#include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"
 
 namespace {
 
 using namespace voca;
 using benchmarks::Clock;
+using engine::DType;
+
+std::unique_ptr<engine::Device> make_device(const std::string& name, int threads, bool allow_tf32) {
+  if (name == "cpu") return engine::make_cpu_device(threads);
+  return engine::make_cuda_device(engine::cuda_availability().first, {.allow_tf32 = allow_tf32});
+}
+
+DType dtype_of(const std::string& precision) {
+  if (precision == "bf16") return DType::kBF16;
+  return precision == "fp16" ? DType::kF16 : DType::kF32;
+}
 
 // The batch and everything a step needs, allocated once.
 class Step {
  public:
-  Step(const model::ModelConfig& config, std::int64_t batch_size, int threads)
-      : device_(engine::make_cpu_device(threads)),
+  Step(const model::ModelConfig& config, std::int64_t batch_size, DType dtype, engine::Device& device)
+      : device_(device),
         model_(model::make_crossmodal_transformer(config, {.label_smoothing = 0.1, .use_contrastive = true})),
-        parameters_(model_->parameters(), engine::DType::kF32, true, device_.get()) {
-    parameters_.initialise(1);
-    const std::size_t bytes = engine::plan_training(*model_, engine::DType::kF32, batch_size).bytes;
-    activations_ = device_->allocate("activations", bytes);
-    arena_ = std::make_unique<engine::Arena>(activations_.data(), bytes, engine::DeviceKind::kCpu);
-    batch_.size = batch_size;
-    for (std::size_t i = 0; i < batch_.inputs.size(); ++i) {
-      batch_.inputs.at(i) =
-          tensor("input", model_->input_shape(static_cast<int>(i), batch_size), engine::DType::kF32);
-    }
+        workspace_(*model_, {.compute_type = dtype, .train_batch = batch_size}, device),
+        optimizer_({.weight_decay = 1e-4, .max_grad_norm = 1}, workspace_) {
+    workspace_.parameters().initialise(1);
     engine::RandomStream random(1, engine::RandomPurpose::kSynthetic, 0);
-    for (const engine::Tensor& input : batch_.inputs) {
-      for (std::int64_t i = 0; i < input.elements(); ++i)
-        input.as<float>()[i] = static_cast<float>(random.normal());
+    batch_.size = batch_size;
+    for (int i = 0; i < 2; ++i) {
+      const engine::Shape shape = model_->input_shape(i, batch_size);
+      std::vector<float> numbers(static_cast<std::size_t>(shape.elements()));
+      for (float& number : numbers) number = static_cast<float>(random.normal());
+      batch_.inputs.at(static_cast<std::size_t>(i)) = place("input", shape, dtype, numbers);
     }
-    batch_.labels = tensor("labels", {batch_size}, engine::DType::kI32);
-    for (std::int64_t i = 0; i < batch_size; ++i)
-      batch_.labels.as<std::int32_t>()[i] = static_cast<std::int32_t>(i % 2);
-    logits_ = tensor("logits", {batch_size, 1}, engine::DType::kF32);
-    losses_ = tensor("losses", {engine::kLossCount}, engine::DType::kF32);
-    norm_ = tensor("norm", {1}, engine::DType::kF32);
-    state_ = tensor("optimizer state", {sizeof(kernels::OptimizerState)}, engine::DType::kU8);
-    *static_cast<kernels::OptimizerState*>(state_.data) = {.lr = 3e-4};
+    std::vector<std::int32_t> labels(static_cast<std::size_t>(batch_size));
+    for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(i % 2);
+    batch_.labels = place("labels", {batch_size}, DType::kI32, labels);
   }
 
   void run() {
-    engine::Context context{*arena_};
+    engine::Context context = workspace_.context();
     ++step_;
-    engine::ops::fill(context, 0, parameters_.gradients());
-    model_->forward_backward(context, parameters_, batch_,
-                             {.seed = 1, .step = static_cast<std::uint32_t>(step_)}, {}, logits_, losses_);
-    engine::ops::gradient_norm(context, parameters_.gradients(), norm_);
-    engine::ops::adamw(context, {.weight_decay = 1e-4,
-                                 .max_norm = 1,
-                                 .state = state_,
-                                 .norm = norm_,
-                                 .losses = losses_,
-                                 .gradient = parameters_.gradients(),
-                                 .master = parameters_.masters(),
-                                 .exp_avg = parameters_.exp_avgs(),
-                                 .exp_avg_sq = parameters_.exp_avg_sqs(),
-                                 .weights = parameters_.weights()});
+    optimizer_.start_step();
+    model_->forward_backward(context, workspace_.parameters(), batch_, {.seed = 1, .step = step_},
+                             optimizer_.gradient_scale(1), workspace_.logits(batch_.size),
+                             workspace_.losses(0));
+    optimizer_.measure_norm();
+    optimizer_.update(3e-4);
   }
+  void wait() { device_.synchronize(device_.compute_stream()); }
 
-  [[nodiscard]] float loss() const { return losses_.as<float>()[engine::kTotalLoss]; }
-  [[nodiscard]] const engine::ParameterStore& parameters() const { return parameters_; }
-  [[nodiscard]] std::size_t allocated_bytes() const { return device_->allocated_bytes(); }
+  [[nodiscard]] double loss() const {
+    return engine::read_back(engine::HostTensor(device_, workspace_.losses()).tensor(), engine::kTotalLoss);
+  }
+  [[nodiscard]] const engine::ParameterStore& parameters() const { return workspace_.parameters(); }
 
  private:
-  engine::Tensor tensor(const char* name, const engine::Shape& shape, engine::DType dtype) {
-    engine::Tensor result{.shape = shape, .dtype = dtype, .device = engine::DeviceKind::kCpu, .name = name};
-    blocks_.push_back(device_->allocate(name, result.bytes()));
-    result.data = blocks_.back().data();
-    return result;
+  static void put(DType dtype, std::byte* to, std::size_t i, float value) {
+    if (dtype == DType::kF32) {
+      reinterpret_cast<float*>(to)[i] = value;
+    } else {
+      reinterpret_cast<std::uint16_t*>(to)[i] =
+          dtype == DType::kBF16 ? kernels::cpu::float_to_bfloat16(value) : kernels::cpu::float_to_half(value);
+    }
+  }
+  static void put(DType /*dtype*/, std::byte* to, std::size_t i, std::int32_t value) {
+    reinterpret_cast<std::int32_t*>(to)[i] = value;
+  }
+  template <typename T>
+  engine::Tensor place(const char* name, const engine::Shape& shape, DType dtype,
+                       const std::vector<T>& numbers) {
+    engine::Tensor tensor{.shape = shape, .dtype = dtype, .device = device_.kind(), .name = name};
+    blocks_.push_back(device_.allocate(name, tensor.bytes()));
+    tensor.data = blocks_.back().data();
+    std::vector<std::byte> bytes(tensor.bytes());
+    for (std::size_t i = 0; i < numbers.size(); ++i) put(dtype, bytes.data(), i, numbers[i]);
+    engine::write_to(device_, tensor, 0, bytes.data(), bytes.size());
+    return tensor;
   }
 
-  std::unique_ptr<engine::Device> device_;
+  engine::Device& device_;
   std::unique_ptr<engine::Model> model_;
-  engine::ParameterStore parameters_;
-  engine::Device::Block activations_;
-  std::unique_ptr<engine::Arena> arena_;
+  engine::Workspace workspace_;
+  engine::Optimizer optimizer_;
   std::vector<engine::Device::Block> blocks_;
   engine::Batch batch_;
-  engine::Tensor logits_;
-  engine::Tensor losses_;
-  engine::Tensor norm_;
-  engine::Tensor state_;
-  std::int64_t step_ = 0;
+  std::uint32_t step_ = 0;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  cxxopts::Options options("step_bench", "One training step on the CPU");
+  cxxopts::Options options("step_bench", "One training step");
   const auto integer = [](const char* value) { return cxxopts::value<std::int64_t>()->default_value(value); };
   options.add_options()("hidden", "", integer("256"))("num_layers", "", integer("4"))(
       "num_heads", "", integer("4"))("seq_len", "", integer("128"))("batch_size", "", integer("16"))(
       "threads", "", integer("2"))("warmup", "steps before the clock starts", integer("3"))(
-      "steps", "steps timed, one by one", integer("15"))("dropout", "",
-                                                         cxxopts::value<double>()->default_value("0.1"))(
+      "steps", "times taken", integer("15"))("group", "steps a time is taken of; a GPU queues them",
+                                             integer("1"))(
+      "device", "cpu or cuda", cxxopts::value<std::string>()->default_value("cpu"))(
+      "precision", "fp32; on a GPU also tf32, bf16, fp16",
+      cxxopts::value<std::string>()->default_value("fp32"))("dropout", "",
+                                                            cxxopts::value<double>()->default_value("0.1"))(
       "cross_attention", "", cxxopts::value<std::string>()->default_value("a2v"));
   const auto arguments = options.parse(argc, argv);
   const auto get = [&](const char* name) { return arguments[name].as<std::int64_t>(); };
@@ -121,13 +138,18 @@ int main(int argc, char** argv) {
       .seq_len = get("seq_len"),
       .dropout = arguments["dropout"].as<double>(),
       .cross_attention = model::parse_cross_attention(arguments["cross_attention"].as<std::string>())};
-  Step step(config, get("batch_size"), static_cast<int>(get("threads")));
+  const auto precision = arguments["precision"].as<std::string>();
+  const auto device_name = arguments["device"].as<std::string>();
+  const auto device = make_device(device_name, static_cast<int>(get("threads")), precision == "tf32");
+  Step step(config, get("batch_size"), dtype_of(precision), *device);
   for (std::int64_t i = 0; i < get("warmup"); ++i) step.run();
+  step.wait();
   std::vector<double> times;
   for (std::int64_t i = 0; i < get("steps"); ++i) {
     const auto start = Clock::now();
-    step.run();
-    times.push_back(benchmarks::milliseconds_since(start));
+    for (std::int64_t k = 0; k < get("group"); ++k) step.run();
+    step.wait();
+    times.push_back(benchmarks::milliseconds_since(start) / static_cast<double>(get("group")));
   }
   const double median = benchmarks::median(times);
   const auto flops = model::count_flops(config, {.use_contrastive = true}, get("batch_size"));
@@ -136,7 +158,9 @@ int main(int argc, char** argv) {
   rusage usage{};  // taken before the roofs, whose matrices are no part of a step
   getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json result;
-  result["what"] = "training step, voca-engine CPU, fp32";
+  result["what"] = device_name == "cpu" ? "training step, voca-engine CPU, fp32"
+                                        : "training step, voca-engine GPU, " + precision;
+  result["device"] = device->description();
   result["kernels"] = kernels::cpu::instruction_set();
   result["cross_attention"] = model::name_of(config.cross_attention);
   result["parameters"] = step.parameters().parameters();
@@ -146,9 +170,11 @@ int main(int argc, char** argv) {
   result["max_ms"] = *std::max_element(times.begin(), times.end());
   result["flops_per_step"] = all_flops;
   result["gflops"] = all_flops / median / 1e6;
-  result["gemm_roof_gflops"] = kernels::benchmarks::gemm_roof() / 1e9;
-  result["copy_roof_gb_per_s"] = kernels::benchmarks::copy_roof(256e6) / 1e9;
-  result["allocated_mib"] = static_cast<double>(step.allocated_bytes()) / 1048576.0;
+  if (device_name == "cpu") {
+    result["gemm_roof_gflops"] = kernels::benchmarks::gemm_roof() / 1e9;
+    result["copy_roof_gb_per_s"] = kernels::benchmarks::copy_roof(256e6) / 1e9;
+  }
+  result["allocated_mib"] = static_cast<double>(device->allocated_bytes()) / 1048576.0;
   result["peak_rss_mib"] = static_cast<double>(usage.ru_maxrss) / 1024.0;
   result["last_loss"] = step.loss();
   std::printf("%s\n", result.dump().c_str());
