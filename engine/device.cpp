@@ -22,7 +22,10 @@ std::byte* allocate_zeroed(std::size_t bytes) {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(int threads) { kernels::cpu::set_threads(threads > 0 ? threads : usable_cores()); }
+  explicit CpuDevice(int threads) {
+    const int cores = std::max(1, static_cast<int>(usable_cores().size()));
+    kernels::cpu::set_threads(threads > 0 ? threads : cores);
+  }
 
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCpu; }
   [[nodiscard]] std::string description() const override {
@@ -42,11 +45,14 @@ class CpuDevice final : public Device {
 
 }  // namespace
 
-int usable_cores() {
+std::vector<int> usable_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
+  std::vector<int> cores;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(static_cast<std::size_t>(core), &set)) cores.push_back(core);
+  return cores;
 }
 
 Device::Block::~Block() {

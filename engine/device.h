@@ -170,8 +170,9 @@ class Device {
   std::vector<MemoryLine> lines_;
 };
 
-/// Cores that this process may run on (its affinity mask).
-[[nodiscard]] int usable_cores();
+/// Numbers of the cores that this process may run on (its affinity mask); empty where the system does not
+/// say.
+[[nodiscard]] std::vector<int> usable_cores();
 
 /// The CPU: ordinary memory, kernels on `threads` threads (0: one for each core this process may use).
 [[nodiscard]] std::unique_ptr<Device> make_cpu_device(int threads);

@@ -28,7 +28,7 @@ constexpr auto kPoll = std::chrono::milliseconds(200);
 constexpr auto kReasonPatience = std::chrono::seconds(5);
 
 engine::RankFacts facts(Agreement agreement) {
-  engine::RankFacts facts = engine::facts_of_this_process("cpu");
+  engine::RankFacts facts = engine::facts_of_this_process();
   facts.must_agree = std::move(agreement);
   facts.must_agree.emplace_back("version", version());
   facts.must_agree.emplace_back("revision of the build", revision());
@@ -176,7 +176,7 @@ DeviceOptions of_rank(DeviceOptions options, const engine::RankEnvironment& envi
   }
   if (options.threads == 0) {
     // Who starts ranks may have given each its own cores; where this one has all, it shares them.
-    const int usable = engine::usable_cores();
+    const int usable = static_cast<int>(engine::usable_cores().size());
     const bool shared = usable >= ::sysconf(_SC_NPROCESSORS_ONLN);
     options.threads = std::max(1, shared ? usable / ranks : usable);
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/distributed/slurm.h"
 #include "engine/distributed/variables.h"
 #include "engine/error.h"
@@ -87,7 +88,7 @@ int usable_gpus() {
 int ranks_per_node(const LaunchOptions& o, int gpus) {
   const std::string& text = o.nproc_per_node;
   if (text == "auto") return std::max(gpus, 1);
-  if (text == "cpu") return std::max(static_cast<int>(usable_cores().size()), 1);
+  if (text == "cpu") return std::max(static_cast<int>(engine::usable_cores().size()), 1);
   if (text == "gpu") {
     if (gpus == 0) {
       throw UsageError(

@@ -278,7 +278,7 @@ void gather_frames(benchmark::State& state) {
 }
 
 void rows_and_columns(benchmark::internal::Benchmark* bench, std::int64_t factor) {
-  bench->ArgNames({"rows", "columns", "dropout%"})->UseManualTime();
+  bench->ArgNames({"rows", "columns", "dropout%"})->UseManualTime()->Iterations(kIterations);
   for (const std::int64_t p : {0, 10})
     bench->Args({kBaseRows, factor * 768, p})->Args({kLargeRows, factor * 1024, p});
 }
@@ -289,7 +289,7 @@ void feed_forward(benchmark::internal::Benchmark* bench) {
   rows_and_columns(bench, 4);
 }
 void heads(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"B", "N", "T", "d", "dropout%"})->UseManualTime();
+  bench->ArgNames({"B", "N", "T", "d", "dropout%"})->UseManualTime()->Iterations(kIterations);
   for (const std::int64_t p : {0, 10}) bench->Args({64, 8, 256, 96, p})->Args({80, 16, 320, 64, p});
 }
 BENCHMARK(layernorm_forward)->Apply(hidden);
@@ -298,10 +298,27 @@ BENCHMARK(gelu_forward)->Apply(feed_forward);
 BENCHMARK(gelu_backward)->Apply(feed_forward);
 BENCHMARK(attention_forward)->Apply(heads);
 BENCHMARK(attention_backward)->Apply(heads);
-BENCHMARK(pooling_forward)->UseManualTime()->Args({64, 256, 768})->Args({80, 320, 1024});
-BENCHMARK(bias_gradient)->UseManualTime()->Args({kBaseRows, 2304})->Args({kLargeRows, 3072});
-BENCHMARK(gradient_norm)->UseManualTime()->ArgName("parameters")->Arg(32589569)->Arg(82669825);
-BENCHMARK(gather_frames)->UseManualTime()->Args({64, 256, 512})->Args({80, 320, 512});
+BENCHMARK(pooling_forward)
+    ->UseManualTime()
+    ->Iterations(kIterations)
+    ->Args({64, 256, 768})
+    ->Args({80, 320, 1024});
+BENCHMARK(bias_gradient)
+    ->UseManualTime()
+    ->Iterations(kIterations)
+    ->Args({kBaseRows, 2304})
+    ->Args({kLargeRows, 3072});
+BENCHMARK(gradient_norm)
+    ->UseManualTime()
+    ->Iterations(kIterations)
+    ->ArgName("parameters")
+    ->Arg(32589569)
+    ->Arg(82669825);
+BENCHMARK(gather_frames)
+    ->UseManualTime()
+    ->Iterations(kIterations)
+    ->Args({64, 256, 512})
+    ->Args({80, 320, 512});
 
 }  // namespace
 }  // namespace voca::kernels::benchmarks

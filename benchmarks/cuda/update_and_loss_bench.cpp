@@ -212,7 +212,7 @@ void matrix_product(benchmark::State& state) {
   });
 }
 void products_of_the_recipes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"rows", "out", "in", "pass", "tuned"})->UseManualTime();
+  bench->ArgNames({"rows", "out", "in", "pass", "tuned"})->UseManualTime()->Iterations(kIterations);
   for (const std::int64_t tuned : {0, 1}) {
     for (const std::int64_t pass : {0, 1, 2}) {
       for (const auto& [rows, hidden] :
@@ -226,12 +226,25 @@ void products_of_the_recipes(benchmark::internal::Benchmark* bench) {
   }
 }
 
-BENCHMARK(adamw)->UseManualTime()->ArgName("parameters")->Arg(32589569)->Arg(82669825);
-BENCHMARK(infonce)->UseManualTime()->Args({64, 64})->Args({64, 256})->Args({80, 80});
-BENCHMARK(binary_cross_entropy)->UseManualTime()->Arg(64);
-BENCHMARK(l2_normalize)->UseManualTime()->Arg(128)->Arg(160);
-BENCHMARK(softmax_forward)->UseManualTime()->Args({64 * 8, 256})->Args({80 * 16, 320});
-BENCHMARK(softmax_backward)->UseManualTime()->Args({64 * 8, 256})->Args({80 * 16, 320});
+BENCHMARK(adamw)
+    ->UseManualTime()
+    ->Iterations(kIterations)
+    ->ArgName("parameters")
+    ->Arg(32589569)
+    ->Arg(82669825);
+BENCHMARK(infonce)->UseManualTime()->Iterations(kIterations)->Args({64, 64})->Args({64, 256})->Args({80, 80});
+BENCHMARK(binary_cross_entropy)->UseManualTime()->Iterations(kIterations)->Arg(64);
+BENCHMARK(l2_normalize)->UseManualTime()->Iterations(kIterations)->Arg(128)->Arg(160);
+BENCHMARK(softmax_forward)
+    ->UseManualTime()
+    ->Iterations(kIterations)
+    ->Args({64 * 8, 256})
+    ->Args({80 * 16, 320});
+BENCHMARK(softmax_backward)
+    ->UseManualTime()
+    ->Iterations(kIterations)
+    ->Args({64 * 8, 256})
+    ->Args({80 * 16, 320});
 BENCHMARK(matrix_product)->Apply(products_of_the_recipes);
 
 }  // namespace

@@ -145,8 +145,7 @@ void Hub::join(Client& client, MessageReader& message, Deadline now) {
   if (!differences.empty()) return end(ExitCode::kUsage, differences, now);
   have_met_ = true;
   MessageWriter met(MessageType::kMet);
-  for (const RankFacts& one : by_rank)
-    met.text(one.host).u64(static_cast<std::uint64_t>(one.pid)).text(one.device);
+  for (const RankFacts& one : by_rank) met.text(one.host).u64(static_cast<std::uint64_t>(one.pid));
   const std::string frame = met.frame();
   for (auto& [session, other] : sessions_)
     if (other.identity.purpose == Purpose::kStore) other.output += frame;

@@ -21,7 +21,6 @@ std::vector<RankFacts> read_met(MessageReader& met, const RankEnvironment& envir
     RankFacts facts;
     facts.host = met.text(kLongestFact);
     facts.pid = static_cast<std::int64_t>(met.u64());
-    facts.device = met.text(kLongestFact);
     facts.must_agree = own.must_agree;  // they do
     all.push_back(std::move(facts));
   }

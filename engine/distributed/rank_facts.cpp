@@ -61,10 +61,10 @@ std::vector<std::string> all_names(const std::vector<RankFacts>& by_rank) {
 
 }  // namespace
 
-RankFacts facts_of_this_process(const std::string& device) {
+RankFacts facts_of_this_process() {
   std::array<char, 256> name{};
   if (::gethostname(name.data(), name.size() - 1) != 0) name[0] = '\0';
-  return {name.data(), ::getpid(), device, {}};
+  return {name.data(), ::getpid(), {}};
 }
 
 void write_facts(MessageWriter& writer, const RankFacts& facts) {
@@ -72,7 +72,7 @@ void write_facts(MessageWriter& writer, const RankFacts& facts) {
     throw InternalError("{} facts for ranks to agree on, expected at most {}", facts.must_agree.size(),
                         kMostFacts);
   }
-  writer.text(cut(facts.host)).u64(static_cast<std::uint64_t>(facts.pid)).text(cut(facts.device));
+  writer.text(cut(facts.host)).u64(static_cast<std::uint64_t>(facts.pid));
   writer.u32(static_cast<std::uint32_t>(facts.must_agree.size()));
   for (const auto& [name, value] : facts.must_agree) writer.text(cut(name)).text(shortened(value));
 }
@@ -81,7 +81,6 @@ RankFacts read_facts(MessageReader& reader) {
   RankFacts facts;
   facts.host = reader.text(kLongestFact);
   facts.pid = static_cast<std::int64_t>(reader.u64());
-  facts.device = reader.text(kLongestFact);
   const std::uint32_t count = reader.u32();
   if (count > kMostFacts)
     throw MalformedMessage(fmt::format("{} facts, expected at most {}", count, kMostFacts));

@@ -11,9 +11,8 @@ namespace voca::engine {
 
 /// What a rank tells the others of itself.
 struct RankFacts {
-  std::string host{};  ///< these three are for messages
+  std::string host{};  ///< these two are for messages
   std::int64_t pid = 0;
-  std::string device{};
   /// Names and values that all ranks must have alike, in the order in which differences are told: hashes
   /// ({"dataset", ...}, {"build", ...}) and what a person can read ({"--lr", "0.0003"}).
   std::vector<std::pair<std::string, std::string>> must_agree{};
@@ -23,8 +22,8 @@ struct RankFacts {
 inline constexpr std::size_t kLongestFact = 256;
 inline constexpr std::size_t kMostFacts = 1024;
 
-/// Host, process and device of this process, and nothing that must agree.
-[[nodiscard]] RankFacts facts_of_this_process(const std::string& device);
+/// Host and process of this process, and nothing that must agree.
+[[nodiscard]] RankFacts facts_of_this_process();
 
 /// As kJoin, the message, carries them. Reading throws MalformedMessage.
 void write_facts(MessageWriter& writer, const RankFacts& facts);

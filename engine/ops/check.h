@@ -73,6 +73,12 @@ inline constexpr bool kOnCpu = std::is_same_v<T, float> || std::is_same_v<T, dou
 template <typename T>
 inline constexpr bool kOnCuda = kWithCuda && !std::is_same_v<T, double>;
 
+/// Whether a backend computes in T.
+template <typename T>
+[[nodiscard]] constexpr bool has_kernel(DeviceKind backend) {
+  return backend == DeviceKind::kCuda ? kOnCuda<T> : kOnCpu<T>;
+}
+
 /// Calls f.template operator()<T>() with the compute type, one of those of the CPU.
 template <typename F>
 void by_cpu_type(const char* operation, DType dtype, F&& f) {
@@ -100,23 +106,26 @@ void by_type(const char* operation, DType dtype, F&& f) {
 
 /// One of two calls, by the backend of the context's device; T, the element type, is in scope. The dry run
 /// ends here.
-#define VOCA_BY_BACKEND(context, operation, on_cpu, on_cuda)                                      \
-  do {                                                                                            \
-    const ::voca::engine::DeviceKind voca_device = (context).device();                            \
-    if (voca_device == ::voca::engine::DeviceKind::kMeta) break;                                  \
-    if constexpr (::voca::engine::ops::kOnCpu<T>) {                                               \
-      if (voca_device == ::voca::engine::DeviceKind::kCpu) {                                      \
-        on_cpu;                                                                                   \
-        break;                                                                                    \
-      }                                                                                           \
-    }                                                                                             \
-    if constexpr (::voca::engine::ops::kOnCuda<T>) {                                              \
-      if (voca_device == ::voca::engine::DeviceKind::kCuda) {                                     \
-        on_cuda;                                                                                  \
-        break;                                                                                    \
-      }                                                                                           \
-    }                                                                                             \
-    ::voca::engine::ops::unsupported_device(operation, voca_device, ::voca::engine::kDTypeOf<T>); \
+#define VOCA_BY_BACKEND(context, operation, on_cpu, on_cuda)                                                \
+  do {                                                                                                      \
+    const ::voca::engine::DeviceKind voca_device = (context).device();                                      \
+    if (voca_device == ::voca::engine::DeviceKind::kMeta) {                                                 \
+      if (::voca::engine::ops::has_kernel<T>((context).backend())) break;                                   \
+      ::voca::engine::ops::unsupported_device(operation, (context).backend(), ::voca::engine::kDTypeOf<T>); \
+    }                                                                                                       \
+    if constexpr (::voca::engine::ops::kOnCpu<T>) {                                                         \
+      if (voca_device == ::voca::engine::DeviceKind::kCpu) {                                                \
+        on_cpu;                                                                                             \
+        break;                                                                                              \
+      }                                                                                                     \
+    }                                                                                                       \
+    if constexpr (::voca::engine::ops::kOnCuda<T>) {                                                        \
+      if (voca_device == ::voca::engine::DeviceKind::kCuda) {                                               \
+        on_cuda;                                                                                            \
+        break;                                                                                              \
+      }                                                                                                     \
+    }                                                                                                       \
+    ::voca::engine::ops::unsupported_device(operation, voca_device, ::voca::engine::kDTypeOf<T>);           \
   } while (false)
 
 /// Sends a kernel's arguments to the backend of the context's device.

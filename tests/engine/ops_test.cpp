@@ -131,7 +131,7 @@ TEST(Ops, ComputeNothingOnMeta) {
 TEST(Ops, RefuseATypeThatNoKernelHas) {
   Arena arena;
   Context context{arena};
-  const Tensor x = arena.allocate("x", {4, 6}, DType::kI32);
+  const Tensor x = arena.allocate("x", {4, 6}, DType::kF16);
   EXPECT_THROW(ops::gelu(context, x, {}, {}, x), InternalError);
 }
 

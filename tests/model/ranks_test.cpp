@@ -13,6 +13,7 @@
 
 #include "engine/distributed/communicator.h"
 #include "engine/distributed/gradient_buckets.h"
+#include "engine/distributed/memory_store.h"
 #include "engine/random.h"
 #include "support/harness.h"
 #include "tests/engine/distributed/support/ranks.h"
@@ -98,7 +99,7 @@ TEST(GradientListener, BucketsSumWhatTheNetworkCallsFinal) {
   constexpr int kRanks = 2;
   const ModelConfig config = small(CrossAttention::kBidirectional, PositionalEncoding::kLearned);
   const LossConfig losses = contrastive(ContrastiveScope::kLocal);
-  engine::testing::MemoryStore store;
+  engine::MemoryStore store;
   std::vector<std::vector<double>> own(kRanks);
   std::vector<std::vector<double>> summed(kRanks);
   std::vector<std::thread> threads;
@@ -142,7 +143,7 @@ TEST_P(GlobalContrast, GradientsOfAllRanksAddUpToThoseOfOneRank) {
   fill(whole, 0);
   const std::vector<double> whole_losses = whole.step({.seed = 5, .step = 1}, kScale);
 
-  engine::testing::MemoryStore store;
+  engine::MemoryStore store;
   std::vector<std::vector<double>> gradients(rows.size());
   std::vector<std::vector<double>> rank_losses(rows.size());
   std::vector<std::thread> threads;

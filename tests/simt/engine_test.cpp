@@ -16,6 +16,7 @@
 #include "engine/trainer/read_back.h"
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"
+#include "tests/simt/relative_error.h"
 #include "tests/simt/tested_device.h"
 
 namespace voca::simt::host {
@@ -32,17 +33,6 @@ std::vector<double> random_numbers(std::int64_t n, std::uint64_t seed) {
   std::vector<double> numbers(static_cast<std::size_t>(n));
   for (double& number : numbers) number = random.normal();
   return numbers;
-}
-
-/// ‖got − want‖ / ‖want‖; infinite where got has a NaN.
-double relative_error(const std::vector<double>& got, const std::vector<double>& want) {
-  double difference = 0;
-  double size = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    difference += (got[i] - want[i]) * (got[i] - want[i]);
-    size += want[i] * want[i];
-  }
-  return std::isfinite(difference) ? std::sqrt(difference / size) : HUGE_VAL;
 }
 
 /// A tensor on a device, from numbers rounded to its type.

@@ -405,8 +405,13 @@ TEST(TrainingRun, TwoHundredStepsInBf16FollowFloat) {
   const auto exact = curve(DType::kF32);
   const auto rounded = curve(DType::kBF16);
   ASSERT_EQ(rounded.size(), exact.size());
-  for (std::size_t i = 0; i < exact.size(); ++i)
-    EXPECT_NEAR(rounded[i].loss.total, exact[i].loss.total, 2e-2 * exact[i].loss.total) << "epoch " << i;
+  // InfoNCE's minimum is −ln 2 (kernels/infonce.h) and the total crosses zero: 2 % are of what lies above it.
+  const double lowest = -0.5 * std::log(2.0);
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    const double above = exact[i].loss.total - lowest;
+    ASSERT_GT(above, 0);
+    EXPECT_NEAR(rounded[i].loss.total, exact[i].loss.total, 2e-2 * above) << "epoch " << i;
+  }
 }
 
 #else

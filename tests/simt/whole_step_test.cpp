@@ -16,6 +16,7 @@
 #include "kernels/adamw.h"
 #include "model/crossmodal_transformer.h"
 #include "tests/simt/host_device.h"
+#include "tests/simt/relative_error.h"
 
 // A whole training step of a small network, its operations' CUDA kernels run on the CPU, against the CPU
 // backend: the same dispatch, dry run, arena and masks as on a GPU. Dropout is on.
@@ -172,17 +173,6 @@ class StepRun {
   Tensor norm_;
   Tensor state_;
 };
-
-/// ‖got − want‖ / ‖want‖; infinite where got has a NaN.
-double relative_error(const std::vector<double>& got, const std::vector<double>& want) {
-  double difference = 0;
-  double size = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    difference += (got[i] - want[i]) * (got[i] - want[i]);
-    size += want[i] * want[i];
-  }
-  return std::isfinite(difference) ? std::sqrt(difference / size) : HUGE_VAL;
-}
 
 // Largest of a tensor's relative errors: a key's bias has no gradient but rounding, so tensors whose gradient
 // is nothing beside the largest are left out.

@@ -12,10 +12,9 @@
 #include <sstream>
 #include <thread>
 
-#include "data/pack.h"
-#include "data/synth.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
+#include "tests/tools/support/small_data.h"
 #include "tools/launch/job.h"
 
 // The command with the real program. What a launcher does with ranks of any kind is in launch/job_test.cpp.
@@ -54,17 +53,8 @@ class Launch : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     scratch_ = new Scratch;
-    data::synthesize_features({.out = *scratch_ / "tree",
-                               .videos = 60,
-                               .frames_min = 10,
-                               .frames_max = 20,
-                               .visual_dim = 24,
-                               .audio_dim = 16,
-                               .progress = {}});
-    data::PackOptions pack;
-    pack.features_root = *scratch_ / "tree";
-    pack.out = *scratch_ / "packed.h5";
-    static_cast<void>(data::pack_features(pack));
+    make_small_tree(*scratch_ / "tree", 60);
+    pack_small_tree(*scratch_ / "tree", *scratch_ / "packed.h5");
     const Outcome undisturbed = run(training(), folder("whole"));
     ASSERT_EQ(undisturbed.exit_code, 0) << undisturbed.err;
   }

@@ -14,12 +14,11 @@
 #include <sstream>
 #include <thread>
 
-#include "data/pack.h"
-#include "data/synth.h"
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/distributed/communicator.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
+#include "tests/tools/support/small_data.h"
 
 // Training over several processes, with the real program: started by its launcher, and by hand with the
 // variables that torchrun and Slurm set.
@@ -41,28 +40,15 @@ class RanksOfTheProgram : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     scratch_ = std::make_unique<Scratch>();
-    data::synthesize_features({.out = *scratch_ / "tree",
-                               .videos = 100,
-                               .frames_min = 10,
-                               .frames_max = 20,
-                               .visual_dim = 24,
-                               .audio_dim = 16,
-                               .progress = {}});
-    pack("packed.h5", 0);
-    pack("other_split.h5", 1);
+    make_small_tree(*scratch_ / "tree", 100);
+    pack_small_tree(*scratch_ / "tree", data());
+    pack_small_tree(*scratch_ / "tree", data("other_split.h5"), 1);
   }
   static void TearDownTestSuite() { scratch_.reset(); }
   void SetUp() override {
     if (!engine::with_gloo()) GTEST_SKIP() << "built without Gloo";
   }
 
-  static void pack(const char* name, std::uint64_t split_seed) {
-    data::PackOptions options;
-    options.features_root = *scratch_ / "tree";
-    options.out = *scratch_ / name;
-    options.split_seed = split_seed;
-    static_cast<void>(data::pack_features(options));
-  }
   static fs::path data(const char* name = "packed.h5") { return *scratch_ / name; }
   [[nodiscard]] fs::path folder(const std::string& name) const {
     fs::create_directories(here_ / name);

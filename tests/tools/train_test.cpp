@@ -13,11 +13,10 @@
 
 #include "data/batch_source.h"
 #include "data/dataset.h"
-#include "data/pack.h"
-#include "data/synth.h"
 #include "engine/checkpoint/training_checkpoint.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
+#include "tests/tools/support/small_data.h"
 
 // The program as people use it, a process of its own.
 
@@ -34,17 +33,8 @@ class Train : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     scratch_ = new Scratch;
-    data::synthesize_features({.out = *scratch_ / "tree",
-                               .videos = 60,
-                               .frames_min = 10,
-                               .frames_max = 20,
-                               .visual_dim = 24,
-                               .audio_dim = 16,
-                               .progress = {}});
-    data::PackOptions pack;
-    pack.features_root = *scratch_ / "tree";
-    pack.out = *scratch_ / "packed.h5";
-    static_cast<void>(data::pack_features(pack));
+    make_small_tree(*scratch_ / "tree", 60);
+    pack_small_tree(*scratch_ / "tree", *scratch_ / "packed.h5");
   }
   static void TearDownTestSuite() {
     delete scratch_;

@@ -20,6 +20,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "engine/device.h"
 #include "engine/distributed/environment.h"
 #include "engine/distributed/job_secret.h"
 #include "engine/distributed/variables.h"
@@ -112,7 +113,8 @@ std::vector<std::string> flat(const Environment& environment) {
 std::vector<RankCommand> commands_of(const Job& job, const Environment& common, int restart) {
   const int port = job.master_port != 0 ? job.master_port : free_port();
   std::vector<std::vector<int>> shares(static_cast<std::size_t>(job.ranks_per_node));
-  if (job.divide_cores && job.ranks_per_node > 1) shares = divide_cores(usable_cores(), job.ranks_per_node);
+  if (job.divide_cores && job.ranks_per_node > 1)
+    shares = divide_cores(engine::usable_cores(), job.ranks_per_node);
   const std::vector<std::string> words =
       restart > 0 && job.words_of_restart ? job.words_of_restart() : job.words;
   std::vector<RankCommand> commands;
@@ -252,16 +254,6 @@ int visible_gpus(const std::string& devices, const char* cuda_visible_devices) {
     ++visible;
   }
   return visible;
-}
-
-std::vector<int> usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  std::vector<int> cores;
-  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core)
-    if (CPU_ISSET(static_cast<std::size_t>(core), &set)) cores.push_back(core);
-  return cores;
 }
 
 }  // namespace voca::tools

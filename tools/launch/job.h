@@ -55,7 +55,4 @@ struct JobEnd {
 /// context in a process that computes nothing.
 [[nodiscard]] int visible_gpus(const std::string& devices, const char* cuda_visible_devices);
 
-/// Numbers of the cores this process may use.
-[[nodiscard]] std::vector<int> usable_cores();
-
 }  // namespace voca::tools

@@ -18,6 +18,9 @@
 
 namespace voca::kernels::benchmarks {
 
+/// Each is the time of at least 20 launches.
+inline constexpr std::int64_t kIterations = 15;
+
 /// The GPU that is measured; null where there is none.
 inline engine::Device* gpu() {
   static const std::unique_ptr<engine::Device> device =

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/distributed/handshake.h"
-#include "tests/engine/distributed/ranks.h"
+#include "tests/engine/distributed/support/forked_ranks.h"
 #include "tests/engine/support/files.h"
 
 namespace voca::engine::test {
@@ -107,9 +107,9 @@ TEST(Handshake, ComesByteByByteToo) {
 TEST(RankFacts, DifferencesAreToldByValueAndHashesOnlyAlone) {
   const std::string hash_a(64, 'a');
   const std::string hash_b(64, 'b');
-  const RankFacts first{"h", 1, "cpu", {{"build", hash_a}, {"--lr", "1"}, {"--seed", "7"}}};
-  const RankFacts other{"h", 1, "cpu", {{"build", hash_b}, {"--lr", "2"}}};
-  const RankFacts only_hash{"h", 1, "cpu", {{"build", hash_b}, {"--lr", "1"}, {"--seed", "7"}}};
+  const RankFacts first{"h", 1, {{"build", hash_a}, {"--lr", "1"}, {"--seed", "7"}}};
+  const RankFacts other{"h", 1, {{"build", hash_b}, {"--lr", "2"}}};
+  const RankFacts only_hash{"h", 1, {{"build", hash_b}, {"--lr", "1"}, {"--seed", "7"}}};
   EXPECT_EQ(difference({first, first, first}), "");
   EXPECT_EQ(difference({first, other, first, other, other}),
             "ranks 1, 3, 4 differ from rank 0 in --lr: 2, 1; ranks 1, 3, 4 differ from rank 0 in --seed: "
@@ -122,7 +122,7 @@ TEST(RankFacts, DifferencesAreToldByValueAndHashesOnlyAlone) {
 TEST(RankFacts, LongValuesAreComparedWhole) {
   const auto after_travel = [](const std::string& value) {
     MessageWriter writer(MessageType::kJoin);
-    write_facts(writer, {"h", 1, "cpu", {{"files", value}}});
+    write_facts(writer, {"h", 1, {{"files", value}}});
     const std::string frame = writer.frame();
     MessageReader reader(std::string_view(frame).substr(4));
     return read_facts(reader);
@@ -149,7 +149,7 @@ class Hubbed {
   void joins(int rank) {
     comes(rank);
     MessageWriter join(MessageType::kJoin);
-    write_facts(join, {fmt::format("node-{}", rank), 4000 + rank, "cpu", {}});
+    write_facts(join, {fmt::format("node-{}", rank), 4000 + rank, {}});
     hub_.received(rank, join.frame(), kStart);
   }
   void all_meet() {

@@ -1,6 +1,7 @@
 // What the engine does around NCCL, on functions that stand in for the library: no GPU, no NCCL.
 
 #include "engine/distributed/nccl_communicator.h"
+#include "engine/distributed/memory_store.h"
 
 #if defined(VOCA_WITH_NCCL)
 
@@ -175,7 +176,7 @@ class Nccl : public ::testing::Test {
   }
 
   Script script_;
-  testing::MemoryStore store_;
+  MemoryStore store_;
 };
 
 TEST_F(Nccl, ConnectsWithoutBlockingAndEndsInPeace) {

@@ -12,7 +12,7 @@
 #include "engine/distributed/hub.h"
 #include "engine/distributed/socket.h"
 #include "engine/distributed/tcp_store.h"
-#include "tests/engine/distributed/ranks.h"
+#include "tests/engine/distributed/support/forked_ranks.h"
 #include "tests/engine/support/mutate.h"
 
 namespace voca::engine::test {
@@ -86,7 +86,7 @@ std::string a_message(Random& random) {
   switch (below(random, 9)) {
     case 0: {
       MessageWriter join(MessageType::kJoin);
-      RankFacts facts{"host", 1, "cpu", {{"--lr", "1"}}};
+      RankFacts facts{"host", 1, {{"--lr", "1"}}};
       if (below(random, 8) == 0) facts.must_agree = {{noise(random, 10), noise(random, 300)}};
       write_facts(join, facts);
       return join.frame();
@@ -128,7 +128,7 @@ void live(Random& random, std::int64_t& met, std::int64_t& ended) {
     for (int rank = 0; rank < kRanks; ++rank) {
       admit(identity_of(environment_of(rank, kRanks, 1), Purpose::kStore, 0));
       MessageWriter join(MessageType::kJoin);
-      write_facts(join, {"host", rank, "cpu", {}});
+      write_facts(join, {"host", rank, {}});
       hub.received(sessions.back(), join.frame(), now);
     }
     ++met;

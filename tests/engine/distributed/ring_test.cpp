@@ -8,7 +8,7 @@
 
 #include "engine/distributed/communication_error.h"
 #include "engine/distributed/socket.h"
-#include "tests/engine/distributed/ranks.h"
+#include "tests/engine/distributed/support/forked_ranks.h"
 
 namespace voca::engine::test {
 namespace {

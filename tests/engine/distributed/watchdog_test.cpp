@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "engine/distributed/communication_error.h"
-#include "tests/engine/distributed/ranks.h"
+#include "tests/engine/distributed/support/forked_ranks.h"
 
 namespace voca::engine::test {
 namespace {

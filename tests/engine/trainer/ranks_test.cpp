@@ -9,6 +9,7 @@
 #include <mutex>
 #include <thread>
 
+#include "engine/distributed/memory_store.h"
 #include "engine/trainer/read_back.h"
 #include "tests/engine/distributed/support/ranks.h"
 #include "tests/engine/support/files.h"
@@ -73,7 +74,7 @@ void run_rank(const TrainerConfig& config, const Job& job, int rank, const Ranks
 /// Every rank a thread, over Gloo.
 std::vector<Outcome> run_job(const TrainerConfig& config, const Job& job) {
   std::vector<Outcome> outcomes(static_cast<std::size_t>(job.world_size));
-  testing::MemoryStore store;
+  MemoryStore store;
   const auto body = [&](int rank) {
     Outcome& outcome = outcomes[static_cast<std::size_t>(rank)];
     try {

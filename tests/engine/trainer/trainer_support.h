@@ -10,19 +10,24 @@
 #include <utility>
 #include <vector>
 
+#include "engine/host_tensor.h"
 #include "engine/trainer/trainer.h"
 #include "tests/engine/support/toy.h"
 
 namespace voca::engine::test {
 
+/// Of a tensor on the CPU.
 inline std::string bytes_of(const Tensor& tensor) {
+  VOCA_CHECK(tensor.device == DeviceKind::kCpu);
   return {static_cast<const char*>(tensor.data), tensor.bytes()};
 }
 
 /// Weights and moments to the last bit.
 inline std::string bits_of(const ParameterStore& parameters) {
-  return bytes_of(parameters.masters()) + bytes_of(parameters.exp_avgs()) +
-         bytes_of(parameters.exp_avg_sqs());
+  std::string bytes;
+  for (const Tensor& buffer : {parameters.masters(), parameters.exp_avgs(), parameters.exp_avg_sqs()})
+    bytes += bytes_of(HostTensor(parameters.device(), buffer).tensor());
+  return bytes;
 }
 
 /// Keeps of a run what a run folder would keep, and the order in which it was told. One recorder follows a

@@ -1,4 +1,5 @@
 #include "tools/launch/job.h"
+#include "engine/device.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -231,7 +232,7 @@ TEST_F(LaunchJob, RefusesSeveralNodesThatCouldNotMeet) {
 TEST_F(LaunchJob, DividesTheCoresItMayUse) {
   job_.divide_cores = true;
   ASSERT_EQ(run(2, "grep Cpus_allowed_list /proc/self/status > cores.$RANK"), 0) << message();
-  const std::vector<std::vector<int>> shares = divide_cores(usable_cores(), 2);
+  const std::vector<std::vector<int>> shares = divide_cores(engine::usable_cores(), 2);
   for (std::size_t rank = 0; rank < 2; ++rank) {
     const std::string text = read_text(here_ / ("cores." + std::to_string(rank)));
     const std::string list = std::to_string(shares[rank].front());

@@ -86,30 +86,6 @@ bool FileStore::has(const std::string& key) {
   return std::filesystem::exists(path(key));
 }
 
-void MemoryStore::set(const std::string& key, const std::string& value) {
-  const std::lock_guard lock(mutex_);
-  values_[key] = value;
-}
-
-std::string MemoryStore::get(const std::string& key, Deadline deadline) {
-  while (!has(key)) {
-    if (Clock::now() > deadline) throw CommunicationError("nobody set {}", key);
-    std::this_thread::sleep_for(kPoll);
-  }
-  const std::lock_guard lock(mutex_);
-  return values_[key];
-}
-
-std::int64_t MemoryStore::add(const std::string& key, std::int64_t amount) {
-  const std::lock_guard lock(mutex_);
-  return counters_[key] += amount;
-}
-
-bool MemoryStore::has(const std::string& key) {
-  const std::lock_guard lock(mutex_);
-  return values_.contains(key);
-}
-
 std::vector<Ending> run_ranks(int world_size, const std::function<std::string(int, KeyValueStore&)>& body) {
   std::string pattern = (std::filesystem::temp_directory_path() / "voca-ranks-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp " + pattern);

@@ -4,8 +4,6 @@
 
 #include <filesystem>
 #include <functional>
-#include <map>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -25,20 +23,6 @@ class FileStore final : public KeyValueStore {
  private:
   [[nodiscard]] std::filesystem::path path(const std::string& key) const;
   std::filesystem::path folder_;
-};
-
-/// The same for ranks that are threads.
-class MemoryStore final : public KeyValueStore {
- public:
-  void set(const std::string& key, const std::string& value) override;
-  [[nodiscard]] std::string get(const std::string& key, Deadline deadline) override;
-  std::int64_t add(const std::string& key, std::int64_t amount) override;
-  [[nodiscard]] bool has(const std::string& key) override;
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, std::string> values_;
-  std::map<std::string, std::int64_t> counters_;
 };
 
 /// How a forked rank ended.

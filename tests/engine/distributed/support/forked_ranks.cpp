@@ -1,4 +1,4 @@
-#include "tests/engine/distributed/ranks.h"
+#include "tests/engine/distributed/support/forked_ranks.h"
 
 #include <poll.h>
 #include <sys/wait.h>
@@ -43,7 +43,7 @@ RankEnvironment environment_of(int rank, int world_size, int port) {
 }
 
 RankFacts agreeing_facts() {
-  RankFacts facts = facts_of_this_process("cpu");
+  RankFacts facts = facts_of_this_process();
   facts.must_agree = {{"dataset", std::string(64, 'a')}, {"--lr", "0.0003"}};
   return facts;
 }
