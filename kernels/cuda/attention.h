@@ -9,15 +9,35 @@
 
 namespace voca::kernels::cuda {
 
-/// Offset of one (batch, head) in an array with `stride` elements a row.
-SIMT_DEVICE std::int64_t head_offset(const AttentionShape& shape, std::int64_t matrix, std::int64_t length,
-                                     std::int64_t stride) {
-  return matrix / shape.heads * length * stride + matrix % shape.heads * shape.head_size;
+/// An operand (batch, length, heads, head size) with `stride` elements a row, as one (batch, head) of it.
+template <typename T>
+SIMT_DEVICE HeadRows<T> head_rows(T* array, const AttentionShape& shape, std::int64_t matrix,
+                                  std::int64_t length, std::int64_t stride) {
+  const std::int64_t offset = matrix / shape.heads * length * stride + matrix % shape.heads * shape.head_size;
+  return {array + offset, static_cast<int>(stride), static_cast<int>(length)};
 }
 
 SIMT_DEVICE TileMask tile_mask(const Mask& mask, const AttentionShape& shape, std::int64_t matrix) {
-  const std::uint64_t size = attention_mask_size(shape.query_length, shape.key_length);
-  return {mask, matrix * static_cast<std::int64_t>(size), divide_up(shape.key_length, 16)};
+  const std::uint64_t first =
+      static_cast<std::uint64_t>(matrix) * attention_mask_size(shape.query_length, shape.key_length);
+  return {mask, (mask.dropout.first_element + first) / kOctet + static_cast<unsigned>(lane_index()),
+          static_cast<unsigned>(divide_up(shape.key_length, 16))};
+}
+
+/// The tile of a block: those of one (batch, head) follow one another, so that they find its other operands
+/// in the L2 cache.
+struct BlockTile {
+  std::int64_t matrix;  ///< batch · heads + head
+  int first_row;        ///< of the block's tile
+
+  SIMT_DEVICE explicit BlockTile(std::int64_t length) {
+    const auto tiles = static_cast<unsigned>(divide_up(length, kTileRows));
+    matrix = blockIdx.x / tiles;
+    first_row = static_cast<int>(blockIdx.x % tiles) * kTileRows;
+  }
+};
+[[nodiscard]] inline dim3 tile_blocks(const AttentionShape& shape, std::int64_t length) {
+  return dim3(static_cast<unsigned>(shape.batch * shape.heads * divide_up(length, kTileRows)));
 }
 
 [[nodiscard]] inline float softmax_scale(const AttentionShape& shape) {
@@ -25,7 +45,7 @@ SIMT_DEVICE TileMask tile_mask(const Mask& mask, const AttentionShape& shape, st
 }
 
 /// Throws unless the fused kernels can run it.
-void check_attention(const AttentionShape& shape, bool aligned);
+void check_attention(const AttentionShape& shape, const Mask& mask, bool aligned);
 
 /// Calls f.template operator()<head size>().
 template <typename F>

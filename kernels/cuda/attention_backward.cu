@@ -3,16 +3,31 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/reduce.h"
 
-// Three kernels without atomics: delta; dQ, a block a tile of queries; dK and dV, a block a tile of keys. The
-// probabilities are computed again in both.
+// Two kernels without atomics: dQ, a block a tile of queries, which leaves delta; then dK and dV, a block a
+// tile of keys. The probabilities are computed again in both. With dropout's scale c, whose factors are 0 or
+// c, both work on dS / c = P ∘ (kept dP − delta / c) and on P / c, and multiply by c what they add up.
 
 namespace voca::kernels::cuda {
 
 namespace {
 
-/// Rows of the tile a block goes over: fewer where a head's accumulators leave few registers.
+/// Blocks that share a multiprocessor, as far as registers go.
 template <int kHead>
-constexpr int kStep = kHead <= 64 ? 64 : 32;
+constexpr int kDqBlocks = kHead <= 32   ? 4
+                          : kHead <= 96 ? 3
+                                        : 2;
+template <int kHead>
+constexpr int kDkDvBlocks = kHead <= 64 ? 3 : 2;
+
+/// Whether a warp holds its 16 rows of two operands in registers. If not, they stay in shared memory.
+template <int kHead>
+constexpr bool kHeld = kHead <= 96;
+/// Elements of shared memory: a stage, and behind it the block's own two tiles, whose first makes way for the
+/// second stage where they are held in registers.
+template <int kHead>
+constexpr int kShared = kHeld<kHead> ? 3 * kStage<kHead> : 4 * kStage<kHead>;
+template <int kHead>
+constexpr int kSecondStage = kHeld<kHead> ? kStage<kHead> : 3 * kStage<kHead>;
 
 /// Scratch: delta (batch, heads, query_length).
 template <typename T>
@@ -20,184 +35,221 @@ SIMT_DEVICE float* delta_of(const AttentionBackward<T>& args) {
   return static_cast<float*>(args.scratch);
 }
 
-constexpr int kDeltaThreads = 256;
-
-// delta_i = Σ dO_i O_i; a warp a row of a head.
-template <typename T>
-__global__ void __launch_bounds__(kDeltaThreads) attention_delta_kernel(AttentionBackward<T> args) {
-  const AttentionShape& shape = args.shape;
-  const std::int64_t row = block_index() * (kDeltaThreads / kWarp) + warp_index();
-  if (row >= shape.batch * shape.heads * shape.query_length) return;
-  const std::int64_t stride = shape.heads * shape.head_size;
-  const std::int64_t offset = head_offset(shape, row / shape.query_length, shape.query_length, stride) +
-                              row % shape.query_length * stride;
-  float sum = 0;
-  for (std::int64_t c = lane_index(); c < shape.head_size; c += kWarp)
-    sum += to_float(args.dout[offset + c]) * to_float(args.out[offset + c]);
-  sum = warp_sum(sum);
-  if (lane_index() == 0) delta_of(args)[row] = sum;
-}
-
-// dS of one 16 × 16 tile, in s[0…1]; dp is dO Vᵀ. factors in the order of the mask.
-SIMT_DEVICE float score_gradient(float s, float dp, float factor, float scale_log2, float logsumexp_log2,
-                                 float delta) {
-  const float p = exp2f(s * scale_log2 - logsumexp_log2);
-  return p * (dp * factor - delta);
+// delta_i = Σ dO_i O_i of the lane's two rows: dO as the warp holds it, O from memory.
+template <typename T, int kHead>
+SIMT_DEVICE void row_deltas(const OwnRows<kHead, kHeld<kHead>, T>& dout, const HeadRows<const T>& out,
+                            int row, float (&delta)[2]) {
+  SIMT_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    delta[half] = 0;
+    const int i = row + lane_index() / 4 + 8 * half;
+    const T* pairs = out.head + static_cast<std::int64_t>(i) * out.stride + lane_index() % 4 * 2;
+    SIMT_UNROLL
+    for (int block = 0; block < kHead / 8; ++block) {
+      std::uint32_t a[4];
+      dout.get(a, block / 2);
+      float dout_pair[2];
+      float out_pair[2];
+      unpack(a[block % 2 * 2 + half], dout_pair[0], dout_pair[1], T{});
+      unpack(i < out.length ? simt::load_4(pairs + block * 8) : 0U, out_pair[0], out_pair[1], T{});
+      delta[half] += dout_pair[0] * out_pair[0] + dout_pair[1] * out_pair[1];
+    }
+    delta[half] += __shfl_xor_sync(kFullWarp, delta[half], 1);
+    delta[half] += __shfl_xor_sync(kFullWarp, delta[half], 2);
+  }
 }
 
 // A block takes 64 query rows of one (batch, head), 16 a warp, and goes over the keys.
 template <typename T, int kHead>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
     attention_dq_kernel(AttentionBackward<T> args, Mask mask, float scale) {
-  constexpr int kKeys = kStep<kHead>;
   SIMT_DYNAMIC_SHARED(T, shared);
-  T* q_tile = shared;
-  T* dout_tile = q_tile + kTileRows * kPitch<kHead>;
-  T* k_tile = dout_tile + kTileRows * kPitch<kHead>;
-  T* v_tile = k_tile + kKeys * kPitch<kHead>;
   const AttentionShape& shape = args.shape;
-  const std::int64_t matrix = block_index();
-  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.y) * kTileRows;
-  const std::int64_t row = first_row + warp_index() * 16;
-  const std::int64_t out_stride = shape.heads * kHead;
-  const std::int64_t q_offset = head_offset(shape, matrix, shape.query_length, shape.query_stride);
-  const T* k = args.k + head_offset(shape, matrix, shape.key_length, shape.key_stride);
-  const T* v = args.v + head_offset(shape, matrix, shape.key_length, shape.value_stride);
-  const TileMask tiles = tile_mask(mask, shape, matrix);
-  load_tile<kTileRows, kHead>(q_tile, args.q + q_offset, shape.query_stride, first_row, shape.query_length);
-  load_tile<kTileRows, kHead>(dout_tile,
-                              args.dout + head_offset(shape, matrix, shape.query_length, out_stride),
-                              out_stride, first_row, shape.query_length);
+  const BlockTile block(shape.query_length);
+  const int row = block.first_row + warp_index() * 16;
+  const auto of_queries = [&](auto* array, std::int64_t stride) {
+    return head_rows(array, shape, block.matrix, shape.query_length, stride);
+  };
+  const auto out_rows = of_queries(args.out, shape.heads * kHead);
+  const auto k_rows = head_rows(args.k, shape, block.matrix, shape.key_length, shape.key_stride);
+  const auto v_rows = head_rows(args.v, shape, block.matrix, shape.key_length, shape.value_stride);
+  const TileMask tiles = tile_mask(mask, shape, block.matrix);
+  const auto stage_at = [&](int stage) { return shared + stage * kSecondStage<kHead>; };
+  const auto fetch = [&](int stage, int key) {
+    T* tile = stage_at(stage);
+    load_tile<kStageRows, kHead>(tile, k_rows, key);
+    load_tile<kStageRows, kHead>(tile + kStage<kHead> / 2, v_rows, key);
+    simt::cp_async_commit();
+  };
+  T* q_tile = shared + kStage<kHead>;
+  T* dout_tile = q_tile + kTileRows * kPitch<kHead>;
+  load_tile<kTileRows, kHead>(q_tile, of_queries(args.q, shape.query_stride), block.first_row);
+  load_tile<kTileRows, kHead>(dout_tile, of_queries(args.dout, shape.heads * kHead), block.first_row);
+  fetch(0, 0);
+  simt::cp_async_wait<0>();
+  __syncthreads();
+  const OwnRows<kHead, kHeld<kHead>, T> q(q_tile + warp_index() * 16 * kPitch<kHead>);
+  const OwnRows<kHead, kHeld<kHead>, T> dout(dout_tile + warp_index() * 16 * kPitch<kHead>);
   float logsumexp[2];
   float delta[2];
+  row_deltas<T, kHead>(dout, out_rows, row, delta);
   SIMT_UNROLL
   for (int half = 0; half < 2; ++half) {
-    const std::int64_t i = row + lane_index() / 4 + 8 * half;
-    const bool there = i < shape.query_length;
-    logsumexp[half] = there ? args.logsumexp[matrix * shape.query_length + i] * kLog2E : 0.0F;
-    delta[half] = there ? delta_of(args)[matrix * shape.query_length + i] : 0.0F;
+    const int i = row + lane_index() / 4 + 8 * half;
+    const bool there = i < out_rows.length;
+    const std::int64_t place = block.matrix * out_rows.length + i;
+    logsumexp[half] = there ? args.logsumexp[place] * kLog2E : 0.0F;
+    if (there && lane_index() % 4 == 0) delta_of(args)[place] = delta[half];
+    delta[half] /= mask.scale;
   }
-  const T* q_rows = q_tile + warp_index() * 16 * kPitch<kHead>;
-  const T* dout_rows = dout_tile + warp_index() * 16 * kPitch<kHead>;
   float dq[kHead / 8][4] = {};
-  for (std::int64_t key = 0; key < shape.key_length; key += kKeys) {
-    __syncthreads();
-    load_tile<kKeys, kHead>(k_tile, k, shape.key_stride, key, shape.key_length);
-    load_tile<kKeys, kHead>(v_tile, v, shape.value_stride, key, shape.key_length);
-    simt::cp_async_commit();
+  int stage = 0;
+  for (int key = 0; key < k_rows.length; key += kStageRows) {
     simt::cp_async_wait<0>();
     __syncthreads();
-    float s[kKeys / 8][4];
-    float dp[kKeys / 8][4];
-    row_products<kKeys, kHead>(s, q_rows, k_tile);
-    row_products<kKeys, kHead>(dp, dout_rows, v_tile);
+    if (key + kStageRows < k_rows.length) fetch(1 - stage, key + kStageRows);
     SIMT_UNROLL
-    for (int tile = 0; tile < kKeys / 16; ++tile) {
-      float factors[kOctet];
-      octet_factors(mask, tiles.first(row / 16, key / 16 + tile), factors);
+    for (int half = 0; half < kStageRows / 16; ++half) {
+      const T* k_tile = stage_at(stage) + half * 16 * kPitch<kHead>;
+      float s[2][4];
+      float dp[2][4];
+      row_products<16>(s, q, k_tile);
+      row_products<16>(dp, dout, k_tile + kStage<kHead> / 2);
+      if (mask.dropout.enabled()) {
+        const Philox4 bits = tiles.bits(row / 16, key / 16 + half);
+        SIMT_UNROLL
+        for (int e = 0; e < kOctet; ++e) {
+          float& gradient = dp[block_of(e)][slot_of(e)];
+          gradient = tiles.keeps(bits, e) ? gradient : 0.0F;
+        }
+      }
       SIMT_UNROLL
       for (int e = 0; e < kOctet; ++e) {
-        const int n = 2 * tile + e / 2 % 2;
-        const int i = e / 4 * 2 + e % 2;
-        const std::int64_t j = key + n * 8 + lane_index() % 4 * 2 + e % 2;
-        const float ds =
-            score_gradient(s[n][i], dp[n][i], factors[e], scale * kLog2E, logsumexp[e / 4], delta[e / 4]);
-        s[n][i] = j < shape.key_length ? ds : 0.0F;
+        float& ds = s[block_of(e)][slot_of(e)];
+        ds = simt::exp2_approx(ds * (scale * kLog2E) - logsumexp[e / 4]) *
+             (dp[block_of(e)][slot_of(e)] - delta[e / 4]);
       }
+      const int left = k_rows.length - key - half * 16;
+      if (left < 16) {
+        SIMT_UNROLL
+        for (int e = 0; e < kOctet; ++e) {
+          float& ds = s[block_of(e)][slot_of(e)];
+          ds = block_of(e) * 8 + lane_index() % 4 * 2 + e % 2 < left ? ds : 0.0F;
+        }
+      }
+      accumulate<16, kHead>(dq, s, k_tile);
     }
-    accumulate<kKeys, kHead>(dq, s, k_tile);
+    stage = 1 - stage;
   }
-  const float factor[2] = {scale, scale};
-  store_rows<kHead>(args.dq + q_offset, shape.query_stride, row, shape.query_length, factor, dq);
+  const float factor[2] = {scale * mask.scale, scale * mask.scale};
+  store_rows<kHead>(of_queries(args.dq, shape.query_stride), row, factor, dq);
 }
 
-// Turns a lane's decisions of a tile, which are those of queries {g, g + 8} and keys {2t, 2t + 1, 2t + 8,
-// 2t + 9} (g = lane / 4, t = lane % 4), into those of keys {g, g + 8} and queries {2t, …}: what the lane
-// holds of the transposed product. Bit e: key half e / 4, query half e / 2 % 2, odd query e % 2.
-SIMT_DEVICE unsigned transposed_decisions(unsigned mine) {
+// Which of a lane's eight elements of a tile are kept, bit e for element e, where the tile is held
+// transposed: turns the decisions for queries {g, g + 8} and keys {2t, 2t + 1, 2t + 8, 2t + 9} (g = lane / 4,
+// t = lane % 4) into those for keys {g, g + 8} and queries {2t, …}. Element e is then that of key half e / 4,
+// query half e / 2 % 2, odd query e % 2.
+SIMT_DEVICE unsigned transposed_decisions(const TileMask& mask, const Philox4& random) {
+  unsigned mine = 0;
+  SIMT_UNROLL
+  for (int e = 0; e < kOctet; ++e) mine |= mask.keeps(random, e) ? 1U << e : 0U;
   const int g = lane_index() / 4;
   const int t = lane_index() % 4;
-  const unsigned even = __shfl_sync(kFullWarp, mine, 8 * t + g / 2);
-  const unsigned odd = __shfl_sync(kFullWarp, mine, 8 * t + 4 + g / 2);
+  // Of the four decisions with the key's parity, those of the even and of the odd query: bits 0, 2, 4 and 6.
+  const unsigned even = __shfl_sync(kFullWarp, mine, 8 * t + g / 2) >> g % 2;
+  const unsigned odd = __shfl_sync(kFullWarp, mine, 8 * t + 4 + g / 2) >> g % 2;
   unsigned bits = 0;
   SIMT_UNROLL
   for (int e = 0; e < kOctet; ++e) {
-    const int slot = e / 2 % 2 * 4 + e / 4 * 2 + g % 2;
+    const int slot = e / 2 % 2 * 4 + e / 4 * 2;
     bits |= ((e % 2 == 0 ? even : odd) >> slot & 1U) << e;
   }
   return bits;
 }
 
-// A block takes 64 keys of one (batch, head), 16 a warp, and goes over the queries. Scores are held
-// transposed, so that P and dS are operands of the products as they lie in registers.
+// A block takes 64 keys of one (batch, head), 16 a warp, and goes over the queries, 16 at a time. Scores are
+// held transposed, so that P and dS are operands of the products as they lie in registers.
 template <typename T, int kHead>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
     attention_dkdv_kernel(AttentionBackward<T> args, Mask mask, float scale) {
-  constexpr int kQueries = kStep<kHead>;
   SIMT_DYNAMIC_SHARED(T, shared);
-  SIMT_SHARED(float, logsumexp, [kQueries]);
-  SIMT_SHARED(float, delta, [kQueries]);
-  T* k_tile = shared;
-  T* v_tile = k_tile + kTileRows * kPitch<kHead>;
-  T* q_tile = v_tile + kTileRows * kPitch<kHead>;
-  T* dout_tile = q_tile + kQueries * kPitch<kHead>;
+  SIMT_SHARED(float, logsumexp, [2][kStageRows]);
+  SIMT_SHARED(float, delta, [2][kStageRows]);
   const AttentionShape& shape = args.shape;
-  const std::int64_t matrix = block_index();
-  const std::int64_t first_key = static_cast<std::int64_t>(blockIdx.y) * kTileRows;
-  const std::int64_t key = first_key + warp_index() * 16;
-  const std::int64_t out_stride = shape.heads * kHead;
-  const std::int64_t k_offset = head_offset(shape, matrix, shape.key_length, shape.key_stride);
-  const std::int64_t v_offset = head_offset(shape, matrix, shape.key_length, shape.value_stride);
-  const T* q = args.q + head_offset(shape, matrix, shape.query_length, shape.query_stride);
-  const T* dout = args.dout + head_offset(shape, matrix, shape.query_length, out_stride);
-  const TileMask tiles = tile_mask(mask, shape, matrix);
-  load_tile<kTileRows, kHead>(k_tile, args.k + k_offset, shape.key_stride, first_key, shape.key_length);
-  load_tile<kTileRows, kHead>(v_tile, args.v + v_offset, shape.value_stride, first_key, shape.key_length);
-  const T* k_rows = k_tile + warp_index() * 16 * kPitch<kHead>;
-  const T* v_rows = v_tile + warp_index() * 16 * kPitch<kHead>;
+  const BlockTile block(shape.key_length);
+  const int key = block.first_row + warp_index() * 16;
+  const auto of_keys = [&](auto* array, std::int64_t stride) {
+    return head_rows(array, shape, block.matrix, shape.key_length, stride);
+  };
+  const auto q_rows = head_rows(args.q, shape, block.matrix, shape.query_length, shape.query_stride);
+  const auto dout_rows = head_rows(args.dout, shape, block.matrix, shape.query_length, shape.heads * kHead);
+  const TileMask tiles = tile_mask(mask, shape, block.matrix);
+  const auto stage_at = [&](int stage) { return shared + stage * kSecondStage<kHead>; };
+  // A query that is not there has probabilities 0.
+  float next_logsumexp = INFINITY;
+  float next_delta = 0;
+  const auto fetch = [&](int stage, int row) {
+    T* tile = stage_at(stage);
+    load_tile<kStageRows, kHead>(tile, q_rows, row);
+    load_tile<kStageRows, kHead>(tile + kStage<kHead> / 2, dout_rows, row);
+    simt::cp_async_commit();
+    const int i = row + thread_index();
+    const bool there = thread_index() < kStageRows && i < q_rows.length;
+    const std::int64_t place = block.matrix * q_rows.length + i;
+    next_logsumexp = there ? args.logsumexp[place] * kLog2E : INFINITY;
+    next_delta = there ? delta_of(args)[place] / mask.scale : 0.0F;
+  };
+  T* k_tile = shared + kStage<kHead>;
+  T* v_tile = k_tile + kTileRows * kPitch<kHead>;
+  load_tile<kTileRows, kHead>(k_tile, of_keys(args.k, shape.key_stride), block.first_row);
+  load_tile<kTileRows, kHead>(v_tile, of_keys(args.v, shape.value_stride), block.first_row);
+  fetch(0, 0);
+  simt::cp_async_wait<0>();
+  __syncthreads();
+  const OwnRows<kHead, kHeld<kHead>, T> k(k_tile + warp_index() * 16 * kPitch<kHead>);
+  const OwnRows<kHead, kHeld<kHead>, T> v(v_tile + warp_index() * 16 * kPitch<kHead>);
   float dk[kHead / 8][4] = {};
   float dv[kHead / 8][4] = {};
-  for (std::int64_t row = 0; row < shape.query_length; row += kQueries) {
-    __syncthreads();
-    load_tile<kQueries, kHead>(q_tile, q, shape.query_stride, row, shape.query_length);
-    load_tile<kQueries, kHead>(dout_tile, dout, out_stride, row, shape.query_length);
-    simt::cp_async_commit();
-    if (thread_index() < kQueries) {
-      const std::int64_t i = row + thread_index();
-      const bool there = i < shape.query_length;
-      // A query that is not there has probabilities 0.
-      logsumexp[thread_index()] = there ? args.logsumexp[matrix * shape.query_length + i] * kLog2E : INFINITY;
-      delta[thread_index()] = there ? delta_of(args)[matrix * shape.query_length + i] : 0.0F;
-    }
+  int stage = 0;
+  for (int row = 0; row < q_rows.length; row += kStageRows) {
     simt::cp_async_wait<0>();
+    if (thread_index() < kStageRows) {
+      logsumexp[stage][thread_index()] = next_logsumexp;
+      delta[stage][thread_index()] = next_delta;
+    }
     __syncthreads();
-    float p[kQueries / 8][4];
-    float ds[kQueries / 8][4];
-    row_products<kQueries, kHead>(p, k_rows, q_tile);
-    row_products<kQueries, kHead>(ds, v_rows, dout_tile);
-    SIMT_UNROLL
-    for (int tile = 0; tile < kQueries / 16; ++tile) {
+    if (row + kStageRows < q_rows.length) fetch(1 - stage, row + kStageRows);
+    SIMT_ROLLED
+    for (int half = 0; half < kStageRows / 16; ++half) {
+      const T* q_tile = stage_at(stage) + half * 16 * kPitch<kHead>;
+      const T* dout_tile = q_tile + kStage<kHead> / 2;
+      float p[2][4];
+      float ds[2][4];
+      row_products<16>(p, k, q_tile);
+      row_products<16>(ds, v, dout_tile);
       unsigned keeps = 0xFFU;
-      if (mask.dropout.enabled())
-        keeps = transposed_decisions(octet_decisions(mask, tiles.first(row / 16 + tile, key / 16)));
+      if (mask.dropout.enabled()) {
+        keeps = transposed_decisions(tiles, tiles.bits(row / 16 + half, key / 16));
+      }
       SIMT_UNROLL
       for (int e = 0; e < kOctet; ++e) {
-        const int n = 2 * tile + e / 2 % 2;
-        const int i = e / 4 * 2 + e % 2;
-        const int query = n * 8 + lane_index() % 4 * 2 + e % 2;
-        const float probability = exp2f(p[n][i] * scale * kLog2E - logsumexp[query]);
-        const float factor = (keeps >> e & 1U) != 0 ? mask.scale : 0.0F;
-        ds[n][i] = probability * (ds[n][i] * factor - delta[query]);
-        p[n][i] = probability * factor;
+        const int n = block_of(e);
+        const int i = slot_of(e);
+        const int query = half * 16 + n * 8 + lane_index() % 4 * 2 + e % 2;
+        const bool kept = (keeps >> e & 1U) != 0;
+        const float probability = simt::exp2_approx(p[n][i] * (scale * kLog2E) - logsumexp[stage][query]);
+        ds[n][i] = probability * ((kept ? ds[n][i] : 0.0F) - delta[stage][query]);
+        p[n][i] = kept ? probability : 0.0F;
       }
+      accumulate<16, kHead>(dv, p, dout_tile);
+      accumulate<16, kHead>(dk, ds, q_tile);
     }
-    accumulate<kQueries, kHead>(dv, p, dout_tile);
-    accumulate<kQueries, kHead>(dk, ds, q_tile);
+    stage = 1 - stage;
   }
-  const float one[2] = {1.0F, 1.0F};
-  const float factor[2] = {scale, scale};
-  store_rows<kHead>(args.dv + v_offset, shape.value_stride, key, shape.key_length, one, dv);
-  store_rows<kHead>(args.dk + k_offset, shape.key_stride, key, shape.key_length, factor, dk);
+  const float dv_factor[2] = {mask.scale, mask.scale};
+  const float dk_factor[2] = {scale * mask.scale, scale * mask.scale};
+  store_rows<kHead>(of_keys(args.dv, shape.value_stride), key, dv_factor, dv);
+  store_rows<kHead>(of_keys(args.dk, shape.key_stride), key, dk_factor, dk);
 }
 
 }  // namespace
@@ -209,23 +261,20 @@ std::size_t attention_backward_scratch_bytes(const AttentionShape& shape) {
 template <typename T>
 void attention_backward(const AttentionBackward<T>& args, void* stream) {
   const AttentionShape& shape = args.shape;
-  const std::int64_t matrices = shape.batch * shape.heads;
-  if (matrices == 0) return;
-  check_attention(shape, on_16_bytes(args.dout, args.q, args.k, args.v, args.out, args.dq, args.dk, args.dv));
-  const std::int64_t rows = matrices * shape.query_length;
-  simt::launch("attention_delta", attention_delta_kernel<T>,
-               {blocks_for(rows, kDeltaThreads / kWarp), dim3(kDeltaThreads), 0, stream}, args);
-  const auto blocks = [matrices](std::int64_t length) {
-    return dim3(static_cast<unsigned>(matrices), static_cast<unsigned>(divide_up(length, kTileRows)));
-  };
+  if (shape.batch * shape.heads == 0) return;
+  const Mask mask(args.dropout);
+  check_attention(shape, mask,
+                  on_16_bytes(args.dout, args.q, args.k, args.v, args.out, args.dq, args.dk, args.dv));
   by_head_size(shape.head_size, [&]<int kHead>() {
-    const std::size_t shared = 2 * (kTileRows + kStep<kHead>)*kPitch<kHead> * sizeof(T);
-    simt::launch("attention_dq", attention_dq_kernel<T, kHead>,
-                 {blocks(shape.query_length), dim3(kAttentionThreads), shared, stream}, args,
-                 Mask(args.dropout), softmax_scale(shape));
+    const std::size_t shared = kShared<kHead> * sizeof(T);
+    if (shape.query_length > 0) {
+      simt::launch("attention_dq", attention_dq_kernel<T, kHead>,
+                   {tile_blocks(shape, shape.query_length), dim3(kAttentionThreads), shared, stream}, args,
+                   mask, softmax_scale(shape));
+    }
     simt::launch("attention_dkdv", attention_dkdv_kernel<T, kHead>,
-                 {blocks(shape.key_length), dim3(kAttentionThreads), shared, stream}, args,
-                 Mask(args.dropout), softmax_scale(shape));
+                 {tile_blocks(shape, shape.key_length), dim3(kAttentionThreads), shared, stream}, args, mask,
+                 softmax_scale(shape));
   });
 }
 

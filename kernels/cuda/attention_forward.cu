@@ -6,131 +6,130 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-constexpr int kKeys = 64;
+constexpr int kTileBlocks = kStageRows / 8;
+/// Blocks that share a multiprocessor, as far as registers go.
+template <int kHead>
+constexpr int kBlocks = kHead <= 64   ? 4
+                        : kHead <= 96 ? 3
+                                      : 2;
 
 /// The running softmax of the lane's two rows.
 struct Running {
-  float most[2] = {-INFINITY, -INFINITY};
-  float sum[2] = {0, 0};  ///< the lane's part
+  float most[2] = {-INFINITY, -INFINITY};  ///< of the scores before they are scaled
+  float sum[2] = {0, 0};                   ///< the lane's part
 };
 
 // Scores become probabilities relative to the running maximum; returns what earlier ones must be multiplied
 // by.
-SIMT_DEVICE void softmax_tile(float (&s)[kKeys / 8][4], Running& running, float scale_log2,
-                              std::int64_t keys_left, float (&correction)[2]) {
-  float most[2] = {running.most[0], running.most[1]};
-  SIMT_UNROLL
-  for (int n = 0; n < kKeys / 8; ++n) {
+SIMT_DEVICE void softmax_tile(float (&s)[kTileBlocks][4], Running& running, float scale_log2, int keys_left,
+                              float (&correction)[2]) {
+  if (keys_left < kStageRows) {
     SIMT_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const int key = n * 8 + lane_index() % 4 * 2 + i % 2;
-      s[n][i] = key < keys_left ? s[n][i] * scale_log2 : -INFINITY;
-      most[i / 2] = fmaxf(most[i / 2], s[n][i]);
+    for (int n = 0; n < kTileBlocks; ++n) {
+      SIMT_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int key = n * 8 + lane_index() % 4 * 2 + i % 2;
+        s[n][i] = key < keys_left ? s[n][i] : -INFINITY;
+      }
     }
   }
   SIMT_UNROLL
   for (int half = 0; half < 2; ++half) {
-    most[half] = fmaxf(most[half], __shfl_xor_sync(kFullWarp, most[half], 1));
-    most[half] = fmaxf(most[half], __shfl_xor_sync(kFullWarp, most[half], 2));
-    correction[half] = exp2f(running.most[half] - most[half]);
-    running.most[half] = most[half];
-    running.sum[half] *= correction[half];
-  }
-  SIMT_UNROLL
-  for (int n = 0; n < kKeys / 8; ++n) {
+    float most = running.most[half];
     SIMT_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      s[n][i] = exp2f(s[n][i] - most[i / 2]);
-      running.sum[i / 2] += s[n][i];
+    for (int n = 0; n < kTileBlocks; ++n) most = fmaxf(most, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+    most = fmaxf(most, __shfl_xor_sync(kFullWarp, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(kFullWarp, most, 2));
+    correction[half] = simt::exp2_approx((running.most[half] - most) * scale_log2);
+    running.most[half] = most;
+    running.sum[half] *= correction[half];
+    const float most_log2 = most * scale_log2;
+    SIMT_UNROLL
+    for (int n = 0; n < kTileBlocks; ++n) {
+      SIMT_UNROLL
+      for (int i = 2 * half; i < 2 * half + 2; ++i) {
+        s[n][i] = simt::exp2_approx(s[n][i] * scale_log2 - most_log2);
+        running.sum[half] += s[n][i];
+      }
     }
   }
 }
 
-// P becomes D(P).
-SIMT_DEVICE void drop_tile(float (&p)[kKeys / 8][4], const TileMask& mask, std::int64_t row,
-                           std::int64_t first_key) {
+// P becomes D(P), but for the scale.
+SIMT_DEVICE void drop_tile(float (&p)[kTileBlocks][4], const TileMask& mask, int row, int first_key) {
   SIMT_UNROLL
-  for (int tile = 0; tile < kKeys / 16; ++tile) {
-    float factors[kOctet];
-    octet_factors(mask.mask, mask.first(row / 16, first_key / 16 + tile), factors);
+  for (int tile = 0; tile < kStageRows / 16; ++tile) {
+    const Philox4 bits = mask.bits(row / 16, first_key / 16 + tile);
     SIMT_UNROLL
-    for (int e = 0; e < kOctet; ++e) p[2 * tile + e / 2 % 2][e / 4 * 2 + e % 2] *= factors[e];
+    for (int e = 0; e < kOctet; ++e) {
+      float& probability = p[2 * tile + block_of(e)][slot_of(e)];
+      probability = mask.keeps(bits, e) ? probability : 0.0F;
+    }
   }
 }
 
-// A block takes 64 query rows of one (batch, head), 16 a warp, and goes over the keys. While a tile of K is
-// multiplied the values are on their way, and the other way round.
+// A block takes 64 query rows of one (batch, head), 16 a warp, and goes over the keys.
 template <typename T, int kHead>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, kBlocks<kHead>)
     attention_forward_kernel(AttentionForward<T> args, Mask mask, float scale) {
+  // Queries lie in the second stage until they are in registers.
   SIMT_DYNAMIC_SHARED(T, shared);
-  T* q_tile = shared;
-  T* k_tile = q_tile + kTileRows * kPitch<kHead>;
-  T* v_tile = k_tile + kKeys * kPitch<kHead>;
   const AttentionShape& shape = args.shape;
-  const std::int64_t matrix = block_index();
-  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.y) * kTileRows;
-  const std::int64_t row = first_row + warp_index() * 16;
-  const T* k = args.k + head_offset(shape, matrix, shape.key_length, shape.key_stride);
-  const T* v = args.v + head_offset(shape, matrix, shape.key_length, shape.value_stride);
-  const TileMask tiles = tile_mask(mask, shape, matrix);
+  const BlockTile block(shape.query_length);
+  const int row = block.first_row + warp_index() * 16;
+  const auto q_rows = head_rows(args.q, shape, block.matrix, shape.query_length, shape.query_stride);
+  const auto k_rows = head_rows(args.k, shape, block.matrix, shape.key_length, shape.key_stride);
+  const auto v_rows = head_rows(args.v, shape, block.matrix, shape.key_length, shape.value_stride);
+  const auto out_rows = head_rows(args.out, shape, block.matrix, shape.query_length, shape.heads * kHead);
+  const TileMask tiles = tile_mask(mask, shape, block.matrix);
+  const auto fetch = [&](int stage, int key) {
+    T* tile = shared + stage * kStage<kHead>;
+    load_tile<kStageRows, kHead>(tile, k_rows, key);
+    load_tile<kStageRows, kHead>(tile + kStage<kHead> / 2, v_rows, key);
+    simt::cp_async_commit();
+  };
 
-  load_tile<kTileRows, kHead>(q_tile,
-                              args.q + head_offset(shape, matrix, shape.query_length, shape.query_stride),
-                              shape.query_stride, first_row, shape.query_length);
-  load_tile<kKeys, kHead>(k_tile, k, shape.key_stride, 0, shape.key_length);
-  simt::cp_async_commit();
-  load_tile<kKeys, kHead>(v_tile, v, shape.value_stride, 0, shape.key_length);
-  simt::cp_async_commit();
-  simt::cp_async_wait<1>();
+  T* q_tile = shared + kStage<kHead>;
+  load_tile<kTileRows, kHead>(q_tile, q_rows, block.first_row);
+  fetch(0, 0);
+  simt::cp_async_wait<0>();
   __syncthreads();
-  std::uint32_t q[kHead / 16][4];
-  SIMT_UNROLL
-  for (int i = 0; i < kHead / 16; ++i) load_a<kHead>(q[i], q_tile + warp_index() * 16 * kPitch<kHead>, i);
+  const OwnRows<kHead, true, T> q(q_tile + warp_index() * 16 * kPitch<kHead>);
 
   Running running;
   float out[kHead / 8][4] = {};
-  for (std::int64_t key = 0; key < shape.key_length; key += kKeys) {
-    simt::cp_async_wait<1>();
+  int stage = 0;
+  for (int key = 0; key < k_rows.length; key += kStageRows) {
+    simt::cp_async_wait<0>();
     __syncthreads();
-    float s[kKeys / 8][4] = {};
-    SIMT_UNROLL
-    for (int i = 0; i < kHead / 16; ++i) multiply_rows<kKeys, kHead>(s, q[i], k_tile, i);
-    __syncthreads();
-    if (key + kKeys < shape.key_length)
-      load_tile<kKeys, kHead>(k_tile, k, shape.key_stride, key + kKeys, shape.key_length);
-    simt::cp_async_commit();
+    if (key + kStageRows < k_rows.length) fetch(1 - stage, key + kStageRows);
+    const T* k_tile = shared + stage * kStage<kHead>;
+    float s[kTileBlocks][4];
+    row_products<kStageRows>(s, q, k_tile);
     float correction[2];
-    softmax_tile(s, running, scale * kLog2E, shape.key_length - key, correction);
+    softmax_tile(s, running, scale * kLog2E, k_rows.length - key, correction);
     if (mask.dropout.enabled()) drop_tile(s, tiles, row, key);
     SIMT_UNROLL
     for (int n = 0; n < kHead / 8; ++n) {
       SIMT_UNROLL
       for (int i = 0; i < 4; ++i) out[n][i] *= correction[i / 2];
     }
-    simt::cp_async_wait<1>();
-    __syncthreads();
-    accumulate<kKeys, kHead>(out, s, v_tile);
-    __syncthreads();
-    if (key + kKeys < shape.key_length)
-      load_tile<kKeys, kHead>(v_tile, v, shape.value_stride, key + kKeys, shape.key_length);
-    simt::cp_async_commit();
+    accumulate<kStageRows, kHead>(out, s, k_tile + kStage<kHead> / 2);
+    stage = 1 - stage;
   }
-  simt::cp_async_wait<0>();
 
-  float inverse[2];
+  float factor[2];
   SIMT_UNROLL
   for (int half = 0; half < 2; ++half) {
     running.sum[half] += __shfl_xor_sync(kFullWarp, running.sum[half], 1);
     running.sum[half] += __shfl_xor_sync(kFullWarp, running.sum[half], 2);
-    inverse[half] = 1.0F / running.sum[half];
-    const std::int64_t i = row + lane_index() / 4 + 8 * half;
-    if (args.logsumexp != nullptr && lane_index() % 4 == 0 && i < shape.query_length)
-      args.logsumexp[matrix * shape.query_length + i] = running.most[half] / kLog2E + logf(running.sum[half]);
+    factor[half] = mask.scale / running.sum[half];
+    const int i = row + lane_index() / 4 + 8 * half;
+    if (args.logsumexp != nullptr && lane_index() % 4 == 0 && i < q_rows.length) {
+      args.logsumexp[block.matrix * q_rows.length + i] = running.most[half] * scale + logf(running.sum[half]);
+    }
   }
-  const std::int64_t out_stride = shape.heads * kHead;
-  store_rows<kHead>(args.out + head_offset(shape, matrix, shape.query_length, out_stride), out_stride, row,
-                    shape.query_length, inverse, out);
+  store_rows<kHead>(out_rows, row, factor, out);
 }
 
 }  // namespace
@@ -141,24 +140,28 @@ bool attention_is_fused(const AttentionShape& shape) {
   return sizes && shape.query_stride % 8 == 0 && shape.key_stride % 8 == 0 && shape.value_stride % 8 == 0;
 }
 
-void check_attention(const AttentionShape& shape, bool aligned) {
-  if (attention_is_fused(shape) && aligned) return;
-  throw Error("fused attention: head size " + std::to_string(shape.head_size) +
-              " is not 32, 64, 96 or 128, or rows do not start at multiples of 16 bytes");
+void check_attention(const AttentionShape& shape, const Mask& mask, bool aligned) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;
+  const bool small = shape.query_length < kMost && shape.key_length < kMost && shape.query_stride < kMost &&
+                     shape.key_stride < kMost && shape.value_stride < kMost;
+  if (attention_is_fused(shape) && mask.whole() && aligned && small) return;
+  throw Error(
+      "fused attention: head size " + std::to_string(shape.head_size) +
+      " is not 32, 64, 96 or 128, rows do not start at multiples of 16 bytes, the mask does not start at a "
+      "multiple of 8, or a length or stride is 2^30 or more");
 }
 
 template <typename T>
 void attention_forward(const AttentionForward<T>& args, void* stream) {
   const AttentionShape& shape = args.shape;
   if (shape.batch * shape.heads * shape.query_length == 0) return;
-  check_attention(shape, on_16_bytes(args.q, args.k, args.v, args.out));
-  const dim3 grid(static_cast<unsigned>(shape.batch * shape.heads),
-                  static_cast<unsigned>(divide_up(shape.query_length, kTileRows)));
+  const Mask mask(args.dropout);
+  check_attention(shape, mask, on_16_bytes(args.q, args.k, args.v, args.out));
   by_head_size(shape.head_size, [&]<int kHead>() {
-    const std::size_t shared = (kTileRows + 2 * kKeys) * kPitch<kHead> * sizeof(T);
     simt::launch("attention_forward", attention_forward_kernel<T, kHead>,
-                 {grid, dim3(kAttentionThreads), shared, stream}, args, Mask(args.dropout),
-                 softmax_scale(shape));
+                 {tile_blocks(shape, shape.query_length), dim3(kAttentionThreads),
+                  2 * kStage<kHead> * sizeof(T), stream},
+                 args, mask, softmax_scale(shape));
   });
 }
 

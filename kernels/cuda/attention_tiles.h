@@ -13,6 +13,12 @@ inline constexpr int kAttentionThreads = 128;
 inline constexpr int kAttentionWarps = kAttentionThreads / kWarp;
 /// Rows of a block's own tile: sixteen a warp.
 inline constexpr int kTileRows = 16 * kAttentionWarps;
+/// Rows of each of the two tiles of a stage, which a block goes over: one stage is on its way while the other
+/// is worked on.
+inline constexpr int kStageRows = 32;
+/// Elements of a stage.
+template <int kHead>
+inline constexpr int kStage = 2 * kStageRows*(kHead + 8);
 inline constexpr float kLog2E = 1.44269504F;
 
 /// Elements from one row of a tile to the next: an odd number of 16-byte pieces, so that the eight rows of an
@@ -20,17 +26,28 @@ inline constexpr float kLog2E = 1.44269504F;
 template <int kHead>
 inline constexpr int kPitch = kHead + 8;
 
-/// Starts copying `kRows` rows of one head from row `first` on; rows from `length` on become zeros.
+/// The rows of one (batch, head) of an operand.
+template <typename T>
+struct HeadRows {
+  T* head;     ///< the first
+  int stride;  ///< elements from row to row
+  int length;  ///< rows
+};
+
+/// Starts copying `kRows` rows of a head from row `first` on; rows from its length on become zeros. Four
+/// threads take a row, so that a thread has one address to count on from.
 template <int kRows, int kHead, typename T>
-SIMT_DEVICE void load_tile(T* tile, const T* head, std::int64_t stride, std::int64_t first,
-                           std::int64_t length) {
-  constexpr int kPieces = kHead / 8;
-  for (int piece = thread_index(); piece < kRows * kPieces; piece += kAttentionThreads) {
-    const int row = piece / kPieces;
-    const int column = piece % kPieces * 8;
-    const bool valid = first + row < length;
-    simt::cp_async_16(tile + row * kPitch<kHead> + column, head + (valid ? first + row : 0) * stride + column,
-                      valid);
+SIMT_DEVICE void load_tile(T* tile, const HeadRows<const T>& rows, int first) {
+  constexpr int kThreadsOfRow = kAttentionThreads / kStageRows;
+  SIMT_UNROLL
+  for (int part = 0; part < kRows; part += kStageRows) {
+    const int row = part + thread_index() / kThreadsOfRow;
+    const int column = thread_index() % kThreadsOfRow * kOctet;
+    const bool valid = first + row < rows.length;
+    const T* source = rows.head + static_cast<std::int64_t>(valid ? first + row : 0) * rows.stride + column;
+    T* target = tile + row * kPitch<kHead> + column;
+    SIMT_UNROLL
+    for (int c = 0; c < kHead; c += kThreadsOfRow * kOctet) simt::cp_async_16(target + c, source + c, valid);
   }
 }
 
@@ -55,9 +72,37 @@ SIMT_DEVICE void multiply_rows(float (&c)[kColumns / 8][4], const std::uint32_t 
   }
 }
 
-/// c = A · Bᵀ: A the 16 rows at `rows`, B the kColumns rows of a tile.
-template <int kColumns, int kHead, typename T>
-SIMT_DEVICE void row_products(float (&c)[kColumns / 8][4], const T* rows, const T* tile) {
+/// The 16 rows of a warp's own operand A: held in registers, or, where kHeld is false, left in shared memory,
+/// which must then keep them.
+template <int kHead, bool kHeld, typename T>
+class OwnRows {
+ public:
+  SIMT_DEVICE explicit OwnRows(const T* rows) : rows_(rows) {
+    if constexpr (kHeld) {
+      SIMT_UNROLL
+      for (int k = 0; k < kHead / 16; ++k) load_a<kHead>(held_[k], rows, k);
+    }
+  }
+
+  /// Columns [16 k, 16 k + 16), as operand A.
+  SIMT_DEVICE void get(std::uint32_t (&a)[4], int k) const {
+    if constexpr (kHeld) {
+      SIMT_UNROLL
+      for (int i = 0; i < 4; ++i) a[i] = held_[k][i];
+    } else {
+      load_a<kHead>(a, rows_, k);
+    }
+  }
+
+ private:
+  const T* rows_;
+  std::uint32_t held_[kHeld ? kHead / 16 : 1][4];
+};
+
+/// c = A · Bᵀ: B the kColumns rows of a tile.
+template <int kColumns, int kHead, bool kHeld, typename T>
+SIMT_DEVICE void row_products(float (&c)[kColumns / 8][4], const OwnRows<kHead, kHeld, T>& rows,
+                              const T* tile) {
   SIMT_UNROLL
   for (int n = 0; n < kColumns / 8; ++n) {
     SIMT_UNROLL
@@ -66,7 +111,7 @@ SIMT_DEVICE void row_products(float (&c)[kColumns / 8][4], const T* rows, const 
   SIMT_UNROLL
   for (int k = 0; k < kHead / 16; ++k) {
     std::uint32_t a[4];
-    load_a<kHead>(a, rows, k);
+    rows.get(a, k);
     multiply_rows<kColumns, kHead>(c, a, tile, k);
   }
 }
@@ -90,15 +135,15 @@ SIMT_DEVICE void accumulate(float (&c)[kHead / 8][4], const float (&p)[kDepth / 
   }
 }
 
-/// Writes a warp's 16 rows, times `factor`, to rows [first, first + 16) of a head, those below `length`.
+/// Writes a warp's 16 rows, times `factor`, to rows [first, first + 16) of a head, those that it has.
 template <int kHead, typename T>
-SIMT_DEVICE void store_rows(T* head, std::int64_t stride, std::int64_t first, std::int64_t length,
-                            const float (&factor)[2], const float (&c)[kHead / 8][4]) {
+SIMT_DEVICE void store_rows(const HeadRows<T>& rows, int first, const float (&factor)[2],
+                            const float (&c)[kHead / 8][4]) {
   SIMT_UNROLL
   for (int half = 0; half < 2; ++half) {
-    const std::int64_t row = first + lane_index() / 4 + 8 * half;
-    if (row >= length) continue;
-    T* out = head + row * stride + lane_index() % 4 * 2;
+    const int row = first + lane_index() / 4 + 8 * half;
+    if (row >= rows.length) continue;
+    T* out = rows.head + static_cast<std::int64_t>(row) * rows.stride + lane_index() % 4 * 2;
     SIMT_UNROLL
     for (int n = 0; n < kHead / 8; ++n) {
       const std::uint32_t pair = pack(c[n][2 * half] * factor[half], c[n][2 * half + 1] * factor[half], T{});
@@ -110,23 +155,27 @@ SIMT_DEVICE void store_rows(T* head, std::int64_t stride, std::int64_t first, st
 /// The 16 × 16 tiles of the mask of one (batch, head).
 struct TileMask {
   const Mask& mask;
-  std::int64_t base;  ///< decision of its first element
-  std::int64_t tiles_of_a_row;
+  std::uint64_t first_block;  ///< the lane's Philox call in the first tile
+  unsigned tiles_of_a_row;
 
-  /// Decision 0 of the lane's eight in the tile with query rows from 16 · i and keys from 16 · j on.
-  SIMT_DEVICE std::int64_t first(std::int64_t i, std::int64_t j) const {
-    return base + (i * tiles_of_a_row + j) * 256 + lane_index() * kOctet;
+  /// What decides the lane's eight elements of the tile with query rows from 16 · i and keys from 16 · j on.
+  /// Element e is that of query half e / 4, key half e / 2 % 2, odd key e % 2.
+  SIMT_DEVICE Philox4 bits(int i, int j) const {
+    const unsigned tile = static_cast<unsigned>(i) * tiles_of_a_row + static_cast<unsigned>(j);
+    return dropout_bits(mask.dropout, first_block + static_cast<std::uint64_t>(tile) * kWarp);
+  }
+  SIMT_DEVICE bool keeps(const Philox4& bits, int e) const {
+    const std::uint32_t word = bits.word[e / 2];
+    return (e % 2 == 0 ? word << 16U : word) >= mask.dropout.threshold << 16U;
   }
 };
 
-/// The same, bit e set where decision e keeps.
-SIMT_DEVICE unsigned octet_decisions(const Mask& mask, std::int64_t first) {
-  float factors[kOctet];
-  octet_factors(mask, first, factors);
-  unsigned bits = 0;
-  SIMT_UNROLL
-  for (int e = 0; e < kOctet; ++e) bits |= factors[e] != 0.0F ? 1U << e : 0U;
-  return bits;
+/// Place e of a lane's eight elements of a tile in the accumulators of its two m16n8 products.
+SIMT_DEVICE constexpr int block_of(int e) {
+  return e / 2 % 2;
+}
+SIMT_DEVICE constexpr int slot_of(int e) {
+  return e / 4 * 2 + e % 2;
 }
 
 }  // namespace voca::kernels::cuda

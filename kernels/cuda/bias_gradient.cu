@@ -6,13 +6,16 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-template <typename T>
+template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kColumnThreads)
-    bias_gradient_kernel(BiasGradient<T> args, RowChunks chunks, bool wide) {
-  for_octets_of_rows(chunks, args.columns, static_cast<float*>(args.scratch),
-                     [&](std::int64_t row, std::int64_t column, std::int64_t count, float(&values)[kOctet]) {
-                       load_octet(args.dy + row * args.columns + column, count, wide, values);
-                     });
+    bias_gradient_kernel(BiasGradient<T> args, RowChunks chunks) {
+  for_octets_of_rows(
+      chunks, args.columns, static_cast<float*>(args.scratch),
+      [&](std::int64_t row, std::int64_t column, std::int64_t count) {
+        return fetch_octet<kWhole>(args.dy + row * args.columns + column, count);
+      },
+      [](const Octet<T>& fetched, std::int64_t /*row*/, std::int64_t /*column*/, std::int64_t /*count*/,
+         float(&values)[kOctet]) { unpack_octet(fetched, values); });
 }
 
 }  // namespace
@@ -21,8 +24,10 @@ template <typename T>
 void bias_gradient(const BiasGradient<T>& args, void* stream) {
   if (args.rows * args.columns == 0) return;
   const RowChunks chunks = column_chunks(args.rows);
-  simt::launch("bias_gradient", bias_gradient_kernel<T>, column_blocks(args.rows, args.columns, stream), args,
-               chunks, args.columns % kOctet == 0 && on_16_bytes(args.dy));
+  by_octets(args.columns % kOctet == 0 && on_16_bytes(args.dy), [&]<bool kWhole>() {
+    simt::launch("bias_gradient", bias_gradient_kernel<T, kWhole>,
+                 column_blocks(args.rows, args.columns, stream), args, chunks);
+  });
   add_partial_sums<T>({chunks.count, args.columns, 1, static_cast<const float*>(args.scratch), {args.dbias}},
                       stream);
 }

@@ -23,23 +23,30 @@ inline constexpr int kColumnsPerBlock = kWarp * kOctet;
           dim3(kColumnThreads), 0, stream};
 }
 
-/// Calls term(row, column, count, values) for the thread's octets: it sets values to what is summed over the
-/// rows. The sums go to partials (chunks, columns); null leaves them out.
-template <typename Term>
+/// For each of the thread's octets: fetched = fetch(row, column, count), then term(fetched, row, column,
+/// count, values), which sets values to what is summed over the rows. An octet is fetched while the one
+/// before it is worked on. The sums go to partials (chunks, columns); null leaves them out.
+template <typename Fetch, typename Term>
 SIMT_DEVICE void for_octets_of_rows(const RowChunks& chunks, std::int64_t columns, float* partials,
-                                    Term term) {
+                                    Fetch fetch, Term term) {
   SIMT_SHARED(float, sums, [kColumnWarps][kColumnsPerBlock]);
   const std::int64_t chunk = blockIdx.y;
   const std::int64_t column = (block_index() * kWarp + lane_index()) * kOctet;
   const std::int64_t count = columns - column;
+  const std::int64_t end = chunks.end(chunk);
+  std::int64_t row = chunks.begin(chunk) + warp_index();
   float sum[kOctet] = {};
-  if (count > 0) {
-    for (std::int64_t row = chunks.begin(chunk) + warp_index(); row < chunks.end(chunk);
-         row += kColumnWarps) {
+  if (count > 0 && row < end) {
+    auto next = fetch(row, column, count);
+    while (row < end) {
+      const auto fetched = next;
+      const std::int64_t after = row + kColumnWarps;
+      if (after < end) next = fetch(after, column, count);
       float values[kOctet];
-      term(row, column, count, values);
+      term(fetched, row, column, count, values);
       SIMT_UNROLL
       for (int i = 0; i < kOctet; ++i) sum[i] += values[i];
+      row = after;
     }
   }
   if (partials == nullptr) return;

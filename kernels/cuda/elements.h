@@ -85,50 +85,106 @@ template <typename... Pointers>
   return ((reinterpret_cast<std::uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
-SIMT_DEVICE void load_aligned(const float* p, float (&out)[kOctet]) {
-  const uint4 first = simt::load_16(p);
-  const uint4 second = simt::load_16(p + 4);
-  const std::uint32_t bits[kOctet] = {first.x,  first.y,  first.z,  first.w,
-                                      second.x, second.y, second.z, second.w};
+/// An octet as it lies in memory. Fetching several before the first is unpacked keeps all of them on their
+/// way at once.
+template <typename T>
+struct Octet {
+  std::uint32_t word[kOctet * sizeof(T) / 4];
+};
+
+SIMT_DEVICE void unpack_octet(const Octet<float>& octet, float (&out)[kOctet]) {
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) out[i] = __uint_as_float(bits[i]);
+  for (int i = 0; i < kOctet; ++i) out[i] = __uint_as_float(octet.word[i]);
 }
 template <typename T>
-SIMT_DEVICE void load_aligned(const T* p, float (&out)[kOctet]) {
-  const uint4 bits = simt::load_16(p);
-  unpack(bits.x, out[0], out[1], T{});
-  unpack(bits.y, out[2], out[3], T{});
-  unpack(bits.z, out[4], out[5], T{});
-  unpack(bits.w, out[6], out[7], T{});
+SIMT_DEVICE void unpack_octet(const Octet<T>& octet, float (&out)[kOctet]) {
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet / 2; ++i) unpack(octet.word[i], out[2 * i], out[2 * i + 1], T{});
 }
 
-SIMT_DEVICE void store_aligned(float* p, const float (&in)[kOctet]) {
-  simt::store_16(p, make_uint4(__float_as_uint(in[0]), __float_as_uint(in[1]), __float_as_uint(in[2]),
-                               __float_as_uint(in[3])));
-  simt::store_16(p + 4, make_uint4(__float_as_uint(in[4]), __float_as_uint(in[5]), __float_as_uint(in[6]),
-                                   __float_as_uint(in[7])));
+SIMT_DEVICE Octet<float> pack_octet(const float (&in)[kOctet], float /*element type*/) {
+  Octet<float> octet;
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) octet.word[i] = __float_as_uint(in[i]);
+  return octet;
 }
 template <typename T>
-SIMT_DEVICE void store_aligned(T* p, const float (&in)[kOctet]) {
-  simt::store_16(p, make_uint4(pack(in[0], in[1], T{}), pack(in[2], in[3], T{}), pack(in[4], in[5], T{}),
-                               pack(in[6], in[7], T{})));
+SIMT_DEVICE Octet<T> pack_octet(const float (&in)[kOctet], T /*element type*/) {
+  Octet<T> octet;
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet / 2; ++i) octet.word[i] = pack(in[2 * i], in[2 * i + 1], T{});
+  return octet;
 }
 
-/// The octet at p, of which `count` elements are there (the others read as 0). `wide`: p is a multiple of 16
-/// bytes wherever the octet is whole.
+/// The whole octet at p, a multiple of 16 bytes.
+template <typename T>
+SIMT_DEVICE Octet<T> fetch_aligned(const T* p) {
+  Octet<T> octet;
+  SIMT_UNROLL
+  for (int i = 0; i < static_cast<int>(sizeof(T) / 2); ++i) {
+    const uint4 bits = simt::load_16(p + i * (16 / sizeof(T)));
+    octet.word[4 * i] = bits.x;
+    octet.word[4 * i + 1] = bits.y;
+    octet.word[4 * i + 2] = bits.z;
+    octet.word[4 * i + 3] = bits.w;
+  }
+  return octet;
+}
+template <typename T>
+SIMT_DEVICE void put_aligned(T* p, const Octet<T>& octet) {
+  SIMT_UNROLL
+  for (int i = 0; i < static_cast<int>(sizeof(T) / 2); ++i) {
+    simt::store_16(p + i * (16 / sizeof(T)), make_uint4(octet.word[4 * i], octet.word[4 * i + 1],
+                                                        octet.word[4 * i + 2], octet.word[4 * i + 3]));
+  }
+}
+
+/// The octet at p, of which `count` elements are there (the others read as 0). kWhole: all eight are, and p
+/// is a multiple of 16 bytes.
+template <bool kWhole, typename T>
+SIMT_DEVICE Octet<T> fetch_octet(const T* p, std::int64_t count) {
+  if constexpr (kWhole) {
+    return fetch_aligned(p);
+  } else {
+    float values[kOctet];
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) values[i] = i < count ? to_float(p[i]) : 0.0F;
+    return pack_octet(values, T{});
+  }
+}
+template <bool kWhole, typename T>
+SIMT_DEVICE void load_octet(const T* p, std::int64_t count, float (&out)[kOctet]) {
+  unpack_octet(fetch_octet<kWhole>(p, count), out);
+}
+template <bool kWhole, typename T>
+SIMT_DEVICE void store_octet(T* p, std::int64_t count, const float (&in)[kOctet]) {
+  if constexpr (kWhole) {
+    put_aligned(p, pack_octet(in, T{}));
+  } else {
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) {
+      if (i < count) p[i] = from_float<T>(in[i]);
+    }
+  }
+}
+
+/// The same where only the launch knows. `wide`: p is a multiple of 16 bytes wherever the octet is whole.
 template <typename T>
 SIMT_DEVICE void load_octet(const T* p, std::int64_t count, bool wide, float (&out)[kOctet]) {
-  if (wide && count >= kOctet) return load_aligned(p, out);
-  SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) out[i] = i < count ? to_float(p[i]) : 0.0F;
+  if (wide && count >= kOctet) return load_octet<true>(p, count, out);
+  load_octet<false>(p, count, out);
 }
 template <typename T>
 SIMT_DEVICE void store_octet(T* p, std::int64_t count, bool wide, const float (&in)[kOctet]) {
-  if (wide && count >= kOctet) return store_aligned(p, in);
-  SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) {
-    if (i < count) p[i] = from_float<T>(in[i]);
-  }
+  if (wide && count >= kOctet) return store_octet<true>(p, count, in);
+  store_octet<false>(p, count, in);
+}
+
+/// Calls f.template operator()<whole>().
+template <typename F>
+void by_octets(bool whole, F f) {
+  if (whole) return f.template operator()<true>();
+  f.template operator()<false>();
 }
 
 /// Blocks of `threads` for `work` pieces, one a thread.

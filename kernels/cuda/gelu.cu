@@ -8,77 +8,116 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-constexpr int kThreads = 256;
+/// Rows that a thread of forward has on their way at once.
+constexpr int kRowsAtOnce = 4;
+constexpr int kRowsPerBlock = kColumnWarps * kRowsAtOnce;
 
-// u = x + bias
-template <typename T>
-SIMT_DEVICE void load_biased(const T* x, const T* bias, std::int64_t element, std::int64_t column,
-                             std::int64_t count, bool wide, float (&u)[kOctet]) {
-  load_octet(x + element, count, wide, u);
-  if (bias == nullptr) return;
-  float b[kOctet];
-  load_octet(bias + column, count, wide, b);
+// Adds the bias, if there is one, to u.
+SIMT_DEVICE void add(const float (&bias)[kOctet], float (&u)[kOctet]) {
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) u[i] += b[i];
+  for (int i = 0; i < kOctet; ++i) u[i] += bias[i];
+}
+template <bool kWhole, typename T>
+SIMT_DEVICE void load_bias(const T* bias, std::int64_t column, std::int64_t count, float (&out)[kOctet]) {
+  SIMT_UNROLL
+  for (int i = 0; i < kOctet; ++i) out[i] = 0;
+  if (bias != nullptr) load_octet<kWhole>(bias + column, count, out);
 }
 
-// A thread takes an octet of one row.
-template <typename T>
-__global__ void __launch_bounds__(kThreads) gelu_forward_kernel(GeluForward<T> args, Mask mask, bool wide) {
-  const std::int64_t octets = divide_up(args.columns, kOctet);
-  const std::int64_t row = global_thread() / octets;
-  const std::int64_t column = global_thread() % octets * kOctet;
-  if (row >= args.rows) return;
-  const std::int64_t element = row * args.columns + column;
+// A block takes 32 octets of columns and 32 rows, four a thread.
+template <typename T, bool kWhole>
+__global__ void __launch_bounds__(kColumnThreads) gelu_forward_kernel(GeluForward<T> args, Mask mask) {
+  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kOctet;
   const std::int64_t count = args.columns - column;
-  float u[kOctet];
-  float factors[kOctet];
-  load_biased(args.x, args.bias, element, column, count, wide, u);
-  octet_factors(mask, element, factors);
+  if (count <= 0) return;
+  const std::int64_t first = block_index() * kRowsPerBlock + warp_index();
+  Octet<T> fetched[kRowsAtOnce];
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) u[i] = u[i] * normal(u[i]).cdf * factors[i];
-  store_octet(args.y + element, count, wide, u);
+  for (int r = 0; r < kRowsAtOnce; ++r) {
+    const std::int64_t row = first + r * kColumnWarps;
+    if (row < args.rows) fetched[r] = fetch_octet<kWhole>(args.x + row * args.columns + column, count);
+  }
+  float bias[kOctet];
+  load_bias<kWhole>(args.bias, column, count, bias);
+  SIMT_UNROLL
+  for (int r = 0; r < kRowsAtOnce; ++r) {
+    const std::int64_t row = first + r * kColumnWarps;
+    if (row >= args.rows) return;
+    const std::int64_t element = row * args.columns + column;
+    float u[kOctet];
+    float factors[kOctet];
+    unpack_octet(fetched[r], u);
+    add(bias, u);
+    octet_factors<kWhole>(mask, element, factors);
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) u[i] = u[i] * normal<T>(u[i]).cdf * factors[i];
+    store_octet<kWhole>(args.y + element, count, u);
+  }
 }
 
 template <typename T>
+struct Fetched {
+  Octet<T> x;
+  Octet<T> dy;
+};
+
+template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kColumnThreads)
-    gelu_backward_kernel(GeluBackward<T> args, RowChunks chunks, Mask mask, bool wide) {
+    gelu_backward_kernel(GeluBackward<T> args, RowChunks chunks, Mask mask) {
   float* partials = args.dbias != nullptr ? static_cast<float*>(args.scratch) : nullptr;
-  for_octets_of_rows(chunks, args.columns, partials,
-                     [&](std::int64_t row, std::int64_t column, std::int64_t count, float(&dx)[kOctet]) {
-                       const std::int64_t element = row * args.columns + column;
-                       float u[kOctet];
-                       float factors[kOctet];
-                       load_biased(args.x, args.bias, element, column, count, wide, u);
-                       load_octet(args.dy + element, count, wide, dx);
-                       octet_factors(mask, element, factors);
-                       SIMT_UNROLL
-                       for (int i = 0; i < kOctet; ++i) {
-                         const Normal at = normal(u[i]);
-                         dx[i] = dx[i] * factors[i] * (at.cdf + u[i] * at.pdf);
-                       }
-                       store_octet(args.dx + element, count, wide, dx);
-                     });
+  float bias[kOctet];
+  const std::int64_t my_column = (block_index() * kWarp + lane_index()) * kOctet;
+  if (my_column < args.columns) load_bias<kWhole>(args.bias, my_column, args.columns - my_column, bias);
+  for_octets_of_rows(
+      chunks, args.columns, partials,
+      [&](std::int64_t row, std::int64_t column, std::int64_t count) {
+        const std::int64_t element = row * args.columns + column;
+        return Fetched<T>{fetch_octet<kWhole>(args.x + element, count),
+                          fetch_octet<kWhole>(args.dy + element, count)};
+      },
+      [&](const Fetched<T>& fetched, std::int64_t row, std::int64_t column, std::int64_t count,
+          float(&dx)[kOctet]) {
+        const std::int64_t element = row * args.columns + column;
+        float u[kOctet];
+        float factors[kOctet];
+        unpack_octet(fetched.x, u);
+        unpack_octet(fetched.dy, dx);
+        add(bias, u);
+        octet_factors<kWhole>(mask, element, factors);
+        SIMT_UNROLL
+        for (int i = 0; i < kOctet; ++i) {
+          const Normal at = normal<T>(u[i]);
+          dx[i] = dx[i] * factors[i] * (at.cdf + u[i] * at.pdf);
+        }
+        store_octet<kWhole>(args.dx + element, count, dx);
+      });
 }
 
 }  // namespace
 
 template <typename T>
 void gelu_forward(const GeluForward<T>& args, void* stream) {
-  const std::int64_t work = args.rows * divide_up(args.columns, kOctet);
-  if (work == 0) return;
-  simt::launch("gelu_forward", gelu_forward_kernel<T>,
-               {blocks_for(work, kThreads), dim3(kThreads), 0, stream}, args, Mask(args.dropout),
-               args.columns % kOctet == 0 && on_16_bytes(args.x, args.bias, args.y));
+  if (args.rows * args.columns == 0) return;
+  const Mask mask(args.dropout);
+  const dim3 grid(static_cast<unsigned>(divide_up(args.rows, kRowsPerBlock)),
+                  static_cast<unsigned>(divide_up(args.columns, kColumnsPerBlock)));
+  by_octets(args.columns % kOctet == 0 && mask.whole() && on_16_bytes(args.x, args.bias, args.y),
+            [&]<bool kWhole>() {
+              simt::launch("gelu_forward", gelu_forward_kernel<T, kWhole>,
+                           {grid, dim3(kColumnThreads), 0, stream}, args, mask);
+            });
 }
 
 template <typename T>
 void gelu_backward(const GeluBackward<T>& args, void* stream) {
   if (args.rows * args.columns == 0) return;
   const RowChunks chunks = column_chunks(args.rows);
-  simt::launch("gelu_backward", gelu_backward_kernel<T>, column_blocks(args.rows, args.columns, stream), args,
-               chunks, Mask(args.dropout),
-               args.columns % kOctet == 0 && on_16_bytes(args.dy, args.x, args.bias, args.dx));
+  const Mask mask(args.dropout);
+  by_octets(args.columns % kOctet == 0 && mask.whole() && on_16_bytes(args.dy, args.x, args.bias, args.dx),
+            [&]<bool kWhole>() {
+              simt::launch("gelu_backward", gelu_backward_kernel<T, kWhole>,
+                           column_blocks(args.rows, args.columns, stream), args, chunks, mask);
+            });
   if (args.dbias == nullptr) return;
   add_partial_sums<T>({chunks.count, args.columns, 1, static_cast<const float*>(args.scratch), {args.dbias}},
                       stream);

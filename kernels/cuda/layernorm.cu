@@ -19,24 +19,38 @@ constexpr int kWideThreads = 256;
 /// Most threads of a block that holds a row in registers in backward, an octet a thread.
 constexpr int kBackwardThreads = 384;
 
-// z = residual + D_in(x + bias), rounded to T.
 template <typename T>
-SIMT_DEVICE void load_z(const LayernormForward<T>& args, const Mask& mask, std::int64_t row,
-                        std::int64_t column, bool wide, float (&z)[kOctet]) {
+struct FetchedInput {
+  Octet<T> x;
+  Octet<T> residual;
+};
+template <bool kWhole, typename T>
+SIMT_DEVICE FetchedInput<T> fetch_input(const LayernormForward<T>& args, std::int64_t row,
+                                        std::int64_t column) {
   const std::int64_t element = row * args.columns + column;
   const std::int64_t count = args.columns - column;
+  FetchedInput<T> fetched;
+  fetched.x = fetch_octet<kWhole>(args.x + element, count);
+  if (args.residual != nullptr) fetched.residual = fetch_octet<kWhole>(args.residual + element, count);
+  return fetched;
+}
+
+// z = residual + D_in(x + bias), rounded to T.
+template <bool kWhole, typename T>
+SIMT_DEVICE void form_z(const LayernormForward<T>& args, const FetchedInput<T>& fetched, const Mask& mask,
+                        std::int64_t row, std::int64_t column, float (&z)[kOctet]) {
   float other[kOctet];
-  load_octet(args.x + element, count, wide, z);
+  unpack_octet(fetched.x, z);
   if (args.bias != nullptr) {
-    load_octet(args.bias + column, count, wide, other);
+    load_octet<kWhole>(args.bias + column, args.columns - column, other);
     SIMT_UNROLL
     for (int i = 0; i < kOctet; ++i) z[i] += other[i];
   }
-  octet_factors(mask, element, other);
+  octet_factors<kWhole>(mask, row * args.columns + column, other);
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) z[i] *= other[i];
   if (args.residual != nullptr) {
-    load_octet(args.residual + element, count, wide, other);
+    unpack_octet(fetched.residual, other);
     SIMT_UNROLL
     for (int i = 0; i < kOctet; ++i) z[i] += other[i];
   }
@@ -45,34 +59,37 @@ SIMT_DEVICE void load_z(const LayernormForward<T>& args, const Mask& mask, std::
 }
 
 // y = D_out((z − mean) · rstd · gamma + beta)
-template <typename T>
+template <bool kWhole, typename T>
 SIMT_DEVICE void store_y(const LayernormForward<T>& args, const Mask& mask, std::int64_t row,
-                         std::int64_t column, bool wide, float mean, float rstd, const float (&z)[kOctet]) {
+                         std::int64_t column, float mean, float rstd, const float (&z)[kOctet]) {
   const std::int64_t element = row * args.columns + column;
   const std::int64_t count = args.columns - column;
   float gamma[kOctet];
   float y[kOctet];
-  load_octet(args.gamma + column, count, wide, gamma);
-  load_octet(args.beta + column, count, wide, y);
+  load_octet<kWhole>(args.gamma + column, count, gamma);
+  load_octet<kWhole>(args.beta + column, count, y);
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) y[i] += (z[i] - mean) * rstd * gamma[i];
-  octet_factors(mask, element, gamma);
+  octet_factors<kWhole>(mask, element, gamma);
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) y[i] *= gamma[i];
-  store_octet(args.y + element, count, wide, y);
+  store_octet<kWhole>(args.y + element, count, y);
 }
 
 // Σ over the `count` elements that are there.
+template <bool kWhole>
 SIMT_DEVICE float octet_sum(const float (&values)[kOctet], std::int64_t count) {
   float sum = 0;
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) sum += i < count ? values[i] : 0.0F;
+  for (int i = 0; i < kOctet; ++i) sum += kWhole || i < count ? values[i] : 0.0F;
   return sum;
 }
+template <bool kWhole>
 SIMT_DEVICE float octet_square_sum(const float (&values)[kOctet], float mean, std::int64_t count) {
   float sum = 0;
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) sum += i < count ? (values[i] - mean) * (values[i] - mean) : 0.0F;
+  for (int i = 0; i < kOctet; ++i)
+    sum += kWhole || i < count ? (values[i] - mean) * (values[i] - mean) : 0.0F;
   return sum;
 }
 
@@ -83,44 +100,50 @@ SIMT_DEVICE void store_statistics(const LayernormForward<T>& args, std::int64_t 
 }
 
 // A warp takes a row.
-template <typename T>
+template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kWarpThreads)
-    layernorm_forward_kernel(LayernormForward<T> args, Mask input_mask, Mask output_mask, bool wide) {
+    layernorm_forward_kernel(LayernormForward<T> args, Mask input_mask, Mask output_mask) {
   const std::int64_t row = block_index() * (kWarpThreads / kWarp) + warp_index();
   if (row >= args.rows) return;
   const auto n = static_cast<float>(args.columns);
+  FetchedInput<T> fetched[kOctetsPerLane];
+  SIMT_UNROLL
+  for (int o = 0; o < kOctetsPerLane; ++o) {
+    const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
+    if (column < args.columns) fetched[o] = fetch_input<kWhole>(args, row, column);
+  }
   float z[kOctetsPerLane][kOctet];
   float sum = 0;
   SIMT_UNROLL
   for (int o = 0; o < kOctetsPerLane; ++o) {
     const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
-    if (column >= args.columns) continue;
-    load_z(args, input_mask, row, column, wide, z[o]);
-    if (args.z != nullptr)
-      store_octet(args.z + row * args.columns + column, args.columns - column, wide, z[o]);
-    sum += octet_sum(z[o], args.columns - column);
+    const std::int64_t count = args.columns - column;
+    if (count <= 0) continue;
+    form_z<kWhole>(args, fetched[o], input_mask, row, column, z[o]);
+    if (args.z != nullptr) store_octet<kWhole>(args.z + row * args.columns + column, count, z[o]);
+    sum += octet_sum<kWhole>(z[o], count);
   }
   const float mean = warp_sum(sum) / n;
   float squares = 0;
   SIMT_UNROLL
   for (int o = 0; o < kOctetsPerLane; ++o) {
-    const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
-    if (column < args.columns) squares += octet_square_sum(z[o], mean, args.columns - column);
+    const std::int64_t count = args.columns - (o * kWarp + lane_index()) * kOctet;
+    if (count > 0) squares += octet_square_sum<kWhole>(z[o], mean, count);
   }
   const float rstd = 1.0F / sqrtf(warp_sum(squares) / n + static_cast<float>(args.eps));
   SIMT_UNROLL
   for (int o = 0; o < kOctetsPerLane; ++o) {
     const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
-    if (column < args.columns) store_y(args, output_mask, row, column, wide, mean, rstd, z[o]);
+    if (column < args.columns) store_y<kWhole>(args, output_mask, row, column, mean, rstd, z[o]);
   }
   if (lane_index() == 0) store_statistics(args, row, mean, rstd);
 }
 
 // A block takes a row of any width. z goes to memory, in inference to y's place, and each thread reads back
 // what it wrote.
-template <typename T>
+template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kWideThreads)
-    layernorm_forward_wide_kernel(LayernormForward<T> args, Mask input_mask, Mask output_mask, bool wide) {
+    layernorm_forward_wide_kernel(LayernormForward<T> args, Mask input_mask, Mask output_mask) {
   const std::int64_t row = block_index();
   const auto n = static_cast<float>(args.columns);
   T* z_row = (args.z != nullptr ? args.z : args.y) + row * args.columns;
@@ -128,23 +151,23 @@ __global__ void __launch_bounds__(kWideThreads)
   float sum = 0;
   for (std::int64_t column = thread_index() * kOctet; column < args.columns;
        column += kWideThreads * kOctet) {
-    load_z(args, input_mask, row, column, wide, z);
-    store_octet(z_row + column, args.columns - column, wide, z);
-    sum += octet_sum(z, args.columns - column);
+    form_z<kWhole>(args, fetch_input<kWhole>(args, row, column), input_mask, row, column, z);
+    store_octet<kWhole>(z_row + column, args.columns - column, z);
+    sum += octet_sum<kWhole>(z, args.columns - column);
   }
   const float mean = block_sum<kWideThreads>(sum) / n;
   float squares = 0;
   for (std::int64_t column = thread_index() * kOctet; column < args.columns;
        column += kWideThreads * kOctet) {
-    load_octet(z_row + column, args.columns - column, wide, z);
-    squares += octet_square_sum(z, mean, args.columns - column);
+    load_octet<kWhole>(z_row + column, args.columns - column, z);
+    squares += octet_square_sum<kWhole>(z, mean, args.columns - column);
   }
   __syncthreads();
   const float rstd = 1.0F / sqrtf(block_sum<kWideThreads>(squares) / n + static_cast<float>(args.eps));
   for (std::int64_t column = thread_index() * kOctet; column < args.columns;
        column += kWideThreads * kOctet) {
-    load_octet(z_row + column, args.columns - column, wide, z);
-    store_y(args, output_mask, row, column, wide, mean, rstd, z);
+    load_octet<kWhole>(z_row + column, args.columns - column, z);
+    store_y<kWhole>(args, output_mask, row, column, mean, rstd, z);
   }
   if (thread_index() == 0) store_statistics(args, row, mean, rstd);
 }
@@ -167,32 +190,58 @@ struct BackwardGroups {
   return {rows, groups.fits() ? 4 * groups.groups : 1, 256};
 }
 
+/// What backward needs of an octet of a row.
+template <typename T>
+struct FetchedRow {
+  Octet<T> dy;
+  Octet<T> z;
+  float mean;
+  float rstd;
+};
+template <bool kWhole, typename T>
+SIMT_DEVICE FetchedRow<T> fetch_row(const LayernormBackward<T>& args, std::int64_t row, std::int64_t column) {
+  const std::int64_t element = row * args.columns + column;
+  const std::int64_t count = args.columns - column;
+  FetchedRow<T> fetched;
+  fetched.dy = fetch_octet<kWhole>(args.dy + element, count);
+  fetched.z = fetch_octet<kWhole>(args.z + element, count);
+  fetched.mean = args.mean[row];
+  fetched.rstd = args.rstd[row];
+  return fetched;
+}
+
+// What is accumulated into.
+template <bool kWhole, typename T>
+SIMT_DEVICE Octet<T> fetch_dresidual(const LayernormBackward<T>& args, std::int64_t row,
+                                     std::int64_t column) {
+  Octet<T> fetched = {};
+  if (args.dresidual != nullptr && args.accumulate_dresidual)
+    fetched = fetch_octet<kWhole>(args.dresidual + row * args.columns + column, args.columns - column);
+  return fetched;
+}
+
 // g = D_out'(dy) · gamma and x̂ of an octet; adds to the sums of dgamma and dbeta.
 struct Normalised {
   float g[kOctet];
   float xhat[kOctet];
 };
 
-template <typename T>
-SIMT_DEVICE void load_normalised(const LayernormBackward<T>& args, const Mask& mask, std::int64_t row,
-                                 std::int64_t column, bool wide, Normalised& out, float (&dgamma)[kOctet],
-                                 float (&dbeta)[kOctet]) {
-  const std::int64_t element = row * args.columns + column;
-  const std::int64_t count = args.columns - column;
-  const float mean = args.mean[row];
-  const float rstd = args.rstd[row];
+template <bool kWhole, typename T>
+SIMT_DEVICE void normalise(const LayernormBackward<T>& args, const FetchedRow<T>& fetched, const Mask& mask,
+                           std::int64_t row, std::int64_t column, Normalised& out, float (&dgamma)[kOctet],
+                           float (&dbeta)[kOctet]) {
   float other[kOctet];
-  load_octet(args.dy + element, count, wide, out.g);
-  load_octet(args.z + element, count, wide, out.xhat);
-  octet_factors(mask, element, other);
+  unpack_octet(fetched.dy, out.g);
+  unpack_octet(fetched.z, out.xhat);
+  octet_factors<kWhole>(mask, row * args.columns + column, other);
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) {
     out.g[i] *= other[i];
-    out.xhat[i] = (out.xhat[i] - mean) * rstd;
+    out.xhat[i] = (out.xhat[i] - fetched.mean) * fetched.rstd;
     dgamma[i] += out.g[i] * out.xhat[i];
     dbeta[i] += out.g[i];
   }
-  load_octet(args.gamma + column, count, wide, other);
+  load_octet<kWhole>(args.gamma + column, args.columns - column, other);
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) out.g[i] *= other[i];
 }
@@ -204,32 +253,29 @@ struct RowMeans {
 };
 
 // dz, dresidual and dx of an octet; adds to the sum of dbias.
-template <typename T>
-SIMT_DEVICE void store_gradients(const LayernormBackward<T>& args, const Mask& mask, std::int64_t row,
-                                 std::int64_t column, bool wide, const RowMeans& means, const Normalised& in,
-                                 float (&dbias)[kOctet]) {
+template <bool kWhole, typename T>
+SIMT_DEVICE void store_gradients(const LayernormBackward<T>& args, const Octet<T>& dresidual, float rstd,
+                                 const Mask& mask, std::int64_t row, std::int64_t column,
+                                 const RowMeans& means, const Normalised& in, float (&dbias)[kOctet]) {
   const std::int64_t element = row * args.columns + column;
   const std::int64_t count = args.columns - column;
-  const float rstd = args.rstd[row];
   float dz[kOctet];
   float other[kOctet];
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) dz[i] = rstd * (in.g[i] - means.g - in.xhat[i] * means.g_xhat);
   if (args.dresidual != nullptr) {
-    SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) other[i] = 0;
-    if (args.accumulate_dresidual) load_octet(args.dresidual + element, count, wide, other);
+    unpack_octet(dresidual, other);
     SIMT_UNROLL
     for (int i = 0; i < kOctet; ++i) other[i] += dz[i];
-    store_octet(args.dresidual + element, count, wide, other);
+    store_octet<kWhole>(args.dresidual + element, count, other);
   }
-  octet_factors(mask, element, other);
+  octet_factors<kWhole>(mask, element, other);
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) {
     dz[i] *= other[i];
     dbias[i] += dz[i];
   }
-  store_octet(args.dx + element, count, wide, dz);
+  store_octet<kWhole>(args.dx + element, count, dz);
 }
 
 // Adds up the groups' sums of one array and writes the block's partial sum. All threads of the block call it.
@@ -253,36 +299,48 @@ SIMT_DEVICE void store_partial(const BackwardGroups& shape, std::int64_t columns
   }
 }
 
-// A block takes a chunk of rows, a group of threads a row at a time. Each row is read once.
+/// Blocks of backward that share a multiprocessor: the registers of floats on their way leave room for one.
 template <typename T>
-__global__ void __launch_bounds__(kBackwardThreads, 2)
+constexpr int kBackwardBlocks = sizeof(T) == sizeof(float) ? 1 : 2;
+
+// A block takes a chunk of rows, a group of threads a row at a time. Each row is read once, while the one
+// before it is worked on.
+template <typename T, bool kWhole>
+__global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T>)
     layernorm_backward_kernel(LayernormBackward<T> args, BackwardGroups shape, RowChunks chunks,
-                              Mask input_mask, Mask output_mask, bool wide) {
+                              Mask input_mask, Mask output_mask) {
   // Of two rows in turn: the next row's sums do not overwrite those still read.
   SIMT_SHARED(float, sums, [2][kBackwardThreads / kWarp][2]);
   const int group = thread_index() / shape.threads;
   const int warps = shape.threads / kWarp;
   const std::int64_t column = static_cast<std::int64_t>(thread_index() % shape.threads) * kOctet;
-  const std::int64_t count = args.columns - column;
   const std::int64_t end = chunks.end(block_index());
+  const auto busy = [&](std::int64_t row) { return row < end && column < args.columns; };
+  const float inverse_columns = 1.0F / static_cast<float>(args.columns);
   float dgamma[kOctet] = {};
   float dbeta[kOctet] = {};
   float dbias[kOctet] = {};
   int turn = 0;
-  for (std::int64_t first = chunks.begin(block_index()); first < end; first += shape.groups) {
+  const std::int64_t begin = chunks.begin(block_index());
+  FetchedRow<T> next = {};
+  if (busy(begin + group)) next = fetch_row<kWhole>(args, begin + group, column);
+  for (std::int64_t first = begin; first < end; first += shape.groups) {
     const std::int64_t row = first + group;
-    const bool busy = row < end && count > 0;
     Normalised in = {};
     float sum_g = 0;
     float sum_g_xhat = 0;
-    if (busy) {
-      load_normalised(args, output_mask, row, column, wide, in, dgamma, dbeta);
+    if (busy(row)) {
+      normalise<kWhole>(args, next, output_mask, row, column, in, dgamma, dbeta);
       SIMT_UNROLL
       for (int i = 0; i < kOctet; ++i) {
         sum_g += in.g[i];
         sum_g_xhat += in.g[i] * in.xhat[i];
       }
     }
+    const float rstd = next.rstd;
+    Octet<T> dresidual = {};
+    if (busy(row)) dresidual = fetch_dresidual<kWhole>(args, row, column);
+    if (busy(row + shape.groups)) next = fetch_row<kWhole>(args, row + shape.groups, column);
     sum_g = warp_sum(sum_g);
     sum_g_xhat = warp_sum(sum_g_xhat);
     if (lane_index() == 0) {
@@ -295,9 +353,9 @@ __global__ void __launch_bounds__(kBackwardThreads, 2)
       means.g += sums[turn][warp][0];
       means.g_xhat += sums[turn][warp][1];
     }
-    means.g /= static_cast<float>(args.columns);
-    means.g_xhat /= static_cast<float>(args.columns);
-    if (busy) store_gradients(args, input_mask, row, column, wide, means, in, dbias);
+    means.g *= inverse_columns;
+    means.g_xhat *= inverse_columns;
+    if (busy(row)) store_gradients<kWhole>(args, dresidual, rstd, input_mask, row, column, means, in, dbias);
     turn ^= 1;
   }
   float* partial = static_cast<float*>(args.scratch) + block_index() * 3 * args.columns;
@@ -316,10 +374,10 @@ SIMT_DEVICE void add_octet(float* sums, std::int64_t count, bool first, const fl
 
 // A block takes a chunk of rows of any width, one after another, and keeps its sums in scratch. The row is
 // read twice.
-template <typename T>
+template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kWideThreads, 2)
     layernorm_backward_wide_kernel(LayernormBackward<T> args, RowChunks chunks, Mask input_mask,
-                                   Mask output_mask, bool wide) {
+                                   Mask output_mask) {
   float* partial = static_cast<float*>(args.scratch) + block_index() * 3 * args.columns;
   const std::int64_t begin = chunks.begin(block_index());
   for (std::int64_t row = begin; row < chunks.end(block_index()); ++row) {
@@ -330,7 +388,8 @@ __global__ void __launch_bounds__(kWideThreads, 2)
       const std::int64_t count = args.columns - column;
       float dgamma[kOctet] = {};
       float dbeta[kOctet] = {};
-      load_normalised(args, output_mask, row, column, wide, in, dgamma, dbeta);
+      normalise<kWhole>(args, fetch_row<kWhole>(args, row, column), output_mask, row, column, in, dgamma,
+                        dbeta);
       add_octet(partial + column, count, row == begin, dgamma);
       add_octet(partial + args.columns + column, count, row == begin, dbeta);
       SIMT_UNROLL
@@ -347,8 +406,10 @@ __global__ void __launch_bounds__(kWideThreads, 2)
          column += kWideThreads * kOctet) {
       float unused[kOctet] = {};
       float dbias[kOctet] = {};
-      load_normalised(args, output_mask, row, column, wide, in, unused, unused);
-      store_gradients(args, input_mask, row, column, wide, means, in, dbias);
+      const FetchedRow<T> fetched = fetch_row<kWhole>(args, row, column);
+      normalise<kWhole>(args, fetched, output_mask, row, column, in, unused, unused);
+      store_gradients<kWhole>(args, fetch_dresidual<kWhole>(args, row, column), fetched.rstd, input_mask, row,
+                              column, means, in, dbias);
       add_octet(partial + 2 * args.columns + column, args.columns - column, row == begin, dbias);
     }
   }
@@ -361,17 +422,18 @@ void layernorm_forward(const LayernormForward<T>& args, void* stream) {
   if (args.rows * args.columns == 0) return;
   const Mask input_mask(args.input_dropout);
   const Mask output_mask(args.output_dropout);
-  const bool wide = args.columns % kOctet == 0 &&
-                    on_16_bytes(args.x, args.bias, args.residual, args.gamma, args.beta, args.z, args.y);
-  if (args.columns <= kWarpColumns) {
-    simt::launch("layernorm_forward", layernorm_forward_kernel<T>,
-                 {blocks_for(args.rows, kWarpThreads / kWarp), dim3(kWarpThreads), 0, stream}, args,
-                 input_mask, output_mask, wide);
-  } else {
-    simt::launch("layernorm_forward_wide", layernorm_forward_wide_kernel<T>,
-                 {blocks_for(args.rows, 1), dim3(kWideThreads), 0, stream}, args, input_mask, output_mask,
-                 wide);
-  }
+  const bool whole = args.columns % kOctet == 0 && input_mask.whole() && output_mask.whole() &&
+                     on_16_bytes(args.x, args.bias, args.residual, args.gamma, args.beta, args.z, args.y);
+  by_octets(whole, [&]<bool kWhole>() {
+    if (args.columns <= kWarpColumns) {
+      simt::launch("layernorm_forward", layernorm_forward_kernel<T, kWhole>,
+                   {blocks_for(args.rows, kWarpThreads / kWarp), dim3(kWarpThreads), 0, stream}, args,
+                   input_mask, output_mask);
+    } else {
+      simt::launch("layernorm_forward_wide", layernorm_forward_wide_kernel<T, kWhole>,
+                   {blocks_for(args.rows, 1), dim3(kWideThreads), 0, stream}, args, input_mask, output_mask);
+    }
+  });
 }
 
 template <typename T>
@@ -380,18 +442,20 @@ void layernorm_backward(const LayernormBackward<T>& args, void* stream) {
   const Mask input_mask(args.input_dropout);
   const Mask output_mask(args.output_dropout);
   const RowChunks chunks = backward_chunks(args.rows, args.columns);
-  const BackwardGroups shape(args.columns);
-  const bool wide =
-      args.columns % kOctet == 0 && on_16_bytes(args.dy, args.z, args.gamma, args.dx, args.dresidual);
+  const bool whole = args.columns % kOctet == 0 && input_mask.whole() && output_mask.whole() &&
+                     on_16_bytes(args.dy, args.z, args.gamma, args.dx, args.dresidual);
   const dim3 grid = blocks_for(chunks.count, 1);
-  if (shape.fits()) {
-    simt::launch("layernorm_backward", layernorm_backward_kernel<T>,
-                 {grid, dim3(static_cast<unsigned>(shape.threads * shape.groups)), 0, stream}, args, shape,
-                 chunks, input_mask, output_mask, wide);
-  } else {
-    simt::launch("layernorm_backward_wide", layernorm_backward_wide_kernel<T>,
-                 {grid, dim3(kWideThreads), 0, stream}, args, chunks, input_mask, output_mask, wide);
-  }
+  by_octets(whole, [&]<bool kWhole>() {
+    const BackwardGroups shape(args.columns);
+    if (shape.fits()) {
+      simt::launch("layernorm_backward", layernorm_backward_kernel<T, kWhole>,
+                   {grid, dim3(static_cast<unsigned>(shape.threads * shape.groups)), 0, stream}, args, shape,
+                   chunks, input_mask, output_mask);
+    } else {
+      simt::launch("layernorm_backward_wide", layernorm_backward_wide_kernel<T, kWhole>,
+                   {grid, dim3(kWideThreads), 0, stream}, args, chunks, input_mask, output_mask);
+    }
+  });
   const auto* partials = static_cast<const float*>(args.scratch);
   add_partial_sums<T>({chunks.count, args.columns, 3, partials, {args.dgamma, args.dbeta, args.dbias}},
                       stream);

@@ -10,6 +10,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kSlices = kThreads / kWarp;
 constexpr int kColumns = kWarp * kOctet;
+/// Frames that a thread has on their way at once.
+constexpr int kFramesAtOnce = 4;
 
 /// Sum and first maximum over some frames. The first NaN is the maximum and stays.
 struct Pooled {
@@ -27,8 +29,8 @@ struct Pooled {
   }
 };
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForward<T> args, bool wide) {
+template <typename T, bool kWhole>
+__global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForward<T> args) {
   SIMT_SHARED(double, sums, [kSlices][kColumns]);
   SIMT_SHARED(float, maxima, [kSlices][kColumns]);
   SIMT_SHARED(std::int32_t, frames, [kSlices][kColumns]);
@@ -42,13 +44,22 @@ __global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForwar
   // Warp w takes a run of consecutive frames: ties between slices go to the lower one.
   const std::int64_t run = divide_up(args.length, kSlices);
   const std::int64_t end = warp_index() * run + run < args.length ? warp_index() * run + run : args.length;
-  for (std::int64_t t = warp_index() * run; t < end; ++t) {
-    float values[kOctet];
-    load_octet(x + t * args.columns, count, wide, values);
+  for (std::int64_t first = warp_index() * run; first < end && count > 0; first += kFramesAtOnce) {
+    Octet<T> fetched[kFramesAtOnce];
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) {
-      pooled[i].sum += static_cast<double>(values[i]);
-      pooled[i].take_maximum(values[i], static_cast<std::int32_t>(t));
+    for (int f = 0; f < kFramesAtOnce; ++f) {
+      if (first + f < end) fetched[f] = fetch_octet<kWhole>(x + (first + f) * args.columns, count);
+    }
+    SIMT_UNROLL
+    for (int f = 0; f < kFramesAtOnce; ++f) {
+      if (first + f >= end) break;
+      float values[kOctet];
+      unpack_octet(fetched[f], values);
+      SIMT_UNROLL
+      for (int i = 0; i < kOctet; ++i) {
+        pooled[i].sum += static_cast<double>(values[i]);
+        pooled[i].take_maximum(values[i], static_cast<std::int32_t>(first + f));
+      }
     }
   }
   SIMT_UNROLL
@@ -76,29 +87,28 @@ __global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForwar
   args.y[batch * args.columns + mine] = from_float<T>(static_cast<float>(y));
 }
 
-// A thread takes an octet of one frame.
-template <typename T>
-__global__ void __launch_bounds__(kThreads) pooling_backward_kernel(PoolingBackward<T> args, bool wide) {
-  const std::int64_t octets = divide_up(args.columns, kOctet);
-  const std::int64_t row = global_thread() / octets;
-  const std::int64_t column = global_thread() % octets * kOctet;
-  if (row >= args.batch * args.length) return;
-  const std::int64_t source = row / args.length * args.columns + column;
-  const auto t = static_cast<std::int32_t>(row % args.length);
+// A warp takes 32 octets of one frame.
+template <typename T, bool kWhole>
+__global__ void __launch_bounds__(kThreads) pooling_backward_kernel(PoolingBackward<T> args) {
+  const std::int64_t t = block_index() * kSlices + warp_index();
+  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kOctet;
   const std::int64_t count = args.columns - column;
+  if (t >= args.length || count <= 0) return;
+  const std::int64_t batch = blockIdx.z;
+  const std::int64_t source = batch * args.columns + column;
   const float inverse_length = 1.0F / static_cast<float>(args.length);
-  T* dx = args.dx + row * args.columns + column;
+  T* dx = args.dx + (batch * args.length + t) * args.columns + column;
   float dy[kOctet];
   float out[kOctet] = {};
-  load_octet(args.dy + source, count, wide, dy);
-  if (args.accumulate_dx) load_octet(dx, count, wide, out);
+  load_octet<kWhole>(args.dy + source, count, dy);
+  if (args.accumulate_dx) load_octet<kWhole>(dx, count, out);
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) {
     float gradient = dy[i] * inverse_length;
-    if (args.argmax != nullptr && i < count && args.argmax[source + i] == t) gradient += dy[i];
+    if (args.argmax != nullptr && (kWhole || i < count) && args.argmax[source + i] == t) gradient += dy[i];
     out[i] += gradient;
   }
-  store_octet(dx, count, wide, out);
+  store_octet<kWhole>(dx, count, out);
 }
 
 }  // namespace
@@ -108,17 +118,22 @@ void pooling_forward(const PoolingForward<T>& args, void* stream) {
   if (args.batch * args.columns == 0) return;
   const dim3 grid(static_cast<unsigned>(divide_up(args.columns, kColumns)),
                   static_cast<unsigned>(args.batch));
-  simt::launch("pooling_forward", pooling_forward_kernel<T>, {grid, dim3(kThreads), 0, stream}, args,
-               args.columns % kOctet == 0 && on_16_bytes(args.x));
+  by_octets(args.columns % kOctet == 0 && on_16_bytes(args.x), [&]<bool kWhole>() {
+    simt::launch("pooling_forward", pooling_forward_kernel<T, kWhole>, {grid, dim3(kThreads), 0, stream},
+                 args);
+  });
 }
 
 template <typename T>
 void pooling_backward(const PoolingBackward<T>& args, void* stream) {
-  const std::int64_t work = args.batch * args.length * divide_up(args.columns, kOctet);
-  if (work == 0) return;
-  simt::launch("pooling_backward", pooling_backward_kernel<T>,
-               {blocks_for(work, kThreads), dim3(kThreads), 0, stream}, args,
-               args.columns % kOctet == 0 && on_16_bytes(args.dy, args.dx));
+  if (args.batch * args.length * args.columns == 0) return;
+  const dim3 grid(static_cast<unsigned>(divide_up(args.length, kSlices)),
+                  static_cast<unsigned>(divide_up(args.columns, kColumns)),
+                  static_cast<unsigned>(args.batch));
+  by_octets(args.columns % kOctet == 0 && on_16_bytes(args.dy, args.dx), [&]<bool kWhole>() {
+    simt::launch("pooling_backward", pooling_backward_kernel<T, kWhole>, {grid, dim3(kThreads), 0, stream},
+                 args);
+  });
 }
 
 template void pooling_forward(const PoolingForward<float>&, void*);

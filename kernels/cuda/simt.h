@@ -15,11 +15,12 @@
 //
 //   SIMT_SHARED(float, sums, [kWarps][2]);        static shared memory
 //   SIMT_DYNAMIC_SHARED(__half, tile);            the launch's dynamic shared memory, 128-byte aligned
-//   SIMT_UNROLL                                   before a loop
+//   SIMT_UNROLL, SIMT_ROLLED                      before a loop: to be unrolled whole, or not at all
 //   SIMT_DEVICE                                   before a function that kernels call
 //   simt::launch("name", kernel<T>, {grid, block, shared_bytes, stream}, args...)
 //
-// No <<<>>>, no raw __shared__, no inline assembly elsewhere: what PTX is needed is in tensor_core.h.
+// No <<<>>>, no raw __shared__, no inline assembly elsewhere: what PTX is needed is here and in
+// tensor_core.h.
 
 namespace voca::simt {
 
@@ -44,6 +45,7 @@ inline constexpr unsigned kFullWarp = 0xFFFFFFFFU;
   extern __shared__ __align__(128) unsigned char simt_dynamic_shared[]; \
   type* const name = reinterpret_cast<type*>(simt_dynamic_shared)
 #define SIMT_UNROLL _Pragma("unroll")
+#define SIMT_ROLLED _Pragma("unroll 1")
 
 namespace voca::simt {
 
@@ -71,6 +73,19 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
   check_launch(name, cudaGetLastError(), shape);
 }
 
+/// 2ˣ to 2 ulp; results below 2⁻¹²⁶ are 0.
+SIMT_DEVICE float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// 1/x to 1 ulp, for x and 1/x that are no denormals.
+SIMT_DEVICE float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// 16 bytes at a multiple of 16, in one access.
 SIMT_DEVICE uint4 load_16(const void* pointer) {
   return *static_cast<const uint4*>(pointer);
@@ -79,6 +94,9 @@ SIMT_DEVICE void store_16(void* pointer, uint4 bits) {
   *static_cast<uint4*>(pointer) = bits;
 }
 /// 4 bytes at a multiple of 4.
+SIMT_DEVICE std::uint32_t load_4(const void* pointer) {
+  return *static_cast<const std::uint32_t*>(pointer);
+}
 SIMT_DEVICE void store_4(void* pointer, std::uint32_t bits) {
   *static_cast<std::uint32_t*>(pointer) = bits;
 }

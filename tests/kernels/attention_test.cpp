@@ -64,7 +64,7 @@ std::vector<AttentionShape> shapes_of(AnyCuda /*backend*/) {
           shape_of(1, 2, 64, 128, 64),    shape_of(1, 1, 96, 65, 129),    shape_of(1, 1, 128, 64, 64),
           shape_of(1, 2, 128, 71, 97, 8), shape_of(1, 1, 32, 131, 320)};
 }
-const Dropout kDropouts[] = {{}, test_dropout(0.1), test_dropout(0.5, 9, 5)};
+const Dropout kDropouts[] = {{}, test_dropout(0.1), test_dropout(0.5, 9, 40)};
 
 std::string name_of(const AttentionShape& s) {
   return "B " + std::to_string(s.batch) + " N " + std::to_string(s.heads) + " d " +

@@ -112,6 +112,13 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
       &call);
 }
 
+inline float exp2_approx(float x) {
+  return std::exp2(x);
+}
+inline float reciprocal_approx(float x) {
+  return 1.0F / x;
+}
+
 inline uint4 load_16(const void* pointer, host::Site site = host::Site::here()) {
   host::expect_aligned(pointer, 16, site);
   uint4 bits;
@@ -121,6 +128,12 @@ inline uint4 load_16(const void* pointer, host::Site site = host::Site::here()) 
 inline void store_16(void* pointer, uint4 bits, host::Site site = host::Site::here()) {
   host::expect_aligned(pointer, 16, site);
   std::memcpy(pointer, &bits, sizeof bits);
+}
+inline std::uint32_t load_4(const void* pointer, host::Site site = host::Site::here()) {
+  host::expect_aligned(pointer, 4, site);
+  std::uint32_t bits;
+  std::memcpy(&bits, pointer, sizeof bits);
+  return bits;
 }
 inline void store_4(void* pointer, std::uint32_t bits, host::Site site = host::Site::here()) {
   host::expect_aligned(pointer, 4, site);
@@ -134,6 +147,7 @@ inline void store_4(void* pointer, std::uint32_t bits, host::Site site = host::S
 
 #define SIMT_DEVICE inline
 #define SIMT_UNROLL
+#define SIMT_ROLLED
 // A function-local static is one for each instance of a kernel template: its address is the key.
 #define SIMT_SHARED(type, name, ...)                                           \
   typedef type name##SharedType __VA_ARGS__; /* NOLINT(modernize-use-using) */ \

@@ -201,7 +201,7 @@ struct Case {
 };
 // Head size 32 is fused in 16 bits; 16 and 12 take the general path, 12 with rows that start on no 16 bytes.
 const Case kCases[] = {{model::CrossAttention::kA2v, 64, 2, 3},
-                       {model::CrossAttention::kBidirectional, 64, 4, 3},
+                       {model::CrossAttention::kBidirectional, 64, 4, 8},
                        {model::CrossAttention::kA2v, 36, 3, 1}};
 
 TEST(WholeStep, InFloatEqualsTheCpuWithDropoutOn) {
@@ -222,7 +222,7 @@ TEST(WholeStep, InFloatEqualsTheCpuWithDropoutOn) {
 }
 
 // A maximum over time that changes place by rounding moves a gradient to another frame. The seeds are ones
-// with which none does: over 24 seeds a case, bf16's worst gradient was off by up to 0.23, and by up to
+// with which none does: over 24 seeds a case, bf16's worst gradient was off by 0.014 to 0.23, and by up to
 // 0.034, 0.034 and 0.071 with the mean alone in place of mean and maximum. Sequences are short so that fewer
 // change.
 template <typename T>
