@@ -2,6 +2,8 @@
 // benchmarks/rivals/step_cpu.py in the same run of benchmarks/compare_step.sh, and benchmarks/rivals/step.py
 // on a GPU. Prints one line of JSON.
 
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -117,6 +119,7 @@ class Step {
 }  // namespace
 
 int main(int argc, char** argv) {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("step_bench"));
   cxxopts::Options options("step_bench", "One training step");
   const auto integer = [](const char* value) { return cxxopts::value<std::int64_t>()->default_value(value); };
   options.add_options()("hidden", "", integer("256"))("num_layers", "", integer("4"))(

@@ -4,6 +4,7 @@ BLAS is set: it loads torch."""
 import dataclasses
 import importlib.util
 import os
+import sys
 
 
 def load_reference():
@@ -11,6 +12,7 @@ def load_reference():
     path = os.path.join(here, "..", "..", "tests", "golden", "model", "reference.py")
     spec = importlib.util.spec_from_file_location("reference", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # torch.compile imports it again by its name
     spec.loader.exec_module(module)
     return module
 

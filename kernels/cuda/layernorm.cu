@@ -299,14 +299,15 @@ SIMT_DEVICE void store_partial(const BackwardGroups& shape, std::int64_t columns
   }
 }
 
-/// Blocks of backward that share a multiprocessor: the registers of floats on their way leave room for one.
-template <typename T>
-constexpr int kBackwardBlocks = sizeof(T) == sizeof(float) ? 1 : 2;
+/// Blocks of backward that share a multiprocessor: the registers that floats on their way, or octets in
+/// pieces, take leave room for one.
+template <typename T, bool kWhole>
+constexpr int kBackwardBlocks = sizeof(T) == sizeof(float) || !kWhole ? 1 : 2;
 
 // A block takes a chunk of rows, a group of threads a row at a time. Each row is read once, while the one
 // before it is worked on.
 template <typename T, bool kWhole>
-__global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T>)
+__global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T, kWhole>)
     layernorm_backward_kernel(LayernormBackward<T> args, BackwardGroups shape, RowChunks chunks,
                               Mask input_mask, Mask output_mask) {
   // Of two rows in turn: the next row's sums do not overwrite those still read.
@@ -338,8 +339,6 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T>)
       }
     }
     const float rstd = next.rstd;
-    Octet<T> dresidual = {};
-    if (busy(row)) dresidual = fetch_dresidual<kWhole>(args, row, column);
     if (busy(row + shape.groups)) next = fetch_row<kWhole>(args, row + shape.groups, column);
     sum_g = warp_sum(sum_g);
     sum_g_xhat = warp_sum(sum_g_xhat);
@@ -355,7 +354,9 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T>)
     }
     means.g *= inverse_columns;
     means.g_xhat *= inverse_columns;
-    if (busy(row)) store_gradients<kWhole>(args, dresidual, rstd, input_mask, row, column, means, in, dbias);
+    if (busy(row))
+      store_gradients<kWhole>(args, fetch_dresidual<kWhole>(args, row, column), rstd, input_mask, row, column,
+                              means, in, dbias);
     turn ^= 1;
   }
   float* partial = static_cast<float*>(args.scratch) + block_index() * 3 * args.columns;

@@ -3,6 +3,8 @@
 #include <benchmark/benchmark.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -21,12 +23,15 @@ namespace voca::kernels::benchmarks {
 /// Each is the time of at least 20 launches.
 inline constexpr std::int64_t kIterations = 15;
 
-/// The GPU that is measured; null where there is none.
+/// The GPU that is measured; null where there is none. What the engine logs goes to stderr: results are on
+/// stdout.
 inline engine::Device* gpu() {
-  static const std::unique_ptr<engine::Device> device =
-      engine::cuda_availability().devices > 0
-          ? engine::make_cuda_device(engine::cuda_availability().first, {})
-          : nullptr;
+  static const std::unique_ptr<engine::Device> device = [] {
+    spdlog::set_default_logger(spdlog::stderr_logger_mt("benchmark"));
+    return engine::cuda_availability().devices > 0
+               ? engine::make_cuda_device(engine::cuda_availability().first, {})
+               : nullptr;
+  }();
   return device.get();
 }
 
