@@ -55,21 +55,21 @@ inline double copy_roof(double bytes) {
 /// FLOP a second of a 1536³ product in float.
 inline double gemm_roof() {
   static const double roof = [] {
-    constexpr std::int64_t n = 1536;
-    const std::vector<float> a(n * n, 0.5F);
-    std::vector<float> c(n * n);
+    constexpr std::int64_t kSize = 1536;
+    const std::vector<float> a(kSize * kSize, 0.5F);
+    std::vector<float> c(kSize * kSize);
     const double seconds = fastest(10, [&] {
-      cpu::gemm<float>({.m = n,
-                        .n = n,
-                        .k = n,
+      cpu::gemm<float>({.m = kSize,
+                        .n = kSize,
+                        .k = kSize,
                         .a = a.data(),
-                        .lda = n,
+                        .lda = kSize,
                         .b = a.data(),
-                        .ldb = n,
+                        .ldb = kSize,
                         .c = c.data(),
-                        .ldc = n});
+                        .ldc = kSize});
     });
-    return 2.0 * n * n * n / seconds;
+    return 2.0 * kSize * kSize * kSize / seconds;
   }();
   return roof;
 }
