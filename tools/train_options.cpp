@@ -181,9 +181,10 @@ std::vector<std::string> check_for_device(const TrainOptions& o, engine::DeviceK
   if (o.data_residency == "gpu")
     throw UsageError("--data_residency gpu: the run is on a CPU; use auto, host or disk");
   std::vector<std::string> notes;
-  if (o.gemm_autotune == "off")
+  if (o.gemm_autotune == "off") {
     notes.emplace_back(
         "--gemm_autotune off: nothing to time, a CPU's matrix products have one algorithm each");
+  }
   if (o.pin_memory)
     notes.emplace_back("--pin_memory: nothing to pin, batches on a CPU are not copied to a device");
   return notes;
