@@ -329,11 +329,17 @@ TEST_F(LaunchJob, HearsSignalsWhileNobodyReadsItsStdout) {
   ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
   job_.out = ends[1];
   job_.patience.after_stop = std::chrono::milliseconds(300);
-  start(2, kWritePid + "trap '' TERM; while :; do echo more and more and more and more; done");
+  // The trap comes first: a rank whose number is known is one that does not hear SIGTERM.
+  start(2, "trap '' TERM; " + kWritePid + "while :; do echo more and more and more and more; done");
   ::close(ends[1]);
   const std::vector<pid_t> ranks = pids(2);
-  // Both ranks hang in a write once everything between them and the reader is full.
-  ASSERT_TRUE(comes_true([&] { return state_of(ranks[0]) == 'S' && state_of(ranks[1]) == 'S'; }));
+  // Both ranks hang in a write once everything between them and the reader is full. One that sleeps for
+  // another reason does not for long.
+  int looks_asleep = 0;
+  ASSERT_TRUE(comes_true([&] {
+    looks_asleep = state_of(ranks[0]) == 'S' && state_of(ranks[1]) == 'S' ? looks_asleep + 1 : 0;
+    return looks_asleep == 20;
+  }));
   ::kill(launcher_, SIGTERM);
   EXPECT_TRUE(comes_true([&] { return state_of(ranks[0]) == 'X' && state_of(ranks[1]) == 'X'; }));
   // The launcher has lines left, and waits for the reader.
