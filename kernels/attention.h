@@ -71,9 +71,10 @@ template <typename T>
 
 /// bf16 and fp16, on the tensor cores; float takes the general path. `stream` is a cudaStream_t.
 namespace cuda {
-/// Whether the fused kernels run this shape: head size 32, 64, 96 or 128, strides that are multiples of 8.
-/// Their arrays start at multiples of 16 bytes, dropout.first_element is a multiple of 8, as one of
-/// attention_mask_size is. Other shapes take the general path (kernels/softmax.h).
+/// Whether the fused kernels run this shape: head size 32, 64, 96 or 128, strides that are multiples of 8 and
+/// at most 2^30, lengths of at most 2^20. Other shapes take the general path (kernels/softmax.h). Arrays
+/// start at multiples of 16 bytes and dropout.first_element is a multiple of 8, as one of attention_mask_size
+/// is; they throw otherwise.
 [[nodiscard]] bool attention_is_fused(const AttentionShape& shape);
 template <typename T>
 void attention_forward(const AttentionForward<T>& args, void* stream);

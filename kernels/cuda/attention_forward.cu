@@ -135,20 +135,23 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<kHead>)
 }  // namespace
 
 bool attention_is_fused(const AttentionShape& shape) {
-  const bool sizes =
+  const bool size =
       shape.head_size == 32 || shape.head_size == 64 || shape.head_size == 96 || shape.head_size == 128;
-  return sizes && shape.query_stride % 8 == 0 && shape.key_stride % 8 == 0 && shape.value_stride % 8 == 0;
+  const auto fits = [](std::int64_t stride) { return stride % 8 == 0 && stride <= std::int64_t{1} << 30; };
+  // A tile of the mask is counted in 32 bits.
+  constexpr std::int64_t kMostRows = std::int64_t{1} << 20;
+  return size && shape.query_length <= kMostRows && shape.key_length <= kMostRows &&
+         fits(shape.query_stride) && fits(shape.key_stride) && fits(shape.value_stride);
 }
 
 void check_attention(const AttentionShape& shape, const Mask& mask, bool aligned) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 30;
-  const bool small = shape.query_length < kMost && shape.key_length < kMost && shape.query_stride < kMost &&
-                     shape.key_stride < kMost && shape.value_stride < kMost;
-  if (attention_is_fused(shape) && mask.whole() && aligned && small) return;
-  throw Error(
-      "fused attention: head size " + std::to_string(shape.head_size) +
-      " is not 32, 64, 96 or 128, rows do not start at multiples of 16 bytes, the mask does not start at a "
-      "multiple of 8, or a length or stride is 2^30 or more");
+  if (attention_is_fused(shape) && mask.whole() && aligned) return;
+  throw Error("fused attention: head size " + std::to_string(shape.head_size) +
+              " is not 32, 64, 96 or 128, lengths " + std::to_string(shape.query_length) + " and " +
+              std::to_string(shape.key_length) +
+              " are above 2^20, rows do not start at multiples of 16 bytes or are 2^30 elements apart, or "
+              "the mask does "
+              "not start at a multiple of 8");
 }
 
 template <typename T>

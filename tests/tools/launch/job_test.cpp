@@ -158,6 +158,9 @@ class LaunchJob : public ::testing::Test {
 };
 
 const std::string kWritePid = "echo $$ > tmp.$RANK; mv tmp.$RANK pid.$RANK; ";  // NOLINT(cert-err58-cpp)
+/// Of three: rank 1, which is to fail, lets the others come as far as their numbers.
+const std::string kRank1WaitsForAll =  // NOLINT(cert-err58-cpp)
+    "while [ $RANK = 1 ] && ! { [ -e pid.0 ] && [ -e pid.2 ]; }; do sleep 0.01; done; ";
 
 // ---- What a rank is told
 
@@ -411,7 +414,7 @@ TEST_F(LaunchJob, TakesAnInterruptThatIsSentTwiceForOne) {
 }
 
 TEST_F(LaunchJob, TakesItsRanksAlongWhenItIsKilled) {
-  start(3, kWritePid + "trap '' TERM INT HUP; while :; do sleep 0.02; done");
+  start(3, "trap '' TERM INT HUP; " + kWritePid + "while :; do sleep 0.02; done");
   const std::vector<pid_t> ranks = pids(3);
   ::kill(launcher_, SIGKILL);
   EXPECT_EQ(wait(), -SIGKILL);
@@ -421,7 +424,8 @@ TEST_F(LaunchJob, TakesItsRanksAlongWhenItIsKilled) {
 // ---- Failures
 
 TEST_F(LaunchJob, EndsWithTheFirstFailureAndItsName) {
-  start(3, kWritePid + "[ $RANK = 1 ] && exit 7; trap 'exit 0' TERM; while :; do sleep 0.02; done");
+  start(3, "trap 'exit 0' TERM; " + kWritePid + kRank1WaitsForAll +
+               "[ $RANK = 1 ] && exit 7; while :; do sleep 0.02; done");
   const std::vector<pid_t> ranks = pids(3);
   EXPECT_EQ(wait(), 7);
   EXPECT_EQ(message(), "launch: rank 1 (pid " + std::to_string(ranks[1]) +
@@ -430,7 +434,8 @@ TEST_F(LaunchJob, EndsWithTheFirstFailureAndItsName) {
 }
 
 TEST_F(LaunchJob, KillsRanksThatSurviveAFailure) {
-  start(3, kWritePid + "[ $RANK = 1 ] && kill -SEGV $$; trap '' TERM; while :; do sleep 0.02; done");
+  start(3, "trap '' TERM; " + kWritePid + kRank1WaitsForAll +
+               "[ $RANK = 1 ] && kill -SEGV $$; while :; do sleep 0.02; done");
   const std::vector<pid_t> ranks = pids(3);
   EXPECT_EQ(wait(), 128 + SIGSEGV);
   EXPECT_THAT(message(), HasSubstr("failed first: ended by SIGSEGV"));
