@@ -224,6 +224,23 @@ void pooling_forward(benchmark::State& state) {
   });
 }
 
+void pooling_backward(benchmark::State& state) {
+  if (skipped(state)) return;
+  const std::int64_t batch = state.range(0);
+  const std::int64_t length = state.range(1);
+  const std::int64_t columns = state.range(2);
+  const double bytes = kBytes * static_cast<double>(batch * length * columns);
+  const std::size_t sets = rotations(bytes);
+  const Rotating<Number> dy(1, batch * columns);
+  const Rotating<std::int32_t> argmax(1, batch * columns);
+  const Rotating<Number> dx(sets, batch * length * columns);
+  measure(state, sets, bytes, 0, [&](std::size_t i) {
+    cuda::pooling_backward<Number>(
+        {.batch = batch, .length = length, .columns = columns, .dy = dy[0], .argmax = argmax[0], .dx = dx[i]},
+        stream());
+  });
+}
+
 void bias_gradient(benchmark::State& state) {
   if (skipped(state)) return;
   const std::int64_t rows = state.range(0);
@@ -298,11 +315,11 @@ BENCHMARK(gelu_forward)->Apply(feed_forward);
 BENCHMARK(gelu_backward)->Apply(feed_forward);
 BENCHMARK(attention_forward)->Apply(heads);
 BENCHMARK(attention_backward)->Apply(heads);
-BENCHMARK(pooling_forward)
-    ->UseManualTime()
-    ->Iterations(kIterations)
-    ->Args({64, 256, 768})
-    ->Args({80, 320, 1024});
+void sequences(benchmark::internal::Benchmark* bench) {
+  bench->UseManualTime()->Iterations(kIterations)->Args({64, 256, 768})->Args({80, 320, 1024});
+}
+BENCHMARK(pooling_forward)->Apply(sequences);
+BENCHMARK(pooling_backward)->Apply(sequences);
 BENCHMARK(bias_gradient)
     ->UseManualTime()
     ->Iterations(kIterations)

@@ -5,6 +5,7 @@
 #include "kernels/infonce.h"
 #include "kernels/l2_normalize.h"
 #include "kernels/softmax.h"
+#include "kernels/softmax_cross_entropy.h"
 
 // The optimiser, the losses, the general attention path's softmax, and the matrix products of the Base and
 // Large recipes in bf16.
@@ -102,7 +103,45 @@ void binary_cross_entropy(benchmark::State& state) {
   });
 }
 
-void l2_normalize(benchmark::State& state) {
+void softmax_cross_entropy(benchmark::State& state) {
+  if (skipped(state)) return;
+  const std::int64_t rows = state.range(0);
+  const std::int64_t classes = state.range(1);
+  const Rotating<Number> logits(1, rows * classes);
+  const Rotating<Number> dlogits(1, rows * classes);
+  const Rotating<std::int32_t> labels(1, rows);
+  VOCA_CUDA(cudaMemset(labels[0], 0, static_cast<std::size_t>(rows) * sizeof(std::int32_t)));
+  const Rotating<float> loss(1, 1);
+  measure(state, 1, 0, 0, [&](std::size_t) {
+    SoftmaxCrossEntropy<Number> args;
+    args.rows = rows;
+    args.classes = classes;
+    args.smoothing = 0.1;
+    args.grad = 1;
+    args.logits = logits[0];
+    args.labels = labels[0];
+    args.loss = loss[0];
+    args.dlogits = dlogits[0];
+    cuda::softmax_cross_entropy(args, stream());
+  });
+}
+
+void l2_normalize_backward(benchmark::State& state) {
+  if (skipped(state)) return;
+  const std::int64_t rows = state.range(0);
+  constexpr std::int64_t kWidth = 256;
+  const double bytes = 3 * kBytes * static_cast<double>(rows * kWidth);
+  const std::size_t sets = rotations(bytes);
+  const Rotating<Number> dz(sets, rows * kWidth);
+  const Rotating<Number> z(sets, rows * kWidth);
+  const Rotating<Number> dx(sets, rows * kWidth);
+  const Rotating<float> norm(1, rows);
+  measure(state, sets, bytes, 0, [&](std::size_t i) {
+    cuda::l2_normalize_backward<Number>({rows, kWidth, dz[i], z[i], norm[0], dx[i]}, stream());
+  });
+}
+
+void l2_normalize_forward(benchmark::State& state) {
   if (skipped(state)) return;
   const std::int64_t rows = state.range(0);
   constexpr std::int64_t kWidth = 256;
@@ -234,7 +273,9 @@ BENCHMARK(adamw)
     ->Arg(82669825);
 BENCHMARK(infonce)->UseManualTime()->Iterations(kIterations)->Args({64, 64})->Args({64, 256})->Args({80, 80});
 BENCHMARK(binary_cross_entropy)->UseManualTime()->Iterations(kIterations)->Arg(64);
-BENCHMARK(l2_normalize)->UseManualTime()->Iterations(kIterations)->Arg(128)->Arg(160);
+BENCHMARK(softmax_cross_entropy)->UseManualTime()->Iterations(kIterations)->Args({64, 2});
+BENCHMARK(l2_normalize_forward)->UseManualTime()->Iterations(kIterations)->Arg(128)->Arg(160);
+BENCHMARK(l2_normalize_backward)->UseManualTime()->Iterations(kIterations)->Arg(128)->Arg(160);
 BENCHMARK(softmax_forward)
     ->UseManualTime()
     ->Iterations(kIterations)
