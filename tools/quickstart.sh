@@ -2,13 +2,23 @@
 # From nothing to a trained, evaluated detector: installs what is missing, builds, makes a dataset, packs it, trains,
 # evaluates, predicts. Writes into quickstart/ (or the folder named) and begins it anew.
 #
-#   tools/quickstart.sh [FOLDER]
+#   tools/quickstart.sh [--program VOCA_ENGINE] [FOLDER]
+#
+# --program names a voca-engine built elsewhere: then nothing is installed or built.
+started_in=$PWD
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
+voca=
+if [ "${1:-}" = --program ]; then
+  voca=$(cd "$started_in" && realpath -e -- "${2:?a path is expected after --program}") || exit 64
+  shift 2
+fi
 folder=${1:-quickstart}
-setup_packages
-VOCA_TARGETS=voca-engine build release -DVOCA_BUILD_TESTS=OFF -DVOCA_BUILD_BENCHMARKS=OFF
-voca=$PWD/build/release/bin/voca-engine
+if [ -z "$voca" ]; then
+  setup_packages
+  VOCA_TARGETS=voca-engine build release -DVOCA_BUILD_TESTS=OFF -DVOCA_BUILD_BENCHMARKS=OFF
+  voca=$PWD/build/release/bin/voca-engine
+fi
 
 rm -rf "$folder"
 mkdir -p "$folder"
