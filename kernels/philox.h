@@ -20,23 +20,41 @@ struct Philox4 {
   std::uint32_t word[4];
 };
 
+/// The keys of `kRounds` rounds, which follow from the first: worked out once for many numbers.
+template <int kRounds>
+struct PhiloxKeys {
+  VOCA_HOST_DEVICE PhiloxKeys(std::uint32_t k0, std::uint32_t k1) {
+    for (auto& round : key) {
+      round[0] = k0;
+      round[1] = k1;
+      k0 += 0x9E3779B9U;
+      k1 += 0xBB67AE85U;
+    }
+  }
+
+  std::uint32_t key[kRounds][2];
+};
+
 /// `kRounds` rounds of Philox4x32 of counter (c0, c1, c2, c3) under key (k0, k1). 10 rounds is the published
 /// default; 7 is the fewest that passes BigCrush, and what dropout uses.
 template <int kRounds>
 [[nodiscard]] VOCA_HOST_DEVICE inline Philox4 philox4x32(std::uint32_t c0, std::uint32_t c1, std::uint32_t c2,
-                                                         std::uint32_t c3, std::uint32_t k0,
-                                                         std::uint32_t k1) {
+                                                         std::uint32_t c3, const PhiloxKeys<kRounds>& keys) {
   for (int round = 0; round < kRounds; ++round) {
     const std::uint64_t product0 = std::uint64_t{0xD2511F53U} * c0;
     const std::uint64_t product1 = std::uint64_t{0xCD9E8D57U} * c2;
-    c0 = static_cast<std::uint32_t>(product1 >> 32) ^ c1 ^ k0;
+    c0 = static_cast<std::uint32_t>(product1 >> 32) ^ c1 ^ keys.key[round][0];
     c1 = static_cast<std::uint32_t>(product1);
-    c2 = static_cast<std::uint32_t>(product0 >> 32) ^ c3 ^ k1;
+    c2 = static_cast<std::uint32_t>(product0 >> 32) ^ c3 ^ keys.key[round][1];
     c3 = static_cast<std::uint32_t>(product0);
-    k0 += 0x9E3779B9U;
-    k1 += 0xBB67AE85U;
   }
   return {{c0, c1, c2, c3}};
+}
+template <int kRounds>
+[[nodiscard]] VOCA_HOST_DEVICE inline Philox4 philox4x32(std::uint32_t c0, std::uint32_t c1, std::uint32_t c2,
+                                                         std::uint32_t c3, std::uint32_t k0,
+                                                         std::uint32_t k1) {
+  return philox4x32<kRounds>(c0, c1, c2, c3, PhiloxKeys<kRounds>(k0, k1));
 }
 
 inline constexpr int kDropoutRounds = 7;
@@ -72,11 +90,19 @@ struct Dropout {
   return threshold > 65535U ? 65535U : threshold;
 }
 
-/// The eight decisions of elements [8·block, 8·block + 8).
+[[nodiscard]] VOCA_HOST_DEVICE inline PhiloxKeys<kDropoutRounds> dropout_keys(const Dropout& dropout) {
+  return {static_cast<std::uint32_t>(dropout.seed), static_cast<std::uint32_t>(dropout.seed >> 32)};
+}
+
+/// The eight decisions of elements [8·block, 8·block + 8). `keys`: dropout_keys(dropout).
+[[nodiscard]] VOCA_HOST_DEVICE inline Philox4 dropout_bits(const Dropout& dropout, std::uint64_t block,
+                                                           const PhiloxKeys<kDropoutRounds>& keys) {
+  return philox4x32<kDropoutRounds>(static_cast<std::uint32_t>(block),
+                                    static_cast<std::uint32_t>(block >> 32), dropout.step, dropout.site,
+                                    keys);
+}
 [[nodiscard]] VOCA_HOST_DEVICE inline Philox4 dropout_bits(const Dropout& dropout, std::uint64_t block) {
-  return philox4x32<kDropoutRounds>(
-      static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), dropout.step, dropout.site,
-      static_cast<std::uint32_t>(dropout.seed), static_cast<std::uint32_t>(dropout.seed >> 32));
+  return dropout_bits(dropout, block, dropout_keys(dropout));
 }
 
 [[nodiscard]] VOCA_HOST_DEVICE inline bool dropout_keeps(const Philox4& bits, int lane,

@@ -13,7 +13,7 @@ namespace {
 
 /// Blocks that share a multiprocessor, as far as registers go.
 template <int kHead>
-constexpr int kDqBlocks = kHead <= 32   ? 4
+constexpr int kDqBlocks = kHead <= 64   ? 4
                           : kHead <= 96 ? 3
                                         : 2;
 template <int kHead>
@@ -35,15 +35,31 @@ SIMT_DEVICE float* delta_of(const AttentionBackward<T>& args) {
   return static_cast<float*>(args.scratch);
 }
 
-// delta_i = Σ dO_i O_i of the lane's two rows: dO as the warp holds it, O from memory.
+/// O as a lane needs it beside the rows of dO that its warp holds: pairs of two rows.
+template <int kHead>
+struct OutPairs {
+  template <typename T>
+  SIMT_DEVICE OutPairs(const HeadRows<const T>& out, int row) {
+    SIMT_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int i = row + lane_index() / 4 + 8 * half;
+      const T* pairs = out.head + static_cast<std::int64_t>(i) * out.stride + lane_index() % 4 * 2;
+      SIMT_UNROLL
+      for (int block = 0; block < kHead / 8; ++block)
+        pair[half][block] = i < out.length ? simt::load_4(pairs + block * 8) : 0U;
+    }
+  }
+
+  std::uint32_t pair[2][kHead / 8];
+};
+
+// delta_i = Σ dO_i O_i of the lane's two rows.
 template <typename T, int kHead>
-SIMT_DEVICE void row_deltas(const OwnRows<kHead, kHeld<kHead>, T>& dout, const HeadRows<const T>& out,
-                            int row, float (&delta)[2]) {
+SIMT_DEVICE void row_deltas(const OwnRows<kHead, kHeld<kHead>, T>& dout, const OutPairs<kHead>& out,
+                            float (&delta)[2]) {
   SIMT_UNROLL
   for (int half = 0; half < 2; ++half) {
     delta[half] = 0;
-    const int i = row + lane_index() / 4 + 8 * half;
-    const T* pairs = out.head + static_cast<std::int64_t>(i) * out.stride + lane_index() % 4 * 2;
     SIMT_UNROLL
     for (int block = 0; block < kHead / 8; ++block) {
       std::uint32_t a[4];
@@ -51,7 +67,7 @@ SIMT_DEVICE void row_deltas(const OwnRows<kHead, kHeld<kHead>, T>& dout, const H
       float dout_pair[2];
       float out_pair[2];
       unpack(a[block % 2 * 2 + half], dout_pair[0], dout_pair[1], T{});
-      unpack(i < out.length ? simt::load_4(pairs + block * 8) : 0U, out_pair[0], out_pair[1], T{});
+      unpack(out.pair[half][block], out_pair[0], out_pair[1], T{});
       delta[half] += dout_pair[0] * out_pair[0] + dout_pair[1] * out_pair[1];
     }
     delta[half] += __shfl_xor_sync(kFullWarp, delta[half], 1);
@@ -86,20 +102,25 @@ __global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
   load_tile<kTileRows, kHead>(q_tile, of_queries(args.q, shape.query_stride), block.first_row);
   load_tile<kTileRows, kHead>(dout_tile, of_queries(args.dout, shape.heads * kHead), block.first_row);
   fetch(0, 0);
+  const OutPairs<kHead> out(out_rows, row);
+  float logsumexp[2];
+  SIMT_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    const int i = row + lane_index() / 4 + 8 * half;
+    logsumexp[half] = i < out_rows.length ? args.logsumexp[block.matrix * out_rows.length + i] : 0.0F;
+  }
   simt::cp_async_wait<0>();
   __syncthreads();
   const OwnRows<kHead, kHeld<kHead>, T> q(q_tile + warp_index() * 16 * kPitch<kHead>);
   const OwnRows<kHead, kHeld<kHead>, T> dout(dout_tile + warp_index() * 16 * kPitch<kHead>);
-  float logsumexp[2];
   float delta[2];
-  row_deltas<T, kHead>(dout, out_rows, row, delta);
+  row_deltas<T, kHead>(dout, out, delta);
   SIMT_UNROLL
   for (int half = 0; half < 2; ++half) {
     const int i = row + lane_index() / 4 + 8 * half;
-    const bool there = i < out_rows.length;
-    const std::int64_t place = block.matrix * out_rows.length + i;
-    logsumexp[half] = there ? args.logsumexp[place] * kLog2E : 0.0F;
-    if (there && lane_index() % 4 == 0) delta_of(args)[place] = delta[half];
+    if (i < out_rows.length && lane_index() % 4 == 0)
+      delta_of(args)[block.matrix * out_rows.length + i] = delta[half];
+    logsumexp[half] *= kLog2E;
     delta[half] /= mask.scale;
   }
   float dq[kHead / 8][4] = {};
@@ -108,7 +129,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
     simt::cp_async_wait<0>();
     __syncthreads();
     if (key + kStageRows < k_rows.length) fetch(1 - stage, key + kStageRows);
-    SIMT_UNROLL
+    SIMT_ROLLED
     for (int half = 0; half < kStageRows / 16; ++half) {
       const T* k_tile = stage_at(stage) + half * 16 * kPitch<kHead>;
       float s[2][4];
@@ -116,11 +137,11 @@ __global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
       row_products<16>(s, q, k_tile);
       row_products<16>(dp, dout, k_tile + kStage<kHead> / 2);
       if (mask.dropout.enabled()) {
-        const Philox4 bits = tiles.bits(row / 16, key / 16 + half);
+        const OctetDecisions decisions = tiles.decisions(row / 16, key / 16 + half);
         SIMT_UNROLL
         for (int e = 0; e < kOctet; ++e) {
           float& gradient = dp[block_of(e)][slot_of(e)];
-          gradient = tiles.keeps(bits, e) ? gradient : 0.0F;
+          gradient = decisions.keeps[e] ? gradient : 0.0F;
         }
       }
       SIMT_UNROLL
@@ -149,10 +170,10 @@ __global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
 // transposed: turns the decisions for queries {g, g + 8} and keys {2t, 2t + 1, 2t + 8, 2t + 9} (g = lane / 4,
 // t = lane % 4) into those for keys {g, g + 8} and queries {2t, …}. Element e is then that of key half e / 4,
 // query half e / 2 % 2, odd query e % 2.
-SIMT_DEVICE unsigned transposed_decisions(const TileMask& mask, const Philox4& random) {
+SIMT_DEVICE unsigned transposed_decisions(const OctetDecisions& decisions) {
   unsigned mine = 0;
   SIMT_UNROLL
-  for (int e = 0; e < kOctet; ++e) mine |= mask.keeps(random, e) ? 1U << e : 0U;
+  for (int e = 0; e < kOctet; ++e) mine |= decisions.keeps[e] ? 1U << e : 0U;
   const int g = lane_index() / 4;
   const int t = lane_index() % 4;
   // Of the four decisions with the key's parity, those of the even and of the odd query: bits 0, 2, 4 and 6.
@@ -185,8 +206,8 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
   const auto dout_rows = head_rows(args.dout, shape, block.matrix, shape.query_length, shape.heads * kHead);
   const TileMask tiles = tile_mask(mask, shape, block.matrix);
   const auto stage_at = [&](int stage) { return shared + stage * kSecondStage<kHead>; };
-  // A query that is not there has probabilities 0.
-  float next_logsumexp = INFINITY;
+  // As they lie in memory: nothing waits for them before the next stage.
+  float next_logsumexp = 0;
   float next_delta = 0;
   const auto fetch = [&](int stage, int row) {
     T* tile = stage_at(stage);
@@ -194,10 +215,11 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
     load_tile<kStageRows, kHead>(tile + kStage<kHead> / 2, dout_rows, row);
     simt::cp_async_commit();
     const int i = row + thread_index();
-    const bool there = thread_index() < kStageRows && i < q_rows.length;
-    const std::int64_t place = block.matrix * q_rows.length + i;
-    next_logsumexp = there ? args.logsumexp[place] * kLog2E : INFINITY;
-    next_delta = there ? delta_of(args)[place] / mask.scale : 0.0F;
+    if (thread_index() < kStageRows && i < q_rows.length) {
+      const std::int64_t place = block.matrix * q_rows.length + i;
+      next_logsumexp = args.logsumexp[place];
+      next_delta = delta_of(args)[place];
+    }
   };
   T* k_tile = shared + kStage<kHead>;
   T* v_tile = k_tile + kTileRows * kPitch<kHead>;
@@ -208,14 +230,17 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
   __syncthreads();
   const OwnRows<kHead, kHeld<kHead>, T> k(k_tile + warp_index() * 16 * kPitch<kHead>);
   const OwnRows<kHead, kHeld<kHead>, T> v(v_tile + warp_index() * 16 * kPitch<kHead>);
+  const float inverse_scale = 1.0F / mask.scale;
   float dk[kHead / 8][4] = {};
   float dv[kHead / 8][4] = {};
   int stage = 0;
   for (int row = 0; row < q_rows.length; row += kStageRows) {
     simt::cp_async_wait<0>();
     if (thread_index() < kStageRows) {
-      logsumexp[stage][thread_index()] = next_logsumexp;
-      delta[stage][thread_index()] = next_delta;
+      // A query that is not there has probabilities 0.
+      const bool there = row + thread_index() < q_rows.length;
+      logsumexp[stage][thread_index()] = there ? next_logsumexp * kLog2E : INFINITY;
+      delta[stage][thread_index()] = there ? next_delta * inverse_scale : 0.0F;
     }
     __syncthreads();
     if (row + kStageRows < q_rows.length) fetch(1 - stage, row + kStageRows);
@@ -229,7 +254,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
       row_products<16>(ds, v, dout_tile);
       unsigned keeps = 0xFFU;
       if (mask.dropout.enabled()) {
-        keeps = transposed_decisions(tiles, tiles.bits(row / 16 + half, key / 16));
+        keeps = transposed_decisions(tiles.decisions(row / 16 + half, key / 16));
       }
       SIMT_UNROLL
       for (int e = 0; e < kOctet; ++e) {

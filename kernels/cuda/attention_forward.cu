@@ -59,11 +59,11 @@ SIMT_DEVICE void softmax_tile(float (&s)[kTileBlocks][4], Running& running, floa
 SIMT_DEVICE void drop_tile(float (&p)[kTileBlocks][4], const TileMask& mask, int row, int first_key) {
   SIMT_UNROLL
   for (int tile = 0; tile < kStageRows / 16; ++tile) {
-    const Philox4 bits = mask.bits(row / 16, first_key / 16 + tile);
+    const OctetDecisions decisions = mask.decisions(row / 16, first_key / 16 + tile);
     SIMT_UNROLL
     for (int e = 0; e < kOctet; ++e) {
       float& probability = p[2 * tile + block_of(e)][slot_of(e)];
-      probability = mask.keeps(bits, e) ? probability : 0.0F;
+      probability = decisions.keeps[e] ? probability : 0.0F;
     }
   }
 }

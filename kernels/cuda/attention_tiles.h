@@ -158,15 +158,11 @@ struct TileMask {
   std::uint64_t first_block;  ///< the lane's Philox call in the first tile
   unsigned tiles_of_a_row;
 
-  /// What decides the lane's eight elements of the tile with query rows from 16 · i and keys from 16 · j on.
-  /// Element e is that of query half e / 4, key half e / 2 % 2, odd key e % 2.
-  SIMT_DEVICE Philox4 bits(int i, int j) const {
+  /// What of the lane's eight elements is kept of the tile with query rows from 16 · i and keys from 16 · j
+  /// on. Element e is that of query half e / 4, key half e / 2 % 2, odd key e % 2.
+  SIMT_DEVICE OctetDecisions decisions(int i, int j) const {
     const unsigned tile = static_cast<unsigned>(i) * tiles_of_a_row + static_cast<unsigned>(j);
-    return dropout_bits(mask.dropout, first_block + static_cast<std::uint64_t>(tile) * kWarp);
-  }
-  SIMT_DEVICE bool keeps(const Philox4& bits, int e) const {
-    const std::uint32_t word = bits.word[e / 2];
-    return (e % 2 == 0 ? word << 16U : word) >= mask.dropout.threshold << 16U;
+    return {mask, mask.bits(first_block + static_cast<std::uint64_t>(tile) * kWarp)};
   }
 };
 

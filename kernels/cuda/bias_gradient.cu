@@ -9,7 +9,7 @@ namespace {
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kColumnThreads)
     bias_gradient_kernel(BiasGradient<T> args, RowChunks chunks) {
-  for_octets_of_rows(
+  for_octets_of_rows<4>(
       chunks, args.columns, static_cast<float*>(args.scratch),
       [&](std::int64_t row, std::int64_t column, std::int64_t count) {
         return fetch_octet<kWhole>(args.dy + row * args.columns + column, count);

@@ -24,9 +24,9 @@ inline constexpr int kColumnsPerBlock = kWarp * kOctet;
 }
 
 /// For each of the thread's octets: fetched = fetch(row, column, count), then term(fetched, row, column,
-/// count, values), which sets values to what is summed over the rows. An octet is fetched while the one
-/// before it is worked on. The sums go to partials (chunks, columns); null leaves them out.
-template <typename Fetch, typename Term>
+/// count, values), which sets values to what is summed over the rows. kAhead octets are on their way while
+/// one is worked on. The sums go to partials (chunks, columns); null leaves them out.
+template <int kAhead, typename Fetch, typename Term>
 SIMT_DEVICE void for_octets_of_rows(const RowChunks& chunks, std::int64_t columns, float* partials,
                                     Fetch fetch, Term term) {
   SIMT_SHARED(float, sums, [kColumnWarps][kColumnsPerBlock]);
@@ -36,17 +36,26 @@ SIMT_DEVICE void for_octets_of_rows(const RowChunks& chunks, std::int64_t column
   const std::int64_t end = chunks.end(chunk);
   std::int64_t row = chunks.begin(chunk) + warp_index();
   float sum[kOctet] = {};
-  if (count > 0 && row < end) {
-    auto next = fetch(row, column, count);
+  if (count > 0) {
+    decltype(fetch(row, column, count)) next[kAhead] = {};
+    SIMT_UNROLL
+    for (int ahead = 0; ahead < kAhead; ++ahead) {
+      const std::int64_t later = row + ahead * kColumnWarps;
+      if (later < end) next[ahead] = fetch(later, column, count);
+    }
     while (row < end) {
-      const auto fetched = next;
-      const std::int64_t after = row + kColumnWarps;
-      if (after < end) next = fetch(after, column, count);
-      float values[kOctet];
-      term(fetched, row, column, count, values);
       SIMT_UNROLL
-      for (int i = 0; i < kOctet; ++i) sum[i] += values[i];
-      row = after;
+      for (int ahead = 0; ahead < kAhead; ++ahead) {
+        if (row >= end) break;
+        const auto fetched = next[ahead];
+        const std::int64_t later = row + kAhead * kColumnWarps;
+        if (later < end) next[ahead] = fetch(later, column, count);
+        float values[kOctet];
+        term(fetched, row, column, count, values);
+        SIMT_UNROLL
+        for (int i = 0; i < kOctet; ++i) sum[i] += values[i];
+        row += kColumnWarps;
+      }
     }
   }
   if (partials == nullptr) return;

@@ -45,12 +45,11 @@ __global__ void __launch_bounds__(kColumnThreads) gelu_forward_kernel(GeluForwar
     if (row >= args.rows) return;
     const std::int64_t element = row * args.columns + column;
     float u[kOctet];
-    float factors[kOctet];
     unpack_octet(fetched[r], u);
     add(bias, u);
-    octet_factors<kWhole>(mask, element, factors);
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) u[i] = u[i] * normal<T>(u[i]).cdf * factors[i];
+    for (int i = 0; i < kOctet; ++i) u[i] *= normal<T>(u[i]).cdf;
+    drop_octet<kWhole>(mask, element, u);
     store_octet<kWhole>(args.y + element, count, u);
   }
 }
@@ -61,14 +60,18 @@ struct Fetched {
   Octet<T> dy;
 };
 
+/// Blocks of backward that share a multiprocessor, as far as registers go.
 template <typename T, bool kWhole>
-__global__ void __launch_bounds__(kColumnThreads)
+constexpr int kBackwardBlocks = sizeof(T) == sizeof(float) || !kWhole ? 2 : 3;
+
+template <typename T, bool kWhole>
+__global__ void __launch_bounds__(kColumnThreads, (kBackwardBlocks<T, kWhole>))
     gelu_backward_kernel(GeluBackward<T> args, RowChunks chunks, Mask mask) {
   float* partials = args.dbias != nullptr ? static_cast<float*>(args.scratch) : nullptr;
   float bias[kOctet];
   const std::int64_t my_column = (block_index() * kWarp + lane_index()) * kOctet;
   if (my_column < args.columns) load_bias<kWhole>(args.bias, my_column, args.columns - my_column, bias);
-  for_octets_of_rows(
+  for_octets_of_rows<sizeof(T) < sizeof(float) ? 2 : 1>(
       chunks, args.columns, partials,
       [&](std::int64_t row, std::int64_t column, std::int64_t count) {
         const std::int64_t element = row * args.columns + column;
@@ -79,16 +82,15 @@ __global__ void __launch_bounds__(kColumnThreads)
           float(&dx)[kOctet]) {
         const std::int64_t element = row * args.columns + column;
         float u[kOctet];
-        float factors[kOctet];
         unpack_octet(fetched.x, u);
         unpack_octet(fetched.dy, dx);
         add(bias, u);
-        octet_factors<kWhole>(mask, element, factors);
         SIMT_UNROLL
         for (int i = 0; i < kOctet; ++i) {
           const Normal at = normal<T>(u[i]);
-          dx[i] = dx[i] * factors[i] * (at.cdf + u[i] * at.pdf);
+          dx[i] *= at.cdf + u[i] * at.pdf;
         }
+        drop_octet<kWhole>(mask, element, dx);
         store_octet<kWhole>(args.dx + element, count, dx);
       });
 }

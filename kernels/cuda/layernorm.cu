@@ -3,6 +3,7 @@
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/partial_sums.h"
 #include "kernels/cuda/reduce.h"
+#include "kernels/cuda/tensor_core.h"
 
 // Statistics are those of z as it is stored, rounded to T: backward, which reads it, then sees x̂ of mean 0.
 
@@ -46,9 +47,7 @@ SIMT_DEVICE void form_z(const LayernormForward<T>& args, const FetchedInput<T>& 
     SIMT_UNROLL
     for (int i = 0; i < kOctet; ++i) z[i] += other[i];
   }
-  octet_factors<kWhole>(mask, row * args.columns + column, other);
-  SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) z[i] *= other[i];
+  drop_octet<kWhole>(mask, row * args.columns + column, z);
   if (args.residual != nullptr) {
     unpack_octet(fetched.residual, other);
     SIMT_UNROLL
@@ -70,9 +69,7 @@ SIMT_DEVICE void store_y(const LayernormForward<T>& args, const Mask& mask, std:
   load_octet<kWhole>(args.beta + column, count, y);
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) y[i] += (z[i] - mean) * rstd * gamma[i];
-  octet_factors<kWhole>(mask, element, gamma);
-  SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) y[i] *= gamma[i];
+  drop_octet<kWhole>(mask, element, y);
   store_octet<kWhole>(args.y + element, count, y);
 }
 
@@ -190,34 +187,25 @@ struct BackwardGroups {
   return {rows, groups.fits() ? 4 * groups.groups : 1, 256};
 }
 
-/// What backward needs of an octet of a row.
+/// What backward needs of a row: its statistics, and an octet of it.
+struct Statistics {
+  float mean;
+  float rstd;
+};
+template <typename T>
+SIMT_DEVICE Statistics fetch_statistics(const LayernormBackward<T>& args, std::int64_t row) {
+  return {args.mean[row], args.rstd[row]};
+}
 template <typename T>
 struct FetchedRow {
   Octet<T> dy;
   Octet<T> z;
-  float mean;
-  float rstd;
 };
 template <bool kWhole, typename T>
 SIMT_DEVICE FetchedRow<T> fetch_row(const LayernormBackward<T>& args, std::int64_t row, std::int64_t column) {
   const std::int64_t element = row * args.columns + column;
   const std::int64_t count = args.columns - column;
-  FetchedRow<T> fetched;
-  fetched.dy = fetch_octet<kWhole>(args.dy + element, count);
-  fetched.z = fetch_octet<kWhole>(args.z + element, count);
-  fetched.mean = args.mean[row];
-  fetched.rstd = args.rstd[row];
-  return fetched;
-}
-
-// What is accumulated into.
-template <bool kWhole, typename T>
-SIMT_DEVICE Octet<T> fetch_dresidual(const LayernormBackward<T>& args, std::int64_t row,
-                                     std::int64_t column) {
-  Octet<T> fetched = {};
-  if (args.dresidual != nullptr && args.accumulate_dresidual)
-    fetched = fetch_octet<kWhole>(args.dresidual + row * args.columns + column, args.columns - column);
-  return fetched;
+  return {fetch_octet<kWhole>(args.dy + element, count), fetch_octet<kWhole>(args.z + element, count)};
 }
 
 // g = D_out'(dy) · gamma and x̂ of an octet; adds to the sums of dgamma and dbeta.
@@ -227,17 +215,17 @@ struct Normalised {
 };
 
 template <bool kWhole, typename T>
-SIMT_DEVICE void normalise(const LayernormBackward<T>& args, const FetchedRow<T>& fetched, const Mask& mask,
-                           std::int64_t row, std::int64_t column, Normalised& out, float (&dgamma)[kOctet],
+SIMT_DEVICE void normalise(const LayernormBackward<T>& args, const FetchedRow<T>& fetched,
+                           const Statistics& statistics, const Mask& mask, std::int64_t row,
+                           std::int64_t column, Normalised& out, float (&dgamma)[kOctet],
                            float (&dbeta)[kOctet]) {
   float other[kOctet];
   unpack_octet(fetched.dy, out.g);
   unpack_octet(fetched.z, out.xhat);
-  octet_factors<kWhole>(mask, row * args.columns + column, other);
+  drop_octet<kWhole>(mask, row * args.columns + column, out.g);
   SIMT_UNROLL
   for (int i = 0; i < kOctet; ++i) {
-    out.g[i] *= other[i];
-    out.xhat[i] = (out.xhat[i] - fetched.mean) * fetched.rstd;
+    out.xhat[i] = (out.xhat[i] - statistics.mean) * statistics.rstd;
     dgamma[i] += out.g[i] * out.xhat[i];
     dbeta[i] += out.g[i];
   }
@@ -246,35 +234,36 @@ SIMT_DEVICE void normalise(const LayernormBackward<T>& args, const FetchedRow<T>
   for (int i = 0; i < kOctet; ++i) out.g[i] *= other[i];
 }
 
-/// Means over a row of g and of g · x̂.
+/// Over a row: the sums of g and of g · x̂, then their means times rstd.
 struct RowMeans {
   float g;
   float g_xhat;
 };
 
-// dz, dresidual and dx of an octet; adds to the sum of dbias.
+// dz, dresidual and dx of an octet; adds to the sum of dbias. `scaled`: the means times rstd.
 template <bool kWhole, typename T>
-SIMT_DEVICE void store_gradients(const LayernormBackward<T>& args, const Octet<T>& dresidual, float rstd,
-                                 const Mask& mask, std::int64_t row, std::int64_t column,
-                                 const RowMeans& means, const Normalised& in, float (&dbias)[kOctet]) {
+SIMT_DEVICE void store_gradients(const LayernormBackward<T>& args, float rstd, const Mask& mask,
+                                 std::int64_t row, std::int64_t column, const RowMeans& scaled,
+                                 const Normalised& in, float (&dbias)[kOctet]) {
   const std::int64_t element = row * args.columns + column;
   const std::int64_t count = args.columns - column;
   float dz[kOctet];
-  float other[kOctet];
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) dz[i] = rstd * (in.g[i] - means.g - in.xhat[i] * means.g_xhat);
+  for (int i = 0; i < kOctet; ++i) dz[i] = rstd * in.g[i] - (scaled.g + in.xhat[i] * scaled.g_xhat);
   if (args.dresidual != nullptr) {
-    unpack_octet(dresidual, other);
-    SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) other[i] += dz[i];
-    store_octet<kWhole>(args.dresidual + element, count, other);
+    if (args.accumulate_dresidual) {
+      float sum[kOctet];
+      load_octet<kWhole>(args.dresidual + element, count, sum);
+      SIMT_UNROLL
+      for (int i = 0; i < kOctet; ++i) sum[i] += dz[i];
+      store_octet<kWhole>(args.dresidual + element, count, sum);
+    } else {
+      store_octet<kWhole>(args.dresidual + element, count, dz);
+    }
   }
-  octet_factors<kWhole>(mask, element, other);
+  drop_octet<kWhole>(mask, element, dz);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) {
-    dz[i] *= other[i];
-    dbias[i] += dz[i];
-  }
+  for (int i = 0; i < kOctet; ++i) dbias[i] += dz[i];
   store_octet<kWhole>(args.dx + element, count, dz);
 }
 
@@ -324,22 +313,28 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T, kWhole>)
   int turn = 0;
   const std::int64_t begin = chunks.begin(block_index());
   FetchedRow<T> next = {};
-  if (busy(begin + group)) next = fetch_row<kWhole>(args, begin + group, column);
+  Statistics next_statistics = {};
+  const auto fetch = [&](std::int64_t row) {
+    if (!busy(row)) return;
+    next = fetch_row<kWhole>(args, row, column);
+    next_statistics = fetch_statistics(args, row);
+  };
+  fetch(begin + group);
   for (std::int64_t first = begin; first < end; first += shape.groups) {
     const std::int64_t row = first + group;
     Normalised in = {};
     float sum_g = 0;
     float sum_g_xhat = 0;
     if (busy(row)) {
-      normalise<kWhole>(args, next, output_mask, row, column, in, dgamma, dbeta);
+      normalise<kWhole>(args, next, next_statistics, output_mask, row, column, in, dgamma, dbeta);
       SIMT_UNROLL
       for (int i = 0; i < kOctet; ++i) {
         sum_g += in.g[i];
         sum_g_xhat += in.g[i] * in.xhat[i];
       }
     }
-    const float rstd = next.rstd;
-    if (busy(row + shape.groups)) next = fetch_row<kWhole>(args, row + shape.groups, column);
+    const float rstd = next_statistics.rstd;
+    fetch(row + shape.groups);
     sum_g = warp_sum(sum_g);
     sum_g_xhat = warp_sum(sum_g_xhat);
     if (lane_index() == 0) {
@@ -352,17 +347,118 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T, kWhole>)
       means.g += sums[turn][warp][0];
       means.g_xhat += sums[turn][warp][1];
     }
-    means.g *= inverse_columns;
-    means.g_xhat *= inverse_columns;
-    if (busy(row))
-      store_gradients<kWhole>(args, fetch_dresidual<kWhole>(args, row, column), rstd, input_mask, row, column,
-                              means, in, dbias);
+    means.g *= inverse_columns * rstd;
+    means.g_xhat *= inverse_columns * rstd;
+    if (busy(row)) store_gradients<kWhole>(args, rstd, input_mask, row, column, means, in, dbias);
     turn ^= 1;
   }
   float* partial = static_cast<float*>(args.scratch) + block_index() * 3 * args.columns;
   store_partial(shape, args.columns, dgamma, partial);
   store_partial(shape, args.columns, dbeta, partial + args.columns);
   store_partial(shape, args.columns, dbias, partial + 2 * args.columns);
+}
+
+// Adds up the warps' sums of one array and writes the block's partial sum. All threads of the block call it.
+// `shared`: (warps, kOctets · 256).
+template <int kOctets>
+SIMT_DEVICE void store_warps_partial(std::int64_t columns, const float (&sum)[kOctets][kOctet], float* shared,
+                                     float* partial) {
+  constexpr int kColumns = kOctets * kWarp * kOctet;
+  __syncthreads();
+  // Element i of lane l's octet o at (o · 8 + i) · 32 + l: no two lanes in one bank.
+  SIMT_UNROLL
+  for (int o = 0; o < kOctets; ++o) {
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i)
+      shared[warp_index() * kColumns + (o * kOctet + i) * kWarp + lane_index()] = sum[o][i];
+  }
+  __syncthreads();
+  for (int place = thread_index(); place < kColumns; place += kWarpThreads) {
+    const int octet = place / kWarp / kOctet * kWarp + place % kWarp;
+    const std::int64_t column = octet * kOctet + place / kWarp % kOctet;
+    if (column >= columns) continue;
+    float total = 0;
+    SIMT_UNROLL
+    for (int warp = 0; warp < kWarpThreads / kWarp; ++warp) total += shared[warp * kColumns + place];
+    partial[column] = total;
+  }
+}
+
+/// Rows that a warp of backward has on their way at once.
+constexpr int kRowsOnTheirWay = 3;
+/// Bytes of shared memory for them: of each of a lane's octets, dy and z.
+template <typename T, int kOctets>
+constexpr std::size_t kRowRingBytes = kRowsOnTheirWay* kWarpThreads* kOctets * 2 * kOctet * sizeof(T);
+
+// A block takes a chunk of rows, a warp a row at a time, kOctets octets a lane. Rows come through shared
+// memory, where each lane reads what it has copied: there is no barrier from row to row.
+template <typename T, int kOctets>
+__global__ void __launch_bounds__(kWarpThreads, 2)
+    layernorm_backward_warp_kernel(LayernormBackward<T> args, RowChunks chunks, Mask input_mask,
+                                   Mask output_mask) {
+  static_assert(kRowRingBytes<T, kOctets> >= kWarpThreads * kOctets * kOctet * sizeof(float));
+  SIMT_DYNAMIC_SHARED(float, shared);
+  T* const ring = reinterpret_cast<T*>(shared);
+  constexpr int kRowsAtOnce = kWarpThreads / kWarp;
+  const std::int64_t end = chunks.end(block_index());
+  const float inverse_columns = 1.0F / static_cast<float>(args.columns);
+  const auto column_of = [](int o) { return (o * kWarp + lane_index()) * kOctet; };
+  // Only the last octet of a lane may lie beyond the row.
+  const auto has = [&](int o) { return o + 1 < kOctets || column_of(o) < args.columns; };
+  const auto place_of = [&](int slot, int o) {
+    return ring + ((slot * kOctets + o) * 2 * kWarpThreads + thread_index()) * kOctet;
+  };
+  const auto fetch = [&](int slot, std::int64_t row) {
+    SIMT_UNROLL
+    for (int o = 0; o < kOctets; ++o) {
+      const bool valid = row < end && has(o);
+      const std::int64_t element = valid ? row * args.columns + column_of(o) : 0;
+      simt::cp_async_16(place_of(slot, o), args.dy + element, valid);
+      simt::cp_async_16(place_of(slot, o) + kWarpThreads * kOctet, args.z + element, valid);
+    }
+    simt::cp_async_commit();
+  };
+  float dgamma[kOctets][kOctet] = {};
+  float dbeta[kOctets][kOctet] = {};
+  float dbias[kOctets][kOctet] = {};
+  std::int64_t row = chunks.begin(block_index()) + warp_index();
+  SIMT_UNROLL
+  for (int ahead = 0; ahead < kRowsOnTheirWay; ++ahead) fetch(ahead, row + ahead * kRowsAtOnce);
+  Statistics next = row < end ? fetch_statistics(args, row) : Statistics{};
+  int slot = 0;
+  for (; row < end; row += kRowsAtOnce) {
+    const Statistics statistics = next;
+    if (row + kRowsAtOnce < end) next = fetch_statistics(args, row + kRowsAtOnce);
+    simt::cp_async_wait<kRowsOnTheirWay - 1>();
+    Normalised in[kOctets];
+    RowMeans means = {0, 0};
+    SIMT_UNROLL
+    for (int o = 0; o < kOctets; ++o) {
+      if (!has(o)) continue;
+      const FetchedRow<T> fetched = {fetch_aligned(place_of(slot, o)),
+                                     fetch_aligned(place_of(slot, o) + kWarpThreads * kOctet)};
+      normalise<true>(args, fetched, statistics, output_mask, row, column_of(o), in[o], dgamma[o], dbeta[o]);
+      SIMT_UNROLL
+      for (int i = 0; i < kOctet; ++i) {
+        means.g += in[o].g[i];
+        means.g_xhat += in[o].g[i] * in[o].xhat[i];
+      }
+    }
+    fetch(slot, row + kRowsOnTheirWay * kRowsAtOnce);
+    slot = slot + 1 < kRowsOnTheirWay ? slot + 1 : 0;
+    means.g = warp_sum(means.g) * inverse_columns * statistics.rstd;
+    means.g_xhat = warp_sum(means.g_xhat) * inverse_columns * statistics.rstd;
+    SIMT_UNROLL
+    for (int o = 0; o < kOctets; ++o) {
+      if (!has(o)) continue;
+      store_gradients<true>(args, statistics.rstd, input_mask, row, column_of(o), means, in[o], dbias[o]);
+    }
+  }
+  float* partial = static_cast<float*>(args.scratch) + block_index() * 3 * args.columns;
+  simt::cp_async_wait<0>();
+  store_warps_partial<kOctets>(args.columns, dgamma, shared, partial);
+  store_warps_partial<kOctets>(args.columns, dbeta, shared, partial + args.columns);
+  store_warps_partial<kOctets>(args.columns, dbias, shared, partial + 2 * args.columns);
 }
 
 // Adds an octet to sums that lie in memory, where only this thread touches them.
@@ -382,6 +478,7 @@ __global__ void __launch_bounds__(kWideThreads, 2)
   float* partial = static_cast<float*>(args.scratch) + block_index() * 3 * args.columns;
   const std::int64_t begin = chunks.begin(block_index());
   for (std::int64_t row = begin; row < chunks.end(block_index()); ++row) {
+    const Statistics statistics = fetch_statistics(args, row);
     Normalised in;
     RowMeans means = {0, 0};
     for (std::int64_t column = thread_index() * kOctet; column < args.columns;
@@ -389,8 +486,8 @@ __global__ void __launch_bounds__(kWideThreads, 2)
       const std::int64_t count = args.columns - column;
       float dgamma[kOctet] = {};
       float dbeta[kOctet] = {};
-      normalise<kWhole>(args, fetch_row<kWhole>(args, row, column), output_mask, row, column, in, dgamma,
-                        dbeta);
+      normalise<kWhole>(args, fetch_row<kWhole>(args, row, column), statistics, output_mask, row, column, in,
+                        dgamma, dbeta);
       add_octet(partial + column, count, row == begin, dgamma);
       add_octet(partial + args.columns + column, count, row == begin, dbeta);
       SIMT_UNROLL
@@ -399,18 +496,18 @@ __global__ void __launch_bounds__(kWideThreads, 2)
         means.g_xhat += in.g[i] * in.xhat[i];
       }
     }
-    means.g = block_sum<kWideThreads>(means.g) / static_cast<float>(args.columns);
+    const float scale = statistics.rstd / static_cast<float>(args.columns);
+    means.g = block_sum<kWideThreads>(means.g) * scale;
     __syncthreads();
-    means.g_xhat = block_sum<kWideThreads>(means.g_xhat) / static_cast<float>(args.columns);
+    means.g_xhat = block_sum<kWideThreads>(means.g_xhat) * scale;
     __syncthreads();
     for (std::int64_t column = thread_index() * kOctet; column < args.columns;
          column += kWideThreads * kOctet) {
       float unused[kOctet] = {};
       float dbias[kOctet] = {};
-      const FetchedRow<T> fetched = fetch_row<kWhole>(args, row, column);
-      normalise<kWhole>(args, fetched, output_mask, row, column, in, unused, unused);
-      store_gradients<kWhole>(args, fetch_dresidual<kWhole>(args, row, column), fetched.rstd, input_mask, row,
-                              column, means, in, dbias);
+      normalise<kWhole>(args, fetch_row<kWhole>(args, row, column), statistics, output_mask, row, column, in,
+                        unused, unused);
+      store_gradients<kWhole>(args, statistics.rstd, input_mask, row, column, means, in, dbias);
       add_octet(partial + 2 * args.columns + column, args.columns - column, row == begin, dbias);
     }
   }
@@ -446,17 +543,33 @@ void layernorm_backward(const LayernormBackward<T>& args, void* stream) {
   const bool whole = args.columns % kOctet == 0 && input_mask.whole() && output_mask.whole() &&
                      on_16_bytes(args.dy, args.z, args.gamma, args.dx, args.dresidual);
   const dim3 grid = blocks_for(chunks.count, 1);
-  by_octets(whole, [&]<bool kWhole>() {
-    const BackwardGroups shape(args.columns);
-    if (shape.fits()) {
-      simt::launch("layernorm_backward", layernorm_backward_kernel<T, kWhole>,
-                   {grid, dim3(static_cast<unsigned>(shape.threads * shape.groups)), 0, stream}, args, shape,
-                   chunks, input_mask, output_mask);
-    } else {
-      simt::launch("layernorm_backward_wide", layernorm_backward_wide_kernel<T, kWhole>,
-                   {grid, dim3(kWideThreads), 0, stream}, args, chunks, input_mask, output_mask);
-    }
-  });
+  // Registers hold the sums of three or four octets a lane where rows are of 16-bit elements.
+  const auto by_warps = [&]<int kOctets>() {
+    simt::launch("layernorm_backward_warp", layernorm_backward_warp_kernel<T, kOctets>,
+                 {grid, dim3(kWarpThreads), kRowRingBytes<T, kOctets>, stream}, args, chunks, input_mask,
+                 output_mask);
+  };
+  constexpr std::int64_t kOctetColumns = kWarp * kOctet;
+  const bool warps =
+      sizeof(T) < sizeof(float) && whole && args.columns > 2 * kOctetColumns && args.columns <= kWarpColumns;
+  if constexpr (sizeof(T) < sizeof(float)) {
+    if (warps)
+      args.columns <= 3 * kOctetColumns ? by_warps.template operator()<3>()
+                                        : by_warps.template operator()<4>();
+  }
+  if (!warps) {
+    by_octets(whole, [&]<bool kWhole>() {
+      const BackwardGroups shape(args.columns);
+      if (shape.fits()) {
+        simt::launch("layernorm_backward", layernorm_backward_kernel<T, kWhole>,
+                     {grid, dim3(static_cast<unsigned>(shape.threads * shape.groups)), 0, stream}, args,
+                     shape, chunks, input_mask, output_mask);
+      } else {
+        simt::launch("layernorm_backward_wide", layernorm_backward_wide_kernel<T, kWhole>,
+                     {grid, dim3(kWideThreads), 0, stream}, args, chunks, input_mask, output_mask);
+      }
+    });
+  }
   const auto* partials = static_cast<const float*>(args.scratch);
   add_partial_sums<T>({chunks.count, args.columns, 3, partials, {args.dgamma, args.dbeta, args.dbias}},
                       stream);

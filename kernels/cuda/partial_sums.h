@@ -38,9 +38,9 @@ struct PartialSums {
   T* out[3] = {};                   ///< each (columns), accumulated into; null from some place on
 };
 
-inline constexpr int kPartialThreads = 256;
+inline constexpr int kPartialThreads = 1024;
 
-// A block takes 32 columns of one array (blockIdx.y); its eight warps share the chunks.
+// A block takes 32 columns of one array (blockIdx.y); its warps share the chunks.
 template <typename T>
 __global__ void __launch_bounds__(kPartialThreads) add_partial_sums_kernel(PartialSums<T> args) {
   constexpr int kSlices = kPartialThreads / kWarp;
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kPartialThreads) add_partial_sums_kernel(Parti
   sums[warp_index()][lane_index()] = sum;
   __syncthreads();
   if (warp_index() != 0 || column >= args.columns) return;
-  T* out = args.out[blockIdx.y] + column;
+  T* out = (blockIdx.y == 0 ? args.out[0] : blockIdx.y == 1 ? args.out[1] : args.out[2]) + column;
   float total = 0;
   SIMT_UNROLL
   for (int slice = 0; slice < kSlices; ++slice) total += sums[slice][lane_index()];

@@ -87,28 +87,62 @@ __global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForwar
   args.y[batch * args.columns + mine] = from_float<T>(static_cast<float>(y));
 }
 
-// A warp takes 32 octets of one frame.
+/// Frames that a block of backward takes, kFramesAtOnce a warp.
+constexpr int kFramesOfBlock = kSlices * kFramesAtOnce;
+
+// The frames of the maxima of eight columns.
+template <bool kWhole>
+SIMT_DEVICE void load_frames(const std::int32_t* argmax, std::int64_t count, std::int32_t (&frames)[kOctet]) {
+  if constexpr (kWhole) {
+    SIMT_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const uint4 four = simt::load_16(argmax + half * 4);
+      frames[half * 4] = static_cast<std::int32_t>(four.x);
+      frames[half * 4 + 1] = static_cast<std::int32_t>(four.y);
+      frames[half * 4 + 2] = static_cast<std::int32_t>(four.z);
+      frames[half * 4 + 3] = static_cast<std::int32_t>(four.w);
+    }
+  } else {
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) frames[i] = i < count ? argmax[i] : -1;
+  }
+}
+
+// A warp takes 32 octets of columns and four frames.
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kThreads) pooling_backward_kernel(PoolingBackward<T> args) {
-  const std::int64_t t = block_index() * kSlices + warp_index();
   const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kOctet;
   const std::int64_t count = args.columns - column;
-  if (t >= args.length || count <= 0) return;
+  if (count <= 0) return;
+  const std::int64_t first = block_index() * kFramesOfBlock + warp_index() * kFramesAtOnce;
   const std::int64_t batch = blockIdx.z;
+  T* dx = args.dx + (batch * args.length + first) * args.columns + column;
+  Octet<T> fetched[kFramesAtOnce] = {};
+  if (args.accumulate_dx) {
+    SIMT_UNROLL
+    for (int f = 0; f < kFramesAtOnce; ++f) {
+      if (first + f < args.length) fetched[f] = fetch_octet<kWhole>(dx + f * args.columns, count);
+    }
+  }
   const std::int64_t source = batch * args.columns + column;
   const float inverse_length = 1.0F / static_cast<float>(args.length);
-  T* dx = args.dx + (batch * args.length + t) * args.columns + column;
   float dy[kOctet];
-  float out[kOctet] = {};
+  std::int32_t frames[kOctet] = {-1, -1, -1, -1, -1, -1, -1, -1};
   load_octet<kWhole>(args.dy + source, count, dy);
-  if (args.accumulate_dx) load_octet<kWhole>(dx, count, out);
+  if (args.argmax != nullptr) load_frames<kWhole>(args.argmax + source, count, frames);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) {
-    float gradient = dy[i] * inverse_length;
-    if (args.argmax != nullptr && (kWhole || i < count) && args.argmax[source + i] == t) gradient += dy[i];
-    out[i] += gradient;
+  for (int f = 0; f < kFramesAtOnce; ++f) {
+    if (first + f >= args.length) return;
+    float out[kOctet];
+    unpack_octet(fetched[f], out);
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) {
+      float gradient = dy[i] * inverse_length;
+      if (frames[i] == first + f) gradient += dy[i];
+      out[i] += gradient;
+    }
+    store_octet<kWhole>(dx + f * args.columns, count, out);
   }
-  store_octet<kWhole>(dx, count, out);
 }
 
 }  // namespace
@@ -127,10 +161,10 @@ void pooling_forward(const PoolingForward<T>& args, void* stream) {
 template <typename T>
 void pooling_backward(const PoolingBackward<T>& args, void* stream) {
   if (args.batch * args.length * args.columns == 0) return;
-  const dim3 grid(static_cast<unsigned>(divide_up(args.length, kSlices)),
+  const dim3 grid(static_cast<unsigned>(divide_up(args.length, kFramesOfBlock)),
                   static_cast<unsigned>(divide_up(args.columns, kColumns)),
                   static_cast<unsigned>(args.batch));
-  by_octets(args.columns % kOctet == 0 && on_16_bytes(args.dy, args.dx), [&]<bool kWhole>() {
+  by_octets(args.columns % kOctet == 0 && on_16_bytes(args.dy, args.argmax, args.dx), [&]<bool kWhole>() {
     simt::launch("pooling_backward", pooling_backward_kernel<T, kWhole>, {grid, dim3(kThreads), 0, stream},
                  args);
   });

@@ -86,12 +86,15 @@ SIMT_DEVICE float reciprocal_approx(float x) {
   return y;
 }
 
-/// 16 bytes at a multiple of 16, in one access.
+/// 16 bytes of global memory at a multiple of 16, in one access. (The compiler would cut a plain store of
+/// four words in pieces where it can then store some of them earlier.)
 SIMT_DEVICE uint4 load_16(const void* pointer) {
   return *static_cast<const uint4*>(pointer);
 }
 SIMT_DEVICE void store_16(void* pointer, uint4 bits) {
-  *static_cast<uint4*>(pointer) = bits;
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(pointer)),
+               "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+               : "memory");
 }
 /// 4 bytes at a multiple of 4.
 SIMT_DEVICE std::uint32_t load_4(const void* pointer) {

@@ -46,7 +46,7 @@ SIMT_DEVICE void quad_factors(const Mask& mask, const Row& row, std::int64_t col
   const std::uint64_t element = mask.dropout.first_element + first;
   if (element % kQuad == 0) {
     // The four decisions follow one another, in one half of a call.
-    const Philox4 bits = dropout_bits(mask.dropout, element / kOctet);
+    const Philox4 bits = mask.bits(element / kOctet);
     const bool second_half = element % kOctet != 0;
     SIMT_UNROLL
     for (int i = 0; i < kQuad; ++i) {

@@ -40,8 +40,8 @@ struct Shape {
   std::int64_t columns;
 };
 
-constexpr Shape kShapes[] = {{1, 1},     {1, 1031}, {257, 2},   {7, 13},   {71, 229},
-                             {130, 512}, {3, 5003}, {1037, 96}, {67, 768}, {2, 4104}};
+constexpr Shape kShapes[] = {{1, 1},    {1, 1031},  {257, 2},  {7, 13},   {71, 229}, {130, 512},
+                             {3, 5003}, {1037, 96}, {67, 768}, {2, 4104}, {41, 520}, {70, 1000}};
 
 // Which parts of the fused operation are on.
 struct Parts {
