@@ -166,28 +166,6 @@ __global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
   store_rows<kHead>(of_queries(args.dq, shape.query_stride), row, factor, dq);
 }
 
-// Which of a lane's eight elements of a tile are kept, bit e for element e, where the tile is held
-// transposed: turns the decisions for queries {g, g + 8} and keys {2t, 2t + 1, 2t + 8, 2t + 9} (g = lane / 4,
-// t = lane % 4) into those for keys {g, g + 8} and queries {2t, …}. Element e is then that of key half e / 4,
-// query half e / 2 % 2, odd query e % 2.
-SIMT_DEVICE unsigned transposed_decisions(const OctetDecisions& decisions) {
-  unsigned mine = 0;
-  SIMT_UNROLL
-  for (int e = 0; e < kOctet; ++e) mine |= decisions.keeps[e] ? 1U << e : 0U;
-  const int g = lane_index() / 4;
-  const int t = lane_index() % 4;
-  // Of the four decisions with the key's parity, those of the even and of the odd query: bits 0, 2, 4 and 6.
-  const unsigned even = __shfl_sync(kFullWarp, mine, 8 * t + g / 2) >> g % 2;
-  const unsigned odd = __shfl_sync(kFullWarp, mine, 8 * t + 4 + g / 2) >> g % 2;
-  unsigned bits = 0;
-  SIMT_UNROLL
-  for (int e = 0; e < kOctet; ++e) {
-    const int slot = e / 2 % 2 * 4 + e / 4 * 2;
-    bits |= ((e % 2 == 0 ? even : odd) >> slot & 1U) << e;
-  }
-  return bits;
-}
-
 // A block takes 64 keys of one (batch, head), 16 a warp, and goes over the queries, 16 at a time. Scores are
 // held transposed, so that P and dS are operands of the products as they lie in registers.
 template <typename T, int kHead>
@@ -252,19 +230,22 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
       float ds[2][4];
       row_products<16>(p, k, q_tile);
       row_products<16>(ds, v, dout_tile);
-      unsigned keeps = 0xFFU;
+      // Of element e: the probability, dS and, in the probability's place, what dV takes of it.
+      const auto finish = [&](int e, bool keeps) {
+        const int query = half * 16 + block_of(e) * 8 + lane_index() % 4 * 2 + e % 2;
+        float& probability = p[block_of(e)][slot_of(e)];
+        float& gradient = ds[block_of(e)][slot_of(e)];
+        probability = simt::exp2_approx(probability * (scale * kLog2E) - logsumexp[stage][query]);
+        gradient = probability * ((keeps ? gradient : 0.0F) - delta[stage][query]);
+        probability = keeps ? probability : 0.0F;
+      };
       if (mask.dropout.enabled()) {
-        keeps = transposed_decisions(tiles.decisions(row / 16 + half, key / 16));
-      }
-      SIMT_UNROLL
-      for (int e = 0; e < kOctet; ++e) {
-        const int n = block_of(e);
-        const int i = slot_of(e);
-        const int query = half * 16 + n * 8 + lane_index() % 4 * 2 + e % 2;
-        const bool kept = (keeps >> e & 1U) != 0;
-        const float probability = simt::exp2_approx(p[n][i] * (scale * kLog2E) - logsumexp[stage][query]);
-        ds[n][i] = probability * ((kept ? ds[n][i] : 0.0F) - delta[stage][query]);
-        p[n][i] = kept ? probability : 0.0F;
+        const OctetDecisions decisions = tiles.transposed_decisions(row / 16 + half, key / 16);
+        SIMT_UNROLL
+        for (int e = 0; e < kOctet; ++e) finish(e, decisions.keeps[e]);
+      } else {
+        SIMT_UNROLL
+        for (int e = 0; e < kOctet; ++e) finish(e, true);
       }
       accumulate<16, kHead>(dv, p, dout_tile);
       accumulate<16, kHead>(dk, ds, q_tile);

@@ -7,6 +7,7 @@ namespace voca::kernels::cuda {
 namespace {
 
 constexpr int kTileBlocks = kStageRows / 8;
+constexpr int kStages = 3;
 /// Blocks that share a multiprocessor, as far as registers go.
 template <int kHead>
 constexpr int kBlocks = kHead <= 64   ? 4
@@ -72,7 +73,7 @@ SIMT_DEVICE void drop_tile(float (&p)[kTileBlocks][4], const TileMask& mask, int
 template <typename T, int kHead>
 __global__ void __launch_bounds__(kAttentionThreads, kBlocks<kHead>)
     attention_forward_kernel(AttentionForward<T> args, Mask mask, float scale) {
-  // Queries lie in the second stage until they are in registers.
+  // Queries lie in the last stage until they are in registers.
   SIMT_DYNAMIC_SHARED(T, shared);
   const AttentionShape& shape = args.shape;
   const BlockTile block(shape.query_length);
@@ -82,17 +83,21 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<kHead>)
   const auto v_rows = head_rows(args.v, shape, block.matrix, shape.key_length, shape.value_stride);
   const auto out_rows = head_rows(args.out, shape, block.matrix, shape.query_length, shape.heads * kHead);
   const TileMask tiles = tile_mask(mask, shape, block.matrix);
+  // Beyond the last key nothing is fetched, but counted all the same.
   const auto fetch = [&](int stage, int key) {
     T* tile = shared + stage * kStage<kHead>;
-    load_tile<kStageRows, kHead>(tile, k_rows, key);
-    load_tile<kStageRows, kHead>(tile + kStage<kHead> / 2, v_rows, key);
+    if (key < k_rows.length) {
+      load_tile<kStageRows, kHead>(tile, k_rows, key);
+      load_tile<kStageRows, kHead>(tile + kStage<kHead> / 2, v_rows, key);
+    }
     simt::cp_async_commit();
   };
 
-  T* q_tile = shared + kStage<kHead>;
+  T* q_tile = shared + (kStages - 1) * kStage<kHead>;
   load_tile<kTileRows, kHead>(q_tile, q_rows, block.first_row);
-  fetch(0, 0);
-  simt::cp_async_wait<0>();
+  SIMT_UNROLL
+  for (int stage = 0; stage < kStages - 1; ++stage) fetch(stage, stage * kStageRows);
+  simt::cp_async_wait<kStages - 2>();
   __syncthreads();
   const OwnRows<kHead, true, T> q(q_tile + warp_index() * 16 * kPitch<kHead>);
 
@@ -100,9 +105,9 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<kHead>)
   float out[kHead / 8][4] = {};
   int stage = 0;
   for (int key = 0; key < k_rows.length; key += kStageRows) {
-    simt::cp_async_wait<0>();
+    simt::cp_async_wait<kStages - 2>();
     __syncthreads();
-    if (key + kStageRows < k_rows.length) fetch(1 - stage, key + kStageRows);
+    fetch(stage == 0 ? kStages - 1 : stage - 1, key + (kStages - 1) * kStageRows);
     const T* k_tile = shared + stage * kStage<kHead>;
     float s[kTileBlocks][4];
     row_products<kStageRows>(s, q, k_tile);
@@ -115,7 +120,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<kHead>)
       for (int i = 0; i < 4; ++i) out[n][i] *= correction[i / 2];
     }
     accumulate<kStageRows, kHead>(out, s, k_tile + kStage<kHead> / 2);
-    stage = 1 - stage;
+    stage = stage + 1 < kStages ? stage + 1 : 0;
   }
 
   float factor[2];
@@ -163,7 +168,7 @@ void attention_forward(const AttentionForward<T>& args, void* stream) {
   by_head_size(shape.head_size, [&]<int kHead>() {
     simt::launch("attention_forward", attention_forward_kernel<T, kHead>,
                  {tile_blocks(shape, shape.query_length), dim3(kAttentionThreads),
-                  2 * kStage<kHead> * sizeof(T), stream},
+                  kStages * kStage<kHead> * sizeof(T), stream},
                  args, mask, softmax_scale(shape));
   });
 }

@@ -13,7 +13,7 @@ inline constexpr int kAttentionThreads = 128;
 inline constexpr int kAttentionWarps = kAttentionThreads / kWarp;
 /// Rows of a block's own tile: sixteen a warp.
 inline constexpr int kTileRows = 16 * kAttentionWarps;
-/// Rows of each of the two tiles of a stage, which a block goes over: one stage is on its way while the other
+/// Rows of each of the two tiles of a stage, which a block goes over: stages are on their way while another
 /// is worked on.
 inline constexpr int kStageRows = 32;
 /// Elements of a stage.
@@ -160,9 +160,22 @@ struct TileMask {
 
   /// What of the lane's eight elements is kept of the tile with query rows from 16 · i and keys from 16 · j
   /// on. Element e is that of query half e / 4, key half e / 2 % 2, odd key e % 2.
-  SIMT_DEVICE OctetDecisions decisions(int i, int j) const {
+  SIMT_DEVICE OctetDecisions decisions(int i, int j) const { return {mask, bits(i, j)}; }
+  /// The same where the tile is held transposed: element e is that of key half e / 4, query half e / 2 % 2,
+  /// odd query e % 2.
+  SIMT_DEVICE OctetDecisions transposed_decisions(int i, int j) const {
+    const Philox4 pairs = bits(i, j);
+    // Each word is a lane's part of an 8 × 8 matrix: those of the queries' second and the keys' first half
+    // change places.
+    return {mask,
+            {{simt::transposed_8x8(pairs.word[0]), simt::transposed_8x8(pairs.word[2]),
+              simt::transposed_8x8(pairs.word[1]), simt::transposed_8x8(pairs.word[3])}}};
+  }
+
+ private:
+  SIMT_DEVICE Philox4 bits(int i, int j) const {
     const unsigned tile = static_cast<unsigned>(i) * tiles_of_a_row + static_cast<unsigned>(j);
-    return {mask, mask.bits(first_block + static_cast<std::uint64_t>(tile) * kWarp)};
+    return mask.bits(first_block + static_cast<std::uint64_t>(tile) * kWarp);
   }
 };
 

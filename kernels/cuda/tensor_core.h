@@ -55,6 +55,14 @@ SIMT_DEVICE void ldmatrix_x4_transposed(std::uint32_t (&r)[4], const void* row) 
                : "memory");
 }
 
+/// The transpose of an 8 × 8 matrix of 16-bit elements, of which lane l holds [l / 4][2 (l % 4)…].
+/// (movmatrix)
+SIMT_DEVICE std::uint32_t transposed_8x8(std::uint32_t pair) {
+  std::uint32_t out;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(out) : "r"(pair));
+  return out;
+}
+
 /// Copies 16 bytes from global to shared memory behind the thread's back; with valid = false fills 16 zeros
 /// and does not touch the source. Both addresses are multiples of 16.
 SIMT_DEVICE void cp_async_16(void* shared, const void* global, bool valid) {
@@ -89,6 +97,9 @@ inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, host::Site site 
 inline void ldmatrix_x4_transposed(std::uint32_t (&r)[4], const void* row,
                                    host::Site site = host::Site::here()) {
   host::ldmatrix_x4(r, row, true, site);
+}
+inline std::uint32_t transposed_8x8(std::uint32_t pair, host::Site site = host::Site::here()) {
+  return host::transposed_8x8(pair, site);
 }
 inline void cp_async_16(void* shared, const void* global, bool valid, host::Site site = host::Site::here()) {
   host::cp_async_16(shared, global, valid, site);

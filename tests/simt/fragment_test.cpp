@@ -134,6 +134,24 @@ TEST_F(Fragments, LdmatrixGivesEachLaneTwoNeighboursOfARow) {
   }
 }
 
+TEST_F(Fragments, MovmatrixTransposes) {
+  std::vector<std::uint32_t> pairs(32);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const auto number = static_cast<std::uint32_t>(2 * i);
+    pairs[i] = (5 * number + 3) | (5 * (number + 1) + 3) << 16U;
+  }
+  auto in = input(pairs);
+  auto out = output<std::uint32_t>(pairs.size());
+  run_movmatrix(in.data(), out.data());
+  const std::vector<std::uint32_t> got = out.raw();
+  for (std::size_t row = 0; row < 8; ++row) {
+    for (std::size_t column = 0; column < 8; ++column) {
+      const std::uint32_t value = got[row * 4 + column / 2] >> (16 * (column % 2)) & 0xFFFFU;
+      EXPECT_EQ(value, 5 * (column * 8 + row) + 3) << row << ", " << column;
+    }
+  }
+}
+
 TYPED_TEST(MmaFragments, PackRoundsToNearestWithTheFirstInTheLowHalf) {
   std::vector<float> values(64);
   for (float& value : values) value = this->number();

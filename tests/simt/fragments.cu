@@ -35,6 +35,10 @@ __global__ void ldmatrix(const std::uint16_t* rows, std::uint32_t* registers) {
   for (int i = 0; i < 4; ++i) registers[4 * lane + i] = r[i];
 }
 
+__global__ void movmatrix(const std::uint32_t* in, std::uint32_t* out) {
+  out[lane_index()] = transposed_8x8(in[lane_index()]);
+}
+
 template <typename T>
 __global__ void pack_pairs(const float* values, std::uint32_t* pairs) {
   pairs[lane_index()] = kernels::cuda::pack(values[2 * lane_index()], values[2 * lane_index() + 1], T{});
@@ -60,6 +64,10 @@ void run_mma(const std::uint32_t* a, const std::uint32_t* b, const float* c, flo
 
 void run_ldmatrix(bool transposed, const std::uint16_t* rows, std::uint32_t* registers) {
   launch("ldmatrix", transposed ? ldmatrix<true> : ldmatrix<false>, kOneWarp, rows, registers);
+}
+
+void run_movmatrix(const std::uint32_t* in, std::uint32_t* out) {
+  launch("movmatrix", movmatrix, kOneWarp, in, out);
 }
 
 template <typename T>

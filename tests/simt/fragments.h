@@ -14,6 +14,9 @@ void run_mma(const std::uint32_t* a, const std::uint32_t* b, const float* c, flo
 /// rows: four 8 × 8 matrices of 16-bit elements, row-major, one after another. registers[lane][4].
 void run_ldmatrix(bool transposed, const std::uint16_t* rows, std::uint32_t* registers);
 
+/// An 8 × 8 matrix of 16-bit elements, a pair a lane, and its transpose.
+void run_movmatrix(const std::uint32_t* in, std::uint32_t* out);
+
 /// pairs[i] = pack(values[2 i], values[2 i + 1]), 32 of them.
 template <typename T>
 void run_pack(const float* values, std::uint32_t* pairs);

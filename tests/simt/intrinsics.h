@@ -53,6 +53,7 @@ void cp_async_wait(int pending);
 void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, Site site);
 void mma_half(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, Site site);
 void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, bool transposed, Site site);
+[[nodiscard]] std::uint32_t transposed_8x8(std::uint32_t pair, Site site);
 
 /// Ends the kernel unless the address is a multiple of `bytes`.
 void expect_aligned(const void* pointer, std::size_t bytes, Site site);

@@ -80,6 +80,22 @@ void ldmatrix_lanes(void* const (&lanes)[kWarp], unsigned mask) {
   }
 }
 
+/// In, a lane's pair; out, its pair of the transpose.
+void transposed_8x8_lanes(void* const (&lanes)[kWarp], unsigned mask) {
+  expect_full_warp("movmatrix", mask);
+  std::uint32_t matrix[8][8];
+  for (int lane = 0; lane < kWarp; ++lane) {
+    const std::uint32_t pair = *static_cast<const std::uint32_t*>(lanes[lane]);
+    matrix[lane / 4][2 * (lane % 4)] = pair & 0xFFFFU;
+    matrix[lane / 4][2 * (lane % 4) + 1] = pair >> 16U;
+  }
+  for (int lane = 0; lane < kWarp; ++lane) {
+    const int column = 2 * (lane % 4);
+    *static_cast<std::uint32_t*>(lanes[lane]) = matrix[column][lane / 4] | matrix[column + 1][lane / 4]
+                                                                               << 16U;
+  }
+}
+
 }  // namespace
 
 int lane() {
@@ -122,6 +138,11 @@ void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, bool transposed, Site s
   block().warp_collective(kFullWarp, transposed ? ldmatrix_lanes<true> : ldmatrix_lanes<false>, &argument,
                           "ldmatrix", site);
   std::memcpy(r, argument.r, sizeof argument.r);
+}
+
+std::uint32_t transposed_8x8(std::uint32_t pair, Site site) {
+  block().warp_collective(kFullWarp, transposed_8x8_lanes, &pair, "movmatrix", site);
+  return pair;
 }
 
 }  // namespace voca::simt::host
