@@ -67,14 +67,16 @@ class Step {
   }
 
   void run() {
-    engine::Context context = workspace_.context();
     ++step_;
-    optimizer_.start_step();
-    model_->forward_backward(context, workspace_.parameters(), batch_, {.seed = 1, .step = step_},
-                             optimizer_.gradient_scale(1), workspace_.logits(batch_.size),
-                             workspace_.losses(0));
-    optimizer_.measure_norm();
-    optimizer_.update(3e-4);
+    device_.queue_together(0, device_.compute_stream(), [&] {
+      engine::Context context = workspace_.context();
+      optimizer_.start_step();
+      model_->forward_backward(context, workspace_.parameters(), batch_, {.seed = 1, .step = step_},
+                               optimizer_.gradient_scale(1), workspace_.logits(batch_.size),
+                               workspace_.losses(0));
+      optimizer_.measure_norm();
+      optimizer_.update(3e-4);
+    });
   }
   void wait() { device_.synchronize(device_.compute_stream()); }
 

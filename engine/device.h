@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -49,6 +51,13 @@ class Device {
   virtual void copy_to_device(void* to, const void* host, std::size_t bytes, void* stream);
   /// The same the other way.
   virtual void copy_to_host(void* host, const void* from, std::size_t bytes, void* stream);
+
+  /// Queues on `stream` all that `work` queues there, together where the device can: one launch instead of
+  /// hundreds, and shorter gaps between them. `kind` names work of one shape (the same operations on arrays
+  /// of the same shapes, of whatever content and place): the first of a kind is queued piece by piece, which
+  /// loads its kernels. `work` waits for nothing on the device, allocates nothing, and may be called again
+  /// when it could not be queued together.
+  virtual void queue_together(std::uint64_t kind, void* stream, const std::function<void()>& work);
 
   /// A point in a stream's order of work, to wait for. Move-only; must not outlive its device.
   class Event {

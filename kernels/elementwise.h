@@ -43,6 +43,9 @@ void cast(std::int64_t elements, const From* from, To* to, void* stream);
 /// IEEE binary16 bits to T, rounded where T is bf16.
 template <typename To>
 void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to, void* stream);
+/// A kernel as a node of a CUDA graph takes it, for one thread: *word = value.
+using SetWord = void (*)(std::uint32_t* word, std::uint32_t value);
+[[nodiscard]] SetWord set_word();
 }  // namespace cuda
 
 }  // namespace voca::kernels

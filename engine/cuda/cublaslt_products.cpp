@@ -22,9 +22,8 @@ namespace voca::engine::cuda {
 namespace {
 
 constexpr int kCandidates = 64;
-constexpr int kWarmUps = 2;
 constexpr int kFirstRepeats = 3;
-constexpr int kRepeats = 12;
+constexpr int kRepeats = 8;
 /// One that is so much slower than the best after the first repeats is not timed on.
 constexpr double kHopeless = 1.3;
 constexpr std::size_t kAlignment = 256;
@@ -67,6 +66,50 @@ class TimingEvent {
 
  private:
   cudaEvent_t event_ = nullptr;
+};
+
+/// Times work as a trained step runs it: in a CUDA graph, where what a product queues beside its kernel
+/// weighs otherwise than in a stream.
+class GraphTimer {
+ public:
+  GraphTimer() { VOCA_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  ~GraphTimer() { VOCA_REPORT(cudaStreamDestroy(stream_)); }
+  GraphTimer(const GraphTimer&) = delete;
+  GraphTimer& operator=(const GraphTimer&) = delete;
+
+  /// Microseconds of work(stream), the least of a few times; infinite when it returns false.
+  template <typename Work>
+  [[nodiscard]] double time(Work work) const {
+    cudaGraph_t graph = nullptr;
+    VOCA_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+    const bool done = work(stream_);
+    VOCA_CUDA(cudaStreamEndCapture(stream_, &graph));
+    double least = std::numeric_limits<double>::infinity();
+    if (done) {
+      cudaGraphExec_t executable = nullptr;
+      VOCA_CUDA(cudaGraphInstantiate(&executable, graph, 0));
+      for (int i = 0; i < kTimes; ++i) {
+        VOCA_CUDA(cudaEventRecord(begin_.get(), stream_));
+        VOCA_CUDA(cudaGraphLaunch(executable, stream_));
+        VOCA_CUDA(cudaEventRecord(end_.get(), stream_));
+        VOCA_CUDA(cudaEventSynchronize(end_.get()));
+        float milliseconds = 0;
+        VOCA_CUDA(cudaEventElapsedTime(&milliseconds, begin_.get(), end_.get()));
+        least = std::min(least, 1000.0 * static_cast<double>(milliseconds));
+      }
+      VOCA_CUDA(cudaGraphExecDestroy(executable));
+    }
+    VOCA_CUDA(cudaGraphDestroy(graph));
+    return least;
+  }
+
+ private:
+  /// The first launch of a graph is slower than later ones.
+  static constexpr int kTimes = 2;
+
+  cudaStream_t stream_ = nullptr;
+  TimingEvent begin_;
+  TimingEvent end_;
 };
 
 cudaDataType_t cuda_type(DType dtype) {
@@ -211,7 +254,6 @@ class CublasLtProducts final : public MatrixProducts {
         cache_(AlgorithmCache::default_folder(), describe(properties)) {
     VOCA_CUBLAS(cublasLtCreate(library_.address()));
     VOCA_CUBLAS(cublasLtMatmulPreferenceCreate(preference_.address()));
-    set(preference_, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes());
     set(preference_, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
                                    CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE));
@@ -253,6 +295,7 @@ class CublasLtProducts final : public MatrixProducts {
   AlgorithmCache cache_;
   Library library_;
   Preference preference_;
+  GraphTimer timer_;
   std::map<MatrixProduct, Plan, ByShape> plans_;
   std::byte* workspace_ = nullptr;
   std::vector<std::string> choices_;
@@ -275,16 +318,25 @@ std::vector<cublasLtMatmulAlgo_t> CublasLtProducts::propose(const MatrixProduct&
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
     set(preference_, attribute, alignment);
-  std::vector<cublasLtMatmulHeuristicResult_t> found(kCandidates);
-  int count = 0;
-  VOCA_CUBLAS(cublasLtMatmulAlgoGetHeuristic(library_.get(), plan.description.get(), plan.first.get(),
-                                             plan.second.get(), plan.result.get(), plan.result.get(),
-                                             preference_.get(), kCandidates, found.data(), &count));
   std::vector<cublasLtMatmulAlgo_t> algorithms;
-  for (int i = 0; i < count; ++i) {
-    const cublasLtMatmulHeuristicResult_t& result = found[static_cast<std::size_t>(i)];
-    if (result.state == CUBLAS_STATUS_SUCCESS && is_deterministic(result.algo))
-      algorithms.push_back(result.algo);
+  // Without a workspace the library proposes others: those that queue nothing beside their kernel.
+  for (const std::size_t workspace : {workspace_bytes(), std::size_t{0}}) {
+    set(preference_, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
+    std::vector<cublasLtMatmulHeuristicResult_t> found(kCandidates);
+    int count = 0;
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+        library_.get(), plan.description.get(), plan.first.get(), plan.second.get(), plan.result.get(),
+        plan.result.get(), preference_.get(), kCandidates, found.data(), &count);
+    if (workspace == 0 && status == CUBLAS_STATUS_NOT_SUPPORTED) break;
+    VOCA_CUBLAS(status);
+    for (int i = 0; i < count; ++i) {
+      const cublasLtMatmulHeuristicResult_t& result = found[static_cast<std::size_t>(i)];
+      const bool known = std::any_of(algorithms.begin(), algorithms.end(), [&](const auto& other) {
+        return std::memcmp(&other, &result.algo, sizeof other) == 0;
+      });
+      if (result.state == CUBLAS_STATUS_SUCCESS && is_deterministic(result.algo) && !known)
+        algorithms.push_back(result.algo);
+    }
   }
   if (algorithms.empty()) {
     throw InternalError("cuBLASLt has no deterministic algorithm for the product {}",
@@ -382,25 +434,19 @@ void CublasLtProducts::choose(const MatrixProduct& product, Plan& plan, std::byt
 /// Microseconds of one product; infinite when it fails. Slow ones are timed roughly.
 double CublasLtProducts::time(const RotatingOperands& operands, const Plan& plan,
                               const cublasLtMatmulAlgo_t& algorithm, double best) const {
-  const TimingEvent begin;
-  const TimingEvent end;
   std::size_t set_number = 0;
-  const auto run_several = [&](int repeats) {
+  const auto run_several = [&](int repeats, cudaStream_t stream) {
     for (int i = 0; i < repeats; ++i) {
-      if (run(operands[set_number++], plan, algorithm, nullptr) != CUBLAS_STATUS_SUCCESS) return false;
+      if (run(operands[set_number++], plan, algorithm, stream) != CUBLAS_STATUS_SUCCESS) return false;
     }
     return true;
   };
+  // Its kernels are loaded before a graph takes them.
+  if (!run_several(1, nullptr)) return std::numeric_limits<double>::infinity();
+  VOCA_CUDA(cudaStreamSynchronize(nullptr));
   const auto measure = [&](int repeats) {
-    VOCA_CUDA(cudaEventRecord(begin.get(), nullptr));
-    if (!run_several(repeats)) return std::numeric_limits<double>::infinity();
-    VOCA_CUDA(cudaEventRecord(end.get(), nullptr));
-    VOCA_CUDA(cudaEventSynchronize(end.get()));
-    float milliseconds = 0;
-    VOCA_CUDA(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()));
-    return 1000.0 * static_cast<double>(milliseconds) / repeats;
+    return timer_.time([&](cudaStream_t stream) { return run_several(repeats, stream); }) / repeats;
   };
-  if (!run_several(kWarmUps)) return std::numeric_limits<double>::infinity();
   const double first = measure(kFirstRepeats);
   return first > kHopeless * best ? first : measure(kRepeats);
 }

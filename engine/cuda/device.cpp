@@ -5,6 +5,7 @@
 
 #include "engine/cuda/check.h"
 #include "engine/cuda/cublaslt_products.h"
+#include "engine/cuda/graphs.h"
 #include "engine/cuda_device.h"
 #include "engine/error.h"
 
@@ -91,6 +92,9 @@ class CudaDevice final : public Device {
   void copy_to_host(void* host, const void* from, std::size_t bytes, void* stream) override {
     VOCA_CUDA(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream)));
   }
+  void queue_together(std::uint64_t kind, void* stream, const std::function<void()>& work) override {
+    graphs_.queue(kind, static_cast<cudaStream_t>(stream), work);
+  }
 
  protected:
   std::byte* allocate_bytes(std::size_t bytes) override {
@@ -144,6 +148,7 @@ class CudaDevice final : public Device {
   cudaStream_t compute_ = nullptr;
   cudaStream_t copy_ = nullptr;
   std::unique_ptr<MatrixProducts> products_;
+  cuda::Graphs graphs_;
 };
 
 }  // namespace

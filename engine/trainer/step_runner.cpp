@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <numeric>
 
 #include "engine/error.h"
@@ -50,13 +51,10 @@ void StepRunner::queue(const StepPlace& place) {
   ++queued_;
   slot.place = place;
   slot.samples.clear();
-  optimizer_.start_step();
-  for (std::int64_t i = 0; i < place.batches; ++i) slot.samples.push_back(micro_batch(place, i));
-  const bool any = std::any_of(slot.samples.begin(), slot.samples.end(), [](auto n) { return n > 0; });
-  if (any && !ranks_.alone()) reduce();
-  if (any) {  // without a sample nothing decays and nothing moves
-    optimizer_.measure_norm();
-    optimizer_.update(place.lr);
+  for (std::int64_t i = 0; i < place.batches; ++i) {
+    Batch batch = next_batch(place, place.first_batch + i);
+    slot.samples.push_back(share(batch));
+    queue_batch(place, slot.samples, batch);
   }
   Device& device = workspace_.device();
   void* const stream = workspace_.context().stream;
@@ -65,19 +63,44 @@ void StepRunner::queue(const StepPlace& place) {
   slot.arrived.record(stream);
 }
 
-/// One batch of a step, forward and backward. Returns the samples that all ranks have in it.
-std::int64_t StepRunner::micro_batch(const StepPlace& place, std::int64_t batch_in_step) {
-  const std::int64_t batch_in_epoch = place.first_batch + batch_in_step;
+Batch StepRunner::next_batch(const StepPlace& place, std::int64_t batch_in_epoch) {
   ranks_.doing("waiting for a batch");
   const Batch* next = train_.next();
   if (next == nullptr) {
     throw InternalError("training: epoch {} ended after {} batches of {}", place.epoch, batch_in_epoch,
                         place.epoch_batches);
   }
-  Batch batch = *next;
-  const std::int64_t samples = share(batch);
-  if (samples == 0) return 0;
+  return *next;
+}
+
+/// What a step does with one of its batches, the last of `samples`: forward and backward; before the first
+/// batch it begins, after the last one it ends with the update.
+void StepRunner::queue_batch(const StepPlace& place, const std::vector<std::int64_t>& samples,
+                             const Batch& batch) {
+  const auto batch_in_step = static_cast<std::int64_t>(samples.size()) - 1;
+  const bool first = batch_in_step == 0;
+  const bool last = batch_in_step + 1 == place.batches;
+  const bool used = samples.back() > 0;
+  const bool any = std::any_of(samples.begin(), samples.end(), [](auto n) { return n > 0; });
+  const auto work = [&] {
+    if (first) optimizer_.start_step();
+    if (used) forward_backward(place, batch_in_step, samples.back(), batch);
+    if (!last || !any) return;  // without a sample nothing decays and nothing moves
+    if (!ranks_.alone()) reduce();
+    optimizer_.measure_norm();
+    optimizer_.update(place.lr);
+  };
+  // Ranks watch over their collectives from the host while they run.
+  if (!ranks_.alone()) return work();
+  const std::uint64_t parts = (first ? 1U : 0U) | (last ? 2U : 0U) | (used ? 4U : 0U) | (any ? 8U : 0U);
+  workspace_.device().queue_together(static_cast<std::uint64_t>(batch.size) << 4U | parts,
+                                     workspace_.context().stream, std::ref(work));  // allocates nothing
+}
+
+void StepRunner::forward_backward(const StepPlace& place, std::int64_t batch_in_step, std::int64_t samples,
+                                  const Batch& batch) {
   ranks_.doing("forward and backward");
+  const std::int64_t batch_in_epoch = place.first_batch + batch_in_step;
   const StepRandom random{
       .seed = place.seed,
       .step = static_cast<std::uint32_t>(place.epoch * place.epoch_batches + batch_in_epoch),
@@ -92,7 +115,6 @@ std::int64_t StepRunner::micro_batch(const StepPlace& place, std::int64_t batch_
                           optimizer_.gradient_scale(mine / static_cast<double>(place.batches)),
                           workspace_.logits(batch.size), losses);
   if (!ranks_.alone()) ops::weighted_sum(context, mine, losses, 0, {}, losses);
-  return samples;
 }
 
 /// What every rank has of the global batch; returns the samples of all, 0 where one has none: then there is

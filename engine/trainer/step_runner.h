@@ -75,8 +75,11 @@ class StepRunner {
     Device::Event arrived;
   };
 
-  [[nodiscard]] std::int64_t micro_batch(const StepPlace& place, std::int64_t batch_in_step);
+  [[nodiscard]] Batch next_batch(const StepPlace& place, std::int64_t batch_in_epoch);
   [[nodiscard]] std::int64_t share(Batch& batch);
+  void queue_batch(const StepPlace& place, const std::vector<std::int64_t>& samples, const Batch& batch);
+  void forward_backward(const StepPlace& place, std::int64_t batch_in_step, std::int64_t samples,
+                        const Batch& batch);
   void reduce();
   [[nodiscard]] LossValues losses(const Slot& slot, std::int64_t batch_in_step) const;
 

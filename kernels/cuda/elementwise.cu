@@ -53,7 +53,15 @@ simt::LaunchShape shape_for(std::int64_t elements, void* stream) {
   return {blocks_for(divide_up(elements, kOctet), kThreads), dim3(kThreads), 0, stream};
 }
 
+__global__ void set_word_kernel(std::uint32_t* word, std::uint32_t value) {
+  *word = value;
+}
+
 }  // namespace
+
+SetWord set_word() {
+  return set_word_kernel;
+}
 
 template <typename T>
 void weighted_sum(const WeightedSum<T>& args, void* stream) {

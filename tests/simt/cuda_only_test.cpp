@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "engine/distributed/memory_store.h"
 #include "engine/distributed/nccl_communicator.h"
 #include "engine/host_tensor.h"
+#include "engine/ops.h"
 #include "engine/random.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/optimizer.h"
@@ -35,6 +37,105 @@ class NeedsADevice : public ::testing::Environment {
 };
 const ::testing::Environment* const kNeedsADevice =
     ::testing::AddGlobalTestEnvironment(new NeedsADevice);  // NOLINT: GoogleTest owns it
+
+/// Numbers of a device, and the queueing of work that sets them.
+class Together {
+ public:
+  static constexpr std::int64_t kElements = 1024;
+
+  explicit Together(engine::Device& device)
+      : device_(device),
+        block_(device.allocate("numbers", kElements * sizeof(float))),
+        arena_(block_.data(), block_.bytes(), device.kind()),
+        numbers_(arena_.allocate("numbers", {kElements}, engine::DType::kF32)) {}
+
+  [[nodiscard]] void* stream() const { return device_.compute_stream(); }
+  void fill(double value, std::int64_t first, std::int64_t count) {
+    engine::Context context{.arena = arena_, .stream = stream()};
+    engine::ops::fill(context, value, numbers_.rows(first, count));
+  }
+  [[nodiscard]] float at(std::int64_t i) const {
+    return engine::HostTensor(device_, numbers_).tensor().as<float>()[i];
+  }
+
+ private:
+  engine::Device& device_;
+  engine::Device::Block block_;
+  engine::Arena arena_;
+  engine::Tensor numbers_;
+};
+
+// Arguments, places, sizes and even the number of operations may change from one time to the next.
+TEST(QueueTogether, DoesEachTimeWhatTheWorkSaysNow) {
+  const auto device = make_tested_device();
+  Together numbers(*device);
+  for (int turn = 1; turn <= 9; ++turn) {
+    device->queue_together(7, numbers.stream(), [&] {
+      numbers.fill(turn, 0, 100 * turn);
+      if (turn % 3 == 0) numbers.fill(-turn, 50, turn);
+    });
+    // Another kind, in between.
+    device->queue_together(8, numbers.stream(), [&] { numbers.fill(1000 + turn, 950, 50); });
+    EXPECT_EQ(numbers.at(0), static_cast<float>(turn));
+    EXPECT_EQ(numbers.at(50), static_cast<float>(turn % 3 == 0 ? -turn : turn));
+    EXPECT_EQ(numbers.at(100 * turn - 1), static_cast<float>(turn));
+    EXPECT_EQ(numbers.at(950), static_cast<float>(1000 + turn));
+  }
+}
+
+// Sets of four bytes are played by a kernel instead, whatever the size of an element; others as they are.
+TEST(QueueTogether, SetsMemoryToTheSameBytes) {
+  const auto device = make_tested_device();
+  const auto block = device->allocate("bytes", 64);
+  auto* const stream = static_cast<cudaStream_t>(device->compute_stream());
+  for (int turn = 1; turn <= 4; ++turn) {
+    device->queue_together(1, stream, [&] {
+      ASSERT_EQ(cudaMemsetAsync(block.data(), 16 * turn + 1, 4, stream), cudaSuccess);
+      ASSERT_EQ(cudaMemsetAsync(block.data() + 4, 16 * turn + 2, 12, stream), cudaSuccess);
+      ASSERT_EQ(cudaMemsetAsync(block.data() + 16, 16 * turn + 3, 4, stream), cudaSuccess);
+    });
+    std::vector<std::byte> bytes(24);
+    device->copy_to_host(bytes.data(), block.data(), bytes.size(), stream);
+    device->synchronize(stream);
+    for (std::size_t i = 0; i < 20; ++i) {
+      const int set = i < 4 ? 1 : i < 16 ? 2 : 3;
+      EXPECT_EQ(std::to_integer<int>(bytes[i]), 16 * turn + set) << "byte " << i << ", turn " << turn;
+    }
+    for (std::size_t i = 20; i < 24; ++i) EXPECT_EQ(std::to_integer<int>(bytes[i]), 0);
+  }
+}
+
+TEST(QueueTogether, QueuesPieceByPieceWhatCannotBeCaptured) {
+  const auto device = make_tested_device();
+  Together numbers(*device);
+  for (int turn = 1; turn <= 4; ++turn) {
+    device->queue_together(1, numbers.stream(), [&] {
+      numbers.fill(turn, 0, 10);
+      device->synchronize(numbers.stream());  // no capture may wait
+      numbers.fill(10 * turn, 10, 10);
+    });
+    EXPECT_EQ(numbers.at(9), static_cast<float>(turn));
+    EXPECT_EQ(numbers.at(10), static_cast<float>(10 * turn));
+  }
+}
+
+TEST(QueueTogether, AFailureOfTheWorkIsTheCallersAndTheNextTimeIsAsEver) {
+  const auto device = make_tested_device();
+  Together numbers(*device);
+  for (int turn = 1; turn <= 5; ++turn) {
+    const auto work = [&] {
+      numbers.fill(turn, 0, 10);
+      if (turn == 3) throw std::runtime_error("of the work");
+    };
+    if (turn == 3) {
+      EXPECT_THROW(device->queue_together(1, numbers.stream(), work), std::runtime_error);
+      EXPECT_EQ(numbers.at(0), 2) << "nothing of it has run";
+    } else {
+      device->queue_together(1, numbers.stream(), work);
+      EXPECT_EQ(numbers.at(0), static_cast<float>(turn));
+    }
+  }
+}
 
 TEST(Nccl, OfAWorldOfOneSumsInACapturedStep) {
   if (!engine::with_nccl()) GTEST_SKIP() << "built without NCCL's header";
