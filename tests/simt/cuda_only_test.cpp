@@ -71,7 +71,7 @@ TEST(QueueTogether, DoesEachTimeWhatTheWorkSaysNow) {
   Together numbers(*device);
   for (int turn = 1; turn <= 9; ++turn) {
     device->queue_together(7, numbers.stream(), [&] {
-      numbers.fill(turn, 0, 100 * turn);
+      numbers.fill(turn, 0, std::int64_t{100} * turn);
       if (turn % 3 == 0) numbers.fill(-turn, 50, turn);
     });
     // Another kind, in between.
