@@ -298,7 +298,9 @@ def measure(size, cross_attention, device, timer):
 
 
 def describe(device):
-    info = {"torch": torch.__version__, "python": sys.version.split()[0], "cpu": results.first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$")}
+    # Such as TORCHINDUCTOR_MAX_AUTOTUNE_GEMM_BACKENDS=ATEN, which leaves products to cuBLAS and saves minutes of compiling.
+    inductor = {name: value for name, value in os.environ.items() if name.startswith("TORCHINDUCTOR_")}
+    info = {"torch": torch.__version__, "inductor": inductor, "python": sys.version.split()[0], "cpu": results.first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$")}
     if device.type == "cpu":
         return info | {"device": info["cpu"], "driver": "n/a", "threads": torch.get_num_threads()}
     properties = torch.cuda.get_device_properties(device)
