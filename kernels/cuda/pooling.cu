@@ -11,7 +11,7 @@ constexpr int kThreads = 256;
 constexpr int kSlices = kThreads / kWarp;
 constexpr int kColumns = kWarp * kOctet;
 /// Frames that a thread has on their way at once.
-constexpr int kFramesAtOnce = 8;
+constexpr int kFramesAtOnce = 4;
 
 /// Sum and first maximum over some frames. The first NaN is the maximum and stays.
 struct Pooled {
@@ -87,9 +87,8 @@ __global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForwar
   args.y[batch * args.columns + mine] = from_float<T>(static_cast<float>(y));
 }
 
-/// Frames of a thread of backward, and of a block.
-constexpr int kFramesOfThread = 4;
-constexpr int kFramesOfBlock = kSlices * kFramesOfThread;
+/// Frames that a block of backward takes, kFramesAtOnce a warp.
+constexpr int kFramesOfBlock = kSlices * kFramesAtOnce;
 
 // The frames of the maxima of eight columns.
 template <bool kWhole>
@@ -115,13 +114,13 @@ __global__ void __launch_bounds__(kThreads) pooling_backward_kernel(PoolingBackw
   const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kOctet;
   const std::int64_t count = args.columns - column;
   if (count <= 0) return;
-  const std::int64_t first = block_index() * kFramesOfBlock + warp_index() * kFramesOfThread;
+  const std::int64_t first = block_index() * kFramesOfBlock + warp_index() * kFramesAtOnce;
   const std::int64_t batch = blockIdx.z;
   T* dx = args.dx + (batch * args.length + first) * args.columns + column;
-  Octet<T> fetched[kFramesOfThread] = {};
+  Octet<T> fetched[kFramesAtOnce] = {};
   if (args.accumulate_dx) {
     SIMT_UNROLL
-    for (int f = 0; f < kFramesOfThread; ++f) {
+    for (int f = 0; f < kFramesAtOnce; ++f) {
       if (first + f < args.length) fetched[f] = fetch_octet<kWhole>(dx + f * args.columns, count);
     }
   }
@@ -132,7 +131,7 @@ __global__ void __launch_bounds__(kThreads) pooling_backward_kernel(PoolingBackw
   load_octet<kWhole>(args.dy + source, count, dy);
   if (args.argmax != nullptr) load_frames<kWhole>(args.argmax + source, count, frames);
   SIMT_UNROLL
-  for (int f = 0; f < kFramesOfThread; ++f) {
+  for (int f = 0; f < kFramesAtOnce; ++f) {
     if (first + f >= args.length) return;
     float out[kOctet];
     unpack_octet(fetched[f], out);
