@@ -66,7 +66,9 @@ void set_words_by_kernels(cudaGraph_t graph) {
     if (type != cudaGraphNodeTypeMemset) continue;
     cudaMemsetParams set{};
     VOCA_CUDA(cudaGraphMemsetNodeGetParams(node, &set));
-    if (set.elementSize * set.width != sizeof(std::uint32_t) || set.height != 1) continue;
+    if (set.elementSize * set.width != sizeof(std::uint32_t) || set.height != 1 ||
+        reinterpret_cast<std::uintptr_t>(set.dst) % sizeof(std::uint32_t) != 0)
+      continue;
     auto* word = static_cast<std::uint32_t*>(set.dst);
     // The value of one element, as many times as it takes.
     std::uint32_t value = set.value;
