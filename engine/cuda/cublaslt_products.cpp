@@ -16,6 +16,7 @@
 
 #include "engine/algorithm_cache.h"
 #include "engine/cuda/check.h"
+#include "engine/cuda/graphs.h"
 #include "engine/error.h"
 
 namespace voca::engine::cuda {
@@ -68,8 +69,8 @@ class TimingEvent {
   cudaEvent_t event_ = nullptr;
 };
 
-/// Times work as a trained step runs it: in a CUDA graph, where what a product queues beside its kernel
-/// weighs otherwise than in a stream.
+/// Times work in a CUDA graph, as a trained step runs it: what a product queues beside its kernel weighs
+/// otherwise than in a stream.
 class GraphTimer {
  public:
   GraphTimer() { VOCA_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
@@ -77,14 +78,14 @@ class GraphTimer {
   GraphTimer(const GraphTimer&) = delete;
   GraphTimer& operator=(const GraphTimer&) = delete;
 
-  /// Microseconds of work(stream), the least of a few times; infinite when it returns false.
+  /// Microseconds of work(stream), the least of a few times; infinite when it returns false or cannot be
+  /// captured.
   template <typename Work>
   [[nodiscard]] double time(Work work) const {
-    cudaGraph_t graph = nullptr;
-    VOCA_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
-    const bool done = work(stream_);
-    VOCA_CUDA(cudaStreamEndCapture(stream_, &graph));
     double least = std::numeric_limits<double>::infinity();
+    bool done = false;
+    cudaGraph_t graph = capture(stream_, [&] { done = work(stream_); });
+    if (graph == nullptr) return least;
     if (done) {
       cudaGraphExec_t executable = nullptr;
       VOCA_CUDA(cudaGraphInstantiate(&executable, graph, 0));

@@ -14,53 +14,43 @@ namespace {
 
 using Nodes = std::vector<cudaGraphNode_t>;
 
+/// What ask(of, array, count) tells, which without an array tells how many there are.
+template <typename Of>
+Nodes nodes_of(cudaError_t (*ask)(Of, cudaGraphNode_t*, std::size_t*), Of of) {
+  std::size_t count = 0;
+  VOCA_CUDA(ask(of, nullptr, &count));
+  Nodes nodes(count);
+  VOCA_CUDA(ask(of, nodes.data(), &count));
+  return nodes;
+}
+
 // CUDA 13 tells of each edge more than where it leads, which is not asked for here.
 #if CUDART_VERSION >= 13000
-Nodes before(cudaGraphNode_t node) {
-  std::size_t count = 0;
-  VOCA_CUDA(cudaGraphNodeGetDependencies(node, nullptr, nullptr, &count));
-  Nodes nodes(count);
-  VOCA_CUDA(cudaGraphNodeGetDependencies(node, nodes.data(), nullptr, &count));
-  return nodes;
+cudaError_t before(cudaGraphNode_t node, cudaGraphNode_t* out, std::size_t* count) {
+  return cudaGraphNodeGetDependencies(node, out, nullptr, count);
 }
-Nodes after(cudaGraphNode_t node) {
-  std::size_t count = 0;
-  VOCA_CUDA(cudaGraphNodeGetDependentNodes(node, nullptr, nullptr, &count));
-  Nodes nodes(count);
-  VOCA_CUDA(cudaGraphNodeGetDependentNodes(node, nodes.data(), nullptr, &count));
-  return nodes;
+cudaError_t after(cudaGraphNode_t node, cudaGraphNode_t* out, std::size_t* count) {
+  return cudaGraphNodeGetDependentNodes(node, out, nullptr, count);
 }
-void connect(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
-  VOCA_CUDA(cudaGraphAddDependencies(graph, &from, &to, nullptr, 1));
+cudaError_t connect(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
+  return cudaGraphAddDependencies(graph, &from, &to, nullptr, 1);
 }
 #else
-Nodes before(cudaGraphNode_t node) {
-  std::size_t count = 0;
-  VOCA_CUDA(cudaGraphNodeGetDependencies(node, nullptr, &count));
-  Nodes nodes(count);
-  VOCA_CUDA(cudaGraphNodeGetDependencies(node, nodes.data(), &count));
-  return nodes;
+cudaError_t before(cudaGraphNode_t node, cudaGraphNode_t* out, std::size_t* count) {
+  return cudaGraphNodeGetDependencies(node, out, count);
 }
-Nodes after(cudaGraphNode_t node) {
-  std::size_t count = 0;
-  VOCA_CUDA(cudaGraphNodeGetDependentNodes(node, nullptr, &count));
-  Nodes nodes(count);
-  VOCA_CUDA(cudaGraphNodeGetDependentNodes(node, nodes.data(), &count));
-  return nodes;
+cudaError_t after(cudaGraphNode_t node, cudaGraphNode_t* out, std::size_t* count) {
+  return cudaGraphNodeGetDependentNodes(node, out, count);
 }
-void connect(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
-  VOCA_CUDA(cudaGraphAddDependencies(graph, &from, &to, 1));
+cudaError_t connect(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to) {
+  return cudaGraphAddDependencies(graph, &from, &to, 1);
 }
 #endif
 
 /// Sets of four bytes become kernels. cuBLASLt queues one before most products, and between two kernels a
 /// node of any other kind costs a GPU 4 µs, a kernel 1.5.
 void set_words_by_kernels(cudaGraph_t graph) {
-  std::size_t count = 0;
-  VOCA_CUDA(cudaGraphGetNodes(graph, nullptr, &count));
-  Nodes nodes(count);
-  VOCA_CUDA(cudaGraphGetNodes(graph, nodes.data(), &count));
-  for (cudaGraphNode_t node : nodes) {
+  for (cudaGraphNode_t node : nodes_of(cudaGraphGetNodes, graph)) {
     cudaGraphNodeType type{};
     VOCA_CUDA(cudaGraphNodeGetType(node, &type));
     if (type != cudaGraphNodeTypeMemset) continue;
@@ -80,10 +70,11 @@ void set_words_by_kernels(cudaGraph_t graph) {
     kernel.gridDim = dim3(1);
     kernel.blockDim = dim3(1);
     kernel.kernelParams = arguments;
-    const Nodes earlier = before(node);
+    const Nodes earlier = nodes_of(before, node);
+    const Nodes later = nodes_of(after, node);
     cudaGraphNode_t replacement = nullptr;
     VOCA_CUDA(cudaGraphAddKernelNode(&replacement, graph, earlier.data(), earlier.size(), &kernel));
-    for (cudaGraphNode_t later : after(node)) connect(graph, replacement, later);
+    for (cudaGraphNode_t next : later) VOCA_CUDA(connect(graph, replacement, next));
     VOCA_CUDA(cudaGraphDestroyNode(node));
   }
 }
@@ -118,8 +109,7 @@ void Graphs::queue(std::uint64_t kind, cudaStream_t stream, const std::function<
   VOCA_CUDA(cudaGraphLaunch(executable, stream));
 }
 
-/// What `work` queues; null when something in it cannot be captured. Nothing of it has run.
-cudaGraph_t Graphs::capture(cudaStream_t stream, const std::function<void()>& work) {
+cudaGraph_t capture(cudaStream_t stream, const std::function<void()>& work) {
   cudaGraph_t graph = nullptr;
   VOCA_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   try {
