@@ -64,12 +64,6 @@ bool has_both(const RocCurve& curve) {
   return curve.n_real > 0 && curve.n_fake > 0;
 }
 
-double midpoint_above(double below, double above) {
-  const double middle = below + (above - below) / 2.0;
-  // Between neighbouring doubles there is no middle; `above` still separates them.
-  return middle > below ? middle : above;
-}
-
 }  // namespace
 
 RocCurve roc_curve(std::span<const double> prob_real, std::span<const int> labels) {
@@ -85,25 +79,25 @@ RocCurve roc_curve(std::span<const double> prob_real, std::span<const int> label
 
 std::optional<double> auc(const RocCurve& curve) {
   if (!has_both(curve)) return std::nullopt;
-  // Trapezoids, doubled, in integers: exact.
+  // Trapezoids, doubled, in integers: exact up to the one division.
   std::int64_t doubled = 0;
   for (std::size_t i = 1; i < curve.points.size(); ++i) {
     const RocPoint& from = curve.points[i - 1];
     const RocPoint& to = curve.points[i];
     doubled += (to.fp - from.fp) * (to.tp + from.tp);
   }
-  return static_cast<double>(doubled) / 2.0 / static_cast<double>(curve.n_real) /
-         static_cast<double>(curve.n_fake);
+  return ratio(doubled, 2 * curve.n_real * curve.n_fake);
 }
 
 std::optional<double> average_precision_real(const RocCurve& curve) {
   if (curve.n_real == 0) return std::nullopt;
+  // Reals gained times precision: each term is at most the integer gained, so the mean is at most 1.
   double sum = 0.0;
   for (std::size_t i = 1; i < curve.points.size(); ++i) {
     const RocPoint& point = curve.points[i];
-    sum += ratio(point.tp - curve.points[i - 1].tp, curve.n_real) * ratio(point.tp, point.tp + point.fp);
+    sum += ratio((point.tp - curve.points[i - 1].tp) * point.tp, point.tp + point.fp);
   }
-  return sum;
+  return sum / static_cast<double>(curve.n_real);
 }
 
 std::optional<double> average_precision_fake(const RocCurve& curve) {
@@ -114,9 +108,9 @@ std::optional<double> average_precision_fake(const RocCurve& curve) {
     const std::int64_t fakes = curve.n_fake - curve.points[i - 1].fp;
     const std::int64_t reals = curve.n_real - curve.points[i - 1].tp;
     const std::int64_t gained = curve.points[i].fp - curve.points[i - 1].fp;
-    sum += ratio(gained, curve.n_fake) * ratio(fakes, fakes + reals);
+    sum += ratio(gained * fakes, fakes + reals);
   }
-  return sum;
+  return sum / static_cast<double>(curve.n_fake);
 }
 
 std::optional<EqualErrorRate> equal_error_rate(const RocCurve& curve) {
@@ -125,9 +119,6 @@ std::optional<EqualErrorRate> equal_error_rate(const RocCurve& curve) {
   const auto difference = [&curve](const RocPoint& point) {
     return point.fp * curve.n_real - (curve.n_real - point.tp) * curve.n_fake;
   };
-  const auto fpr = [&curve](const RocPoint& point) { return ratio(point.fp, curve.n_fake); };
-  const auto fnr = [&curve](const RocPoint& point) { return ratio(curve.n_real - point.tp, curve.n_real); };
-
   std::size_t after = 1;  // the first point on the far side of the crossing; the last one always is
   while (difference(curve.points[after]) < 0) ++after;
   const RocPoint& left = curve.points[after - 1];
@@ -135,11 +126,14 @@ std::optional<EqualErrorRate> equal_error_rate(const RocCurve& curve) {
   const RocPoint& nearest = std::abs(difference(right)) < std::abs(difference(left)) ? right : left;
 
   EqualErrorRate rate;
-  rate.nearest = (fpr(nearest) + fnr(nearest)) / 2.0;
+  rate.nearest = ratio(nearest.fp * curve.n_real + (curve.n_real - nearest.tp) * curve.n_fake,
+                       2 * curve.n_real * curve.n_fake);
   rate.threshold = nearest.threshold;
   const auto from = static_cast<double>(difference(left));
   const auto to = static_cast<double>(difference(right));
-  rate.interpolated = fpr(left) + (fpr(right) - fpr(left)) * (from / (from - to));
+  const double fakes =
+      static_cast<double>(left.fp) * (from - to) + static_cast<double>(right.fp - left.fp) * from;
+  rate.interpolated = fakes / ((from - to) * static_cast<double>(curve.n_fake));
   return rate;
 }
 
@@ -150,33 +144,11 @@ std::optional<double> tpr_at_fpr(const RocCurve& curve, double fpr) {
       std::partition_point(curve.points.begin(), curve.points.end(),
                            [&](const RocPoint& point) { return ratio(point.fp, curve.n_fake) <= fpr; });
   const RocPoint& left = *std::prev(beyond);
-  const double left_tpr = ratio(left.tp, curve.n_real);
-  if (beyond == curve.points.end()) return left_tpr;
-  const double left_fpr = ratio(left.fp, curve.n_fake);
-  const double slope =
-      (ratio(beyond->tp, curve.n_real) - left_tpr) / (ratio(beyond->fp, curve.n_fake) - left_fpr);
-  return left_tpr + slope * (fpr - left_fpr);
-}
-
-std::optional<double> fit_threshold(const RocCurve& curve) {
-  if (!has_both(curve)) return std::nullopt;
-  std::int64_t best_right = -1;
-  double best = 0.5;
-  for (std::size_t i = 0; i < curve.points.size(); ++i) {
-    const RocPoint& point = curve.points[i];
-    const double above = i == 0 ? 1.0 : point.threshold;
-    const double below = i + 1 < curve.points.size() ? curve.points[i + 1].threshold : 0.0;
-    double candidate = midpoint_above(below, above);
-    // Scores of exactly 0 and 1 leave no room beyond them.
-    if (i == 0 && below == 1.0) candidate = std::nextafter(1.0, 2.0);
-    if (i + 1 == curve.points.size() && above == 0.0) candidate = 0.0;
-    const std::int64_t right = point.tp + (curve.n_fake - point.fp);
-    if (right > best_right || (right == best_right && std::abs(candidate - 0.5) < std::abs(best - 0.5))) {
-      best_right = right;
-      best = candidate;
-    }
-  }
-  return best;
+  if (beyond == curve.points.end()) return ratio(left.tp, curve.n_real);
+  const double share = (fpr * static_cast<double>(curve.n_fake) - static_cast<double>(left.fp)) /
+                       static_cast<double>(beyond->fp - left.fp);
+  return (static_cast<double>(left.tp) + static_cast<double>(beyond->tp - left.tp) * share) /
+         static_cast<double>(curve.n_real);
 }
 
 Decisions decide(const RocCurve& curve, double threshold) {
@@ -194,7 +166,10 @@ Decisions decide(const RocCurve& curve, double threshold) {
   d.acc = ratio_if(d.real_as_real + d.fake_as_fake, curve.n_real + curve.n_fake);
   d.recall_real = ratio_if(d.real_as_real, curve.n_real);
   d.recall_fake = ratio_if(d.fake_as_fake, curve.n_fake);
-  if (has_both(curve)) d.balanced_acc = (*d.recall_real + *d.recall_fake) / 2.0;
+  if (has_both(curve)) {
+    d.balanced_acc =
+        ratio(d.real_as_real * curve.n_fake + d.fake_as_fake * curve.n_real, 2 * curve.n_real * curve.n_fake);
+  }
   d.precision_real = ratio_if(d.real_as_real, d.real_as_real + d.fake_as_real);
   d.precision_fake = ratio_if(d.fake_as_fake, d.fake_as_fake + d.real_as_fake);
   const std::int64_t wrong = d.real_as_fake + d.fake_as_real;

@@ -3,7 +3,8 @@
 // Measures of a detector's scores. Real (label 1) is the positive class, fake (label 0) the negative; a score
 // is the probability of real. A sample counts as real at threshold t when its score is ≥ t. Equal scores are
 // never separated: every curve has one point a distinct score. All of it in double and O(n log n). What the
-// data leave undefined is std::nullopt (null in JSON), never 0.
+// data leave undefined is std::nullopt (null in JSON), never 0. Each value is a count divided by a count
+// wherever that is possible, rounded once: perfect scores give exactly 1.
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -51,11 +52,6 @@ struct EqualErrorRate {
 
 /// The highest TPR at exactly FPR = `fpr`, linear between points. Undefined with one class only.
 [[nodiscard]] std::optional<double> tpr_at_fpr(const RocCurve& curve, double fpr);
-
-/// The threshold with the most samples right, for a checkpoint to carry; fit it on the validation split only.
-/// Candidates lie midway between neighbouring distinct scores, with 0 and 1 as neighbours of the outermost;
-/// of equally good ones the nearest to 0.5 wins, then the higher. Undefined with one class only.
-[[nodiscard]] std::optional<double> fit_threshold(const RocCurve& curve);
 
 /// Counts and rates at one threshold.
 struct Decisions {

@@ -30,16 +30,16 @@ bool is_record(const ordered_json& line) {
          line["epoch"].is_number_integer() && line.contains("step") && line["step"].is_number_integer();
 }
 
-/// Whether the run will not tell this again.
-bool still_holds(const ordered_json& line, std::int64_t epoch, std::int64_t step) {
+/// Whether the run will not write this line again.
+bool still_holds(const ordered_json& line, std::int64_t epochs, std::int64_t step) {
   const std::string kind = line["kind"];
   if (kind == "test") return false;
-  if (kind == "epoch") return line["epoch"].get<std::int64_t>() < epoch;
+  if (kind == "epoch") return line["epoch"].get<std::int64_t>() <= epochs;
   return line["step"].get<std::int64_t>() <= step;
 }
 
 /// The lines of `text` that still hold, each as it stands.
-std::string kept_lines(const std::filesystem::path& path, const std::string& text, std::int64_t epoch,
+std::string kept_lines(const std::filesystem::path& path, const std::string& text, std::int64_t epochs,
                        std::int64_t step) {
   std::string kept;
   std::size_t number = 0;
@@ -56,7 +56,7 @@ std::string kept_lines(const std::filesystem::path& path, const std::string& tex
       throw DataError("{}: line {} is not a record of a training; move the file away to start another",
                       path.string(), number);
     }
-    if (still_holds(line, epoch, step)) kept.append(raw).push_back('\n');
+    if (still_holds(line, epochs, step)) kept.append(raw).push_back('\n');
   }
   return kept;
 }
@@ -93,10 +93,10 @@ void RunFolder::start_metrics() {
   open_metrics(O_TRUNC);
 }
 
-void RunFolder::resume_metrics(std::int64_t epoch, std::int64_t step) {
+void RunFolder::resume_metrics(std::int64_t epochs, std::int64_t step) {
   if (has_metrics()) {
     const std::string text = read_text_file(metrics_path(), kMaxMetricsBytes);
-    const std::string kept = kept_lines(metrics_path(), text, epoch, step);
+    const std::string kept = kept_lines(metrics_path(), text, epochs, step);
     if (kept != text) write_file_atomically(metrics_path(), kept);
   }
   open_metrics(0);

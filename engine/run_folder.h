@@ -17,7 +17,10 @@ class RunFolder {
   RunFolder& operator=(const RunFolder&) = delete;
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  [[nodiscard]] std::filesystem::path config_path() const { return path_ / "config.json"; }
+  [[nodiscard]] std::filesystem::path config_path() const { return config_path_of(path_); }
+  [[nodiscard]] static std::filesystem::path config_path_of(const std::filesystem::path& run) {
+    return run / "config.json";
+  }
   [[nodiscard]] std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
   /// Resume states go here; made by whoever writes them.
   [[nodiscard]] std::filesystem::path checkpoint_folder() const { return checkpoint_folder_of(path_); }
@@ -32,11 +35,11 @@ class RunFolder {
 
   /// Begins metrics.jsonl anew: what an earlier run left there is gone.
   void start_metrics();
-  /// Goes on with metrics.jsonl for a run that continues in `epoch` (from 0) after `step` steps. Lines of
-  /// what will be told again are dropped: kind "step" of later steps, "epoch" of this epoch or later ones,
-  /// "test". So is a last line that a crash cut short. A file that is not there begins empty. Throws
+  /// Goes on with metrics.jsonl for a run that continues after `epochs` whole epochs and `step` steps. Lines
+  /// that will be written again are dropped: kind "step" of later steps, "epoch" of later epochs (they count
+  /// from 1), "test". So is a last line that a crash cut short. A file that is not there begins empty. Throws
   /// DataError naming the line when another one is not a record.
-  void resume_metrics(std::int64_t epoch, std::int64_t step);
+  void resume_metrics(std::int64_t epochs, std::int64_t step);
 
   /// Appends one line and hands it to the system; lines other than kind "step" also reach the disk. Numbers
   /// that are not finite become null. Only after start_metrics or resume_metrics. `line` has `kind`, `epoch`

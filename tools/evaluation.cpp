@@ -4,6 +4,7 @@
 
 #include <variant>
 
+#include "engine/checkpoint/value.h"
 #include "engine/error.h"
 
 namespace voca::tools {
@@ -27,6 +28,13 @@ std::string rates_text(const ordered_json& rates) {
       c["real_as_fake"].dump(), c["fake_as_real"].dump(), c["fake_as_fake"].dump());
 }
 
+/// Where the decision threshold comes from, with the rule it was fitted by where that is known.
+std::string threshold_source(const ordered_json& e) {
+  std::string text = e["threshold_from"].get<std::string>();
+  if (!e["threshold_by"].is_null()) text += " by " + engine::printable(e["threshold_by"].get<std::string>());
+  return text;
+}
+
 std::string binary_text(const ordered_json& e) {
   return fmt::format(
       "positive class: real (a score is the probability of real)\n"
@@ -35,8 +43,7 @@ std::string binary_text(const ordered_json& e) {
       "at {:.4f}, {}\n{}",
       number(e["auc"]), number(e["ap_real"]), number(e["ap_fake"]), number(e["eer"]),
       number(e["tpr_at_fpr_1pct"]), number(e["tpr_at_fpr_01pct"]), number(e["ece"]), number(e["loss"]),
-      rates_text(e), e["threshold"].get<double>(), e["threshold_from"].get<std::string>(),
-      rates_text(e["at_threshold"]));
+      rates_text(e), e["threshold"].get<double>(), threshold_source(e), rates_text(e["at_threshold"]));
 }
 
 std::string classes_text(const ordered_json& e) {
@@ -69,8 +76,11 @@ ordered_json evaluate(const TrainedNetwork& network, const std::shared_ptr<const
   const engine::Metrics metrics = engine::measure(predictions, fitted.value_or(0.5));
   ordered_json json{{"split", data::name_of(split)}};
   json.update(std::visit([](const auto& measured) { return engine::metrics_json(measured); }, metrics));
-  if (predictions.outputs == 1)
+  if (predictions.outputs == 1) {
     json["threshold_from"] = fitted ? "fitted on val" : "the checkpoint carries none fitted on val";
+    const std::string rule = fitted ? network.threshold_by() : "";
+    json["threshold_by"] = rule.empty() ? ordered_json() : ordered_json(rule);
+  }
   json["bad_samples"] = static_cast<std::int64_t>(samples.size()) - predictions.size();
   json["checkpoint"] = network.path;
   json["features"] = dataset->path().string();

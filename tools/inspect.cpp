@@ -11,6 +11,7 @@
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
 #include "tools/commands.h"
+#include "tools/output_file.h"
 
 namespace voca::tools {
 namespace {
@@ -252,9 +253,12 @@ Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int
   return inspect_pt(path, verify);
 }
 
-void export_weights(const std::filesystem::path& from, const std::filesystem::path& to) {
+void export_weights(const std::filesystem::path& from, const std::filesystem::path& to, bool overwrite) {
   if (to.extension() != ".safetensors")
     throw engine::UsageError("--export {}: the name of a .safetensors is expected", to.string());
+  const InputFile input{"FILE", from};
+  check_output({"--export", to, OutputKind::kWeights}, {&input, 1},
+               overwrite ? Existing::kReplace : Existing::kAskFor);
   const engine::LoadedCheckpoint checkpoint = engine::read_training_checkpoint(from);
   engine::write_weights(to, checkpoint.parameters, checkpoint.config, checkpoint.engine);
 }
@@ -266,6 +270,7 @@ void inspect(CommandLine command_line) {
   bool verify = false;
   std::int64_t num_workers = 2;
   std::string export_to;
+  bool overwrite = false;
   bool json = false;
   OptionSet set("inspect",
                 "Says what is in a packed dataset (.h5), a checkpoint (.pt, .safetensors), a resume state or "
@@ -274,10 +279,11 @@ void inspect(CommandLine command_line) {
   set.add_flag("verify", &verify, "check every checksum; exit 65 where one does not hold");
   set.add("num_workers", &num_workers, "N", "threads that check a dataset");
   set.add("export", &export_to, "F.safetensors", "write a checkpoint's weights in that form as well");
+  set.add_flag("overwrite", &overwrite, "replace weights that --export names");
   set.add_flag("json", &json, "print the result as one JSON object");
   if (!set.parse(command_line)) return;
   set.require("FILE");
-  if (!export_to.empty()) export_weights(path, export_to);
+  if (!export_to.empty()) export_weights(path, export_to, overwrite);
   const Inspection result = inspect_path(path, verify, std::clamp<std::int64_t>(num_workers, 1, 1024));
   std::cout << (json ? result.json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n"
                      : result.text);

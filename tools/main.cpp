@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -15,9 +16,19 @@ void wait_without_hogging(char** argv) {
   if (::setenv("GOMP_SPINCOUNT", "10000", 0) == 0) ::execv("/proc/self/exe", argv);
 }
 
+/// A program started with stdin, stdout or stderr closed would get these numbers for the next files it opens,
+/// and write its progress into them.
+void open_standard_descriptors() {
+  for (int descriptor = 0; descriptor <= 2; ++descriptor) {
+    // The lowest number that is free is taken: the closed one.
+    if (::fcntl(descriptor, F_GETFD) == -1) static_cast<void>(::open("/dev/null", O_RDWR));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_descriptors();
   wait_without_hogging(argv);
   const char* const* words = argv;
   return voca::tools::run_program({words + 1, words + (argc > 0 ? argc : 1)});

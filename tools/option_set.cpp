@@ -66,6 +66,8 @@ struct OptionSet::Option {
   std::optional<std::string> implicit{};  // what stands for a value that was left out
   bool positional = false;
   bool given = false;
+  bool on_command_line = false;
+  bool left_with_run = false;
 
   [[nodiscard]] ordered_json json() const {
     return std::visit([](const auto* pointer) { return ordered_json(*pointer); }, value);
@@ -214,6 +216,14 @@ void OptionSet::add_positional(const std::string& name, std::string* value, cons
   add_option({.name = name, .group = {}, .argument = name, .help = help, .value = value, .positional = true});
 }
 
+void OptionSet::leave_with_run(std::initializer_list<std::string_view> names) {
+  for (const std::string_view name : names) {
+    Option* option = state_->find(name);
+    VOCA_CHECK(option != nullptr);
+    option->left_with_run = true;
+  }
+}
+
 bool OptionSet::parse(CommandLine command_line) {
   begin_group("General");
   add("config", &state_->config, "FILE.json", "defaults for the options, by name");
@@ -262,8 +272,10 @@ bool OptionSet::parse(CommandLine command_line) {
     if (option->name == "config") state_->config = text;
   }
   if (!state_->config.empty()) read_config(state_->config);
-  for (const auto& [option, text] : given)
+  for (const auto& [option, text] : given) {
     option->assign(text, option->positional ? option->name : "--" + option->name);
+    option->on_command_line = true;
+  }
   return true;
 }
 
@@ -279,6 +291,7 @@ void OptionSet::read_config(const std::filesystem::path& path) {
     const std::string name = with_underscores(key);
     Option* option = state_->find(name);
     if (option == nullptr && of_other_command) continue;
+    if (of_run && option != nullptr && option->left_with_run) continue;
     if (option == nullptr || option->positional || name == "config" || name == "help") {
       throw UsageError("--config {}: \"{}\" is no option of {}{}", path.string(), key, state_->command,
                        state_->suggestion(name));
@@ -291,6 +304,12 @@ bool OptionSet::given(std::string_view name) const {
   const Option* option = state_->find(name);
   VOCA_CHECK(option != nullptr);
   return option->given;
+}
+
+bool OptionSet::given_on_command_line(std::string_view name) const {
+  const Option* option = state_->find(name);
+  VOCA_CHECK(option != nullptr);
+  return option->on_command_line;
 }
 
 void OptionSet::require(std::string_view name) const {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -48,12 +49,18 @@ class OptionSet {
   /// The one argument without a name, for commands that take one.
   void add_positional(const std::string& name, std::string* value, const std::string& help);
 
+  /// Options that --config does not take from a run folder's config.json: they say what was to be done with
+  /// the files of that run, not what the run is.
+  void leave_with_run(std::initializer_list<std::string_view> names);
+
   /// Assigns what was given. False: --help was printed to stdout. Throws UsageError in one line: an unknown
   /// option (naming the nearest one), a value that does not parse (naming the option), a missing value;
   /// DataError or IoError for the file of --config.
   [[nodiscard]] bool parse(CommandLine command_line);
 
   /// Whether the command line or --config gave it.
+  /// Whether it stood on the command line itself, not in --config alone.
+  [[nodiscard]] bool given_on_command_line(std::string_view name) const;
   [[nodiscard]] bool given(std::string_view name) const;
   /// Throws UsageError naming the option when its text is empty.
   void require(std::string_view name) const;

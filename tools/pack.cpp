@@ -6,10 +6,10 @@
 #include <iostream>
 #include <thread>
 
-#include "engine/atomic_file.h"
 #include "engine/error.h"
 #include "engine/progress.h"
 #include "tools/commands.h"
+#include "tools/output_file.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -21,6 +21,7 @@ void pack(CommandLine command_line) {
   std::string split_ratios = "0.6,0.2,0.2";
   std::int64_t num_workers = std::clamp<std::int64_t>(std::thread::hardware_concurrency(), 1, 16);
   data::PackOptions options;
+  bool overwrite = false;
   bool quiet = false;
   bool json = false;
   OptionSet set(
@@ -29,7 +30,8 @@ void pack(CommandLine command_line) {
       "named here and in <out>.report.json.");
   set.begin_group("File");
   set.add("features_root", &features_root, "DIR", "the feature tree");
-  set.add("out", &out, "F.h5", "the packed dataset; replaced whole or not at all");
+  set.add("out", &out, "F.h5", "the packed dataset; written whole or not at all");
+  set.add_flag("overwrite", &overwrite, "replace a packed dataset that --out holds");
   set.add("dtype", &dtype, "source|fp16|fp32", "type of the packed frames; source keeps the tree's");
   set.add_flag("strict", &options.strict,
                "the first video that cannot be used is an error, and no file is left");
@@ -47,6 +49,11 @@ void pack(CommandLine command_line) {
   set.require("out");
   if (num_workers < 0 || num_workers > 1024)
     throw engine::UsageError("--num_workers: is {}, must be from 0 to 1024", num_workers);
+  const std::string report_path = out + ".report.json";
+  const InputFile tree{"--features_root", features_root};
+  check_output({"--out", out, OutputKind::kPackedDataset}, {&tree, 1},
+               overwrite ? Existing::kReplace : Existing::kAskFor);
+  check_output({"--out", report_path, OutputKind::kReport}, {&tree, 1}, Existing::kReplace);
   options.features_root = features_root;
   options.out = out;
   options.dtype = data::parse_pack_type(dtype);
@@ -61,7 +68,7 @@ void pack(CommandLine command_line) {
   const data::PackReport report = data::pack_features(options);
   progress.finish();
   const std::string report_json = data::report_json(report) + "\n";
-  engine::write_file_atomically(out + ".report.json", report_json);
+  write_output(report_path, report_json);
   std::cout << (json ? report_json
                      : data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
 }

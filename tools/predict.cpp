@@ -5,11 +5,11 @@
 #include <numeric>
 #include <sstream>
 
-#include "engine/atomic_file.h"
 #include "engine/error.h"
 #include "engine/progress.h"
 #include "tools/commands.h"
 #include "tools/inference_options.h"
+#include "tools/output_file.h"
 
 namespace voca::tools {
 namespace {
@@ -72,10 +72,21 @@ struct Request {
   std::vector<std::string> checkpoints;
   std::string split;
   std::string out;
+  bool overwrite = false;
 };
+
+/// Before the first checkpoint is read.
+void check_predictions_file(const InferenceOptions& options, const Request& which) {
+  if (which.out == "-") return;
+  std::vector<InputFile> inputs{{"--features_root", options.features_root}};
+  for (const std::string& path : which.checkpoints) inputs.push_back({"--checkpoint", path});
+  check_output({"--out", which.out, OutputKind::kPredictions}, inputs,
+               which.overwrite ? Existing::kReplace : Existing::kAskFor);
+}
 
 void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options, const Request& which) {
   engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
+  if (job.first()) check_predictions_file(options, which);
   std::vector<TrainedNetwork> networks;
   for (const std::string& path : which.checkpoints) networks.push_back(load_network(path));
   const auto dataset = open_inference_data(set, options, networks.front(), progress, job);
@@ -98,7 +109,7 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
     std::cout << text;
     return;
   }
-  engine::write_file_atomically(which.out, text);
+  write_output(which.out, text);
   const std::int64_t bad = static_cast<std::int64_t>(samples.size()) - average.size();
   if (options.json) {
     std::cout << nlohmann::ordered_json{{"out", which.out},
@@ -120,6 +131,7 @@ void predict(CommandLine command_line) {
   std::string checkpoints;
   std::string split;
   std::string out = "-";
+  bool overwrite = false;
   OptionSet set(
       "predict",
       "Writes the verdict on every video as CSV: id,label,split,logit,prob_real, in the order of the data.");
@@ -128,6 +140,7 @@ void predict(CommandLine command_line) {
           ".pt or .safetensors; the logits of several are averaged");
   set.add("split", &split, "train|val|test", "only this split; empty: every video");
   set.add("out", &out, "preds.csv", "where the CSV goes; -: stdout");
+  set.add_flag("overwrite", &overwrite, "replace predictions that --out holds");
   add_inference_options(set, options);
   if (!set.parse(command_line)) return;
   set.require("checkpoint");
@@ -136,7 +149,8 @@ void predict(CommandLine command_line) {
   if (options.json && out == "-")
     throw engine::UsageError("--json: describes the CSV file; name it with --out");
   in_inference_job(set, options, [&](JoinedJob& job) {
-    predict_in(job, set, options, {.checkpoints = split_list(checkpoints), .split = split, .out = out});
+    predict_in(job, set, options,
+               {.checkpoints = split_list(checkpoints), .split = split, .out = out, .overwrite = overwrite});
   });
 }
 

@@ -46,9 +46,9 @@ RunReporter::RunReporter(engine::RunFolder& folder, engine::Progress& progress, 
       epochs_(epochs),
       total_steps_(total_steps) {}
 
-void RunReporter::on_start(std::int64_t epoch, std::int64_t step) {
+void RunReporter::on_start(std::int64_t epochs, std::int64_t step) {
   if (step > 0) {
-    folder_.resume_metrics(epoch, step);
+    folder_.resume_metrics(epochs, step);
   } else {
     folder_.start_metrics();
   }
@@ -58,7 +58,7 @@ void RunReporter::on_start(std::int64_t epoch, std::int64_t step) {
 }
 
 void RunReporter::on_progress(const engine::StepRecord& record) {
-  const auto phase = fmt::format_to_n(phase_.data(), phase_.size(), "epoch {}/{}", record.epoch + 1, epochs_);
+  const auto phase = fmt::format_to_n(phase_.data(), phase_.size(), "epoch {}/{}", record.epoch, epochs_);
   progress_.update({.done = record.step,
                     .total = total_steps_,
                     .phase = {phase_.data(), std::min(phase.size, phase_.size())},
@@ -73,7 +73,7 @@ void RunReporter::on_step(const engine::StepRecord& record) {
 
 void RunReporter::on_epoch(const engine::EpochRecord& record) {
   this->record(engine::to_json(record));
-  std::string text = fmt::format("epoch {}/{}  loss {:.4f}  {:.0f} samples/s", record.epoch + 1, epochs_,
+  std::string text = fmt::format("epoch {}/{}  loss {:.4f}  {:.0f} samples/s", record.epoch, epochs_,
                                  record.loss.total, record.samples_per_s);
   if (record.summary) {
     text += fmt::format("  val loss {}  acc {}  auc {}", rounded(record.summary->loss),
@@ -112,6 +112,7 @@ void RunReporter::write_checkpoint(const std::filesystem::path& path,
   if (model.val) {
     const std::optional<double>& threshold = model.val->threshold;
     facts["threshold"] = threshold ? ordered_json(*threshold) : ordered_json();
+    facts["threshold_by"] = threshold ? ordered_json(facts_.threshold_by) : ordered_json();
   }
   const engine::HostParameters on_host(model.parameters);
   const std::vector<engine::ParameterState> parameters = parameter_states(on_host);

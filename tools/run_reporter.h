@@ -22,6 +22,7 @@ struct CheckpointFacts {
   nlohmann::ordered_json config;    ///< every option by its CLI name
   nlohmann::ordered_json engine;    ///< versions and hashes
   double weight_decay = 0;
+  std::string threshold_by;  ///< the rule that the validation's threshold is fitted by
 };
 
 /// Tells of a training: progress on stderr, metrics.jsonl and TensorBoard in the run folder, and the
@@ -32,7 +33,7 @@ class RunReporter final : public engine::TrainingObserver {
   RunReporter(engine::RunFolder& folder, engine::Progress& progress, CheckpointFacts facts,
               std::int64_t epochs, std::int64_t total_steps);
 
-  void on_start(std::int64_t epoch, std::int64_t step) override;
+  void on_start(std::int64_t epochs, std::int64_t step) override;
   void on_progress(const engine::StepRecord& record) override;
   void on_step(const engine::StepRecord& record) override;
   void on_epoch(const engine::EpochRecord& record) override;

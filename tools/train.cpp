@@ -24,6 +24,8 @@
 #include "tools/joined_job.h"
 #include "tools/log_sink.h"
 #include "tools/run_reporter.h"
+#include "tools/train_files.h"
+#include "tools/train_notes.h"
 #include "tools/train_options.h"
 #include "tools/trained_model.h"
 #include "tools/version.h"
@@ -34,19 +36,6 @@ namespace {
 using engine::DataError;
 using engine::UsageError;
 using nlohmann::ordered_json;
-
-/// Files that are written hours from now must be writable now.
-void check_writable(const char* option, const std::filesystem::path& path) {
-  if (path.empty()) return;
-  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error || ::access(folder.c_str(), W_OK | X_OK) != 0) {
-    throw engine::IoError("{} {}: cannot write into {}: {}", option, path.string(), folder.string(),
-                          error ? error.message() : std::strerror(errno));
-  }
-  if (std::filesystem::is_directory(path)) throw UsageError("{} {}: is a folder", option, path.string());
-}
 
 /// The labels that the loss can take, before the first step rather than in it.
 void check_labels(const TrainOptions& options, const data::Dataset& dataset) {
@@ -92,59 +81,11 @@ ordered_json run_config(const ordered_json& options, int world_size, const data:
           {"config_hash", config_hash}};
 }
 
-bool has_states(const engine::RunFolder& folder) {
-  std::error_code error;
-  const std::filesystem::directory_iterator states(folder.checkpoint_folder(), error);
-  return !error && std::any_of(begin(states), end(states), [](const std::filesystem::directory_entry& entry) {
-    return entry.path().extension() == ".resume";
-  });
-}
-
-/// A folder with a run in it is continued or discarded, never mixed with another one.
-void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options,
-                        const ordered_json& values, int world_size) {
-  if (!has_states(folder) && !folder.has_metrics()) return;
-  if (options.resume.empty() && options.overwrite) {
-    const engine::ResumeStore nobody_else(folder.checkpoint_folder());
-    std::filesystem::remove_all(folder.checkpoint_folder());
-    return;
-  }
-  if (options.resume.empty()) {
-    throw UsageError(
-        "--run_dir {}: holds a run already; continue it with --resume auto, discard it with --overwrite, or "
-        "name "
-        "another folder",
-        folder.path().string());
-  }
-  if (options.resume != "auto" || !std::filesystem::exists(folder.config_path())) return;
-  const ordered_json config =
-      ordered_json::parse(engine::read_text_file(folder.config_path(), std::size_t{1} << 20), nullptr,
-                          /*allow_exceptions=*/false);
-  if (!config.is_object() || !config.contains("options")) return;
-  if (const std::string difference =
-          first_difference({values, world_size}, {config["options"], config.value("world_size", 1)});
-      !difference.empty() && has_states(folder)) {
-    throw UsageError(
-        "--resume auto: {} in the run of {}; a run is continued with the options it was started with",
-        difference, folder.path().string());
-  }
-}
-
 std::int64_t total_steps(const TrainOptions& options, const engine::BatchSource& train) {
   const std::int64_t steps_per_epoch =
       (train.batches_per_epoch() + options.grad_accum - 1) / options.grad_accum;
-  const std::int64_t all = options.epochs * steps_per_epoch;
+  const std::int64_t all = total_epochs(options) * steps_per_epoch;
   return options.max_steps > 0 ? std::min(all, options.max_steps) : all;
-}
-
-void start_weights(engine::Trainer& trainer, const TrainOptions& options) {
-  if (options.resume == "auto" && trainer.resume_latest()) return;
-  if (!options.resume.empty() && options.resume != "auto") return trainer.resume_from(options.resume);
-  trainer.parameters().initialise(options.seed);
-  if (!options.init_from.empty()) {
-    load_weights(options.init_from, engine::read_training_checkpoint(options.init_from),
-                 trainer.parameters());
-  }
 }
 
 /// What training ends with: the checkpoint that was kept, on videos that nothing was chosen by.
@@ -185,12 +126,6 @@ Batches make_batches(const TrainOptions& options, engine::DType compute_type,
   return batches;
 }
 
-bool can_test(const data::Dataset& dataset) {
-  const std::vector<std::int64_t> samples = dataset.samples_of(data::Split::kTest);
-  return !samples.empty() && std::all_of(samples.begin(), samples.end(),
-                                         [&](std::int64_t sample) { return dataset.label(sample) >= 0; });
-}
-
 void print_result(const ordered_json& result, bool json) {
   if (json) {
     std::cout << result.dump(2) << '\n';
@@ -202,23 +137,20 @@ void print_result(const ordered_json& result, bool json) {
     std::cout << fmt::format(", {} steps skipped", bad);
   std::cout << '\n';
   if (!result["best"].is_null()) {
-    std::cout << fmt::format("best on val: epoch {}, by {}: {}\n",
-                             result["best"]["epoch"].get<std::int64_t>() + 1,
-                             result["best"]["by"].get<std::string>(), result["best"]["value"].dump());
+    std::cout << fmt::format("best on val: epoch {}, by {}: {:.4f}\n",
+                             result["best"]["epoch"].get<std::int64_t>(),
+                             result["best"]["by"].get<std::string>(), result["best"]["value"].get<double>());
   }
   if (!result["checkpoint"].is_null())
     std::cout << "checkpoint: " << result["checkpoint"].get<std::string>() << '\n';
-  if (!result["test"].is_null()) std::cout << evaluation_text(result["test"]);
+  if (!result["no_test"].is_null())
+    std::cout << "no test: " << result["no_test"].get<std::string>() << '\n';
+  else
+    std::cout << evaluation_text(result["test"]);
 }
 
 /// What ranks other than the first have to say of the run: nothing that it does not say.
 class SilentObserver final : public engine::TrainingObserver {};
-
-/// Refuses before the first step what rank 0 would find out hours from now.
-void check_files(const TrainOptions& options, const RunPaths& paths) {
-  check_writable("--save_path", paths.save_path);
-  check_writable("--save_last", options.save_last);
-}
 
 std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Progress& progress,
                                            const TrainOptions& options, const RunPaths& paths,
@@ -232,15 +164,16 @@ std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Pr
                                        : std::filesystem::path(options.save_last),
                       .config = values,
                       .engine = facts,
-                      .weight_decay = options.weight_decay},
-      options.epochs, steps);
+                      .weight_decay = options.weight_decay,
+                      .threshold_by = options.threshold_by},
+      total_epochs(options), steps);
 }
 
 /// What the command prints of a run, and the test of the checkpoint it kept.
 ordered_json result_json(const TrainOptions& options, const engine::TrainerConfig& config,
                          const RunPaths& paths, const engine::TrainingResult& result,
                          const std::shared_ptr<const data::Dataset>& dataset, engine::Device& device) {
-  ordered_json json{{"epochs", result.epoch}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
+  ordered_json json{{"epochs", result.epochs}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
   if (result.overflow_steps > 0) json["overflow_steps"] = result.overflow_steps;
   json["best"] = nullptr;
   if (result.best) {
@@ -248,13 +181,17 @@ ordered_json result_json(const TrainOptions& options, const engine::TrainerConfi
                     {"by", options.select_by},
                     {"value", *engine::selection_value(config.select_by, *result.best)}};
   }
-  json["checkpoint"] = nullptr;
+  const bool best_is_kept = result.best || (options.no_val && options.save_last.empty());
   const std::filesystem::path kept =
-      result.best || options.no_val ? paths.save_path : std::filesystem::path(options.save_last);
-  if (!kept.empty()) json["checkpoint"] = kept.string();
+      best_is_kept ? paths.save_path : std::filesystem::path(options.save_last);
+  json["checkpoint"] = kept.empty() ? ordered_json() : ordered_json(kept.string());
   json["run_dir"] = paths.run_dir.string();
   json["test"] = nullptr;
-  if (!kept.empty() && can_test(*dataset)) json["test"] = test(kept, dataset, options, device);
+  const std::string untested =
+      kept.empty() ? fmt::format("no checkpoint was kept, {} was never defined on val", options.select_by)
+                   : why_untested(*dataset);
+  json["no_test"] = untested.empty() ? ordered_json() : ordered_json(untested);
+  if (untested.empty()) json["test"] = test(kept, dataset, options, device);
   return json;
 }
 
@@ -286,7 +223,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   ordered_json values = set.values();
   values["precision"] = resolve_precision(options, device->kind());
   config.compute_type = compute_type_of(values["precision"]);
-  if (job.first()) check_files(options, paths);
+  if (job.first()) check_train_files(options, paths);
 
   // Data.
   const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first("packing the features", [&] {
@@ -296,6 +233,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
                                 {"the dataset's content", dataset->content_hash()},
                                 {"the dataset's split", dataset->split_hash()}});
   check_labels(options, *dataset);
+  check_contrastive_batch(options, *dataset, world_size);
   if (!options.no_val) {
     engine::check_selection(config.select_by, options.num_classes,
                             samples_of_class(*dataset, data::Split::kVal));
@@ -333,6 +271,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
     reporter =
         make_reporter(*folder, progress, options, paths, values, facts, total_steps(options, *batches.train));
   }
+  for (const std::string& note : notes_on_run(options, *dataset, world_size)) progress.message(note);
   job.connect(*device);
   engine::Ranks ranks = job.ranks();
   ranks.buckets.bucket_bytes = static_cast<std::size_t>(options.bucket_mb * 1048576);
@@ -342,7 +281,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   {
     engine::Trainer trainer(config, *network, *batches.train, batches.val.get(), *device, observer, ranks);
     if (job.first()) {
-      start_weights(trainer, options);
+      start_weights(trainer, options, paths);
       folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
     }
     const engine::StopSignals signals;
@@ -354,8 +293,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
 
   const ordered_json json = result_json(options, config, paths, result, dataset, *device);
   if (!json["test"].is_null()) {
-    ordered_json line{
-        {"kind", "test"}, {"epoch", std::max<std::int64_t>(result.epoch - 1, 0)}, {"step", result.step}};
+    ordered_json line{{"kind", "test"}, {"epoch", result.last_epoch}, {"step", result.step}};
     line.update(json["test"]);
     reporter->on_test(line);
   }
@@ -371,6 +309,7 @@ void train(CommandLine command_line) {
   if (!set.parse(command_line)) return;
   set.require("features_root");
   check_values(options);
+  check_combinations(options, set);
   static_cast<void>(trainer_config(options));
   in_job(options_to_agree_on(set.values()), options.comm_timeout,
          [&](JoinedJob& job) { train_in(job, options, set); });

@@ -58,6 +58,8 @@ void add_optimiser_options(OptionSet& set, TrainOptions& o) {
   set.add("lr", &o.lr, "LR", "peak learning rate");
   set.add("weight_decay", &o.weight_decay, "W", "decoupled, on every parameter");
   set.add("warmup_epochs", &o.warmup_epochs, "W", "epochs of linear warm-up");
+  set.add("extend_epochs", &o.extend_epochs, "N",
+          "with --resume: train a finished run N epochs beyond --epochs, from a tenth of --lr");
   set.add("schedule", &o.schedule, "epoch|step", "the learning rate changes each epoch or each step");
   set.add("max_grad_norm", &o.max_grad_norm, "NORM", "clip the global gradient norm; 0: do not");
   set.add("grad_accum", &o.grad_accum, "N", "batches a step");
@@ -69,6 +71,9 @@ void add_optimiser_options(OptionSet& set, TrainOptions& o) {
 void add_file_options(OptionSet& set, TrainOptions& o) {
   set.begin_group("Evaluation");
   set.add("select_by", &o.select_by, "auc|acc|ap|loss", "what makes a checkpoint the best, on val");
+  set.add("threshold_by", &o.threshold_by, "balanced_acc|acc|f1_real|f1_fake|eer|fpr=P",
+          "what the decision threshold is fitted on val by; fpr=0.01: the most reals found with 1 % of fakes "
+          "passed");
   set.add("eval_every", &o.eval_every, "EPOCHS", "epochs between evaluations on val; the last is always one");
   set.add_flag("no_val", &o.no_val, "train without a validation split");
   set.begin_group("File");
@@ -105,12 +110,34 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
 
 /// Options that say where things are or how fast they go. The same run has the same numbers whatever they
 /// are.
-constexpr std::array kNotNumeric{
-    "features_root",  "split_ratios",    "split_seed",    "group_by",  "num_workers",      "pin_memory",
-    "data_residency", "max_bad_samples", "max_bad_steps", "max_steps", "run_dir",          "save_path",
-    "save_last",      "resume",          "init_from",     "overwrite", "checkpoint_every", "keep",
-    "log_every",      "device",          "gemm_autotune", "threads",   "recompute",        "quiet",
-    "json",           "comm_timeout",    "bucket_mb"};
+constexpr std::array kNotNumeric{"features_root",
+                                 "split_ratios",
+                                 "split_seed",
+                                 "group_by",
+                                 "num_workers",
+                                 "pin_memory",
+                                 "data_residency",
+                                 "max_bad_samples",
+                                 "max_bad_steps",
+                                 "max_steps",
+                                 "run_dir",
+                                 "save_path",
+                                 "save_last",
+                                 "resume",
+                                 "init_from",
+                                 "overwrite",
+                                 "checkpoint_every",
+                                 "keep",
+                                 "log_every",
+                                 "extend_epochs",
+                                 "device",
+                                 "gemm_autotune",
+                                 "threads",
+                                 "recompute",
+                                 "quiet",
+                                 "json",
+                                 "comm_timeout",
+                                 "bucket_mb"};
 
 /// Those of them that may differ from rank to rank.
 constexpr std::array kOfOneRank{"features_root", "num_workers", "pin_memory", "data_residency", "device",
@@ -135,6 +162,7 @@ void add_train_options(OptionSet& set, TrainOptions& options) {
   add_optimiser_options(set, options);
   add_file_options(set, options);
   add_machine_options(set, options);
+  set.leave_with_run({"resume", "overwrite"});
 }
 
 RunPaths run_paths(const TrainOptions& options) {
@@ -144,7 +172,7 @@ RunPaths run_paths(const TrainOptions& options) {
     if (!paths.save_path.empty())
       paths.run_dir = std::filesystem::path(paths.save_path).replace_extension("run");
   }
-  if (paths.save_path.empty()) paths.save_path = paths.run_dir / "best_model.pt";
+  if (paths.save_path.empty()) paths.save_path = paths.run_dir / kDefaultCheckpoint;
   return paths;
 }
 
@@ -161,6 +189,35 @@ void check_values(const TrainOptions& o) {
   if (o.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", o.batch_size);
   if (o.threads < 0) throw UsageError("--threads: is {}, must be 0 (all cores) or more", o.threads);
   static_cast<void>(model::parse_contrastive_scope(o.contrastive_scope));
+}
+
+void check_combinations(const TrainOptions& o, const OptionSet& set) {
+  const auto refuse = [&](bool without_effect, std::initializer_list<const char*> names, const char* why) {
+    for (const char* name : names)
+      if (without_effect && set.given_on_command_line(name))
+        throw UsageError("--{}: has no effect {}", name, why);
+  };
+  refuse(!o.use_contrastive, {"contrastive_weight", "contrastive_scope"},
+         "without --use_contrastive; add it, or leave the option out");
+  refuse(o.no_val, {"select_by", "threshold_by", "eval_every"},
+         "with --no_val, which leaves nothing to evaluate; leave one of them out");
+  refuse(o.num_classes > 1, {"threshold_by"},
+         "with --num_classes above 1, where the likeliest class is predicted; leave it out");
+  refuse(o.no_val && !o.save_last.empty(), {"save_path"},
+         "with --no_val and --save_last: nothing is selected, and the last checkpoint is the only one");
+  const auto exclude = [](bool both, const char* one, const char* other, const char* why) {
+    if (both) throw UsageError("{}: contradicts {}, {}", one, other, why);
+  };
+  exclude(o.overwrite && !o.resume.empty(), "--overwrite", "--resume",
+          "which continues what it would discard; give one");
+  exclude(!o.init_from.empty() && !o.resume.empty() && o.resume != "auto", "--init_from", "--resume PATH",
+          "whose state has the weights; give one");
+  if (o.extend_epochs > 0 && o.resume.empty())
+    throw UsageError("--extend_epochs: goes on from a finished run; add --resume auto and its --run_dir");
+}
+
+std::int64_t total_epochs(const TrainOptions& o) {
+  return o.epochs + o.extend_epochs;
 }
 
 std::string resolve_precision(const TrainOptions& o, engine::DeviceKind device) {
@@ -250,6 +307,7 @@ model::LossConfig loss_config(const TrainOptions& o, double pos_weight) {
 engine::TrainerConfig trainer_config(const TrainOptions& o) {
   engine::TrainerConfig config;
   config.epochs = o.epochs;
+  config.extend_epochs = o.extend_epochs;
   config.max_steps = o.max_steps;
   config.grad_accum = o.grad_accum;
   config.lr = o.lr;
@@ -261,6 +319,7 @@ engine::TrainerConfig trainer_config(const TrainOptions& o) {
   config.eval_every = o.eval_every;
   config.log_every = o.log_every;
   config.select_by = engine::parse_select_by(o.select_by);
+  config.threshold_by = engine::parse_threshold_rule(o.threshold_by);
   config.no_val = o.no_val;
   config.seed = o.seed;
   config.checkpoint_every = engine::parse_interval("--checkpoint_every", o.checkpoint_every);

@@ -53,6 +53,7 @@ struct TrainOptions {
   double lr = 3e-4;
   double weight_decay = 1e-4;
   std::int64_t warmup_epochs = 3;
+  std::int64_t extend_epochs = 0;
   std::string schedule = "epoch";
   double max_grad_norm = 1.0;
   std::int64_t grad_accum = 1;
@@ -60,6 +61,7 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   // evaluation
   std::string select_by = "auc";
+  std::string threshold_by = "balanced_acc";
   std::int64_t eval_every = 1;
   bool no_val = false;
   // files
@@ -86,6 +88,9 @@ struct TrainOptions {
 
 void add_train_options(OptionSet& set, TrainOptions& options);
 
+/// In the run folder, where --save_path names no other.
+inline constexpr const char* kDefaultCheckpoint = "best_model.pt";
+
 /// Where the run leaves its files.
 struct RunPaths {
   std::filesystem::path run_dir;
@@ -95,6 +100,11 @@ struct RunPaths {
 
 /// Throws UsageError for a value that no device can honour, naming the option.
 void check_values(const TrainOptions& options);
+/// Throws UsageError for options that contradict each other, and for those given on the command line that
+/// would have no effect. `set` was parsed into `options`.
+void check_combinations(const TrainOptions& options, const OptionSet& set);
+/// Epochs of the whole run.
+[[nodiscard]] std::int64_t total_epochs(const TrainOptions& options);
 /// What --precision stands for on a device: "fp32", "tf32", "bf16" or "fp16". Throws UsageError when the
 /// device does not compute in it.
 [[nodiscard]] std::string resolve_precision(const TrainOptions& options, engine::DeviceKind device);

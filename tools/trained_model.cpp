@@ -91,6 +91,10 @@ std::optional<double> TrainedNetwork::threshold() const {
   return option_of<double>(checkpoint.engine, "threshold");
 }
 
+std::string TrainedNetwork::threshold_by() const {
+  return option_of<std::string>(checkpoint.engine, "threshold_by").value_or("");
+}
+
 std::string TrainedNetwork::split_hash() const {
   return option_of<std::string>(checkpoint.engine, "split_hash").value_or("");
 }

@@ -26,6 +26,8 @@ struct TrainedNetwork {
 
   /// The decision threshold fitted on val; nothing where the checkpoint carries none.
   [[nodiscard]] std::optional<double> threshold() const;
+  /// The rule it was fitted by ("balanced_acc"); empty where the checkpoint does not say.
+  [[nodiscard]] std::string threshold_by() const;
   /// Of the split it was trained on; empty where the checkpoint does not say.
   [[nodiscard]] std::string split_hash() const;
 };

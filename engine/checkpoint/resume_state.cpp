@@ -222,6 +222,11 @@ void check_pointer(const std::filesystem::path& folder, const std::vector<std::u
   }
 }
 
+void remove_file(const std::filesystem::path& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+    throw IoError("{}: cannot remove: {}", path.string(), std::strerror(errno));
+}
+
 void make_folder(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
@@ -267,6 +272,11 @@ FoundResumeState find_resume_state(const std::filesystem::path& folder) {
     }
     sequences = std::move(listed_now);
   }
+}
+
+bool has_resume_states(const std::filesystem::path& folder) {
+  std::error_code error;
+  return std::filesystem::is_directory(folder, error) && !sequences_in(folder).empty();
 }
 
 ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::move(folder)), keep_(keep) {
@@ -333,16 +343,19 @@ std::filesystem::path ResumeStore::save(const Json& header, std::span<const Resu
   return path;
 }
 
+void ResumeStore::clear() {
+  remove_file(folder_ / kPointer);
+  for (const std::uint64_t sequence : sequences_in(folder_)) remove_file(folder_ / file_name(sequence));
+  damaged_.clear();
+  next_sequence_ = 1;
+}
+
 void ResumeStore::prune(std::uint64_t newest) {
-  const auto remove = [](const std::filesystem::path& path) {
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT)
-      throw IoError("{}: cannot remove: {}", path.string(), std::strerror(errno));
-  };
-  for (const auto& path : damaged_) remove(path);
+  for (const auto& path : damaged_) remove_file(path);
   damaged_.clear();
   int kept = 0;
   for (const std::uint64_t sequence : sequences_in(folder_))
-    if (sequence <= newest && ++kept > keep_) remove(folder_ / file_name(sequence));
+    if (sequence <= newest && ++kept > keep_) remove_file(folder_ / file_name(sequence));
 }
 
 FoundResumeState ResumeStore::load() {

@@ -51,6 +51,9 @@ struct FoundResumeState {
 /// Throws DataError when there are states and none verifies.
 [[nodiscard]] FoundResumeState find_resume_state(const std::filesystem::path& folder);
 
+/// Whether the folder has a file named as a state, good or damaged. False where there is no such folder.
+[[nodiscard]] bool has_resume_states(const std::filesystem::path& folder);
+
 /// The writer of a run's states; one process a folder holds it.
 class ResumeStore {
  public:
@@ -68,6 +71,9 @@ class ResumeStore {
 
   /// find_resume_state() of this folder; the damaged ones it meets are the first that save() removes.
   [[nodiscard]] FoundResumeState load();
+
+  /// Removes every state, and the pointer file; other files of the folder are not touched.
+  void clear();
 
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
 

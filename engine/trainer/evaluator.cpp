@@ -100,10 +100,10 @@ Metrics measure(const Predictions& predictions, double threshold) {
   return metrics;
 }
 
-std::optional<double> fit_threshold(const Predictions& validation) {
+std::optional<double> fit_threshold(const Predictions& validation, const ThresholdRule& rule) {
   if (validation.outputs != 1) return std::nullopt;
   check_measurable(validation);
-  return fit_threshold(roc_curve(probabilities(validation), validation.labels));
+  return fit_threshold(roc_curve(probabilities(validation), validation.labels), rule);
 }
 
 Evaluator::Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses, Ranks ranks)

@@ -10,6 +10,7 @@
 #include "engine/batch.h"
 #include "engine/metrics.h"
 #include "engine/model.h"
+#include "engine/threshold.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/ranks.h"
 
@@ -44,7 +45,7 @@ using Metrics = std::variant<BinaryMetrics, ClassMetrics>;
 
 /// The threshold for a checkpoint to carry; `validation` must be the validation split. Undefined with one
 /// class only, and for K classes.
-[[nodiscard]] std::optional<double> fit_threshold(const Predictions& validation);
+[[nodiscard]] std::optional<double> fit_threshold(const Predictions& validation, const ThresholdRule& rule);
 
 /// Runs a model over the whole of a source. With several ranks each has a source of its own part, and all get
 /// the predictions of every part: the same numbers, whatever the number of ranks.

@@ -18,7 +18,7 @@ struct LossValues {
 
 /// One optimiser step.
 struct StepRecord {
-  std::int64_t epoch = 0;          ///< from 0
+  std::int64_t epoch = 0;          ///< from 1
   std::int64_t step = 0;           ///< steps done since the start of the run, this one included
   std::int64_t step_in_epoch = 0;  ///< the same within the epoch
   std::int64_t steps_per_epoch = 0;
@@ -35,7 +35,7 @@ struct StepRecord {
 
 /// What is kept of an evaluation on val after its epoch: what selects, and what checkpoints carry.
 struct ValidationSummary {
-  std::int64_t epoch = 0;
+  std::int64_t epoch = 0;  ///< from 1
   std::int64_t step = 0;
   std::optional<double> loss;
   std::optional<double> acc;  ///< at 0.5, or of the likeliest class
@@ -46,7 +46,7 @@ struct ValidationSummary {
 
 /// One epoch, or the part of it that --max_steps allowed.
 struct EpochRecord {
-  std::int64_t epoch = 0;
+  std::int64_t epoch = 0;                    ///< from 1
   std::int64_t step = 0;                     ///< steps done since the start of the run
   LossValues loss;                           ///< means over the samples of the epoch's good steps
   double lr = 0;                             ///< of the epoch's last step
@@ -72,7 +72,7 @@ struct EpochRecord {
 struct TrainedModel {
   const ParameterStore& parameters;
   std::int64_t optimizer_steps = 0;  ///< AdamW's t
-  std::int64_t epoch = 0;            ///< last epoch trained, from 0
+  std::int64_t epoch = 0;            ///< last epoch trained, from 1
   std::int64_t step = 0;
   double lr = 0;
   std::optional<ValidationSummary> val;  ///< of these weights; absent without a validation split
@@ -94,9 +94,9 @@ class TrainingObserver {
   virtual void on_epoch(const EpochRecord& /*record*/) {}
   /// One line for people: what was resumed, what was skipped.
   virtual void on_message(const std::string& /*message*/) {}
-  /// run() begins; 0 and 0 in a fresh run. Records of steps after `step`, of ends of epochs from `epoch` on,
-  /// and of the test are void and will be told again; the others stand.
-  virtual void on_start(std::int64_t /*epoch*/, std::int64_t /*step*/) {}
+  /// run() begins; 0 and 0 in a fresh run. Records of the ends of the first `epochs` epochs and of the first
+  /// `step` steps stand; later ones, and those of the test, are void and will come again.
+  virtual void on_start(std::int64_t /*epochs*/, std::int64_t /*step*/) {}
   /// The best on val so far (--save_path). May come again for the same weights after a crash.
   virtual void on_best(const TrainedModel& /*model*/) {}
   /// After the last step (--save_last). Comes again when a finished run is resumed.

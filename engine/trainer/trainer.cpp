@@ -37,12 +37,14 @@ void check_splits(const TrainerConfig& config, const BatchSource& train, const B
   VOCA_CHECK(!config.no_val || val == nullptr);
 }
 
-ScheduleOptions schedule_options(const TrainerConfig& config, std::int64_t steps_per_epoch) {
+ScheduleOptions schedule_options(const TrainerConfig& config, std::int64_t steps_per_epoch,
+                                 const Extension& extension) {
   return {.kind = config.schedule,
           .lr = config.lr,
           .epochs = config.epochs,
           .warmup_epochs = config.warmup_epochs,
-          .steps_per_epoch = steps_per_epoch};
+          .steps_per_epoch = steps_per_epoch,
+          .extension = extension};
 }
 
 ValidationSummary summarise(const Metrics& metrics, std::optional<double> threshold) {
@@ -97,7 +99,7 @@ struct Trainer::Impl {
         observer(told),
         batches_per_epoch(train.batches_per_epoch()),
         steps_per_epoch((batches_per_epoch + config.grad_accum - 1) / config.grad_accum),
-        schedule(schedule_options(config, steps_per_epoch)),
+        schedule(schedule_options(config, steps_per_epoch, {})),
         workspace(model, memory_request(config, train, val, ranks.world_size()), device),
         optimizer(config.optimizer, workspace),
         steps(trained, train_source, workspace, optimizer, ranks) {
@@ -124,12 +126,13 @@ struct Trainer::Impl {
   void select(EpochRecord& record);
 
   // Where the run stands.
+  [[nodiscard]] std::int64_t total_epochs() const { return config.epochs + config.extend_epochs; }
   [[nodiscard]] bool at_max_steps() const {
     return config.max_steps > 0 && progress.step >= config.max_steps;
   }
   [[nodiscard]] bool epoch_is_trained() const { return progress.batch == batches_per_epoch; }
   [[nodiscard]] bool done() const {
-    return progress.epoch == config.epochs || (at_max_steps() && (progress.finished || progress.batch == 0));
+    return progress.epoch == total_epochs() || (at_max_steps() && (progress.finished || progress.batch == 0));
   }
   [[nodiscard]] bool state_is_due_after_step() const {
     const Interval& every = config.checkpoint_every;
@@ -234,7 +237,7 @@ StepRecord Trainer::Impl::account(const StepNumbers& numbers) {
     progress.bad_steps_in_a_row = 0;
   }
   const std::int64_t last_batch = numbers.place.first_batch + numbers.place.batches;
-  return {.epoch = numbers.place.epoch,
+  return {.epoch = numbers.place.epoch + 1,
           .step = numbers.place.step,
           .step_in_epoch = (last_batch + config.grad_accum - 1) / config.grad_accum,
           .steps_per_epoch = steps_per_epoch,
@@ -287,7 +290,7 @@ void Trainer::Impl::train_epoch() {
 void Trainer::Impl::finish_epoch() {
   const Clock::time_point begin = Clock::now();
   EpochRecord record = epoch_record();
-  const bool last = at_max_steps() || progress.epoch + 1 == config.epochs;
+  const bool last = at_max_steps() || progress.epoch + 1 == total_epochs();
   if (evaluator && (last || (progress.epoch + 1) % config.eval_every == 0)) evaluate(record);
   record.seconds = progress.sums.seconds + seconds_since(begin);
   if (record.best) observer.on_best(trained_model());
@@ -307,7 +310,7 @@ EpochRecord Trainer::Impl::epoch_record() const {
   const EpochSums& sums = progress.sums;
   const auto samples = static_cast<double>(sums.samples);
   EpochRecord record;
-  record.epoch = progress.epoch;
+  record.epoch = progress.epoch + 1;
   record.step = progress.step;
   record.loss = {.total = ratio(sums.loss.total, samples),
                  .classification = ratio(sums.loss.classification, samples),
@@ -325,10 +328,10 @@ EpochRecord Trainer::Impl::epoch_record() const {
 void Trainer::Impl::evaluate(EpochRecord& record) {
   const Predictions* predictions = evaluator->run([&] { return own_stop_reason() != nullptr; });
   if (predictions == nullptr) interrupt();
-  const std::optional<double> threshold = fit_threshold(*predictions);
+  const std::optional<double> threshold = fit_threshold(*predictions, config.threshold_by);
   record.val = measure(*predictions, threshold.value_or(0.5));
   record.summary = summarise(*record.val, threshold);
-  record.summary->epoch = progress.epoch;
+  record.summary->epoch = progress.epoch + 1;
   record.summary->step = progress.step;
   progress.last = record.summary;
   select(record);
@@ -338,7 +341,7 @@ void Trainer::Impl::select(EpochRecord& record) {
   const std::optional<double> value = selection_value(config.select_by, *record.summary);
   if (!value || !std::isfinite(*value)) {
     observer.on_message(fmt::format("epoch {}: {} is not defined on the validation split: not selected",
-                                    progress.epoch, name_of(config.select_by)));
+                                    progress.epoch + 1, name_of(config.select_by)));
     return;
   }
   if (progress.best &&
@@ -363,7 +366,7 @@ void Trainer::Impl::start_together() {
 
 TrainingResult Trainer::Impl::run() {
   start_together();
-  // A run that --max_steps ended within an epoch has told of that part of it already.
+  // A run that --max_steps ended within an epoch has reported that part of it already.
   const bool epoch_is_told = done() && progress.batch > 0;
   observer.on_start(progress.epoch + (epoch_is_told ? 1 : 0), progress.step);
   while (!done()) {
@@ -371,7 +374,8 @@ TrainingResult Trainer::Impl::run() {
     finish_epoch();
   }
   observer.on_last(trained_model());
-  return {.epoch = progress.epoch,
+  return {.epochs = progress.epoch,
+          .last_epoch = trained_model().epoch,
           .step = progress.step,
           .bad_steps = progress.bad_steps,
           .overflow_steps = progress.overflow_steps,
@@ -381,10 +385,9 @@ TrainingResult Trainer::Impl::run() {
 
 TrainedModel Trainer::Impl::trained_model() const {
   const bool evaluated = progress.last && progress.last->step == progress.step;
-  const std::int64_t last_epoch = progress.batch == 0 ? progress.epoch - 1 : progress.epoch;
   return {.parameters = workspace.parameters(),
           .optimizer_steps = optimizer.state().steps,
-          .epoch = std::max<std::int64_t>(last_epoch, 0),
+          .epoch = progress.batch == 0 ? progress.epoch : progress.epoch + 1,
           .step = progress.step,
           .lr = progress.lr,
           .val = evaluated ? progress.last : std::nullopt};
@@ -414,15 +417,24 @@ void Trainer::Impl::save() {
 
 void Trainer::Impl::continue_from(const Progress& state) {
   progress = state;
+  schedule = Schedule(schedule_options(config, steps_per_epoch, progress.extension));
   optimizer.set_state({.steps = progress.optimizer_steps,
                        .loss_scale = static_cast<float>(progress.loss_scale),
                        .good_steps = static_cast<std::int32_t>(progress.loss_scale_steps)});
 }
 
 void Trainer::Impl::restore(const ResumeState& state) {
-  continue_from(restore_state(state, identity(), workspace.parameters()));
-  observer.on_message(fmt::format("resumed {}: epoch {}, batch {} of {}, step {}", state.path.string(),
-                                  progress.epoch, progress.batch, batches_per_epoch, progress.step));
+  Progress restored = restore_state(state, identity(), workspace.parameters());
+  const bool extended = extend(restored, config, state.path.string());
+  continue_from(restored);
+  observer.on_message(fmt::format("resumed {}: {} of {} epochs done, then batch {} of {}; step {}",
+                                  state.path.string(), progress.epoch, total_epochs(), progress.batch,
+                                  batches_per_epoch, progress.step));
+  if (!extended) return;
+  observer.on_message(fmt::format(
+      "extended: epochs {} to {} follow; the learning rate starts again at {:.3g} and falls to {:.3g} by a "
+      "cosine",
+      progress.epoch + 1, total_epochs(), schedule.at(progress.epoch, 0), schedule.at(total_epochs(), 0)));
 }
 
 const char* Trainer::Impl::own_stop_reason() {

@@ -49,8 +49,9 @@ struct Interval {
 
 struct TrainerConfig {
   std::int64_t epochs = 50;
-  std::int64_t max_steps = 0;   ///< stop after so many steps of the run; 0: no limit
-  std::int64_t grad_accum = 1;  ///< batches a step
+  std::int64_t extend_epochs = 0;  ///< further ones of a run that has finished `epochs`
+  std::int64_t max_steps = 0;      ///< stop after so many steps of the run; 0: no limit
+  std::int64_t grad_accum = 1;     ///< batches a step
   double lr = 3e-4;
   std::int64_t warmup_epochs = 0;
   ScheduleKind schedule = ScheduleKind::kEpoch;
@@ -61,7 +62,8 @@ struct TrainerConfig {
   std::int64_t eval_every = 1;  ///< epochs; the last one is always evaluated
   std::int64_t log_every = 0;   ///< steps; 0: epochs only
   SelectBy select_by = SelectBy::kAuc;
-  bool no_val = false;  ///< train without a validation split
+  ThresholdRule threshold_by{};  ///< what the decision threshold is fitted on val by
+  bool no_val = false;           ///< train without a validation split
   std::uint64_t seed = 0;
   DType compute_type = DType::kF32;
 
@@ -77,7 +79,8 @@ void validate(const TrainerConfig& config);
 
 /// How a run ended.
 struct TrainingResult {
-  std::int64_t epoch = 0;  ///< epochs done
+  std::int64_t epochs = 0;      ///< done
+  std::int64_t last_epoch = 0;  ///< trained in, from 1; not among those done where --max_steps ended it
   std::int64_t step = 0;
   std::int64_t bad_steps = 0;
   std::int64_t overflow_steps = 0;  ///< left out while fp16's loss scale found its size
@@ -115,7 +118,8 @@ class Trainer {
 
   /// Rank 0's to call, as resume_from(). Continues from the newest good state of the checkpoint folder;
   /// false, and nothing is changed, where there is none. A damaged one is passed over with a message. Throws
-  /// DataError naming both hashes when the state is of another configuration or split.
+  /// DataError naming both hashes when the state is of another configuration or split, UsageError where
+  /// extend() does.
   bool resume_latest();
   /// Continues from that state (a file or a folder of states). Throws DataError when there is none or it is
   /// damaged.

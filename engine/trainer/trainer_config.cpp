@@ -30,6 +30,7 @@ void expect_not_negative(const char* option, double value) {
 
 void validate(const TrainerConfig& config) {
   expect_at_least("--epochs", 1, config.epochs);
+  expect_at_least("--extend_epochs", 0, config.extend_epochs);
   expect_at_least("--max_steps", 0, config.max_steps);
   expect_at_least("--grad_accum", 1, config.grad_accum);
   expect_at_least("--max_bad_steps", 1, config.max_bad_steps);

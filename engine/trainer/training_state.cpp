@@ -1,5 +1,8 @@
 #include "engine/trainer/training_state.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
 #include <span>
 #include <string>
@@ -11,7 +14,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kStateVersion = 2;
+constexpr int kStateVersion = 3;
 
 // Doubles survive: the library prints the shortest digits that read back to the same bits.
 ordered_json optional_number(const std::optional<double>& value) {
@@ -67,7 +70,7 @@ EpochSums sums_from_json(const ordered_json& json) {
 }
 
 Progress progress_from_json(const ordered_json& json) {
-  return {.epoch = json.at("epoch").get<std::int64_t>(),
+  return {.epoch = json.at("epochs_done").get<std::int64_t>(),
           .batch = json.at("batch").get<std::int64_t>(),
           .step = json.at("step").get<std::int64_t>(),
           .optimizer_steps = json.at("optimizer_steps").get<std::int64_t>(),
@@ -78,6 +81,8 @@ Progress progress_from_json(const ordered_json& json) {
           .loss_scale_steps = json.at("loss_scale_steps").get<std::int64_t>(),
           .lr = json.at("lr").get<double>(),
           .finished = json.at("finished").get<bool>(),
+          .extension = {.from = json.at("extended_from").get<std::int64_t>(),
+                        .to = json.at("extended_to").get<std::int64_t>()},
           .sums = sums_from_json(json.at("sums")),
           .best = summary_from_json(json.at("best")),
           .last = summary_from_json(json.at("last"))};
@@ -118,7 +123,7 @@ ordered_json state_header(const Progress& progress, const RunIdentity& identity)
   header["version"] = kStateVersion;
   header["config_hash"] = identity.config_hash;
   header["split_hash"] = identity.split_hash;
-  header["progress"] = {{"epoch", progress.epoch},
+  header["progress"] = {{"epochs_done", progress.epoch},
                         {"batch", progress.batch},
                         {"step", progress.step},
                         {"optimizer_steps", progress.optimizer_steps},
@@ -129,6 +134,8 @@ ordered_json state_header(const Progress& progress, const RunIdentity& identity)
                         {"loss_scale_steps", progress.loss_scale_steps},
                         {"lr", progress.lr},
                         {"finished", progress.finished},
+                        {"extended_from", progress.extension.from},
+                        {"extended_to", progress.extension.to},
                         {"sums", to_json(progress.sums)},
                         {"best", to_json(progress.best)},
                         {"last", to_json(progress.last)}};
@@ -151,8 +158,11 @@ std::vector<ResumeSection> state_sections(const HostParameters& parameters) {
 Progress restore_state(const ResumeState& state, const RunIdentity& identity, ParameterStore& parameters) {
   try {
     if (const int version = state.header.at("version").get<int>(); version != kStateVersion) {
-      throw DataError("{}: is a training state of version {}, this program reads {}", state.path.string(),
-                      version, kStateVersion);
+      throw DataError(
+          "{}: is a training state of version {}, this program reads {}; finish the run with the program "
+          "that "
+          "began it, or start a new one from its checkpoint with --init_from",
+          state.path.string(), version, kStateVersion);
     }
     check_same(state, "configuration", "config_hash", identity.config_hash);
     check_same(state, "split", "split_hash", identity.split_hash);
@@ -167,6 +177,27 @@ Progress restore_state(const ResumeState& state, const RunIdentity& identity, Pa
   } catch (const nlohmann::json::exception& error) {
     throw DataError("{}: is not a training state of this program: {}", state.path.string(), error.what());
   }
+}
+
+bool extend(Progress& progress, const TrainerConfig& config, const std::string& source) {
+  const std::int64_t planned = std::max(config.epochs, progress.extension.to);
+  const std::int64_t wanted = config.epochs + config.extend_epochs;
+  if (wanted == planned) return false;
+  if (wanted < planned) {
+    throw UsageError(
+        "--extend_epochs: is {}, and the run of {} was extended to {} epochs; continue it with {}",
+        config.extend_epochs, source, planned, planned - config.epochs);
+  }
+  if (progress.epoch < planned) {
+    throw UsageError("--extend_epochs {}: the run of {} has done {} of its {} epochs; finish them first ({})",
+                     config.extend_epochs, source, progress.epoch, planned,
+                     planned == config.epochs
+                         ? "without the option"
+                         : fmt::format("with --extend_epochs {}", planned - config.epochs));
+  }
+  progress.extension = {.from = planned, .to = wanted};
+  progress.finished = false;
+  return true;
 }
 
 }  // namespace voca::engine

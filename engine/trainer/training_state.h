@@ -7,7 +7,9 @@
 
 #include "engine/checkpoint/resume_state.h"
 #include "engine/parameters.h"
+#include "engine/schedule.h"
 #include "engine/trainer/records.h"
+#include "engine/trainer/trainer.h"
 
 namespace voca::engine {
 
@@ -26,8 +28,8 @@ struct EpochSums {
 /// Where a run stands: with the weights and moments everything that the rest of it depends on. The numbers of
 /// every random stream follow from the seed, the epoch and the batch, so there is no generator to save.
 struct Progress {
-  std::int64_t epoch = 0;
-  std::int64_t batch = 0;  ///< batches of the epoch trained on
+  std::int64_t epoch = 0;  ///< epochs done
+  std::int64_t batch = 0;  ///< batches of the next epoch trained on
   std::int64_t step = 0;   ///< steps of the run, bad ones included
   std::int64_t optimizer_steps = 0;
   std::int64_t bad_steps = 0;
@@ -37,6 +39,7 @@ struct Progress {
   std::int64_t loss_scale_steps = 0;  ///< updates since it last changed
   double lr = 0;                      ///< of the last step
   bool finished = false;              ///< evaluated to the end, by --epochs or --max_steps
+  Extension extension;                ///< the last that the run was given
   EpochSums sums;
   std::optional<ValidationSummary> best;
   std::optional<ValidationSummary> last;
@@ -58,5 +61,10 @@ struct RunIdentity {
 /// configuration or split (naming both), a header or a section that does not fit.
 [[nodiscard]] Progress restore_state(const ResumeState& state, const RunIdentity& identity,
                                      ParameterStore& parameters);
+
+/// Lets a finished run go on for config.extend_epochs; true where a new extension begins with it. A run that
+/// is extended already continues in its extension. `source` names the run. Throws UsageError naming
+/// --extend_epochs when the run is not finished, or the option disagrees with the extension it is in.
+bool extend(Progress& progress, const TrainerConfig& config, const std::string& source);
 
 }  // namespace voca::engine

@@ -12,65 +12,20 @@
 #include <string>
 
 #include "engine/error.h"
+#include "tests/engine/support/scores.h"
 
 namespace voca::engine {
 namespace {
 
 using nlohmann::json;
+using test::count_from;
+using test::draw;
+using test::Random;
+using test::Sample;
+using test::samples;
+using test::thresholds_descending;
 
 constexpr double kExact = 1e-12;  // sums of a few thousand terms in double
-
-struct Sample {
-  std::vector<double> scores;
-  std::vector<int> labels;
-};
-
-// A small generator of our own: std distributions differ between libraries.
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : state_(seed) {}
-  double uniform() {
-    state_ = state_ * 6364136223846793005ULL + 1442695040888963407ULL;
-    return static_cast<double>(state_ >> 11) / 9007199254740992.0;
-  }
-
- private:
-  std::uint64_t state_;
-};
-
-// Reals score higher on average; `levels` distinct scores make ties.
-Sample draw(std::size_t n, double share_real, double levels, std::uint64_t seed) {
-  Random random(seed);
-  Sample sample;
-  for (std::size_t i = 0; i < n; ++i) {
-    const int label = random.uniform() < share_real ? 1 : 0;
-    const double raw = 0.7 * random.uniform() + 0.3 * label * random.uniform();
-    sample.labels.push_back(label);
-    sample.scores.push_back(std::floor(raw * levels) / levels);
-  }
-  sample.labels[0] = 1;
-  sample.labels[1] = 0;
-  return sample;
-}
-
-std::vector<Sample> samples() {
-  return {draw(60, 0.5, 1e6, 1), draw(97, 0.3, 10, 2), draw(150, 0.05, 40, 3), draw(80, 0.9, 3, 4),
-          draw(2, 0.5, 5, 5)};
-}
-
-/// Reals and fakes with a score of at least `threshold`, by counting.
-RocPoint count_from(const Sample& sample, double threshold) {
-  RocPoint point{.threshold = threshold};
-  for (std::size_t i = 0; i < sample.scores.size(); ++i) {
-    if (sample.scores[i] >= threshold) (sample.labels[i] == 1 ? point.tp : point.fp) += 1;
-  }
-  return point;
-}
-
-std::vector<double> thresholds_descending(const Sample& sample) {
-  std::set<double> distinct(sample.scores.begin(), sample.scores.end());
-  return {distinct.rbegin(), distinct.rend()};
-}
 
 Sample swapped(const Sample& sample) {
   Sample other;
@@ -194,45 +149,47 @@ TEST(Metrics, TprAtFprIsTheUpperEndOfAStepAndLinearBetween) {
   EXPECT_DOUBLE_EQ(tpr_at_fpr(curve, 1.0).value(), 1.0);
 }
 
-TEST(Metrics, FittedThresholdHasTheBestAccuracyOfAll) {
-  for (const Sample& sample : samples()) {
-    const RocCurve curve = roc_curve(sample.scores, sample.labels);
-    const double threshold = fit_threshold(curve).value();
-    std::vector<double> tried = thresholds_descending(sample);
-    tried.push_back(2.0);
-    double best = 0.0;
-    for (const double other : tried) {
-      const RocPoint point = count_from(sample, other);
-      best = std::max(best, static_cast<double>(point.tp + curve.n_fake - point.fp));
+// 19 of 20 pairs and the like: a quotient of counts is the double nearest to it, as a reader would type it.
+TEST(Metrics, QuotientsOfCountsAreRoundedOnce) {
+  Sample sample;
+  for (int i = 0; i < 20; ++i) {  // every fake below every real but one
+    sample.scores.push_back(i < 19 ? 0.7 : 0.3);
+    sample.labels.push_back(1);
+    sample.scores.push_back(0.5);
+    sample.labels.push_back(0);
+  }
+  EXPECT_EQ(auc(roc_curve(sample.scores, sample.labels)), 0.95);
+  for (std::int64_t n = 1; n < 60; ++n) {
+    for (std::int64_t above = 0; above <= n; ++above) {
+      std::vector<double> scores(static_cast<std::size_t>(n), 0.2);
+      std::fill_n(scores.begin(), above, 0.8);
+      std::vector<int> labels(scores.size(), 1);
+      scores.insert(scores.end(), 3, 0.5);
+      labels.insert(labels.end(), 3, 0);
+      const RocCurve curve = roc_curve(scores, labels);
+      const double exact = static_cast<double>(above) / static_cast<double>(n);
+      EXPECT_EQ(auc(curve), exact);
+      EXPECT_EQ(decide(curve, 0.5).recall_real, exact);
+      EXPECT_EQ(decide(curve, 0.6).balanced_acc, static_cast<double>(above + n) / static_cast<double>(2 * n));
     }
-    const auto n = static_cast<double>(sample.scores.size());
-    EXPECT_DOUBLE_EQ(decide(curve, threshold).acc.value(), best / n);
   }
 }
 
-TEST(Metrics, FittedThresholdLiesMidwayAndTowardAHalf) {
-  EXPECT_DOUBLE_EQ(*fit_threshold(roc_curve(std::vector{0.2, 0.4, 0.8}, std::vector{0, 0, 1})), 0.6);
-  // Three of four are right at 0.15 and at 0.65.
-  EXPECT_DOUBLE_EQ(*fit_threshold(roc_curve(std::vector{0.1, 0.2, 0.5, 0.8}, std::vector{0, 1, 0, 1})), 0.65);
-  EXPECT_DOUBLE_EQ(*fit_threshold(roc_curve(std::vector{0.05, 0.1, 0.6, 0.65}, std::vector{0, 1, 0, 1})),
-                   0.625);
-}
-
-TEST(Metrics, FittedThresholdCanRefuseAndAcceptEverything) {
-  const std::vector<double> inverted = {0.0, 1.0, 1.0};
-  const RocCurve fakes = roc_curve(inverted, std::vector{1, 0, 0});
-  EXPECT_EQ(decide(fakes, *fit_threshold(fakes)).fake_as_fake, 2);
-  EXPECT_EQ(decide(fakes, *fit_threshold(fakes)).real_as_real, 0);
-  const RocCurve reals = roc_curve(std::vector{0.0, 0.0, 1.0}, std::vector{1, 1, 0});
-  EXPECT_EQ(decide(reals, *fit_threshold(reals)).real_as_real, 2);
-  EXPECT_EQ(decide(reals, *fit_threshold(reals)).fake_as_fake, 0);
-}
-
-TEST(Metrics, FittedThresholdSeparatesNeighbouringDoubles) {
-  const double low = 0.5;
-  const double high = std::nextafter(low, 1.0);
-  const RocCurve curve = roc_curve(std::vector{low, high}, std::vector{0, 1});
-  EXPECT_EQ(decide(curve, *fit_threshold(curve)).acc, 1.0);
+// Summing recalls of 1/n each went above 1.
+TEST(Metrics, PerfectScoresHaveAPrecisionOfExactlyOne) {
+  for (int n = 1; n < 400; ++n) {
+    Sample sample;
+    for (int i = 0; i < n; ++i) {
+      sample.scores.push_back(0.5 + 0.5 * (i + 1) / (n + 1));
+      sample.labels.push_back(1);
+      sample.scores.push_back(0.5 * (i + 1) / (n + 1));
+      sample.labels.push_back(0);
+    }
+    const RocCurve curve = roc_curve(sample.scores, sample.labels);
+    EXPECT_EQ(average_precision_real(curve), 1.0) << n;
+    EXPECT_EQ(average_precision_fake(curve), 1.0) << n;
+    EXPECT_EQ(auc(curve), 1.0) << n;
+  }
 }
 
 TEST(Metrics, DecisionsTakeAScoreEqualToTheThresholdForReal) {
@@ -274,7 +231,6 @@ TEST(Metrics, WhatOneClassLeavesUndefinedIsNull) {
   }
   EXPECT_EQ(reals["acc"], 0.5);
   EXPECT_EQ(reals["ap_real"], 1.0);
-  EXPECT_EQ(fit_threshold(roc_curve(std::vector{0.2}, std::vector{0})), std::nullopt);
 
   const json nothing = metrics_json(binary_metrics(std::vector<double>(), std::vector<int>(), 0.5));
   EXPECT_EQ(nothing["n"], 0);

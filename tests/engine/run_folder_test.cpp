@@ -43,9 +43,9 @@ ordered_json record(const std::string& kind, std::int64_t epoch, std::int64_t st
 std::vector<ordered_json> story(std::int64_t epochs, std::int64_t from_step, std::int64_t to_step) {
   std::vector<ordered_json> lines;
   for (std::int64_t step = from_step + 1; step <= to_step; ++step) {
-    lines.push_back(record("step", (step - 1) / 4, step));
-    if (step % 4 == 0) lines.push_back(record("epoch", (step - 1) / 4, step));
-    if (step == 4 * epochs) lines.push_back(record("test", epochs - 1, step));
+    lines.push_back(record("step", (step - 1) / 4 + 1, step));
+    if (step % 4 == 0) lines.push_back(record("epoch", (step - 1) / 4 + 1, step));
+    if (step == 4 * epochs) lines.push_back(record("test", epochs, step));
   }
   return lines;
 }
@@ -125,16 +125,16 @@ TEST_F(RunFolderTest, AResumedRunLeavesTheFileOfAnUninterruptedOne) {
     for (std::int64_t saved = 0; saved <= told; ++saved) {   // the state it continues from
       // A state saved at the end of an epoch is of the next one, or still of this one if its evaluation is to
       // come: then the epoch's line will be told again.
-      for (const std::int64_t epoch : {saved / 4, saved % 4 == 0 && saved > 0 ? saved / 4 - 1 : saved / 4}) {
+      for (const std::int64_t done : {saved / 4, saved % 4 == 0 && saved > 0 ? saved / 4 - 1 : saved / 4}) {
         {
           RunFolder folder(root_);
           folder.start_metrics();
           for (const ordered_json& line : story(epochs, 0, told)) folder.append(line);
         }
         RunFolder folder(root_);
-        folder.resume_metrics(epoch, saved);
-        if (epoch < saved / 4) folder.append(record("epoch", epoch, saved));
-        if (saved == 4 * epochs) folder.append(record("test", epochs - 1, saved));
+        folder.resume_metrics(done, saved);
+        if (done < saved / 4) folder.append(record("epoch", done + 1, saved));
+        if (saved == 4 * epochs) folder.append(record("test", epochs, saved));
         for (const ordered_json& line : story(epochs, saved, 4 * epochs)) folder.append(line);
         ASSERT_EQ(read(folder.metrics_path()), uninterrupted) << told << " told, resumed at " << saved;
       }

@@ -110,10 +110,24 @@ TEST_F(Train, WhatEvalMeasuresIsWhatTrainingSaid) {
   EXPECT_EQ(evaluated.json(), trained.json()["test"]);
 }
 
+/// The name of the newest state in a run folder; empty where there is none.
+std::string newest_state(const fs::path& run) {
+  std::string newest;
+  std::error_code error;
+  for (fs::directory_iterator entry(run / "checkpoints", error), end; !error && entry != end;
+       entry.increment(error))
+    if (entry->path().extension() == ".resume") newest = std::max(newest, entry->path().filename().string());
+  return newest;
+}
+
 TEST_F(Train, KilledAnywhereItResumesToTheSameBits) {
-  const Words options = small_training(packed()) + Words{"--run_dir=run",       "--save_path=best.pt",
-                                                         "--save_last=last.pt", "--checkpoint_every=3steps",
-                                                         "--resume=auto",       "--quiet"};
+  const Words options = small_training(packed()) + Words{"--epochs=20",
+                                                         "--run_dir=run",
+                                                         "--save_path=best.pt",
+                                                         "--save_last=last.pt",
+                                                         "--checkpoint_every=3steps",
+                                                         "--resume=auto",
+                                                         "--quiet"};
   const fs::path whole = folder("whole");
   ASSERT_EQ(run(options, whole).exit_code, 0);
 
@@ -122,11 +136,11 @@ TEST_F(Train, KilledAnywhereItResumesToTheSameBits) {
   int kills = 0;
   for (int attempt = 0; attempt < 200; ++attempt) {
     Process process(options, broken);
-    // A little more time at each try, so that it ends.
-    const auto life = std::chrono::milliseconds(20 + random() % static_cast<unsigned>(60 + 20 * attempt));
-    const auto end = std::chrono::steady_clock::now() + life;
-    while (process.running() && std::chrono::steady_clock::now() < end)
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    // Killed some way into the work, but not before it is further than the one before: so it ends.
+    const std::string before = newest_state(broken / "run");
+    while (process.running() && newest_state(broken / "run") == before)
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 6000));
     if (process.running()) {
       process.signal(SIGKILL);
       ++kills;

@@ -207,14 +207,14 @@ TEST(Measure, IsOfTheKindOfThePredictions) {
 
 TEST(FitThreshold, IsFittedOnTwoClassesAlone) {
   const Predictions separable = of_logits({-3, -1, -2, 0, -4, 5});  // real from a logit of −1 on
-  const auto threshold = fit_threshold(separable);
+  const auto threshold = fit_threshold(separable, ThresholdRule{});
   ASSERT_TRUE(threshold);
   EXPECT_EQ(std::get<BinaryMetrics>(measure(separable, *threshold)).at_threshold.acc, 1);
   EXPECT_LT(std::get<BinaryMetrics>(measure(separable, *threshold)).at_half.acc, 1);
-  EXPECT_FALSE(fit_threshold(of_logits({0, 1, 1, 0}, 2)));
+  EXPECT_FALSE(fit_threshold(of_logits({0, 1, 1, 0}, 2), ThresholdRule{}));
   Predictions one_class = separable;
   std::fill(one_class.labels.begin(), one_class.labels.end(), 1);
-  EXPECT_FALSE(fit_threshold(one_class));
+  EXPECT_FALSE(fit_threshold(one_class, ThresholdRule{}));
 }
 
 }  // namespace

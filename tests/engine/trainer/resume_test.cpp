@@ -88,7 +88,7 @@ Outcome finish(ToyRun& run, const Recorder& recorder) {
           .best_bits = recorder.best_bits,
           .last_bits = recorder.last_bits,
           .lines = recorder.lines,
-          .result = nlohmann::ordered_json{result.epoch, result.step, result.bad_steps, json_of(result.best),
+          .result = nlohmann::ordered_json{result.epochs, result.step, result.bad_steps, json_of(result.best),
                                            json_of(result.last)}
                         .dump()};
 }
@@ -314,8 +314,8 @@ TEST(Resume, RefusesAStateThatIsNoTrainings) {
     return message;
   };
   EXPECT_THAT(refusal_of({{"x", 1}}), HasSubstr("not a training state"));
-  EXPECT_THAT(refusal_of({{"version", 1}}), HasSubstr("of version 1"));
-  EXPECT_THAT(refusal_of({{"version", 2}, {"config_hash", "c0ffee"}, {"split_hash", 7}}),
+  EXPECT_THAT(refusal_of({{"version", 2}}), AllOf(HasSubstr("of version 2"), HasSubstr("--init_from")));
+  EXPECT_THAT(refusal_of({{"version", 3}, {"config_hash", "c0ffee"}, {"split_hash", 7}}),
               HasSubstr("not a training state"));
 }
 

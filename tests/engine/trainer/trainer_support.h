@@ -54,12 +54,12 @@ class Recorder : public TrainingObserver {
   std::function<void(const StepRecord&)> progress;
   std::function<void(const std::string& call)> after_call;
 
-  void on_start(std::int64_t epoch, std::int64_t step) override {
+  void on_start(std::int64_t epochs_done, std::int64_t step) override {
     std::erase_if(lines, [&](const Line& line) {
-      return line.kind == "step" ? line.step > step : line.epoch >= epoch;
+      return line.kind == "step" ? line.step > step : line.epoch > epochs_done;
     });
-    std::erase_if(epochs, [&](const EpochRecord& record) { return record.epoch >= epoch; });
-    call(fmt::format("start {} {}", epoch, step));
+    std::erase_if(epochs, [&](const EpochRecord& record) { return record.epoch > epochs_done; });
+    call(fmt::format("start {} {}", epochs_done, step));
   }
   void on_progress(const StepRecord& record) override {
     if (progress) progress(record);

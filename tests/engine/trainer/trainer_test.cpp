@@ -57,7 +57,7 @@ TEST(Trainer, LearnsWhatThereIsToLearn) {
   Recorder recorder;
   ToyRun run(config, recorder, {.dropout = 0, .train = {.samples = 200, .batch_size = 20}});
   const TrainingResult result = run.trainer.run();
-  EXPECT_EQ(result.epoch, 40);
+  EXPECT_EQ(result.epochs, 40);
   EXPECT_EQ(result.step, 400);
   EXPECT_LT(recorder.epochs.back().loss.total, 0.8 * recorder.epochs.front().loss.total);
   EXPECT_GT(result.best->auc, 0.8);
@@ -309,8 +309,8 @@ TEST(Trainer, TellsInOrder) {
   Recorder recorder;
   ToyRun run(config, recorder);
   (void)run.trainer.run();
-  EXPECT_THAT(recorder.calls, ElementsAre("start 0 0", "step 4", "best 0", "epoch 0", "step 8", "step 12",
-                                          "best 1", "epoch 1", "last 1"));
+  EXPECT_THAT(recorder.calls, ElementsAre("start 0 0", "step 4", "best 1", "epoch 1", "step 8", "step 12",
+                                          "best 2", "epoch 2", "last 2"));
   EXPECT_TRUE(recorder.best_bits == recorder.last_bits);
 }
 
@@ -323,7 +323,7 @@ TEST(Trainer, StopsAfterMaxStepsWithAnEvaluation) {
     ToyRun run(config, recorder);
     const TrainingResult result = run.trainer.run();
     EXPECT_EQ(result.step, std::min<std::int64_t>(max_steps, 18));
-    EXPECT_EQ(result.epoch, std::min<std::int64_t>(max_steps / 6, 3));
+    EXPECT_EQ(result.epochs, std::min<std::int64_t>(max_steps / 6, 3));
     EXPECT_EQ(recorder.epochs.size(), static_cast<std::size_t>((result.step + 5) / 6));
     EXPECT_EQ(recorder.epochs.back().step, result.step);
     EXPECT_TRUE(recorder.epochs.back().val);
@@ -344,8 +344,8 @@ TEST(Trainer, EvaluatesEverySoManyEpochsAndTheLast) {
     if (record.val) evaluated.push_back(record.epoch);
     EXPECT_EQ(to_json(record).contains("val_loss"), record.val.has_value());
   }
-  EXPECT_THAT(evaluated, ElementsAre(2, 5, 6));
-  EXPECT_EQ(result.last->epoch, 6);
+  EXPECT_THAT(evaluated, ElementsAre(3, 6, 7));
+  EXPECT_EQ(result.last->epoch, 7);
 }
 
 TEST(Trainer, FollowsItsSchedule) {

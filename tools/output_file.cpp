@@ -1,0 +1,179 @@
+#include "tools/output_file.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "data/dataset.h"
+#include "engine/atomic_file.h"
+#include "engine/checkpoint/pt_file.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/error.h"
+
+namespace voca::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using engine::IoError;
+using engine::UsageError;
+
+std::string_view name_of(OutputKind kind) {
+  switch (kind) {
+    case OutputKind::kCheckpoint:
+      return "a checkpoint";
+    case OutputKind::kWeights:
+      return "a .safetensors";
+    case OutputKind::kPackedDataset:
+      return "a packed dataset";
+    case OutputKind::kPredictions:
+      return "predictions";
+    case OutputKind::kReport:
+      return "a JSON report";
+  }
+  throw engine::InternalError("no such OutputKind: {}", static_cast<int>(kind));
+}
+
+bool is_safetensors(const fs::path& path) {
+  try {
+    static_cast<void>(engine::read_safetensors(path, engine::Verify::kStructure));
+    return true;
+  } catch (const engine::DataError&) {
+    return false;
+  }
+}
+
+/// A dictionary that torch.save wrote, of this program or another.
+bool is_torch_dictionary(const fs::path& path) {
+  try {
+    return engine::read_pt(path, engine::Verify::kStructure).value.if_dict() != nullptr;
+  } catch (const engine::DataError&) {
+    return false;
+  }
+}
+
+bool is_packed_dataset(const fs::path& path) {
+  try {
+    static_cast<void>(data::Dataset(path));
+    return true;
+  } catch (const engine::Error&) {
+    return false;
+  }
+}
+
+std::string first_bytes(const fs::path& path, std::size_t count) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(count, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(count));
+  text.resize(static_cast<std::size_t>(std::max<std::streamsize>(file.gcount(), 0)));
+  return text;
+}
+
+/// Names that promise something else than a checkpoint: mostly a dataset's, typed one option too early.
+bool is_named_for_another_kind(const OutputFile& output) {
+  if (output.kind != OutputKind::kCheckpoint) return false;
+  constexpr std::array kOthers{".h5", ".hdf5", ".csv", ".json", ".jsonl", ".npz", ".npy"};
+  const std::string extension = output.path.extension().string();
+  return std::any_of(kOthers.begin(), kOthers.end(), [&](const char* other) { return extension == other; });
+}
+
+void check_existing(const OutputFile& output, const fs::file_status& status, Existing existing) {
+  const std::string path = output.path.string();
+  if (fs::is_directory(status))
+    throw UsageError("{} {}: is a folder, the name of a file was expected", output.option, path);
+  if (!fs::is_regular_file(status)) {
+    if (output.kind == OutputKind::kPredictions || output.kind == OutputKind::kReport) return;
+    throw UsageError("{} {}: is not a regular file; give another name", output.option, path);
+  }
+  std::error_code error;
+  const bool empty = fs::file_size(output.path, error) == 0 && !error;  // of mktemp, say: nothing is lost
+  if (empty) return;
+  if (!is_of_kind(output.path, output.kind)) {
+    throw UsageError("{} {}: exists and is not {}; remove it or give another name", output.option, path,
+                     name_of(output.kind));
+  }
+  if (existing == Existing::kReplace) return;
+  throw UsageError("{} {}: exists{}", output.option, path,
+                   existing == Existing::kAskFor ? "; replace it with --overwrite, or give another name"
+                                                 : " and is not of this run; give another name");
+}
+
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+}  // namespace
+
+bool is_of_kind(const fs::path& path, OutputKind kind) {
+  switch (kind) {
+    case OutputKind::kCheckpoint:
+      return is_torch_dictionary(path) || is_safetensors(path);
+    case OutputKind::kWeights:
+      return is_safetensors(path);
+    case OutputKind::kPackedDataset:
+      return is_packed_dataset(path);
+    case OutputKind::kPredictions:
+      return first_bytes(path, 64).starts_with("id,label,split,");
+    case OutputKind::kReport:
+      return first_bytes(path, 1) == "{";
+  }
+  return false;
+}
+
+void check_output(const OutputFile& output, std::span<const InputFile> inputs, Existing existing) {
+  const std::string path = output.path.string();
+  for (const InputFile& input : inputs) {
+    if (same_file(output.path, input.path)) {
+      throw UsageError("{} {}: is the file that {} names, and would be overwritten; give another name",
+                       output.option, path, input.option);
+    }
+  }
+  if (is_named_for_another_kind(output)) {
+    throw UsageError("{} {}: is to hold {}, and is named {}; name it .pt or .safetensors", output.option,
+                     path, name_of(output.kind), output.path.extension().string());
+  }
+  std::error_code error;
+  const fs::file_status status = fs::status(output.path, error);
+  if (fs::exists(status)) check_existing(output, status, existing);
+  if (fs::exists(status) && !fs::is_regular_file(status)) return;
+  const fs::path folder = folder_of(output.path);
+  if (!fs::is_directory(folder, error)) {
+    throw IoError("{} {}: {} is {}", output.option, path, folder.string(),
+                  fs::exists(folder, error) ? "not a folder" : "a folder that does not exist; make it first");
+  }
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    throw IoError("{} {}: cannot write into {}: {}", output.option, path, folder.string(),
+                  std::strerror(errno));
+  }
+}
+
+void make_folder_of(const OutputFile& output) {
+  std::error_code error;
+  fs::create_directories(folder_of(output.path), error);
+  if (error) {
+    throw IoError("{} {}: cannot make the folder {}: {}", output.option, output.path.string(),
+                  folder_of(output.path).string(), error.message());
+  }
+}
+
+bool same_file(const fs::path& a, const fs::path& b) {
+  std::error_code error;
+  if (fs::equivalent(a, b, error) && !error) return true;
+  return fs::absolute(a).lexically_normal() == fs::absolute(b).lexically_normal();
+}
+
+void write_output(const fs::path& path, const std::string& text) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status) || fs::is_regular_file(status)) return engine::write_file_atomically(path, text);
+  std::ofstream device(path, std::ios::binary);
+  device << text << std::flush;
+  if (!device) throw IoError("{}: cannot write: {}", path.string(), std::strerror(errno));
+}
+
+}  // namespace voca::tools

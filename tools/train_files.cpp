@@ -1,0 +1,161 @@
+#include "tools/train_files.h"
+
+#include <fmt/format.h>
+
+#include <vector>
+
+#include "engine/atomic_file.h"
+#include "engine/checkpoint/resume_state.h"
+#include "engine/error.h"
+#include "tools/output_file.h"
+#include "tools/trained_model.h"
+
+namespace voca::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using engine::UsageError;
+using nlohmann::ordered_json;
+
+constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
+
+/// config.json of a run folder; null where there is none, or another program's.
+ordered_json recorded_config(const fs::path& run_dir) {
+  const fs::path path = engine::RunFolder::config_path_of(run_dir);
+  if (!fs::exists(path)) return nullptr;
+  ordered_json config = ordered_json::parse(engine::read_text_file(path, kMaxConfigBytes), nullptr,
+                                            /*allow_exceptions=*/false);
+  const bool of_training = config.is_object() && config.value("command", ordered_json()) == "train" &&
+                           config.contains("options") && config["options"].is_object();
+  return of_training ? config : ordered_json();
+}
+
+/// Whether the run of this folder wrote `path`, by the options that its config.json records.
+bool is_of_run(const RunPaths& paths, const fs::path& path) {
+  const ordered_json config = recorded_config(paths.run_dir);
+  if (config.is_null()) return false;
+  const ordered_json& options = config["options"];
+  for (const char* name : {"save_path", "save_last"}) {
+    const ordered_json value = options.value(name, ordered_json());
+    if (value.is_string() && !value.get_ref<const std::string&>().empty() &&
+        same_file(value.get<std::string>(), path))
+      return true;
+  }
+  const ordered_json save_path = options.value("save_path", ordered_json());
+  return save_path == "" && same_file(paths.run_dir / kDefaultCheckpoint, path);
+}
+
+bool is_run_folder(const fs::path& path) {
+  std::error_code error;
+  return fs::is_directory(path, error) &&
+         (fs::is_directory(engine::RunFolder::checkpoint_folder_of(path), error) ||
+          fs::exists(engine::RunFolder::config_path_of(path), error));
+}
+
+/// --resume PATH is a state or a folder of states; what people try beside it is answered.
+void check_resume_source(const TrainOptions& options) {
+  if (options.resume.empty() || options.resume == "auto") return;
+  const fs::path path = options.resume;
+  std::error_code error;
+  if (!fs::exists(path, error)) {
+    throw engine::IoError("--resume {}: no such file or folder; auto continues the run of --run_dir",
+                          path.string());
+  }
+  if (is_run_folder(path)) {
+    throw UsageError("--resume {0}: is a run folder; continue its run with --run_dir {0} --resume auto",
+                     path.string());
+  }
+  if (fs::is_directory(path, error) || !is_of_kind(path, OutputKind::kCheckpoint)) return;
+  throw UsageError(
+      "--resume {0}: is a checkpoint, not a training state; continue a run with --run_dir DIR --resume auto, "
+      "or "
+      "start a new one from these weights with --init_from {0}",
+      path.string());
+}
+
+std::vector<OutputFile> outputs_of(const TrainOptions& options, const RunPaths& paths) {
+  std::vector<OutputFile> outputs;
+  if (!options.no_val || options.save_last.empty())
+    outputs.push_back({"--save_path", paths.save_path, OutputKind::kCheckpoint});
+  if (!options.save_last.empty())
+    outputs.push_back({"--save_last", options.save_last, OutputKind::kCheckpoint});
+  return outputs;
+}
+
+/// Refuses options that the run of `run_dir` was not started with.
+void check_same_options(const fs::path& run_dir, const std::string& resume, const RunValues& now) {
+  const ordered_json config = recorded_config(run_dir);
+  if (config.is_null()) return;
+  const std::string difference = first_difference(now, {config["options"], config.value("world_size", 1)});
+  if (difference.empty()) return;
+  const bool longer = difference.starts_with("--epochs ");
+  throw UsageError(
+      "--resume {}: {} in the run of {}; a run is continued with the options it was started with{}", resume,
+      difference, run_dir.string(),
+      longer ? ", and a finished one trained further with --extend_epochs" : "");
+}
+
+/// The run folder that a --resume PATH lies in: of its folder of states, or of one of them.
+fs::path run_of_states(const fs::path& path) {
+  const fs::path states = fs::is_directory(path) ? path : fs::absolute(path).parent_path();
+  return fs::absolute(states).lexically_normal().parent_path();
+}
+
+}  // namespace
+
+void check_train_files(const TrainOptions& options, const RunPaths& paths) {
+  check_resume_source(options);
+  const std::vector<OutputFile> outputs = outputs_of(options, paths);
+  std::vector<InputFile> inputs{{"--features_root", options.features_root}};
+  if (!options.init_from.empty()) inputs.push_back({"--init_from", options.init_from});
+  if (!options.resume.empty() && options.resume != "auto") inputs.push_back({"--resume", options.resume});
+  for (const char* name : {"config.json", "metrics.jsonl"})
+    inputs.push_back({"a record of --run_dir", paths.run_dir / name});
+  for (const OutputFile& output : outputs) {
+    make_folder_of(output);
+    const Existing otherwise = options.resume.empty() ? Existing::kAskFor : Existing::kBelongsToAnother;
+    const bool may_replace = options.overwrite || is_of_run(paths, output.path);
+    check_output(output, inputs, may_replace ? Existing::kReplace : otherwise);
+    inputs.push_back({output.option, output.path});  // the next one must not be this one
+  }
+}
+
+void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options,
+                        const ordered_json& values, int world_size) {
+  const std::string path = folder.path().string();
+  if (fs::exists(folder.config_path()) && recorded_config(folder.path()).is_null()) {
+    throw UsageError("--run_dir {}: its config.json is not of a training; name another folder", path);
+  }
+  if (!options.resume.empty() && options.resume != "auto")
+    check_same_options(run_of_states(options.resume), options.resume, {values, world_size});
+  if (!engine::has_resume_states(folder.checkpoint_folder()) && !folder.has_metrics()) return;
+  if (options.resume.empty() && options.overwrite) {
+    engine::ResumeStore(folder.checkpoint_folder()).clear();
+    return;
+  }
+  if (options.resume.empty()) {
+    throw UsageError(
+        "--run_dir {}: holds a run already; continue it with --resume auto, discard it with --overwrite, or "
+        "name another folder",
+        path);
+  }
+  if (options.resume == "auto" && engine::has_resume_states(folder.checkpoint_folder()))
+    check_same_options(folder.path(), options.resume, {values, world_size});
+}
+
+void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths) {
+  if (options.resume == "auto" && trainer.resume_latest()) return;
+  if (!options.resume.empty() && options.resume != "auto") return trainer.resume_from(options.resume);
+  if (options.extend_epochs > 0) {
+    throw UsageError(
+        "--extend_epochs {}: there is no run in {} to extend; train it first, without the option",
+        options.extend_epochs, paths.run_dir.string());
+  }
+  trainer.parameters().initialise(options.seed);
+  if (!options.init_from.empty()) {
+    load_weights(options.init_from, engine::read_training_checkpoint(options.init_from),
+                 trainer.parameters());
+  }
+}
+
+}  // namespace voca::tools

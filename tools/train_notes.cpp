@@ -1,0 +1,71 @@
+#include "tools/train_notes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/error.h"
+#include "engine/schedule.h"
+
+namespace voca::tools {
+namespace {
+
+/// The highest rate that the first --epochs reach, in the form that changes each epoch.
+double highest_lr(const TrainOptions& o) {
+  const engine::Schedule schedule({.lr = o.lr, .epochs = o.epochs, .warmup_epochs = o.warmup_epochs});
+  return schedule.at(o.epochs - 1, 0);  // it rises to the end
+}
+
+}  // namespace
+
+std::vector<std::string> notes_on_run(const TrainOptions& o, const data::Dataset& dataset, int world_size) {
+  std::vector<std::string> notes;
+  const auto videos = static_cast<std::int64_t>(dataset.samples_of(data::Split::kTrain).size());
+  const std::int64_t global_batch = o.batch_size * world_size;
+  if (const std::int64_t rest = videos % global_batch; videos > global_batch && rest > 0) {
+    notes.push_back(
+        fmt::format("note: each epoch leaves {} of {} training videos out, others each time: they do not "
+                    "fill a batch of {}",
+                    rest, videos, global_batch));
+  }
+  const std::int64_t batches = std::max<std::int64_t>(videos / global_batch, 1);
+  if (o.grad_accum > batches) {
+    notes.push_back(
+        fmt::format("note: --grad_accum {}: an epoch has {} batches only, and a step takes them all",
+                    o.grad_accum, batches));
+  }
+  if (o.warmup_epochs >= o.epochs) {
+    notes.push_back(
+        fmt::format("note: --warmup_epochs {} takes all {} of --epochs: the learning rate reaches {:.3g}, "
+                    "not --lr {:.3g}",
+                    o.warmup_epochs, o.epochs, highest_lr(o), o.lr));
+  }
+  if (const std::string reason = why_untested(dataset); !reason.empty())
+    notes.push_back(fmt::format("note: there will be no test: {}", reason));
+  return notes;
+}
+
+void check_contrastive_batch(const TrainOptions& o, const data::Dataset& dataset, int world_size) {
+  if (!o.use_contrastive) return;
+  const auto videos = static_cast<std::int64_t>(dataset.samples_of(data::Split::kTrain).size());
+  if (videos == 0) return;  // said by name elsewhere
+  const bool global = model::parse_contrastive_scope(o.contrastive_scope) == model::ContrastiveScope::kGlobal;
+  const std::int64_t on_a_rank = std::min(o.batch_size, std::max<std::int64_t>(videos / world_size, 1));
+  if (on_a_rank * (global ? world_size : 1) > 1) return;
+  throw engine::UsageError(
+      "--use_contrastive: a batch of one video leaves InfoNCE no other to compare it with; use --batch_size "
+      "2 or "
+      "more (--grad_accum does not help){}",
+      world_size > 1 ? " or --contrastive_scope global" : "");
+}
+
+std::string why_untested(const data::Dataset& dataset) {
+  const std::vector<std::int64_t> samples = dataset.samples_of(data::Split::kTest);
+  if (samples.empty()) return "the test split is empty";
+  const auto unlabelled = std::count_if(samples.begin(), samples.end(),
+                                        [&](std::int64_t sample) { return dataset.label(sample) < 0; });
+  if (unlabelled == 0) return {};
+  return fmt::format("{} of the {} videos of the test split have no label", unlabelled, samples.size());
+}
+
+}  // namespace voca::tools
