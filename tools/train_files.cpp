@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+
 #include <vector>
 
 #include "engine/atomic_file.h"
@@ -101,6 +103,25 @@ fs::path run_of_states(const fs::path& path) {
   return fs::absolute(states).lexically_normal().parent_path();
 }
 
+/// A state has the last weights only: a best checkpoint that is gone would be missed when training ends, and
+/// another one in its place is not this run's to replace.
+void check_best_is_there(const engine::Trainer& trainer, const RunPaths& paths) {
+  const std::optional<engine::ValidationSummary>& best = trainer.best();
+  const std::string path = paths.save_path.string();
+  if (best && !fs::exists(paths.save_path)) {
+    throw engine::IoError(
+        "--save_path {}: the best checkpoint of the run so far, of epoch {}, is not there; copy it there, or "
+        "name "
+        "the file that it is in",
+        path, best->epoch);
+  }
+  if (!fs::exists(paths.save_path) || is_of_run(paths, paths.save_path)) return;
+  const engine::LoadedCheckpoint found = engine::read_training_checkpoint(paths.save_path);
+  if (best && found.epoch == best->epoch && found.val_auc == best->auc) return;
+  throw UsageError("--save_path {}: exists and is not the best checkpoint of this run; give another name",
+                   path);
+}
+
 }  // namespace
 
 void check_train_files(const TrainOptions& options, const RunPaths& paths) {
@@ -108,13 +129,16 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths) {
   const std::vector<OutputFile> outputs = outputs_of(options, paths);
   std::vector<InputFile> inputs{{"--features_root", options.features_root}};
   if (!options.init_from.empty()) inputs.push_back({"--init_from", options.init_from});
-  if (!options.resume.empty() && options.resume != "auto") inputs.push_back({"--resume", options.resume});
+  const bool goes_on_elsewhere = !options.resume.empty() && options.resume != "auto";
+  if (goes_on_elsewhere) inputs.push_back({"--resume", options.resume});
   for (const char* name : {"config.json", "metrics.jsonl"})
     inputs.push_back({"a record of --run_dir", paths.run_dir / name});
   for (const OutputFile& output : outputs) {
     make_folder_of(output);
     const Existing otherwise = options.resume.empty() ? Existing::kAskFor : Existing::kBelongsToAnother;
-    const bool may_replace = options.overwrite || is_of_run(paths, output.path);
+    // Where a run goes on elsewhere, its best checkpoint may have been copied there: check_best_is_there().
+    const bool may_replace = options.overwrite || is_of_run(paths, output.path) ||
+                             (goes_on_elsewhere && output.option == "--save_path");
     check_output(output, inputs, may_replace ? Existing::kReplace : otherwise);
     inputs.push_back({output.option, output.path});  // the next one must not be this one
   }
@@ -144,8 +168,11 @@ void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& opt
 }
 
 void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths) {
-  if (options.resume == "auto" && trainer.resume_latest()) return;
-  if (!options.resume.empty() && options.resume != "auto") return trainer.resume_from(options.resume);
+  if (options.resume == "auto" && trainer.resume_latest()) return check_best_is_there(trainer, paths);
+  if (!options.resume.empty() && options.resume != "auto") {
+    trainer.resume_from(options.resume);
+    return check_best_is_there(trainer, paths);
+  }
   if (options.extend_epochs > 0) {
     throw UsageError(
         "--extend_epochs {}: there is no run in {} to extend; train it first, without the option",

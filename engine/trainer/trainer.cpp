@@ -499,6 +499,10 @@ void Trainer::resume_from(const std::filesystem::path& path) {
   impl_->restore(*found.state);
 }
 
+const std::optional<ValidationSummary>& Trainer::best() const {
+  return impl_->progress.best;
+}
+
 void Trainer::set_stop_reason(StopReason reason) {
   impl_->stop_reason = std::move(reason);
 }

@@ -125,6 +125,9 @@ class Trainer {
   /// damaged.
   void resume_from(const std::filesystem::path& path);
 
+  /// The best on val so far; of the run that was resumed, before run().
+  [[nodiscard]] const std::optional<ValidationSummary>& best() const;
+
   /// Asked after every step and between batches of an evaluation; the reason ("SIGTERM") to stop at once, or
   /// null.
   using StopReason = std::function<const char*()>;

@@ -1,0 +1,194 @@
+// Nothing that exists is destroyed by accident: outputs that are inputs, of another kind, or of another run.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "engine/atomic_file.h"
+#include "tests/data/support/scratch.h"
+#include "tests/tools/support/program.h"
+#include "tests/tools/support/small_data.h"
+
+namespace voca::tools::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using data::testing::Scratch;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::string read_text(const fs::path& path) {
+  return engine::read_text_file(path, std::size_t{1} << 24);
+}
+
+void write_text(const fs::path& path, const std::string& text) {
+  std::ofstream(path) << text;
+}
+
+/// A tree, its packed file f.h5, and a checkpoint a.pt of the run a.run.
+class Outputs : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    scratch_ = new Scratch;
+    make_small_tree(here() / "tree", 40);
+    pack_small_tree(here() / "tree", here() / "f.h5");
+    const Outcome trained = run(training("--save_path=a.pt", "--save_last=last.pt"), here());
+    ASSERT_EQ(trained.exit_code, 0) << trained.err;
+    write_text(here() / "notes.txt", "what I must not lose\n");
+  }
+  static void TearDownTestSuite() {
+    delete scratch_;
+    scratch_ = nullptr;
+  }
+  static fs::path here() { return scratch_->path(); }
+  template <typename... More>
+  static Words training(const More&... more) {
+    return small_training("f.h5") + Words{"--epochs=1", more...};
+  }
+  static Words predicting(const std::string& out) {
+    return {"predict", "--checkpoint=a.pt", "--features_root=f.h5", "--out=" + out};
+  }
+  /// Expects one line that begins with the option, holds `holds`, and `file` as it was.
+  static void expect_kept(const fs::path& file, const Words& words, const std::string& begins,
+                          const std::string& holds, int exit_code = 64) {
+    const std::string before = fs::is_regular_file(here() / file) ? read_text(here() / file) : "";
+    const Outcome outcome = run(words, here());
+    EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
+    EXPECT_THAT(outcome.message(), AllOf(StartsWith("voca-engine: " + begins), HasSubstr(holds)));
+    EXPECT_EQ(outcome.out, "");
+    if (before.empty()) return;
+    EXPECT_TRUE(read_text(here() / file) == before) << file << " was changed";
+  }
+
+ private:
+  static Scratch* scratch_;
+};
+Scratch* Outputs::scratch_ = nullptr;
+
+TEST_F(Outputs, ThatAreInputsAreRefusedByEveryCommand) {
+  expect_kept("f.h5", training("--save_path=f.h5"), "--save_path f.h5", "--features_root names");
+  expect_kept("f.h5", training("--save_path=b.pt", "--save_last=./f.h5"), "--save_last",
+              "--features_root names");
+  expect_kept("a.pt", training("--init_from=a.pt", "--save_path=a.pt", "--run_dir=other"), "--save_path a.pt",
+              "--init_from names");
+  expect_kept("a.pt", predicting("a.pt"), "--out a.pt", "--checkpoint names");
+  expect_kept("f.h5", predicting("f.h5"), "--out f.h5", "--features_root names");
+  expect_kept("last.pt", predicting("last.pt") + Words{"--checkpoint=a.pt,last.pt"}, "--", "last.pt");
+  EXPECT_EQ(run({"inspect", "a.pt", "--export=w.safetensors"}, here()).exit_code, 0);
+  expect_kept("w.safetensors", {"inspect", "w.safetensors", "--export=w.safetensors", "--overwrite"},
+              "--export", "FILE names");
+}
+
+TEST_F(Outputs, ThatAreInputsUnderAnotherNameAreRefused) {
+  fs::create_symlink(here() / "f.h5", here() / "link.pt");
+  fs::create_hard_link(here() / "f.h5", here() / "hard.pt");
+  expect_kept("f.h5", training("--save_path=link.pt"), "--save_path link.pt", "--features_root names");
+  expect_kept("f.h5", training("--save_path=hard.pt"), "--save_path hard.pt", "--features_root names");
+  expect_kept("f.h5", predicting("hard.pt"), "--out hard.pt", "--features_root names");
+}
+
+TEST_F(Outputs, OfAnotherKindAreRefusedThoughOverwriteIsGiven) {
+  for (const char* overwrite : {"--overwrite=false", "--overwrite"}) {
+    expect_kept("notes.txt", training("--save_path=notes.txt", overwrite), "--save_path notes.txt",
+                "is not a checkpoint");
+    expect_kept("notes.txt", predicting("notes.txt") + Words{overwrite}, "--out notes.txt",
+                "is not predictions");
+    expect_kept("notes.txt", {"pack", "--features_root=tree", "--out=notes.txt", overwrite},
+                "--out notes.txt", "is not a packed dataset");
+    expect_kept("a.pt", {"pack", "--features_root=tree", "--out=a.pt", overwrite}, "--out a.pt",
+                "is not a packed dataset");
+  }
+  write_text(here() / "n.safetensors", "not weights");
+  expect_kept("n.safetensors", {"inspect", "a.pt", "--export=n.safetensors", "--overwrite"},
+              "--export n.safetensors", "is not a .safetensors");
+  write_text(here() / "g.h5.report.json", "my own report, not JSON");
+  expect_kept("g.h5.report.json", {"pack", "--features_root=tree", "--out=g.h5"}, "--out g.h5.report.json",
+              "is not a JSON report");
+  EXPECT_FALSE(fs::exists(here() / "g.h5"));
+}
+
+TEST_F(Outputs, OfAnotherRunNeedOverwrite) {
+  expect_kept("a.pt", training("--save_path=a.pt", "--run_dir=b.run"), "--save_path a.pt",
+              "replace it with --overwrite");
+  expect_kept("a.pt", training("--save_path=b.pt", "--save_last=a.pt", "--run_dir=b.run"), "--save_last a.pt",
+              "--overwrite");
+  expect_kept("a.pt", training("--save_path=a.pt", "--run_dir=b.run", "--resume=auto"), "--save_path a.pt",
+              "is not of this run");
+  EXPECT_EQ(run(predicting("p.csv"), here()).exit_code, 0);
+  expect_kept("p.csv", predicting("p.csv"), "--out p.csv", "--overwrite");
+  EXPECT_EQ(run(predicting("p.csv") + Words{"--overwrite"}, here()).exit_code, 0);
+  EXPECT_EQ(run({"pack", "--features_root=tree", "--out=p.h5"}, here()).exit_code, 0);
+  expect_kept("p.h5", {"pack", "--features_root=tree", "--out=p.h5"}, "--out p.h5", "--overwrite");
+  EXPECT_EQ(run({"pack", "--features_root=tree", "--out=p.h5", "--overwrite"}, here()).exit_code, 0);
+}
+
+TEST_F(Outputs, OfTheRunItselfAreReplacedWhenItGoesOn) {
+  const Words words = training("--save_path=own.pt", "--save_last=own_last.pt");
+  ASSERT_EQ(run(words, here()).exit_code, 0);
+  const Outcome again = run(words + Words{"--resume=auto"}, here());
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  const Outcome anew = run(words + Words{"--overwrite"}, here());
+  EXPECT_EQ(anew.exit_code, 0) << anew.err;
+}
+
+TEST_F(Outputs, OfOneNameAreRefused) {
+  expect_kept("x.pt", training("--save_path=x.pt", "--save_last=./x.pt"), "--save_last", "--save_path names");
+  expect_kept("x", training("--run_dir=x", "--save_path=x/config.json"), "--save_path x/config.json",
+              "--run_dir");
+  expect_kept("x.h5", training("--save_path=x.h5"), "--save_path x.h5", "name it .pt or .safetensors");
+}
+
+TEST_F(Outputs, AreCheckedBeforeTheWork) {
+  for (const std::string& out : {std::string("no/x.csv"), std::string("notes.txt/x.csv")}) {
+    const Outcome outcome = run(predicting(out), here());
+    EXPECT_EQ(outcome.exit_code, 74);
+    EXPECT_THAT(outcome.err, StartsWith("voca-engine: --out " + out)) << "before anything else is said";
+  }
+  expect_kept("no", {"pack", "--features_root=tree", "--out=no/x.h5"}, "--out no/x.h5", "does not exist", 74);
+  expect_kept("no", {"inspect", "a.pt", "--export=no/x.safetensors"}, "--export no/x.safetensors",
+              "does not exist", 74);
+  expect_kept("tree", predicting("tree"), "--out tree", "is a folder");
+  EXPECT_FALSE(fs::exists(here() / "no"));
+}
+
+TEST_F(Outputs, MayBeADeviceWherePredictionsGo) {
+  EXPECT_EQ(run(predicting("/dev/null"), here()).exit_code, 0);
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+  expect_kept("no", training("--save_path=/dev/null"), "--save_path /dev/null", "is not a regular file");
+}
+
+TEST_F(Outputs, AFolderOfAnotherProgramIsNoRunFolder) {
+  fs::create_directories(here() / "theirs" / "checkpoints");
+  write_text(here() / "theirs" / "config.json", "{\"model_type\": \"bert\"}\n");
+  write_text(here() / "theirs" / "checkpoints" / "epoch_3.pt", "a model of theirs");
+  expect_kept("theirs/config.json", training("--run_dir=theirs", "--overwrite"), "--run_dir theirs",
+              "not of a training");
+  fs::remove(here() / "theirs" / "config.json");
+  const Words words = training("--run_dir=theirs");
+  ASSERT_EQ(run(words, here()).exit_code, 0);
+  ASSERT_EQ(run(words + Words{"--overwrite"}, here()).exit_code, 0);
+  EXPECT_EQ(read_text(here() / "theirs" / "checkpoints" / "epoch_3.pt"), "a model of theirs");
+}
+
+TEST_F(Outputs, StayCleanWithStdinStdoutAndStderrClosed) {
+  const std::string command =
+      "cd '" + here().string() +
+      "' && exec '" VOCA_PROGRAM
+      "' train --features_root f.h5 --hidden 16 --num_layers 1 --num_heads 2 --seq_len 12 "
+      "--batch_size 8 --epochs 2 --log_every 1 --save_path closed.pt <&- >&- 2>&-";
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  std::ifstream lines(here() / "closed.run" / "metrics.jsonl");
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count)
+    EXPECT_TRUE(nlohmann::json::parse(line, nullptr, false).is_object()) << line;
+  EXPECT_GE(count, 4);
+  const Outcome inspected = run({"inspect", "closed.pt", "--verify"}, here());
+  EXPECT_EQ(inspected.exit_code, 0) << inspected.err;
+}
+
+}  // namespace
+}  // namespace voca::tools::testing
