@@ -161,6 +161,18 @@ void make_folder_of(const OutputFile& output) {
   }
 }
 
+void check_output_folder(const std::string& option, const fs::path& folder) {
+  std::error_code error;
+  fs::path nearest = fs::absolute(folder).lexically_normal();
+  while (!fs::exists(nearest, error) && nearest != nearest.parent_path()) nearest = nearest.parent_path();
+  if (!fs::is_directory(nearest, error))
+    throw UsageError("{} {}: {} is a file, a folder was expected", option, folder.string(), nearest.string());
+  if (::access(nearest.c_str(), W_OK | X_OK) != 0) {
+    throw IoError("{} {}: cannot write into {}: {}", option, folder.string(), nearest.string(),
+                  std::strerror(errno));
+  }
+}
+
 bool same_file(const fs::path& a, const fs::path& b) {
   std::error_code error;
   if (fs::equivalent(a, b, error) && !error) return true;

@@ -43,6 +43,10 @@ void check_output(const OutputFile& output, std::span<const InputFile> inputs, E
 /// Makes the folder of `output` and those above it. Throws IoError naming the option.
 void make_folder_of(const OutputFile& output);
 
+/// Before any work: refuses a folder for outputs that is a file, or whose nearest existing ancestor cannot be
+/// written. Changes nothing. Throws UsageError or IoError naming the option.
+void check_output_folder(const std::string& option, const std::filesystem::path& folder);
+
 /// Whether two names lead to one file. False where either does not exist and the names differ.
 [[nodiscard]] bool same_file(const std::filesystem::path& a, const std::filesystem::path& b);
 

@@ -20,9 +20,15 @@ if [ -z "$voca" ]; then
   voca=$PWD/build/release/bin/voca-engine
 fi
 
+# What an earlier quickstart left is begun anew; a folder of anyone else's is not touched.
+if [ -e "$folder" ] && [ -n "$(ls -A "$folder")" ] && [ ! -e "$folder/.voca-quickstart" ]; then
+  echo "tools/quickstart.sh: $folder: exists and is not of a quickstart; name another folder" >&2
+  exit 64
+fi
 rm -rf "$folder"
 mkdir -p "$folder"
 cd "$folder"
+touch .voca-quickstart
 
 say "this machine"
 "$voca" doctor

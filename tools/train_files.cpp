@@ -126,6 +126,7 @@ void check_best_is_there(const engine::Trainer& trainer, const RunPaths& paths) 
 
 void check_train_files(const TrainOptions& options, const RunPaths& paths) {
   check_resume_source(options);
+  check_output_folder("--run_dir", paths.run_dir);
   const std::vector<OutputFile> outputs = outputs_of(options, paths);
   std::vector<InputFile> inputs{{"--features_root", options.features_root}};
   if (!options.init_from.empty()) inputs.push_back({"--init_from", options.init_from});

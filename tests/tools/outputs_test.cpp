@@ -152,6 +152,11 @@ TEST_F(Outputs, AreCheckedBeforeTheWork) {
   expect_kept("no", {"inspect", "a.pt", "--export=no/x.safetensors"}, "--export no/x.safetensors",
               "does not exist", 74);
   expect_kept("tree", predicting("tree"), "--out tree", "is a folder");
+  for (const char* run_dir : {"notes.txt", "notes.txt/run"}) {
+    const Outcome outcome = run(training(std::string("--run_dir=") + run_dir), here());
+    EXPECT_EQ(outcome.exit_code, 64);
+    EXPECT_THAT(outcome.err, AllOf(StartsWith("voca-engine: --run_dir"), HasSubstr("notes.txt is a file")));
+  }
   EXPECT_FALSE(fs::exists(here() / "no"));
 }
 
