@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "engine/thread_budget.h"
 #include "kernels/cpu/features.h"
 
 namespace voca::engine {
@@ -23,13 +24,13 @@ std::byte* allocate_zeroed(std::size_t bytes) {
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads) {
-    const int cores = std::max(1, static_cast<int>(usable_cores().size()));
-    kernels::cpu::set_threads(threads > 0 ? threads : cores);
+    kernels::cpu::set_threads(threads > 0 ? threads : thread_budget().threads);
   }
 
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCpu; }
   [[nodiscard]] std::string description() const override {
-    return fmt::format("cpu, {} threads, {}", kernels::cpu::threads(), kernels::cpu::instruction_set());
+    return fmt::format("cpu, {} thread{}, {}", kernels::cpu::threads(),
+                       kernels::cpu::threads() == 1 ? "" : "s", kernels::cpu::instruction_set());
   }
   [[nodiscard]] std::size_t free_bytes() const override {
     const long pages = ::sysconf(_SC_AVPHYS_PAGES);

@@ -183,7 +183,7 @@ class Device {
 /// say.
 [[nodiscard]] std::vector<int> usable_cores();
 
-/// The CPU: ordinary memory, kernels on `threads` threads (0: one for each core this process may use).
+/// The CPU: ordinary memory, kernels on `threads` threads (0: thread_budget()).
 [[nodiscard]] std::unique_ptr<Device> make_cpu_device(int threads);
 
 /// A table of memory for people, largest first, with the sum.

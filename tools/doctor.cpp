@@ -16,6 +16,7 @@
 #include "engine/distributed/environment.h"
 #include "engine/error.h"
 #include "engine/random.h"
+#include "engine/thread_budget.h"
 #include "kernels/cpu/features.h"
 #include "kernels/gemm.h"
 #include "tools/commands.h"
@@ -77,13 +78,26 @@ Finding check_blas() {
                       blas, worst)};
 }
 
-Finding check_cores() {
-  const int usable = kernels::cpu::threads();
-  const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
-  std::string text = fmt::format("{} threads for kernels, {} cores online", usable, online);
-  if (usable >= online) return {"cores", Verdict::kOk, text};
-  return {"cores", Verdict::kWarning,
-          text + "; this process may not use all (OMP_NUM_THREADS, taskset, cgroup)"};
+/// Ranks that this process would share the node with.
+int ranks_here() {
+  try {
+    return engine::rank_environment().local_world_size;
+  } catch (const engine::Error&) {
+    return 1;  // check_ranks() says what is wrong with it
+  }
+}
+
+/// What `train --threads 0` takes.
+Finding check_threads() {
+  const engine::ThreadLimits limits = engine::ThreadLimits::of_process();
+  const engine::ThreadBudget budget = engine::thread_budget(ranks_here(), limits);
+  const std::string text = fmt::format("{} thread{} for kernels: {}", budget.threads,
+                                       budget.threads == 1 ? "" : "s", budget.reason);
+  const std::string online = fmt::format("; {} online", limits.online);
+  if (budget.threads == limits.online) return {"cores", Verdict::kOk, text};
+  if (budget.threads < limits.online)
+    return {"cores", Verdict::kWarning, text + online + "; --threads N overrides it"};
+  return {"cores", Verdict::kWarning, text + online + "; more threads than cores wait for each other"};
 }
 
 Finding check_memory() {
@@ -158,7 +172,7 @@ void doctor(CommandLine command_line) {
   set.add("folder", &folder, "DIR", "where runs will write");
   set.add_flag("json", &json, "print the findings as one JSON object");
   if (!set.parse(command_line)) return;
-  std::vector<Finding> findings{check_build(),      check_blas(),   check_cores(),   check_memory(),
+  std::vector<Finding> findings{check_build(),      check_blas(),   check_threads(), check_memory(),
                                 check_disk(folder), check_limits(), check_backend(), check_ranks()};
   for (Finding& finding : judge_gpus(look_for_gpus())) findings.push_back(std::move(finding));
   ordered_json report = ordered_json::object();

@@ -19,7 +19,8 @@ void add_inference_options(OptionSet& set, InferenceOptions& options) {
   set.add("batch_size", &options.batch_size, "B", "videos a batch");
   set.add("num_workers", &options.num_workers, "N", "threads that assemble batches");
   set.add("device", &options.device, "auto|cpu|cuda[:N]", "where to compute");
-  set.add("threads", &options.threads, "N", "CPU threads of the kernels; 0: all cores");
+  set.add("threads", &options.threads, "N",
+          "CPU threads of the kernels; 0: OMP_NUM_THREADS, or the CPUs this process may use");
   set.add("comm_timeout", &options.comm_timeout, "SECONDS", "longest wait for another rank, anywhere");
   set.add_flag("quiet", &options.quiet, "no progress on stderr");
   set.add_flag("json", &options.json, "print the result as one JSON object");
@@ -33,7 +34,7 @@ void check(const InferenceOptions& options) {
   if (options.num_workers < 0 || options.num_workers > 1024)
     throw UsageError("--num_workers: is {}, must be from 0 to 1024", options.num_workers);
   if (options.threads < 0)
-    throw UsageError("--threads: is {}, must be 0 (all cores) or more", options.threads);
+    throw UsageError("--threads: is {}, must be 0 (see voca-engine doctor) or more", options.threads);
 }
 
 std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,

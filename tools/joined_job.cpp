@@ -1,7 +1,5 @@
 #include "tools/joined_job.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -16,6 +14,7 @@
 #include "engine/distributed/nccl_communicator.h"
 #include "engine/distributed/ring.h"
 #include "engine/error.h"
+#include "engine/thread_budget.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -174,12 +173,7 @@ DeviceOptions of_rank(DeviceOptions options, const engine::RankEnvironment& envi
     }
     if (gpus > 0) options.device = fmt::format("cuda:{}", environment.local_rank);
   }
-  if (options.threads == 0) {
-    // Who starts ranks may have given each its own cores; where this one has all, it shares them.
-    const int usable = static_cast<int>(engine::usable_cores().size());
-    const bool shared = usable >= ::sysconf(_SC_NPROCESSORS_ONLN);
-    options.threads = std::max(1, shared ? usable / ranks : usable);
-  }
+  if (options.threads == 0) options.threads = engine::thread_budget(ranks).threads;
   return options;
 }
 

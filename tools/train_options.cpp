@@ -99,7 +99,8 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
           "of products, activations and gradients; auto: bf16 on a GPU, fp32 on a CPU");
   set.add("gemm_autotune", &o.gemm_autotune, "on|off",
           "time a GPU's algorithms for each matrix product once and keep the best on disk");
-  set.add("threads", &o.threads, "N", "CPU threads of the kernels; 0: all cores");
+  set.add("threads", &o.threads, "N",
+          "CPU threads of the kernels; 0: OMP_NUM_THREADS, or the CPUs this process may use");
   set.add("comm_timeout", &o.comm_timeout, "SECONDS", "longest wait for another rank, anywhere");
   set.add("bucket_mb", &o.bucket_mb, "MB", "gradients summed over the ranks at a time");
   set.add_flag("recompute", &o.recompute,
@@ -187,7 +188,8 @@ void check_values(const TrainOptions& o) {
   if (!(o.bucket_mb > 0 && o.bucket_mb <= kLargestBucket))
     throw UsageError("--bucket_mb: is {}, must be above 0 and at most {}", o.bucket_mb, kLargestBucket);
   if (o.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", o.batch_size);
-  if (o.threads < 0) throw UsageError("--threads: is {}, must be 0 (all cores) or more", o.threads);
+  if (o.threads < 0)
+    throw UsageError("--threads: is {}, must be 0 (see voca-engine doctor) or more", o.threads);
   static_cast<void>(model::parse_contrastive_scope(o.contrastive_scope));
 }
 

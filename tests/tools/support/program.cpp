@@ -106,6 +106,11 @@ Outcome run(const Words& words, const std::filesystem::path& folder,
 }
 
 Words operator+(Words a, const Words& b) {
+  const auto name_of = [](const std::string& word) { return word.substr(0, word.find('=')); };
+  for (const std::string& word : b) {
+    if (word.size() < 3 || !word.starts_with("--")) continue;
+    std::erase_if(a, [&](const std::string& given) { return name_of(given) == name_of(word); });
+  }
   a.insert(a.end(), b.begin(), b.end());
   return a;
 }

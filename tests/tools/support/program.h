@@ -50,7 +50,7 @@ class Process {
 [[nodiscard]] Outcome run(const Words& words, const std::filesystem::path& folder,
                           const std::map<std::string, std::string>& environment = {});
 
-/// a then b.
+/// a then b. An option --name=… of a that b gives again is left out: twice with two values is refused.
 [[nodiscard]] Words operator+(Words a, const Words& b);
 
 /// Options of a training that takes a fraction of a second an epoch on a tree of `features`, with dropout,
