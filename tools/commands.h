@@ -1,8 +1,8 @@
 #pragma once
 
-#include <span>
 #include <string_view>
 
+#include "engine/error.h"
 #include "tools/option_set.h"
 
 // The commands of the program, a file each. A command returns when it did what it was asked for, and throws
@@ -25,7 +25,10 @@ struct Command {
   std::string_view summary;
   void (*run)(CommandLine);
 };
-[[nodiscard]] std::span<const Command> commands();
+/// Null where there is none of that name.
+[[nodiscard]] const Command* find_command(std::string_view name);
+/// What to throw then: names the command that was meant, or all.
+[[nodiscard]] engine::UsageError unknown_command(std::string_view name);
 
 /// The whole program: argv without the program's name. Returns the exit code; what went wrong is one line on
 /// stderr.

@@ -12,9 +12,12 @@ void add_inference_options(OptionSet& set, InferenceOptions& options) {
   set.begin_group("Data");
   set.add("features_root", &options.features_root, "PATH",
           "feature tree (packed once beside it) or packed .h5");
-  set.add("split_ratios", &options.split_ratios, "A,B,C", "for a feature tree; by default the training's");
-  set.add("split_seed", &options.split_seed, "S", "likewise");
-  set.add("group_by", &options.group_by, "none|identity|REGEX", "likewise");
+  set.add("split_ratios", &options.split_ratios, "A,B,C", "train, val, test; for a feature tree");
+  set.add("split_seed", &options.split_seed, "S", "draws the splits; for a feature tree");
+  set.add("group_by", &options.group_by, "none|identity|REGEX",
+          "keep identities in one split; for a feature tree");
+  for (const char* name : {"split_ratios", "split_seed", "group_by"})
+    set.show_default(name, "the training's");
   set.begin_group("Machine");
   set.add("batch_size", &options.batch_size, "B", "videos a batch");
   set.add("num_workers", &options.num_workers, "N", "threads that assemble batches");

@@ -12,6 +12,7 @@
 #include "engine/distributed/slurm.h"
 #include "engine/distributed/variables.h"
 #include "engine/error.h"
+#include "engine/thread_budget.h"
 #include "tools/commands.h"
 #include "tools/launch/job.h"
 #include "tools/train_options.h"
@@ -88,7 +89,7 @@ int usable_gpus() {
 int ranks_per_node(const LaunchOptions& o, int gpus) {
   const std::string& text = o.nproc_per_node;
   if (text == "auto") return std::max(gpus, 1);
-  if (text == "cpu") return std::max(static_cast<int>(engine::usable_cores().size()), 1);
+  if (text == "cpu") return engine::ThreadLimits::of_process().usable_cpus();
   if (text == "gpu") {
     if (gpus == 0) {
       throw UsageError(
@@ -118,15 +119,15 @@ std::pair<CommandLine, CommandLine> split(CommandLine line) {
 }
 
 bool is_command(std::string_view word) {
-  return std::any_of(commands().begin(), commands().end(),
-                     [&](const Command& command) { return command.name == word; });
+  return find_command(word) != nullptr;
 }
 
 void check_command(CommandLine command) {
   const std::string example = "for example: voca-engine launch --nproc_per_node 4 -- train --features_root X";
   if (command.empty()) throw UsageError("launch: needs a command behind --, {}", example);
-  if (!is_command(command[0]) || std::string_view(command[0]) == "launch")
-    throw UsageError("launch: \"{}\" is no command to start ranks of; {}", command[0], example);
+  if (!is_command(command[0])) throw UsageError("launch: {}", unknown_command(command[0]).what());
+  if (std::string_view(command[0]) == "launch")
+    throw UsageError("launch: does not start itself on several ranks; {}", example);
 }
 
 /// Whether a file was written anew: every run writes config.json of its folder once it has made that its own.
@@ -157,15 +158,16 @@ class FileMark {
 /// --overwrite is yet to discard: then the command stays as it is. --resume PATH stays, too: where no state
 /// was saved yet, "auto" would start without it.
 std::function<Words()> restart_of_training(const Words& words, const TrainOptions& options,
-                                           bool on_first_node) {
+                                           const OptionSet& set, bool on_first_node) {
   const FileMark begun(run_paths(options).run_dir / "config.json");
+  std::vector<std::pair<std::string, std::string>> changes;
+  if (options.overwrite) changes.emplace_back("overwrite", "false");
+  if (options.resume.empty()) changes.emplace_back("resume", "auto");
+  Words again = set.words_with(changes);
+  again.insert(again.begin(), words.begin(), words.begin() + 2);  // voca-engine train
   return [=] {
     // Another node may not see the folder; rank 0 alone decides what the run starts from.
-    if (on_first_node && !begun.has_changed()) return words;
-    Words again = words;
-    if (options.overwrite) again.emplace_back("--overwrite=false");
-    if (options.resume.empty()) again.emplace_back("--resume=auto");
-    return again;
+    return on_first_node && !begun.has_changed() ? words : again;
   };
 }
 
@@ -209,7 +211,7 @@ void launch(CommandLine command_line) {
     add_train_options(train_set, train);
     if (!train_set.parse(command.subspan(1))) return;
     train_set.require("features_root");
-    job.words_of_restart = restart_of_training(job.words, train, job.node == 0);
+    job.words_of_restart = restart_of_training(job.words, train, train_set, job.node == 0);
   }
   if (const JobEnd end = run_job(job); end.exit_code != 0)
     throw engine::Error(static_cast<engine::ExitCode>(end.exit_code), end.message);

@@ -2,17 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cxxopts.hpp>
 #include <iostream>
-#include <numeric>
 #include <optional>
 #include <variant>
 
 #include "engine/atomic_file.h"
 #include "engine/error.h"
+#include "engine/terminal.h"
+#include "tools/nearest.h"
+#include "tools/option_hints.h"
+#include "tools/option_pages.h"
 
 namespace voca::tools {
 
@@ -22,21 +26,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::size_t kHelpWidth = 110;
 constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
-
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replaced}));
-    }
-  }
-  return row.back();
-}
 
 std::string with_underscores(std::string_view name) {
   std::string result(name);
@@ -55,6 +45,23 @@ std::optional<T> parse_number(const std::string& text) {
   return value;
 }
 
+/// What people write behind a switch: true, yes, on, 1 and their opposites.
+std::optional<bool> parse_switch(std::string_view text) {
+  std::string word(text);
+  std::transform(word.begin(), word.end(), word.begin(),
+                 [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
+  for (const char* on : {"true", "yes", "on", "1"})
+    if (word == on) return true;
+  for (const char* off : {"false", "no", "off", "0"})
+    if (word == off) return false;
+  return std::nullopt;
+}
+
+UsageError not_of_a_switch(std::string_view source, std::string_view text) {
+  return UsageError("{}: is \"{}\"; it is a switch: leave the value out, or write true or false", source,
+                    text);
+}
+
 }  // namespace
 
 struct OptionSet::Option {
@@ -65,10 +72,14 @@ struct OptionSet::Option {
   std::variant<std::int64_t*, std::uint64_t*, double*, std::string*, bool*> value;
   std::optional<std::string> implicit{};  // what stands for a value that was left out
   bool positional = false;
+  std::string shown_default{};  // instead of the value, in --help
   bool given = false;
-  bool on_command_line = false;
   bool left_with_run = false;
 
+  [[nodiscard]] bool is_switch() const { return std::holds_alternative<bool*>(value); }
+  // Several values with commas: "F.pt[,G.pt...]".
+  [[nodiscard]] bool is_list() const { return argument.find("[,") != argument.npos; }
+  [[nodiscard]] std::string source() const { return positional ? name : "--" + name; }
   [[nodiscard]] ordered_json json() const {
     return std::visit([](const auto* pointer) { return ordered_json(*pointer); }, value);
   }
@@ -97,11 +108,9 @@ struct OptionSet::Option {
     if constexpr (std::is_same_v<T, std::string>) {
       *pointer = text;
     } else if constexpr (std::is_same_v<T, bool>) {
-      if (text != "true" && text != "false") {
-        throw UsageError("{}: is \"{}\"; it is a switch: leave the value out, or write true or false", source,
-                         text);
-      }
-      *pointer = text == "true";
+      const std::optional<bool> on = parse_switch(text);
+      if (!on) throw not_of_a_switch(source, text);
+      *pointer = *on;
     } else {
       const std::optional<T> number = parse_number<T>(text);
       if (!number) {
@@ -115,54 +124,123 @@ struct OptionSet::Option {
   }
 };
 
+/// What the command line says of one option.
+struct OptionSet::Given {
+  Option* option;
+  std::string text;
+  std::size_t begin;  // its words
+  std::size_t end;
+};
+
 struct OptionSet::State {
   std::string command;
   std::string summary;
   std::string group = "General";
   std::string config;
-  bool help = false;
+  std::string help;
   std::vector<Option> options;
+  std::vector<std::string> words;  // of the command line
+  std::vector<Given> given;        // in its order
 
   Option* find(std::string_view name) {
     const auto option =
         std::find_if(options.begin(), options.end(), [&](const Option& o) { return o.name == name; });
     return option == options.end() ? nullptr : &*option;
   }
-  // "; did you mean --hidden?", or where help is
-  [[nodiscard]] std::string suggestion(const std::string& name) const {
-    const auto distance = [&](const Option& o) { return edit_distance(name, o.name); };
-    const auto nearest =
-        std::min_element(options.begin(), options.end(),
-                         [&](const Option& a, const Option& b) { return distance(a) < distance(b); });
-    if (nearest != options.end() && distance(*nearest) <= std::max<std::size_t>(2, name.size() / 3))
-      return fmt::format("; did you mean --{}?", nearest->name);
-    return fmt::format("; see voca-engine {} --help", command);
-  }
-  [[nodiscard]] std::string help_text() const;
+  // "; did you mean --hidden?", what replaces an option of other programs, or where help is
+  [[nodiscard]] std::string suggestion(const std::string& name);
+  [[nodiscard]] OptionPage page() const;
+  void read(CommandLine command_line);
+  void apply();
 };
 
-std::string OptionSet::State::help_text() const {
-  cxxopts::Options page("voca-engine " + command, summary + "\n");
-  page.set_width(kHelpWidth);
-  std::string usage = "[options]";
-  std::vector<std::string> groups;
-  for (const Option& option : options) {
-    if (option.positional) {
-      usage = option.argument + " " + usage;
+std::string OptionSet::State::suggestion(const std::string& name) {
+  const auto has = [&](std::string_view other) { return find(other) != nullptr; };
+  if (const std::string hint = option_hint(name, has); !hint.empty()) return "; " + hint;
+  if (name.starts_with("no_")) {
+    const Option* option = find(name.substr(3));
+    if (option != nullptr && option->is_switch())
+      return fmt::format("; write --{}=false, or leave it out", option->name);
+  }
+  std::vector<std::string_view> names;
+  for (const Option& option : options)
+    if (!option.positional) names.emplace_back(option.name);
+  if (const std::string near = nearest(name, names); !near.empty())
+    return fmt::format("; did you mean --{}?", near);
+  return fmt::format("; see voca-engine {} --help", command);
+}
+
+OptionPage OptionSet::State::page() const {
+  OptionPage page{.command = command, .summary = summary, .options = {}};
+  for (const Option& o : options) {
+    const std::string value = o.is_switch() ? (o.text() == "true" ? "on" : "off") : o.text();
+    page.options.push_back({.group = o.group,
+                            .name = o.name,
+                            .argument = o.is_switch() ? "" : o.argument,
+                            .help = o.help,
+                            .default_text = o.shown_default.empty() ? value : o.shown_default,
+                            .positional = o.positional});
+  }
+  return page;
+}
+
+/// Splits the command line into options and values.
+void OptionSet::State::read(CommandLine command_line) {
+  words.assign(command_line.begin(), command_line.end());
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string_view word = words[i];
+    if (word == "-h") {
+      given.push_back({find("help"), "text", i, i + 1});
       continue;
     }
-    if (std::find(groups.begin(), groups.end(), option.group) == groups.end()) groups.push_back(option.group);
-    auto value = cxxopts::value<std::string>();
-    const bool flag = std::holds_alternative<bool*>(option.value);
-    if (!flag && !option.text().empty()) value = value->default_value(option.text());
-    if (flag) {
-      page.add_options(option.group)(option.name, option.help);
+    if (!word.starts_with("--")) {
+      const auto positional = std::find_if(options.begin(), options.end(),
+                                           [](const Option& o) { return o.positional && !o.given; });
+      if (positional == options.end()) {
+        if (i > 0 && !given.empty() && given.back().end == i && given.back().option->is_switch())
+          throw not_of_a_switch("--" + given.back().option->name, word);
+        throw UsageError("{}: \"{}\" is not an option; options begin with --", command, word);
+      }
+      positional->given = true;
+      given.push_back({&*positional, std::string(word), i, i + 1});
+      continue;
+    }
+    const std::size_t equals = word.find('=');
+    const std::string name = with_underscores(word.substr(2, equals == word.npos ? word.npos : equals - 2));
+    Option* option = find(name);
+    if (option == nullptr || option->positional)
+      throw UsageError("--{}: no such option of {}{}", name, command, suggestion(name));
+    const std::string* next =
+        i + 1 < words.size() && !words[i + 1].starts_with("--") ? &words[i + 1] : nullptr;
+    if (option->is_switch() && next != nullptr && !parse_switch(*next)) next = nullptr;
+    if (name == "help") next = nullptr;
+    if (equals != word.npos) {
+      given.push_back({option, std::string(word.substr(equals + 1)), i, i + 1});
+    } else if (next != nullptr) {
+      given.push_back({option, *next, i, i + 2});
+      ++i;
+    } else if (option->implicit) {
+      given.push_back({option, *option->implicit, i, i + 1});
     } else {
-      page.add_options(option.group)(option.name, option.help, value, option.argument);
+      throw UsageError("--{}: needs a value: {}", name, option->argument);
     }
   }
-  page.custom_help(usage);
-  return page.help(groups);
+}
+
+/// Assigns what the command line says. Of two different values one would be lost without a word.
+void OptionSet::State::apply() {
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const Given& now = given[i];
+    const auto before = std::find_if(given.begin(), given.begin() + static_cast<std::ptrdiff_t>(i),
+                                     [&](const Given& earlier) { return earlier.option == now.option; });
+    const ordered_json value = now.option->json();
+    now.option->assign(now.text, now.option->source());
+    if (before == given.begin() + static_cast<std::ptrdiff_t>(i) || now.option->json() == value) continue;
+    throw UsageError("{}: given twice ({}, {}); give one{}", now.option->source(), before->text, now.text,
+                     now.option->is_list() ? fmt::format(", or both with a comma: --{} {},{}",
+                                                         now.option->name, before->text, now.text)
+                                           : "");
+  }
 }
 
 OptionSet::OptionSet(std::string command, std::string summary) : state_(std::make_unique<State>()) {
@@ -224,59 +302,49 @@ void OptionSet::leave_with_run(std::initializer_list<std::string_view> names) {
   }
 }
 
+void OptionSet::show_default(std::string_view name, std::string text) {
+  Option* option = state_->find(name);
+  VOCA_CHECK(option != nullptr);
+  option->shown_default = std::move(text);
+}
+
 bool OptionSet::parse(CommandLine command_line) {
   begin_group("General");
   add("config", &state_->config, "FILE.json", "defaults for the options, by name");
-  add_flag("help", &state_->help, "this text");
-
-  // What the command line says, in order; applied after the file that it overrides.
-  std::vector<std::pair<Option*, std::string>> given;
-  for (std::size_t i = 0; i < command_line.size(); ++i) {
-    const std::string_view word = command_line[i];
-    if (word == "-h") {
-      given.emplace_back(state_->find("help"), "true");
-      continue;
-    }
-    if (!word.starts_with("--")) {
-      const auto positional = std::find_if(state_->options.begin(), state_->options.end(),
-                                           [](const Option& o) { return o.positional && !o.given; });
-      if (positional == state_->options.end())
-        throw UsageError("{}: \"{}\" is not an option; options begin with --", state_->command, word);
-      positional->given = true;
-      given.emplace_back(&*positional, std::string(word));
-      continue;
-    }
-    const std::size_t equals = word.find('=');
-    const std::string name = with_underscores(word.substr(2, equals == word.npos ? word.npos : equals - 2));
-    Option* option = state_->find(name);
-    if (option == nullptr || option->positional)
-      throw UsageError("--{}: no such option of {}{}", name, state_->command, state_->suggestion(name));
-    const bool flag = std::holds_alternative<bool*>(option->value);
-    const bool has_next = i + 1 < command_line.size();
-    const bool next_is_value = has_next && !std::string_view(command_line[i + 1]).starts_with("--");
-    if (equals != word.npos) {
-      given.emplace_back(option, std::string(word.substr(equals + 1)));
-    } else if (flag || (option->implicit && !next_is_value)) {
-      given.emplace_back(option, *option->implicit);
-    } else if (!next_is_value) {
-      throw UsageError("--{}: needs a value: {}", name, option->argument);
-    } else {
-      given.emplace_back(option, command_line[++i]);
-    }
+  add_option({.name = "help",
+              .group = {},
+              .argument = {},
+              .help = "this text",
+              .value = &state_->help,
+              .implicit = "text"});
+  state_->read(command_line);
+  for (const Given& given : state_->given) {
+    if (given.option->name != "help") continue;
+    if (given.text != "text" && given.text != "markdown")
+      throw UsageError("--help: \"{}\" is not one of text, markdown", given.text);
+    std::cout << (given.text == "text" ? help_text(state_->page(), engine::terminal_columns(STDOUT_FILENO))
+                                       : markdown_text(state_->page()));
+    return false;
   }
-  for (const auto& [option, text] : given) {
-    if (option->name == "help") {
-      std::cout << state_->help_text();
-      return false;
-    }
-    if (option->name == "config") state_->config = text;
-  }
+  for (const Given& given : state_->given)
+    if (given.option->name == "config") given.option->assign(given.text, "--config");
   if (!state_->config.empty()) read_config(state_->config);
-  for (const auto& [option, text] : given) {
-    option->assign(text, option->positional ? option->name : "--" + option->name);
-    option->on_command_line = true;
-  }
+  state_->apply();
   return true;
+}
+
+std::vector<std::string> OptionSet::words_with(
+    const std::vector<std::pair<std::string, std::string>>& values) const {
+  std::vector<std::string> words = state_->words;
+  for (auto given = state_->given.rbegin(); given != state_->given.rend(); ++given) {
+    const bool replaced = std::any_of(values.begin(), values.end(),
+                                      [&](const auto& value) { return value.first == given->option->name; });
+    if (!replaced) continue;
+    words.erase(words.begin() + static_cast<std::ptrdiff_t>(given->begin),
+                words.begin() + static_cast<std::ptrdiff_t>(given->end));
+  }
+  for (const auto& [name, text] : values) words.push_back(fmt::format("--{}={}", name, text));
+  return words;
 }
 
 void OptionSet::read_config(const std::filesystem::path& path) {
@@ -307,9 +375,8 @@ bool OptionSet::given(std::string_view name) const {
 }
 
 bool OptionSet::given_on_command_line(std::string_view name) const {
-  const Option* option = state_->find(name);
-  VOCA_CHECK(option != nullptr);
-  return option->on_command_line;
+  return std::any_of(state_->given.begin(), state_->given.end(),
+                     [&](const Given& given) { return given.option->name == name; });
 }
 
 void OptionSet::require(std::string_view name) const {

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace voca::tools {
@@ -23,8 +24,8 @@ using CommandLine = std::span<const char* const>;
 ///   if (!set.parse(command_line)) return 0;   // --help was printed
 ///
 /// Names are written with underscores or dashes, values behind "=" or as the next word. Everyone has --help
-/// and --config FILE.json, whose values stand in for defaults. A later option overrides an earlier one, the
-/// command line overrides the file.
+/// (--help=markdown: a section of docs/options.md) and --config FILE.json, whose values stand in for defaults
+/// and which the command line overrides. An option given twice with two values is refused.
 class OptionSet {
  public:
   OptionSet(std::string command, std::string summary);
@@ -41,11 +42,13 @@ class OptionSet {
            const std::string& help);
   void add(const std::string& name, double* value, const std::string& argument, const std::string& help);
   void add(const std::string& name, std::string* value, const std::string& argument, const std::string& help);
-  /// Without a value true; "=true" and "=false" work as well.
+  /// Without a value true; true, yes, on, 1 and their opposites behind "=" or as the next word work as well.
   void add_flag(const std::string& name, bool* value, const std::string& help);
   /// A text whose value may be left out: `implicit` then.
   void add_optional(const std::string& name, std::string* value, const std::string& implicit,
                     const std::string& argument, const std::string& help);
+  /// What --help says instead of a default that depends on the machine.
+  void show_default(std::string_view name, std::string text);
   /// The one argument without a name, for commands that take one.
   void add_positional(const std::string& name, std::string* value, const std::string& help);
 
@@ -54,7 +57,8 @@ class OptionSet {
   void leave_with_run(std::initializer_list<std::string_view> names);
 
   /// Assigns what was given. False: --help was printed to stdout. Throws UsageError in one line: an unknown
-  /// option (naming the nearest one), a value that does not parse (naming the option), a missing value;
+  /// option (naming the nearest one, or what replaces it), a value that does not parse (naming the option), a
+  /// missing value, two different values;
   /// DataError or IoError for the file of --config.
   [[nodiscard]] bool parse(CommandLine command_line);
 
@@ -64,11 +68,15 @@ class OptionSet {
   [[nodiscard]] bool given(std::string_view name) const;
   /// Throws UsageError naming the option when its text is empty.
   void require(std::string_view name) const;
+  /// The command line that was parsed, with these options (by name) set to these values.
+  [[nodiscard]] std::vector<std::string> words_with(
+      const std::vector<std::pair<std::string, std::string>>& values) const;
   /// Every option as used, by its name: what --config reads.
   [[nodiscard]] nlohmann::ordered_json values() const;
 
  private:
   struct Option;
+  struct Given;
   struct State;
   void add_option(Option option);
   void read_config(const std::filesystem::path& path);

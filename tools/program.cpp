@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -11,8 +12,10 @@
 #include <string>
 
 #include "engine/error.h"
+#include "engine/terminal.h"
 #include "kernels/cpu/features.h"
 #include "tools/commands.h"
+#include "tools/nearest.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -30,44 +33,87 @@ constexpr std::array<Command, 9> kCommands{{
     {"doctor", "checks this build and this machine", doctor},
 }};
 
+constexpr std::string_view kMarkdownHead =
+    "# Options\n\n"
+    "Every option of every command with its default, as the program has it. This page is made by\n"
+    "`voca-engine help --markdown >docs/options.md`, and a test compares it. An empty default is none. Names "
+    "may be\n"
+    "written with dashes, values behind `=` or as the next word. A switch, whose default is `off`, is given "
+    "alone,\n"
+    "or with `true` or `false`.\n";
+
 std::string usage() {
+  constexpr std::size_t kColumn = 11;
   std::string text = version_line() +
                      "\nTrains, evaluates and runs a detector of audio-visual deepfakes.\n\n"
                      "usage: voca-engine <command> [options]\n\n";
-  for (const Command& command : kCommands) text += fmt::format("  {:<9}{}\n", command.name, command.summary);
-  return text + "\nvoca-engine <command> --help lists the options of a command.\n";
+  const int columns = engine::terminal_columns(STDOUT_FILENO);
+  for (const Command& command : kCommands)
+    text += engine::wrapped(fmt::format("  {:<9}{}\n", command.name, command.summary), columns, kColumn);
+  return text + engine::wrapped("\nvoca-engine help <command> lists the options of a command.\n", columns, 0);
+}
+
+const Command& command_of(std::string_view name) {
+  if (const Command* command = find_command(name)) return *command;
+  if (name.starts_with("-"))
+    throw engine::UsageError("a command is needed before {}; voca-engine help lists them", name);
+  throw unknown_command(name);
+}
+
+/// "help", "help train", "help --markdown".
+void help(CommandLine words) {
+  if (words.size() > 1)
+    throw engine::UsageError("help: \"{}\" is one word too many; voca-engine help <command>", words[1]);
+  if (words.empty()) {
+    std::cout << usage();
+  } else if (std::string_view(words[0]) == "--markdown") {
+    std::cout << kMarkdownHead;
+    for (const Command& command : kCommands) {
+      std::cout << '\n';
+      command.run(std::array{"--help=markdown"});
+    }
+  } else {
+    command_of(words[0]).run(std::array{"--help"});
+  }
 }
 
 void run_command(CommandLine command_line) {
-  const std::string_view name = command_line.empty() ? std::string_view() : command_line[0];
-  if (name == "--help" || name == "-h" || name == "help") {
-    std::cout << usage();
-    return;
+  if (command_line.empty()) {
+    std::cerr << usage() + '\n';
+    throw engine::UsageError("a command is needed");
   }
+  const std::string_view name = command_line[0];
+  const CommandLine rest = command_line.subspan(1);
+  if (name == "--help" || name == "-h" || name == "help") return help(rest);
   if (name == "--version" || name == "version") {
+    if (!rest.empty()) throw engine::UsageError("{}: takes no options ({})", name, rest[0]);
     std::cout << version_line() << '\n';
     return;
   }
-  const auto command =
-      std::find_if(kCommands.begin(), kCommands.end(), [&](const Command& c) { return c.name == name; });
-  if (command == kCommands.end()) {
-    std::cerr << usage() << '\n';
-    if (name.empty()) throw engine::UsageError("a command is needed");
-    throw engine::UsageError("no such command: {}", name);
-  }
-  command->run(command_line.subspan(1));
+  command_of(name).run(rest);
 }
 
-int report(engine::ExitCode code, const char* message) {
+/// One line, in one piece: other ranks may write to the same stream.
+int report(engine::ExitCode code, const std::string& message) {
   std::cout.flush();
-  std::cerr << "voca-engine: " << message << '\n';
+  engine::write_at_once(STDERR_FILENO, fmt::format("voca-engine: {}\n", message));
   return static_cast<int>(code);
 }
 
 }  // namespace
 
-std::span<const Command> commands() {
-  return kCommands;
+const Command* find_command(std::string_view name) {
+  const auto command =
+      std::find_if(kCommands.begin(), kCommands.end(), [&](const Command& c) { return c.name == name; });
+  return command == kCommands.end() ? nullptr : &*command;
+}
+
+engine::UsageError unknown_command(std::string_view name) {
+  std::array<std::string_view, kCommands.size()> names;
+  std::transform(kCommands.begin(), kCommands.end(), names.begin(), [](const Command& c) { return c.name; });
+  if (const std::string near = nearest(name, names); !near.empty())
+    return engine::UsageError("unknown command \"{}\", did you mean \"{}\"?", name, near);
+  return engine::UsageError("unknown command \"{}\"; there are {}", name, fmt::join(names, ", "));
 }
 
 int run_program(CommandLine command_line) {

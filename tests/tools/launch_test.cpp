@@ -103,8 +103,8 @@ TEST_F(Launch, RefusesWhatCannotBeStartedInOneLine) {
   const Words train = Words{"--"} + training();
   expect_refused({"launch"}, "launch: needs a command behind --");
   expect_refused({"launch", "--nproc_per_node=2", "train"}, "launch: needs a command behind --");
-  expect_refused({"launch", "--", "trian"}, "\"trian\" is no command to start ranks of");
-  expect_refused({"launch", "--", "launch", "--", "train"}, "\"launch\" is no command");
+  expect_refused({"launch", "--", "trian"}, "launch: unknown command \"trian\", did you mean \"train\"?");
+  expect_refused({"launch", "--", "launch", "--", "train"}, "launch: does not start itself");
   expect_refused(Words{"launch", "--nprocs=2"} + train, "--nprocs: no such option of launch");
   expect_refused(Words{"launch", "--nproc-per-node=0"} + train, "--nproc_per_node: is \"0\", expected");
   expect_refused(Words{"launch", "--nproc_per_node=gpu"} + train, "--nproc_per_node gpu: no GPU can be used");

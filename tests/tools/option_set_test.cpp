@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -24,6 +27,7 @@ struct Example {
   std::string select_by = "auc";
   bool use_contrastive = false;
   std::string resume;
+  std::string list;
   std::string file;
 
   bool parse(const std::vector<const char*>& words) {
@@ -38,6 +42,7 @@ struct Example {
     set.add("lr", &lr, "LR", "rate");
     set.add("select_by", &select_by, "auc|acc", "measure");
     set.add_flag("use_contrastive", &use_contrastive, "loss");
+    set.add("list", &list, "F.pt[,G.pt...]", "files");
     set.add_optional("resume", &resume, "auto", "auto|PATH", "continue");
   }
 };
@@ -62,11 +67,74 @@ TEST(OptionSet, TakesUnderscoresDashesAndEqualSigns) {
   EXPECT_EQ(e.seed, 18446744073709551615U);
 }
 
-TEST(OptionSet, TheLastOfTwoWins) {
+TEST(OptionSet, AnOptionGivenTwiceIsRefusedUnlessItSaysTheSame) {
   Example e;
-  EXPECT_TRUE(e.parse({"--hidden", "64", "--use_contrastive", "--hidden=32", "--use_contrastive=false"}));
-  EXPECT_EQ(e.hidden, 32);
-  EXPECT_FALSE(e.use_contrastive);
+  EXPECT_EQ(message_of([&] {
+              e.parse({"--hidden", "64", "--hidden=32"});
+            }),
+            "--hidden: given twice (64, 32); give one");
+  EXPECT_EQ(message_of([&] {
+              e.parse({"--use_contrastive", "--use-contrastive=false"});
+            }),
+            "--use_contrastive: given twice (true, false); give one");
+  EXPECT_EQ(message_of([&] {
+              e.parse({"--list=a.pt", "--list", "b.pt"});
+            }),
+            "--list: given twice (a.pt, b.pt); give one, or both with a comma: --list a.pt,b.pt");
+  EXPECT_EQ(message_of([&] {
+              e.parse({"--resume", "--resume=x"});
+            }),
+            "--resume: given twice (auto, x); give one");
+  // 768 is what --hidden would be anyway; still two values were given.
+  EXPECT_EQ(message_of([&] {
+              e.parse({"--hidden=768", "--hidden=3"});
+            }),
+            "--hidden: given twice (768, 3); give one");
+  Example same;
+  EXPECT_TRUE(same.parse({"--lr=0.1", "--lr", "1e-1", "--use_contrastive", "--use_contrastive=yes"}));
+  EXPECT_EQ(same.lr, 0.1);
+}
+
+TEST(OptionSet, ASwitchTakesTrueAndFalseAsItsNextWord) {
+  const auto value_of = [](const std::vector<const char*>& words) {
+    Example e;
+    EXPECT_TRUE(e.parse(words));
+    return e.use_contrastive;
+  };
+  for (const char* on : {"true", "True", "yes", "on", "1"}) {
+    EXPECT_TRUE(value_of({"--use_contrastive", on})) << on;
+    EXPECT_TRUE(value_of({"--use_contrastive", on, "--hidden=3"})) << on;
+  }
+  for (const char* off : {"false", "FALSE", "no", "off", "0"})
+    EXPECT_FALSE(value_of({"--use_contrastive", off})) << off;
+  Example e;
+  EXPECT_TRUE(e.parse({"--use_contrastive", "a.pt"}));
+  EXPECT_EQ(e.file, "a.pt");
+  EXPECT_EQ(message_of([&] {
+              Example().parse({"a.pt", "--use_contrastive", "maybe"});
+            }),
+            "--use_contrastive: is \"maybe\"; it is a switch: leave the value out, or write true or false");
+}
+
+TEST(OptionSet, SaysWhatReplacesOptionsOfOtherPrograms) {
+  const auto message = [](const char* word) { return message_of([&] { Example().parse({word}); }); };
+  EXPECT_EQ(message("--learning-rate=3"), "--learning_rate: no such option of train; use --lr LR");
+  EXPECT_EQ(message("--d_model=3"), "--d_model: no such option of train; use --hidden H");
+  EXPECT_EQ(message("--no_use_contrastive"),
+            "--no_use_contrastive: no such option of train; write --use_contrastive=false, or leave it out");
+  // Not of an option that this command has not.
+  EXPECT_EQ(message("--ckpt=x"), "--ckpt: no such option of train; see voca-engine train --help");
+}
+
+TEST(OptionSet, RepeatsItsCommandLineWithOtherValues) {
+  Example e;
+  OptionSet set("train", "Trains.");
+  e.declare(set);
+  const std::vector<const char*> words{"--use_contrastive", "true",   "--hidden",     "3",
+                                       "--resume",          "--lr=1", "--resume=auto"};
+  EXPECT_TRUE(set.parse(words));
+  const std::vector<std::string> expected{"--hidden", "3", "--lr=1", "--use_contrastive=false", "--resume=x"};
+  EXPECT_EQ(set.words_with({{"use_contrastive", "false"}, {"resume", "x"}}), expected);
 }
 
 TEST(OptionSet, AValueMayBeginWithADash) {
@@ -190,6 +258,29 @@ TEST(OptionSet, NamesWhatIsWrongInAConfig) {
   EXPECT_EQ(message("{\"config\": \"x\"}").substr(0, 9), "--config ");
   EXPECT_EQ(message("{\"command\": \"other\", \"options\": {\"not_ours\": 1, \"hidden\": 8}}"), "");
   EXPECT_EQ(message("{\"command\": \"train\", \"options\": {\"not_ours\": 1}}").substr(0, 9), "--config ");
+}
+
+std::string help_at(int columns) {
+  OptionSet set("train", "Trains a detector from packed features, on one rank or several.");
+  Example e;
+  e.declare(set);
+  ::setenv("COLUMNS", std::to_string(columns).c_str(), 1);
+  ::testing::internal::CaptureStdout();
+  const std::vector<const char*> words{"--help"};
+  EXPECT_FALSE(set.parse(words));
+  ::unsetenv("COLUMNS");
+  return ::testing::internal::GetCapturedStdout();
+}
+
+TEST(OptionSet, HelpFitsTheColumns) {
+  for (const int columns : {40, 60, 80, 120}) {
+    std::istringstream help(help_at(columns));
+    std::size_t longest = 0;
+    for (std::string line; std::getline(help, line);) longest = std::max(longest, line.size());
+    EXPECT_LE(longest, static_cast<std::size_t>(columns));
+  }
+  const auto lines = [](const std::string& text) { return std::count(text.begin(), text.end(), '\n'); };
+  EXPECT_LT(lines(help_at(120)), lines(help_at(40)));
 }
 
 TEST(OptionSet, HelpListsEveryOptionWithItsDefault) {

@@ -80,7 +80,7 @@ TEST_F(Program, EveryCommandHasHelp) {
 
 TEST_F(Program, RefusesWhatItDoesNotKnow) {
   expect_refused({}, 64, "a command is needed");
-  expect_refused({"trian"}, 64, "no such command: trian");
+  expect_refused({"trian"}, 64, "unknown command \"trian\", did you mean \"train\"?");
   expect_refused({"train"}, 64, "--features_root PATH is needed");
   expect_refused({"train", "--hiden=3"}, 64, "did you mean --hidden?");
   expect_refused({"eval", "--features_root=packed.h5"}, 64, "--checkpoint F.pt is needed");
