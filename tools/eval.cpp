@@ -2,6 +2,7 @@
 
 #include "engine/error.h"
 #include "engine/progress.h"
+#include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/evaluation.h"
 #include "tools/inference_options.h"
@@ -13,7 +14,7 @@ namespace {
 void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options,
              const std::string& checkpoint, data::Split split) {
   engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
-  const TrainedNetwork network = load_network(checkpoint);
+  const TrainedNetwork network = load_network(checkpoint_path(checkpoint));
   const auto dataset = open_inference_data(set, options, network, progress, job);
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
   job.connect(*device);
@@ -42,7 +43,7 @@ void eval(CommandLine command_line) {
   std::string split = "test";
   OptionSet set("eval", "Measures a checkpoint on a split (docs/evaluation.md).");
   set.begin_group("Checkpoint");
-  set.add("checkpoint", &checkpoint, "F.pt", ".pt or .safetensors");
+  set.add("checkpoint", &checkpoint, "F.pt", ".pt or .safetensors; of a run folder its best");
   set.add("split", &split, "train|val|test", "the split");
   add_inference_options(set, options);
   if (!set.parse(command_line)) return;

@@ -10,6 +10,7 @@
 #include "engine/checkpoint/safetensors.h"
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
+#include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/output_file.h"
 
@@ -278,12 +279,13 @@ void inspect(CommandLine command_line) {
   set.add_positional("FILE", &path, "a file or a run folder");
   set.add_flag("verify", &verify, "check every checksum; exit 65 where one does not hold");
   set.add("num_workers", &num_workers, "N", "threads that check a dataset");
-  set.add("export", &export_to, "F.safetensors", "write a checkpoint's weights in that form as well");
+  set.add("export", &export_to, "F.safetensors",
+          "write the weights of a checkpoint, or of a run's best, in that form as well");
   set.add_flag("overwrite", &overwrite, "replace weights that --export names");
   set.add_flag("json", &json, "print the result as one JSON object");
   if (!set.parse(command_line)) return;
   set.require("FILE");
-  if (!export_to.empty()) export_weights(path, export_to, overwrite);
+  if (!export_to.empty()) export_weights(checkpoint_path(path), export_to, overwrite);
   const Inspection result = inspect_path(path, verify, std::clamp<std::int64_t>(num_workers, 1, 1024));
   std::cout << (json ? result.json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n"
                      : result.text);

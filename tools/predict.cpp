@@ -7,6 +7,7 @@
 
 #include "engine/error.h"
 #include "engine/progress.h"
+#include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/inference_options.h"
 #include "tools/output_file.h"
@@ -79,7 +80,7 @@ struct Request {
 void check_predictions_file(const InferenceOptions& options, const Request& which) {
   if (which.out == "-") return;
   std::vector<InputFile> inputs{{"--features_root", options.features_root}};
-  for (const std::string& path : which.checkpoints) inputs.push_back({"--checkpoint", path});
+  for (const std::string& path : which.checkpoints) inputs.push_back({"--checkpoint", checkpoint_path(path)});
   check_output({"--out", which.out, OutputKind::kPredictions}, inputs,
                which.overwrite ? Existing::kReplace : Existing::kAskFor);
 }
@@ -88,7 +89,7 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
   if (job.first()) check_predictions_file(options, which);
   std::vector<TrainedNetwork> networks;
-  for (const std::string& path : which.checkpoints) networks.push_back(load_network(path));
+  for (const std::string& path : which.checkpoints) networks.push_back(load_network(checkpoint_path(path)));
   const auto dataset = open_inference_data(set, options, networks.front(), progress, job);
   for (const TrainedNetwork& network : networks) check_widths(network, *dataset);
   const std::vector<std::int64_t> samples = chosen_samples(*dataset, which.split);
@@ -137,7 +138,7 @@ void predict(CommandLine command_line) {
       "Writes the verdict on every video as CSV: id,label,split,logit,prob_real, in the order of the data.");
   set.begin_group("Checkpoint");
   set.add("checkpoint", &checkpoints, "F.pt[,G.pt...]",
-          ".pt or .safetensors; the logits of several are averaged");
+          ".pt or .safetensors; of a run folder its best; the logits of several are averaged");
   set.add("split", &split, "train|val|test", "only this split; empty: every video");
   set.add("out", &out, "preds.csv", "where the CSV goes; -: stdout");
   set.add_flag("overwrite", &overwrite, "replace predictions that --out holds");

@@ -9,6 +9,7 @@
 #include "engine/atomic_file.h"
 #include "engine/checkpoint/resume_state.h"
 #include "engine/error.h"
+#include "tools/checkpoint_path.h"
 #include "tools/output_file.h"
 #include "tools/trained_model.h"
 
@@ -129,7 +130,7 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths) {
   check_output_folder("--run_dir", paths.run_dir);
   const std::vector<OutputFile> outputs = outputs_of(options, paths);
   std::vector<InputFile> inputs{{"--features_root", options.features_root}};
-  if (!options.init_from.empty()) inputs.push_back({"--init_from", options.init_from});
+  if (!options.init_from.empty()) inputs.push_back({"--init_from", checkpoint_path(options.init_from)});
   const bool goes_on_elsewhere = !options.resume.empty() && options.resume != "auto";
   if (goes_on_elsewhere) inputs.push_back({"--resume", options.resume});
   for (const char* name : {"config.json", "metrics.jsonl"})
@@ -181,8 +182,8 @@ void start_weights(engine::Trainer& trainer, const TrainOptions& options, const 
   }
   trainer.parameters().initialise(options.seed);
   if (!options.init_from.empty()) {
-    load_weights(options.init_from, engine::read_training_checkpoint(options.init_from),
-                 trainer.parameters());
+    const fs::path from = checkpoint_path(options.init_from);
+    load_weights(from, engine::read_training_checkpoint(from), trainer.parameters());
   }
 }
 

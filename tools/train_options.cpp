@@ -83,7 +83,8 @@ void add_file_options(OptionSet& set, TrainOptions& o) {
           "the checkpoint after the last step; .safetensors: weights alone");
   set.add_optional("resume", &o.resume, "auto", "auto|PATH",
                    "continue the run of --run_dir (afresh where there is none), or from a state");
-  set.add("init_from", &o.init_from, "F.pt", "start from these weights (.pt or .safetensors)");
+  set.add("init_from", &o.init_from, "F.pt",
+          "start from these weights (.pt, .safetensors, a run folder's best)");
   set.add_flag("overwrite", &o.overwrite, "discard what an earlier run left in --run_dir");
   set.add("checkpoint_every", &o.checkpoint_every, "N[steps|epochs]",
           "how often a resume state is saved; 0: at the end only");

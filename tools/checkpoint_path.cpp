@@ -1,0 +1,99 @@
+#include "tools/checkpoint_path.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/atomic_file.h"
+#include "engine/error.h"
+#include "tools/train_options.h"
+
+namespace voca::tools {
+namespace {
+
+namespace fs = std::filesystem;
+using engine::DataError;
+using nlohmann::ordered_json;
+
+constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
+
+/// The options of the run that have to do with its files.
+TrainOptions options_of_run(const fs::path& run) {
+  const fs::path config = run / "config.json";
+  if (!fs::exists(config)) {
+    throw DataError(
+        "{}: is a folder without config.json, so not a run folder; name a checkpoint (.pt, .safetensors) or "
+        "the "
+        "folder of a run",
+        run.string());
+  }
+  const ordered_json json = ordered_json::parse(engine::read_text_file(config, kMaxConfigBytes), nullptr,
+                                                /*allow_exceptions=*/false);
+  const auto options = json.is_object() ? json.find("options") : json.end();
+  if (!json.is_object() || options == json.end() || !options->is_object())
+    throw DataError("{}: is not the config.json of a run: it has no options", config.string());
+  const auto text = [&](const char* name) {
+    const auto value = options->find(name);
+    return value != options->end() && value->is_string() ? value->get<std::string>() : std::string();
+  };
+  TrainOptions result;
+  result.run_dir = text("run_dir");
+  result.save_path = text("save_path");
+  result.save_last = text("save_last");
+  const auto no_val = options->find("no_val");
+  result.no_val = no_val != options->end() && no_val->is_boolean() && no_val->get<bool>();
+  return result;
+}
+
+/// The folder that the run was started in, as far as its run folder tells: `run` without the relative path it
+/// had there. Empty where the folder was renamed since, or had an absolute path.
+fs::path folder_of_start(const fs::path& run, const fs::path& recorded) {
+  fs::path here = fs::absolute(run).lexically_normal();
+  fs::path there = recorded.lexically_normal();
+  if (!here.has_filename()) here = here.parent_path();
+  if (!there.has_filename()) there = there.parent_path();
+  if (there.is_absolute()) return {};
+  while (!there.empty() && there != ".") {
+    if (there.filename() != here.filename()) return {};
+    here = here.parent_path();
+    there = there.parent_path();
+  }
+  return here;
+}
+
+}  // namespace
+
+fs::path checkpoint_path(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return path;
+  const TrainOptions options = options_of_run(path);
+  const RunPaths paths = run_paths(options);
+  const bool keeps_last = options.no_val && !options.save_last.empty();
+  const fs::path kept = keeps_last ? fs::path(options.save_last) : paths.save_path;
+  // Never a file of that name in the folder we happen to be in: it may be another run's.
+  std::vector<fs::path> candidates;
+  if (kept.is_absolute()) {
+    candidates.push_back(kept);
+  } else if (const fs::path start = folder_of_start(path, paths.run_dir); !start.empty()) {
+    candidates.push_back((start / kept).lexically_normal());
+  }
+  candidates.push_back(path / kept.filename());
+  candidates.push_back((path / ".." / kept.filename()).lexically_normal());
+  const auto found = std::find_if(candidates.begin(), candidates.end(), [&](const fs::path& candidate) {
+    return fs::is_regular_file(candidate, error);
+  });
+  if (found != candidates.end()) {
+    // As the folder was named.
+    const bool shorten = path.is_relative() && !kept.is_absolute();
+    return shorten ? found->lexically_proximate(fs::current_path()) : *found;
+  }
+  throw DataError(
+      "{}: the run has kept no checkpoint yet ({} is not there); continue it with --resume auto, or "
+      "name the checkpoint",
+      path.string(), candidates.front().string());
+}
+
+}  // namespace voca::tools
