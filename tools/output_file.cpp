@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -103,6 +104,19 @@ void check_existing(const OutputFile& output, const fs::file_status& status, Exi
                                                  : " and is not of this run; give another name");
 }
 
+/// Makes a file in `folder` and removes it: permissions alone do not tell of read-only file systems and
+/// quotas.
+void check_writable(const std::string& option, const fs::path& output, const fs::path& folder) {
+  std::string name = (folder / ".voca-engine.XXXXXX").string();
+  const int descriptor = ::mkstemp(name.data());
+  if (descriptor < 0) {
+    throw IoError("{} {}: cannot write into {}: {}", option, output.string(), folder.string(),
+                  std::strerror(errno));
+  }
+  ::close(descriptor);
+  ::unlink(name.c_str());
+}
+
 fs::path folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
@@ -146,10 +160,7 @@ void check_output(const OutputFile& output, std::span<const InputFile> inputs, E
     throw IoError("{} {}: {} is {}", output.option, path, folder.string(),
                   fs::exists(folder, error) ? "not a folder" : "a folder that does not exist; make it first");
   }
-  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
-    throw IoError("{} {}: cannot write into {}: {}", output.option, path, folder.string(),
-                  std::strerror(errno));
-  }
+  check_writable(output.option, output.path, folder);
 }
 
 void make_folder_of(const OutputFile& output) {
@@ -167,10 +178,7 @@ void check_output_folder(const std::string& option, const fs::path& folder) {
   while (!fs::exists(nearest, error) && nearest != nearest.parent_path()) nearest = nearest.parent_path();
   if (!fs::is_directory(nearest, error))
     throw UsageError("{} {}: {} is a file, a folder was expected", option, folder.string(), nearest.string());
-  if (::access(nearest.c_str(), W_OK | X_OK) != 0) {
-    throw IoError("{} {}: cannot write into {}: {}", option, folder.string(), nearest.string(),
-                  std::strerror(errno));
-  }
+  check_writable(option, folder, nearest);
 }
 
 bool same_file(const fs::path& a, const fs::path& b) {

@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 using data::testing::Scratch;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 std::string read_text(const fs::path& path) {
@@ -157,7 +158,14 @@ TEST_F(Outputs, AreCheckedBeforeTheWork) {
     EXPECT_EQ(outcome.exit_code, 64);
     EXPECT_THAT(outcome.err, AllOf(StartsWith("voca-engine: --run_dir"), HasSubstr("notes.txt is a file")));
   }
+  // A place that permissions alone do not tell of.
+  expect_kept("no", predicting("/proc/x.csv"), "--out /proc/x.csv", "cannot write into /proc", 74);
+  expect_kept("no", training("--save_path=/proc/x.pt", "--run_dir=y.run"), "--save_path /proc/x.pt",
+              "cannot write into /proc", 74);
   EXPECT_FALSE(fs::exists(here() / "no"));
+  for (const auto& entry : fs::directory_iterator(here()))
+    EXPECT_THAT(entry.path().filename().string(), Not(StartsWith(".voca-engine")))
+        << "nothing stays of the checks";
 }
 
 TEST_F(Outputs, MayBeADeviceWherePredictionsGo) {
