@@ -9,16 +9,16 @@
 #include "engine/metrics.h"
 
 namespace voca::data {
-namespace {
 
-IdentityAudit audit_identities(const AuditInput& input, const IdentityFinder& finder) {
+IdentityAudit audit_identities(std::span<const std::string> ids, std::span<const Split> splits,
+                               const IdentityFinder& finder) {
   IdentityAudit result;
   std::map<std::string, std::array<std::int64_t, kSplits>> seen;
-  std::vector<std::vector<std::string>> names(input.ids.size());
-  for (std::size_t i = 0; i < input.ids.size(); ++i) {
-    names[i] = finder.find(input.ids[i]);
+  std::vector<std::vector<std::string>> names(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    names[i] = finder.find(ids[i]);
     if (names[i].empty()) ++result.videos_without;
-    for (const std::string& name : names[i]) ++seen[name][static_cast<std::size_t>(input.splits[i])];
+    for (const std::string& name : names[i]) ++seen[name][static_cast<std::size_t>(splits[i])];
   }
   result.identities = static_cast<std::int64_t>(seen.size());
   for (const auto& [name, counts] : seen) {
@@ -26,14 +26,16 @@ IdentityAudit audit_identities(const AuditInput& input, const IdentityFinder& fi
     ++result.crossing;
     if (result.examples.size() < 5) result.examples.push_back(name);
   }
-  for (std::size_t i = 0; i < input.ids.size(); ++i) {
-    if (input.splits[i] == Split::kTrain) continue;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (splits[i] == Split::kTrain) continue;
     const bool in_train = std::any_of(names[i].begin(), names[i].end(),
                                       [&](const std::string& name) { return seen[name][0] > 0; });
     if (in_train) ++result.crossing_videos;
   }
   return result;
 }
+
+namespace {
 
 std::vector<double> as_doubles(std::span<const std::int64_t> values) {
   return {values.begin(), values.end()};
@@ -60,7 +62,7 @@ std::optional<double> score_auc(std::span<const double> scores, std::span<const 
 
 DatasetAudit audit(const AuditInput& input, const IdentityFinder& finder) {
   DatasetAudit result;
-  result.identities = audit_identities(input, finder);
+  result.identities = audit_identities(input.ids, input.splits, finder);
   result.leaks = {
       {"visual length", score_auc(as_doubles(input.visual_frames), input.labels)},
       {"audio length", score_auc(as_doubles(input.audio_frames), input.labels)},
@@ -94,7 +96,7 @@ std::vector<std::string> audit_lines(const DatasetAudit& audit) {
       continue;
     }
     lines.push_back(fmt::format(
-        "{}{} alone: AUC {:.3f} (real positive){}", leak.leaks() ? "warning: " : "", leak.what, *leak.auc,
+        "{}{} alone: AUC {:.4f} (real positive){}", leak.leaks() ? "warning: " : "", leak.what, *leak.auc,
         leak.leaks() ? "; it gives the label away without looking at the content" : ""));
   }
   return lines;

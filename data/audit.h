@@ -47,6 +47,9 @@ struct AuditInput {
   std::span<const double> audio_energy;
 };
 
+/// `splits` is of the videos that `ids` names.
+[[nodiscard]] IdentityAudit audit_identities(std::span<const std::string> ids, std::span<const Split> splits,
+                                             const IdentityFinder& finder);
 [[nodiscard]] DatasetAudit audit(const AuditInput& input, const IdentityFinder& finder);
 
 /// AUC of `scores` for label 1 against 0, ties ½; nothing when a class is empty. O(n log n).

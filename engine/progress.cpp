@@ -1,37 +1,33 @@
 #include "engine/progress.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
+#include "engine/terminal.h"
+
 namespace voca::engine {
 namespace {
 
 constexpr double kRedrawSeconds = 0.1;
-constexpr int kDefaultWidth = 80;
+constexpr std::size_t kMaxLine = 512;
 constexpr std::string_view kEraseToEnd = "\x1b[K";
 
 void write_stderr(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;  // no one is listening: that is no reason to end a training
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
+  write_at_once(STDERR_FILENO, text);
 }
 
-int terminal_width() {
-  winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kDefaultWidth;
-  return size.ws_col;
+/// COLUMNS may be older than the window, and a redrawn line must not wrap.
+int stderr_columns() {
+  const int window = window_columns(STDERR_FILENO);
+  const int columns = terminal_columns(STDERR_FILENO);
+  return window > 0 ? std::min(window, columns) : columns;
 }
 
 double steady_seconds() {
@@ -60,7 +56,7 @@ class Line {
   [[nodiscard]] std::string_view text() const { return {buffer_.data(), size_}; }
 
  private:
-  std::array<char, 512> buffer_{};
+  std::array<char, kMaxLine> buffer_{};
   std::size_t limit_;
   std::size_t size_ = 0;
   bool full_ = false;
@@ -94,9 +90,10 @@ std::string format_duration(double seconds) {
 }
 
 Progress::Progress(ProgressOptions options) : options_(std::move(options)) {
-  if (!options_.width) options_.width = [] { return kDefaultWidth; };
+  if (!options_.width) options_.width = [] { return kDefaultColumns; };
   if (!options_.clock) options_.clock = steady_seconds;
   if (!options_.write) options_.write = write_stderr;
+  buffer_.reserve(kMaxLine + 8);
   start({}, 0);
 }
 
@@ -104,7 +101,7 @@ Progress Progress::on_stderr(bool quiet) {
   const char* terminal = std::getenv("TERM");
   const bool can_redraw =
       ::isatty(STDERR_FILENO) == 1 && terminal != nullptr && std::strcmp(terminal, "dumb") != 0;
-  return Progress({.quiet = quiet, .redraw = can_redraw, .width = terminal_width, .clock = {}, .write = {}});
+  return Progress({.quiet = quiet, .redraw = can_redraw, .width = stderr_columns, .clock = {}, .write = {}});
 }
 
 Progress::~Progress() {
@@ -137,31 +134,40 @@ void Progress::update(const State& state) {
 
 void Progress::finish() {
   if (last_) {
-    print(*last_, options_.clock());
-    if (line_open_) options_.write("\n");
+    buffer_.clear();
+    draw(*last_, options_.clock(), buffer_);
+    if (line_open_) buffer_ += '\n';
+    options_.write(buffer_);
   }
   line_open_ = false;
   last_.reset();
 }
 
-void Progress::message(std::string_view text) {
-  if (options_.quiet) return;
-  erase_line();
-  options_.write(text);
-  options_.write("\n");
-  if (options_.redraw && last_) print(*last_, options_.clock());
+int Progress::columns() const {
+  return options_.width();
 }
 
-void Progress::erase_line() {
-  if (!line_open_) return;
-  options_.write("\r");
-  options_.write(kEraseToEnd);
+void Progress::message(std::string_view text) {
+  if (options_.quiet) return;
+  buffer_.clear();
+  if (line_open_) fmt::format_to(std::back_inserter(buffer_), "\r{}", kEraseToEnd);
   line_open_ = false;
+  buffer_ += text;
+  buffer_ += '\n';
+  if (options_.redraw && last_) draw(*last_, options_.clock(), buffer_);
+  options_.write(buffer_);
 }
 
 void Progress::print(const State& state, double now) {
+  buffer_.clear();
+  draw(state, now, buffer_);
+  options_.write(buffer_);
+}
+
+void Progress::draw(const State& state, double now, std::string& out) {
   // The last column stays free: a terminal that wraps there would start a second line.
-  Line line(options_.redraw ? static_cast<std::size_t>(std::max(options_.width(), 2) - 1) : 512);
+  const int columns = std::max(options_.width(), 2) - (options_.redraw ? 1 : 0);
+  Line line(static_cast<std::size_t>(columns));
   if (!title_.empty()) line.add("{}", title_);
   if (!state.phase.empty()) line.add("{}", state.phase);
   if (state.total > 0) {
@@ -182,15 +188,10 @@ void Progress::print(const State& state, double now) {
   if (state.loss) line.add("loss {:.4f}", *state.loss);
   if (state.lr) line.add("lr {:.2e}", *state.lr);
 
-  if (options_.redraw) {
-    options_.write("\r");
-    options_.write(line.text());
-    options_.write(kEraseToEnd);
-    line_open_ = true;
-  } else {
-    options_.write(line.text());
-    options_.write("\n");
-  }
+  if (options_.redraw) out += '\r';
+  out += line.text();
+  out += options_.redraw ? kEraseToEnd : "\n";
+  line_open_ = options_.redraw;
   printed_ = now;
 }
 

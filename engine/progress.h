@@ -13,7 +13,7 @@ struct ProgressOptions {
   bool quiet = false;               ///< print nothing
   bool redraw = false;              ///< rewrite one line in place; else a line now and then
   double seconds_between = 5;       ///< between lines; a redrawn line changes ten times a second at most
-  std::function<int()> width{};     ///< columns of the terminal now; null: 80
+  std::function<int()> width{};     ///< columns to print in now; null: 80
   std::function<double()> clock{};  ///< seconds, never running backwards; null: the steady clock
   std::function<void(std::string_view)> write{};  ///< null: standard error
 };
@@ -22,7 +22,7 @@ struct ProgressOptions {
 ///
 ///   train  epoch 3/50   42% 1260/3000  eta 0:12:34  5120 samples/s  loss 0.4321  lr 3.00e-04
 ///
-/// What does not fit the terminal is left out from the right. update() does not allocate.
+/// What does not fit the columns is left out from the right. update() does not allocate.
 class Progress {
  public:
   explicit Progress(ProgressOptions options);
@@ -48,12 +48,16 @@ class Progress {
   void update(const State& state);
   /// Prints the last state in full, whatever the time, and ends the line. Nothing when nothing was updated.
   void finish();
-  /// Prints a line of text, clear of a redrawn line.
+  /// Prints a line of text, or several, clear of a redrawn line and in one piece: processes that share a
+  /// terminal or a file do not break into each other's lines.
   void message(std::string_view text);
+  /// Columns of where it prints.
+  [[nodiscard]] int columns() const;
 
  private:
   void print(const State& state, double now);
-  void erase_line();
+  /// Appends what print() writes.
+  void draw(const State& state, double now, std::string& out);
 
   ProgressOptions options_;
   std::string title_;
@@ -62,6 +66,7 @@ class Progress {
   double printed_ = 0;
   bool line_open_ = false;
   std::optional<State> last_;
+  std::string buffer_;            // what is written next, so that update() does not allocate
   std::array<char, 64> phase_{};  // what last_->phase points to
 };
 

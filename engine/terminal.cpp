@@ -75,6 +75,7 @@ std::string wrapped(std::string_view text, int columns, std::size_t indent) {
     out += '\n';
     text.remove_prefix(newline + 1);
   }
+  std::replace(out.begin(), out.end(), kFixedSpace, ' ');
   return out;
 }
 

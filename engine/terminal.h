@@ -15,6 +15,9 @@ inline constexpr int kDefaultColumns = 80;
 /// Columns of the terminal that `descriptor` is; 0 where it is none.
 [[nodiscard]] int window_columns(int descriptor);
 
+/// Stands for a space that wrapped() breaks no line at.
+inline constexpr char kFixedSpace = '\x1f';
+
 /// `text` with its long lines broken at spaces to fit `columns`; what continues a line is indented by
 /// `indent`. Words that are too long stay whole, spaces at the beginning of a line stay.
 [[nodiscard]] std::string wrapped(std::string_view text, int columns, std::size_t indent);

@@ -16,6 +16,7 @@
 #include "engine/distributed/environment.h"
 #include "engine/error.h"
 #include "engine/random.h"
+#include "engine/terminal.h"
 #include "engine/thread_budget.h"
 #include "kernels/cpu/features.h"
 #include "kernels/gemm.h"
@@ -175,11 +176,15 @@ void doctor(CommandLine command_line) {
   std::vector<Finding> findings{check_build(),      check_blas(),   check_threads(), check_memory(),
                                 check_disk(folder), check_limits(), check_backend(), check_ranks()};
   for (Finding& finding : judge_gpus(look_for_gpus())) findings.push_back(std::move(finding));
+  constexpr std::size_t kTextColumn = 22;
+  const int columns = engine::terminal_columns(STDOUT_FILENO);
   ordered_json report = ordered_json::object();
   for (const Finding& finding : findings) {
     report[finding.what] = {{"verdict", name_of(finding.verdict)}, {"text", finding.text}};
-    if (!json)
-      std::cout << fmt::format("{:<8} {:<12} {}\n", name_of(finding.verdict), finding.what, finding.text);
+    if (json) continue;
+    const std::string line =
+        fmt::format("{:<8} {:<12} {}\n", name_of(finding.verdict), finding.what, finding.text);
+    std::cout << engine::wrapped(line, columns, kTextColumn);
   }
   if (json) std::cout << ordered_json{{"versions", versions()}, {"findings", report}}.dump(2) << '\n';
   const auto problem = std::find_if(findings.begin(), findings.end(),

@@ -1,7 +1,10 @@
+#include <unistd.h>
+
 #include <iostream>
 
 #include "engine/error.h"
 #include "engine/progress.h"
+#include "engine/terminal.h"
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/evaluation.h"
@@ -31,7 +34,7 @@ void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& optio
   if (options.json) {
     std::cout << result.dump(2) << '\n';
   } else {
-    std::cout << evaluation_text(result);
+    std::cout << evaluation_text(result, engine::terminal_columns(STDOUT_FILENO));
   }
 }
 

@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <variant>
+#include <vector>
 
 #include "engine/checkpoint/value.h"
 #include "engine/error.h"
+#include "engine/terminal.h"
 
 namespace voca::tools {
 
@@ -17,15 +20,11 @@ std::string number(const ordered_json& value) {
   return value.is_null() ? "undefined" : fmt::format("{:.4f}", value.get<double>());
 }
 
-std::string rates_text(const ordered_json& rates) {
-  const ordered_json& c = rates["confusion"];
-  return fmt::format(
-      "  acc {}  balanced {}  real: precision {} recall {} F1 {}  fake: precision {} recall {} F1 {}\n"
-      "  real taken for real {}, for fake {}; fake taken for real {}, for fake {}\n",
-      number(rates["acc"]), number(rates["balanced_acc"]), number(rates["precision_real"]),
-      number(rates["recall_real"]), number(rates["f1_real"]), number(rates["precision_fake"]),
-      number(rates["recall_fake"]), number(rates["f1_fake"]), c["real_as_real"].dump(),
-      c["real_as_fake"].dump(), c["fake_as_real"].dump(), c["fake_as_fake"].dump());
+/// "auc 0.9950", kept on one line.
+std::string measure(std::string_view name, const ordered_json& value) {
+  std::string text = fmt::format("{} {}", name, number(value));
+  std::replace(text.begin(), text.end(), ' ', engine::kFixedSpace);
+  return text;
 }
 
 /// Where the decision threshold comes from, with the rule it was fitted by where that is known.
@@ -35,26 +34,110 @@ std::string threshold_source(const ordered_json& e) {
   return text;
 }
 
-std::string binary_text(const ordered_json& e) {
-  return fmt::format(
-      "positive class: real (a score is the probability of real)\n"
-      "  auc {}  ap(real) {}  ap(fake) {}  eer {}  tpr at fpr 1% {}, 0.1% {}  ece {}  loss {}\n"
-      "at 0.5\n{}"
-      "at {:.4f}, {}\n{}",
-      number(e["auc"]), number(e["ap_real"]), number(e["ap_fake"]), number(e["eer"]),
-      number(e["tpr_at_fpr_1pct"]), number(e["tpr_at_fpr_01pct"]), number(e["ece"]), number(e["loss"]),
-      rates_text(e), e["threshold"].get<double>(), threshold_source(e), rates_text(e["at_threshold"]));
+std::string count(const ordered_json& value) {
+  return value.dump();
 }
 
-std::string classes_text(const ordered_json& e) {
-  std::string text = fmt::format("  acc {}  balanced {}  macro auc {}  loss {}\n", number(e["acc"]),
-                                 number(e["balanced_acc"]), number(e["auc"]), number(e["loss"]));
-  for (std::size_t k = 0; k < e["n_of_class"].size(); ++k) {
-    text +=
-        fmt::format("  class {}: n {}  recall {}  auc {}  predicted as {}\n", k, e["n_of_class"][k].dump(),
-                    number(e["recall_of_class"][k]), number(e["auc_of_class"][k]), e["confusion"][k].dump());
+/// Cells below each other, the first column to the left, the others to the right; where they do not fit the
+/// columns, further tables below repeat the first column.
+std::string table(const std::vector<std::vector<std::string>>& rows, int columns) {
+  constexpr std::size_t kGap = 2;
+  std::vector<std::size_t> widths(rows.front().size());
+  for (const std::vector<std::string>& row : rows)
+    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  std::string text;
+  for (std::size_t first = 1; first < widths.size();) {
+    std::size_t end = first;
+    std::size_t used = kGap + widths[0];
+    while (end < widths.size() &&
+           (end == first || used + kGap + widths[end] <= static_cast<std::size_t>(columns))) {
+      used += kGap + widths[end++];
+    }
+    for (const std::vector<std::string>& row : rows) {
+      text += fmt::format("{:{}}{:<{}}", "", kGap, row[0], widths[0]);
+      for (std::size_t c = first; c < end; ++c)
+        text += fmt::format("{:{}}{:>{}}", "", kGap, row[c], widths[c]);
+      text += '\n';
+    }
+    first = end;
   }
   return text;
+}
+
+/// Precision, recall and F1 of each class, and below them the confusion matrix.
+std::string rates_text(const ordered_json& rates, int columns) {
+  const ordered_json& c = rates["confusion"];
+  const auto n = [&](const char* as_real, const char* as_fake) {
+    return fmt::format("{}", c[as_real].get<std::int64_t>() + c[as_fake].get<std::int64_t>());
+  };
+  return table({{"label", "precision", "recall", "F1", "n"},
+                {"real", number(rates["precision_real"]), number(rates["recall_real"]),
+                 number(rates["f1_real"]), n("real_as_real", "real_as_fake")},
+                {"fake", number(rates["precision_fake"]), number(rates["recall_fake"]),
+                 number(rates["f1_fake"]), n("fake_as_real", "fake_as_fake")}},
+               columns) +
+         table({{"label", "taken for real", "taken for fake"},
+                {"real", count(c["real_as_real"]), count(c["real_as_fake"])},
+                {"fake", count(c["fake_as_real"]), count(c["fake_as_fake"])}},
+               columns);
+}
+
+std::string at_threshold_text(double threshold, const std::string& from, const ordered_json& rates,
+                              int columns) {
+  return engine::wrapped(fmt::format("\nat threshold {:.4f}{}: {}, {}\n", threshold,
+                                     from.empty() ? "" : " (" + from + ")", measure("acc", rates["acc"]),
+                                     measure("balanced acc", rates["balanced_acc"])),
+                         columns, 2) +
+         rates_text(rates, columns);
+}
+
+std::string binary_text(const ordered_json& e, int columns) {
+  std::string text = engine::wrapped(
+      fmt::format("positive class: real (a score is the probability of real)\n"
+                  "  {}  {}  {}  {}  {}\n"
+                  "  {}  {}  {}\n",
+                  measure("auc", e["auc"]), measure("ap(real)", e["ap_real"]),
+                  measure("ap(fake)", e["ap_fake"]), measure("eer", e["eer"]), measure("loss", e["loss"]),
+                  measure("tpr at fpr 1%", e["tpr_at_fpr_1pct"]),
+                  measure("tpr at fpr 0.1%", e["tpr_at_fpr_01pct"]), measure("ece", e["ece"])),
+      columns, 2);
+  text += at_threshold_text(0.5, "", e, columns);
+  return text +
+         at_threshold_text(e["threshold"].get<double>(), threshold_source(e), e["at_threshold"], columns);
+}
+
+/// Of a class: how many samples, of the confusion's row and column, and the rates that follow.
+std::vector<std::string> class_row(const ordered_json& e, std::size_t k) {
+  const ordered_json& confusion = e["confusion"];
+  const auto right = confusion[k][k].get<double>();
+  const auto n = e["n_of_class"][k].get<double>();
+  double predicted = 0;
+  for (const ordered_json& row : confusion) predicted += row[k].get<double>();
+  const auto ratio = [](double part, double all) {
+    return all > 0 ? ordered_json(part / all) : ordered_json();
+  };
+  return {std::to_string(k),
+          number(ratio(right, predicted)),
+          number(e["recall_of_class"][k]),
+          number(ratio(2 * right, n + predicted)),
+          number(e["auc_of_class"][k]),
+          count(e["n_of_class"][k])};
+}
+
+std::string classes_text(const ordered_json& e, int columns) {
+  std::vector<std::vector<std::string>> rates{{"label", "precision", "recall", "F1", "auc", "n"}};
+  std::vector<std::vector<std::string>> confusion{{"label"}};
+  for (std::size_t k = 0; k < e["n_of_class"].size(); ++k) {
+    rates.push_back(class_row(e, k));
+    confusion[0].push_back(fmt::format("{}for {}", k == 0 ? "taken " : "", k));
+    confusion.push_back({std::to_string(k)});
+    for (const ordered_json& cell : e["confusion"][k]) confusion.back().push_back(count(cell));
+  }
+  return engine::wrapped(fmt::format("  {}  {}  {}  {}\n", measure("acc", e["acc"]),
+                                     measure("balanced acc", e["balanced_acc"]),
+                                     measure("macro auc", e["auc"]), measure("loss", e["loss"])),
+                         columns, 2) +
+         "\n" + table(rates, columns) + table(confusion, columns);
 }
 
 }  // namespace
@@ -91,14 +174,14 @@ ordered_json evaluate(const TrainedNetwork& network, const std::shared_ptr<const
   return json;
 }
 
-std::string evaluation_text(const ordered_json& e) {
+std::string evaluation_text(const ordered_json& e, int columns) {
   const bool binary = e.contains("n_real");
   std::string text = fmt::format("{}: n {}", e["split"].get<std::string>(), e["n"].dump());
   if (binary) text += fmt::format(" ({} real, {} fake)", e["n_real"].dump(), e["n_fake"].dump());
   if (const auto bad = e["bad_samples"].get<std::int64_t>(); bad > 0)
     text += fmt::format(", {} left out: their frames are damaged", bad);
   text += fmt::format(", split {}\n", e["split_hash"].get<std::string>().substr(0, 12));
-  return text + (binary ? binary_text(e) : classes_text(e));
+  return engine::wrapped(text, columns, 2) + (binary ? binary_text(e, columns) : classes_text(e, columns));
 }
 
 }  // namespace voca::tools

@@ -18,7 +18,8 @@ namespace voca::tools {
                                               data::Split split, PredictionOptions options,
                                               engine::Device& device);
 
-/// The same for people.
-[[nodiscard]] std::string evaluation_text(const nlohmann::ordered_json& evaluation);
+/// The same for people, laid out for so many columns: the measures, then for each threshold a table of the
+/// classes and the confusion matrix, a row for each label.
+[[nodiscard]] std::string evaluation_text(const nlohmann::ordered_json& evaluation, int columns);
 
 }  // namespace voca::tools

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <cmath>
 #include <fstream>
 #include <iostream>
 
@@ -189,6 +190,15 @@ Inspection inspect_resume_state(const std::filesystem::path& path) {
   return result;
 }
 
+/// A value of a record for people: measures with four digits.
+std::string readable(const ordered_json& value) {
+  if (!value.is_number_float()) return value.dump();
+  const auto number = value.get<double>();
+  const double size = std::abs(number);
+  if (size >= 1000) return fmt::format("{:.0f}", number);
+  return size == 0 || size >= 0.001 ? fmt::format("{:.4f}", number) : fmt::format("{:.4g}", number);
+}
+
 Inspection inspect_run(const std::filesystem::path& path) {
   const std::filesystem::path config_path = path / "config.json";
   if (!std::filesystem::exists(config_path)) {
@@ -216,7 +226,8 @@ Inspection inspect_run(const std::filesystem::path& path) {
     for (const auto& [kind, record] : last.items()) {
       result.text += fmt::format("  {}:", kind);
       for (const auto& [key, value] : record.items())
-        if (!value.is_structured() && key != "kind") result.text += fmt::format(" {} {}", key, value.dump());
+        if (!value.is_structured() && key != "kind")
+          result.text += fmt::format(" {} {}", key, readable(value));
       result.text += '\n';
     }
   }

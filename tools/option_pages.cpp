@@ -41,17 +41,16 @@ std::size_t text_column(const OptionPage& page, int columns) {
   return columns - static_cast<int>(column) >= kMinTextColumns ? column : 0;
 }
 
-/// Stands for a space that no line is broken at.
-constexpr char kFixedSpace = '\x1f';
-
 std::string option_text(const OptionLine& option, std::size_t column, int columns) {
   const std::string name = std::string(kMargin, ' ') + spelled(option);
   const bool is_usual = option.default_text.empty() || option.default_text == "off";
   const std::string help =
-      option.help + (is_usual ? "" : fmt::format(" (default:{}{})", kFixedSpace, option.default_text));
+      option.help +
+      (is_usual ? "" : fmt::format(" (default:{}{})", engine::kFixedSpace, option.default_text));
   if (column == 0 || name.size() + kGap > column) {
     const std::size_t indent = column == 0 ? kNarrowIndent : column;
-    return name + '\n' + engine::wrapped(std::string(indent, ' ') + help, columns, indent) + '\n';
+    return engine::wrapped(name, columns, kNarrowIndent + kMargin) + '\n' +
+           engine::wrapped(std::string(indent, ' ') + help, columns, indent) + '\n';
   }
   return engine::wrapped(fmt::format("{:<{}}{}", name, column, help), columns, column) + '\n';
 }
@@ -87,7 +86,6 @@ std::string help_text(const OptionPage& page, int columns) {
     group = option.group;
     text += option_text(option, column, columns);
   }
-  std::replace(text.begin(), text.end(), kFixedSpace, ' ');
   return text;
 }
 

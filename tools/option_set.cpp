@@ -173,7 +173,8 @@ std::string OptionSet::State::suggestion(const std::string& name) {
 OptionPage OptionSet::State::page() const {
   OptionPage page{.command = command, .summary = summary, .options = {}};
   for (const Option& o : options) {
-    const std::string value = o.is_switch() ? (o.text() == "true" ? "on" : "off") : o.text();
+    std::string value = o.is_switch() ? (o.text() == "true" ? "on" : "off") : o.text();
+    if (value.ends_with(".0")) value.resize(value.size() - 2);
     page.options.push_back({.group = o.group,
                             .name = o.name,
                             .argument = o.is_switch() ? "" : o.argument,

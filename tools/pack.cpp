@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <iostream>
-#include <thread>
 
 #include "engine/error.h"
 #include "engine/progress.h"
+#include "engine/thread_budget.h"
 #include "tools/commands.h"
 #include "tools/output_file.h"
 #include "tools/version.h"
@@ -19,7 +19,7 @@ void pack(CommandLine command_line) {
   std::string out;
   std::string dtype = "source";
   std::string split_ratios = "0.6,0.2,0.2";
-  std::int64_t num_workers = std::clamp<std::int64_t>(std::thread::hardware_concurrency(), 1, 16);
+  std::int64_t num_workers = std::min(engine::ThreadLimits::of_process().usable_cpus(), 16);
   data::PackOptions options;
   bool overwrite = false;
   bool quiet = false;
@@ -42,6 +42,7 @@ void pack(CommandLine command_line) {
           "keep videos that share an identity in one split");
   set.begin_group("Machine");
   set.add("num_workers", &num_workers, "N", "threads");
+  set.show_default("num_workers", "the CPUs that may be used, at most 16");
   set.add_flag("quiet", &quiet, "no progress on stderr");
   set.add_flag("json", &json, "print the report as one JSON object");
   if (!set.parse(command_line)) return;

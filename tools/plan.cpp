@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <iostream>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "data/frame_reader.h"
 #include "engine/error.h"
 #include "engine/progress.h"
+#include "engine/terminal.h"
 #include "engine/trainer/memory.h"
 #include "model/crossmodal_transformer.h"
 #include "tools/commands.h"
@@ -203,8 +205,9 @@ void plan(CommandLine command_line) {
   const PlannedDevice device = look_at_device(
       device_options(options), static_cast<std::size_t>(gpu_memory) << 30,
       [&](engine::DeviceKind kind) { return compute_type_of(resolve_precision(options, kind)); },
-      [](const std::string& note) { std::cerr << note << '\n'; });
-  for (const std::string& note : check_for_device(options, device.kind)) std::cerr << note << '\n';
+      [](const std::string& note) { engine::write_at_once(STDERR_FILENO, note + '\n'); });
+  for (const std::string& note : check_for_device(options, device.kind))
+    engine::write_at_once(STDERR_FILENO, note + '\n');
   if (!options.features_root.empty()) {
     if (set.given("visual_dim") || set.given("audio_dim")) {
       throw engine::UsageError(
@@ -219,7 +222,9 @@ void plan(CommandLine command_line) {
   }
   const engine::DType compute_type = compute_type_of(resolve_precision(options, device.kind));
   const ordered_json result = make_plan(options, facts, device, compute_type);
-  std::cout << (options.json ? result.dump(2) + "\n" : plan_text(result));
+  std::cout << (options.json
+                    ? result.dump(2) + "\n"
+                    : engine::wrapped(plan_text(result), engine::terminal_columns(STDOUT_FILENO), 2));
 }
 
 }  // namespace voca::tools

@@ -79,7 +79,7 @@ void help(CommandLine words) {
 
 void run_command(CommandLine command_line) {
   if (command_line.empty()) {
-    std::cerr << usage() + '\n';
+    engine::write_at_once(STDERR_FILENO, usage() + '\n');
     throw engine::UsageError("a command is needed");
   }
   const std::string_view name = command_line[0];

@@ -7,6 +7,7 @@
 
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/parameters.h"
+#include "engine/terminal.h"
 
 namespace voca::tools {
 
@@ -65,6 +66,25 @@ void RunReporter::on_progress(const engine::StepRecord& record) {
                     .samples_per_s = record.samples_per_s,
                     .loss = record.loss.total,
                     .lr = record.lr});
+  say_expected_time(record.step);
+}
+
+void RunReporter::say_expected_time(std::int64_t step) {
+  const auto now = Clock::now();
+  if (timed_from_ == 0) {  // the first step also does what is done once
+    timed_from_ = step;
+    timed_since_ = now;
+  }
+  const std::int64_t timed = step - timed_from_;
+  if (timed != kTimedSteps || step >= total_steps_) return;
+  const double per_step =
+      std::chrono::duration<double>(now - timed_since_).count() / static_cast<double>(timed);
+  std::array<char, 128> line{};
+  const auto end =
+      fmt::format_to_n(line.data(), line.size(), "expected time: {} for {} steps of {:.3g} s",
+                       engine::format_duration(per_step * static_cast<double>(total_steps_ - step)),
+                       total_steps_ - step, per_step);
+  progress_.message({line.data(), std::min(end.size, line.size())});
 }
 
 void RunReporter::on_step(const engine::StepRecord& record) {
@@ -73,14 +93,18 @@ void RunReporter::on_step(const engine::StepRecord& record) {
 
 void RunReporter::on_epoch(const engine::EpochRecord& record) {
   this->record(engine::to_json(record));
-  std::string text = fmt::format("epoch {}/{}  loss {:.4f}  {:.0f} samples/s", record.epoch, epochs_,
-                                 record.loss.total, record.samples_per_s);
+  std::string text = fmt::format("epoch {}/{}  loss {:.4f}", record.epoch, epochs_, record.loss.total);
   if (record.summary) {
-    text += fmt::format("  val loss {}  acc {}  auc {}", rounded(record.summary->loss),
-                        rounded(record.summary->acc), rounded(record.summary->auc));
-    if (record.best) text += "  best so far";
+    text += fmt::format("  val{0}loss{0}{1}  acc{0}{2}  auc{0}{3}", engine::kFixedSpace,
+                        rounded(record.summary->loss), rounded(record.summary->acc),
+                        rounded(record.summary->auc));
+    if (record.best) text += "  best";
   }
-  progress_.message(text);
+  // The progress line and metrics.jsonl have it, too.
+  const std::string speed = fmt::format("  {:.0f} samples/s", record.samples_per_s);
+  const int columns = progress_.columns();
+  if (text.size() + speed.size() <= static_cast<std::size_t>(columns)) text += speed;
+  progress_.message(engine::wrapped(text, columns, 2));
 }
 
 void RunReporter::on_message(const std::string& message) {

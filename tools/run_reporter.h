@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -29,6 +30,9 @@ struct CheckpointFacts {
 /// checkpoints that people asked for.
 class RunReporter final : public engine::TrainingObserver {
  public:
+  /// So many steps are timed after the first, before the run's time is said.
+  static constexpr std::int64_t kTimedSteps = 10;
+
   /// `total_steps` of the whole run; `epochs` for the phase of the progress line.
   RunReporter(engine::RunFolder& folder, engine::Progress& progress, CheckpointFacts facts,
               std::int64_t epochs, std::int64_t total_steps);
@@ -47,7 +51,10 @@ class RunReporter final : public engine::TrainingObserver {
  private:
   void write_checkpoint(const std::filesystem::path& path, const engine::TrainedModel& model) const;
   void record(const nlohmann::ordered_json& line);
+  /// Once, after some steps: what the banner could not know.
+  void say_expected_time(std::int64_t step);
 
+  using Clock = std::chrono::steady_clock;
   engine::RunFolder& folder_;
   engine::Progress& progress_;
   CheckpointFacts facts_;
@@ -55,6 +62,8 @@ class RunReporter final : public engine::TrainingObserver {
   std::int64_t total_steps_;
   std::optional<engine::TensorBoardWriter> tensorboard_;
   std::array<char, 48> phase_{};
+  std::int64_t timed_from_ = 0;  // the first step of this process; 0 before it
+  Clock::time_point timed_since_{};
 };
 
 }  // namespace voca::tools

@@ -16,8 +16,11 @@
 #include "engine/digest.h"
 #include "engine/error.h"
 #include "engine/signals.h"
+#include "engine/terminal.h"
+#include "engine/thread_budget.h"
 #include "engine/trainer/trainer.h"
 #include "model/crossmodal_transformer.h"
+#include "tools/banner.h"
 #include "tools/commands.h"
 #include "tools/evaluation.h"
 #include "tools/feature_input.h"
@@ -146,7 +149,7 @@ void print_result(const ordered_json& result, bool json) {
   if (!result["no_test"].is_null())
     std::cout << "no test: " << result["no_test"].get<std::string>() << '\n';
   else
-    std::cout << evaluation_text(result["test"]);
+    std::cout << evaluation_text(result["test"], engine::terminal_columns(STDOUT_FILENO));
 }
 
 /// What ranks other than the first have to say of the run: nothing that it does not say.
@@ -207,6 +210,33 @@ std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const d
   return model::make_crossmodal_transformer(
       model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)), losses,
       activations(options));
+}
+
+/// What the run is, before its first step.
+std::string banner_of(const TrainOptions& options, const RunPaths& paths, const data::Dataset& dataset,
+                      const engine::Model& network, const engine::BatchSource& train,
+                      const engine::RankEnvironment& environment, const std::string& precision,
+                      std::size_t planned, engine::Device& device, int columns) {
+  const bool chooses_threads = device.kind() == engine::DeviceKind::kCpu && options.threads == 0;
+  return banner(
+      {.run_dir = paths.run_dir,
+       .dataset = &dataset,
+       .model = fmt::format("hidden {}, {} layer{}, {} heads, {} frames", options.hidden, options.num_layers,
+                            options.num_layers == 1 ? "" : "s", options.num_heads, options.seq_len),
+       .parameters =
+           engine::ParameterStore(network.parameters(), engine::DType::kF32, false, nullptr).parameters(),
+       .batch_size = options.batch_size,
+       .ranks = environment.world_size,
+       .grad_accum = options.grad_accum,
+       .steps_per_epoch = (train.batches_per_epoch() + options.grad_accum - 1) / options.grad_accum,
+       .steps = total_steps(options, train),
+       .device = device.description(),
+       .precision = precision,
+       .threads = chooses_threads ? engine::thread_budget(environment.local_world_size).reason : "",
+       .time_follows = total_steps(options, train) > RunReporter::kTimedSteps + 1,
+       .needed = planned,
+       .free = device.free_bytes()},
+      columns);
 }
 
 void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set) {
@@ -270,8 +300,11 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
                              {"device", device->description()}};
     reporter =
         make_reporter(*folder, progress, options, paths, values, facts, total_steps(options, *batches.train));
+    progress.message(banner_of(options, paths, *dataset, *network, *batches.train, environment,
+                               values["precision"], planned, *device, progress.columns()));
   }
-  for (const std::string& note : notes_on_run(options, *dataset, world_size)) progress.message(note);
+  for (const std::string& note : notes_on_run(options, *dataset, world_size))
+    progress.message(engine::wrapped(note, progress.columns(), 2));
   job.connect(*device);
   engine::Ranks ranks = job.ranks();
   ranks.buckets.bucket_bytes = static_cast<std::size_t>(options.bucket_mb * 1048576);

@@ -150,7 +150,7 @@ TEST(Audit, CountsIdentitiesThatCrossSplits) {
   EXPECT_FALSE(result.leaks[2].leaks());
   const std::vector<std::string> lines = audit_lines(result);
   EXPECT_THAT(lines[0], HasSubstr("warning: 2 of 3 identities"));
-  EXPECT_THAT(lines[1], HasSubstr("warning: visual length alone: AUC 0.000"));
+  EXPECT_THAT(lines[1], HasSubstr("warning: visual length alone: AUC 0.0000"));
   EXPECT_THAT(lines[3], ::testing::Not(HasSubstr("warning")));
 }
 

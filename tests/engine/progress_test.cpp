@@ -17,7 +17,11 @@ class ProgressTest : public ::testing::Test {
             .seconds_between = 5,
             .width = [this] { return width_; },
             .clock = [this] { return now_; },
-            .write = [this](std::string_view text) { out_ += text; }};
+            .write =
+                [this](std::string_view text) {
+                  out_ += text;
+                  ++writes_;
+                }};
   }
   /// What was written since the last call.
   std::string written() { return std::exchange(out_, {}); }
@@ -25,6 +29,7 @@ class ProgressTest : public ::testing::Test {
   double now_ = 100;
   int width_ = 200;
   std::string out_;
+  int writes_ = 0;
 };
 
 Progress::State state_at(std::int64_t done) {
@@ -138,6 +143,30 @@ TEST_F(ProgressTest, MessagesKeepClearOfTheRedrawnLine) {
   Progress plain(options(false));
   plain.message("skipped one");
   EXPECT_EQ(written(), "skipped one\n");
+}
+
+TEST_F(ProgressTest, EachLineAndEachMessageIsOneWrite) {
+  for (const bool redraw : {false, true}) {
+    Progress progress(options(redraw));
+    progress.start("train", 0);
+    for (int step = 1; step <= 5; ++step) {
+      now_ += 10;
+      writes_ = 0;
+      progress.update(state_at(step));
+      EXPECT_EQ(writes_, 1);
+      progress.message("a warning");
+      EXPECT_EQ(writes_, 2);
+    }
+  }
+}
+
+TEST_F(ProgressTest, PlainLinesFitTheColumnsToo) {
+  width_ = 80;
+  Progress progress(options(false));
+  progress.start("train", 0);
+  now_ = 142;
+  progress.update(state_at(1260));
+  EXPECT_EQ(written(), "train  epoch 3/50   42% 1260/3000  eta 0:00:58  5120 samples/s  loss 0.4321\n");
 }
 
 TEST_F(ProgressTest, AnOpenLineIsEndedWhenItsOwnerGoes) {

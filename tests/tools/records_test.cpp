@@ -63,7 +63,8 @@ class Records : public ::testing::Test {
   }
   /// How often `text` stands in what a training that works says.
   static int times_said(const Words& words, const std::string& text) {
-    const Outcome outcome = run(words + Words{"--overwrite", "--save_path=said.pt"}, here());
+    const Outcome outcome =
+        run(words + Words{"--overwrite", "--save_path=said.pt"}, here(), {{"COLUMNS", "200"}});
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
     int count = 0;
     for (std::size_t at = outcome.err.find(text); at != std::string::npos;
@@ -201,7 +202,8 @@ TEST_F(Records, AFinishedRunIsExtended) {
   expect_refused(words + Words{"--resume=auto", "--extend_epochs=2"},
                  "--extend_epochs 2: there is no run in e.run", "train it first");
   ASSERT_EQ(run(words, here()).exit_code, 0);
-  const Outcome extended = run(words + Words{"--resume=auto", "--extend_epochs=2", "--json"}, here());
+  const Outcome extended =
+      run(words + Words{"--resume=auto", "--extend_epochs=2", "--json"}, here(), {{"COLUMNS", "200"}});
   ASSERT_EQ(extended.exit_code, 0) << extended.err;
   EXPECT_THAT(extended.err,
               AllOf(HasSubstr("extended: epochs 3 to 4 follow; the learning rate starts again at 3e-05"),

@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 
+#include "engine/atomic_file.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 
@@ -77,6 +79,16 @@ TEST_F(WordsOfTheProgram, OptionsOfOtherProgramsAreAnsweredWithWhatReplacesThem)
   for (const auto& [word, hint] : of_launch) expect_one_line({"launch", word, "--", "train"}, hint);
   expect_one_line({"eval", "--ckpt=x"}, "use --checkpoint F.pt");
   expect_one_line({"predict", "--output=x"}, "use --out FILE");
+}
+
+TEST_F(WordsOfTheProgram, ThePageOfOptionsIsWhatTheProgramHas) {
+  const Outcome page = run({"help", "--markdown"}, here_.path());
+  ASSERT_EQ(page.exit_code, 0) << page.err;
+  const std::filesystem::path committed =
+      std::filesystem::path(VOCA_GOLDEN_DIR).parent_path().parent_path() / "docs/options.md";
+  EXPECT_TRUE(page.out == engine::read_text_file(committed, 1 << 20))
+      << committed << " differs from what the program has; make it again: " << VOCA_PROGRAM
+      << " help --markdown >docs/options.md";
 }
 
 TEST_F(WordsOfTheProgram, NeitherOfTwoCheckpointsIsIgnored) {

@@ -25,6 +25,7 @@
 #include "engine/distributed/job_secret.h"
 #include "engine/distributed/variables.h"
 #include "engine/error.h"
+#include "engine/terminal.h"
 
 namespace voca::tools {
 namespace {
@@ -95,11 +96,19 @@ Environment common_environment(const Job& job) {
   return e;
 }
 
+/// What a rank prints is laid out beside the prefix that each of its lines gets.
+std::string columns_of_rank(const Job& job, int rank) {
+  const std::string prefix = rank_prefix(rank);
+  return std::to_string(std::max(1, engine::terminal_columns(job.err) - static_cast<int>(prefix.size())));
+}
+
 Environment rank_environment(Environment e, const Job& job, int local_rank, int port, int restart) {
   e["RANK"] = std::to_string(job.node * job.ranks_per_node + local_rank);
   e["LOCAL_RANK"] = std::to_string(local_rank);
   e["MASTER_PORT"] = std::to_string(port);
   e["TORCHELASTIC_RESTART_COUNT"] = std::to_string(restart);
+  if (job.ranks_per_node * job.nodes > 1)
+    e["COLUMNS"] = columns_of_rank(job, job.node * job.ranks_per_node + local_rank);
   return e;
 }
 

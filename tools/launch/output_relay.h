@@ -7,6 +7,11 @@
 
 namespace voca::tools {
 
+/// What stands before each line of a rank, where there are several.
+[[nodiscard]] inline std::string rank_prefix(int rank) {
+  return "[rank " + std::to_string(rank) + "] ";
+}
+
 /// Cuts what one rank prints into lines and puts a prefix before each. What a carriage return would have
 /// overwritten on a terminal is left out: of a bar that redraws itself, its last state remains.
 class LineCutter {

@@ -94,7 +94,7 @@ void RankGroup::start(const RankCommand& command) {
   Member member;
   member.process = std::make_unique<RankProcess>(command, signals_.mask_before());
   if (!command.shares_output) {
-    const std::string prefix = fmt::format("[rank {}] ", command.rank);
+    const std::string prefix = rank_prefix(command.rank);
     member.outputs.push_back({member.process->out(), OutputRelay::Stream::kOut,
                               LineCutter(plain_stdout_ ? std::string() : prefix)});
     member.outputs.push_back({member.process->err(), OutputRelay::Stream::kErr, LineCutter(prefix)});

@@ -1,0 +1,99 @@
+#include "tools/banner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <memory>
+#include <vector>
+
+#include "data/audit.h"
+#include "engine/error.h"
+#include "engine/terminal.h"
+
+namespace voca::tools {
+namespace {
+
+constexpr std::size_t kTextColumn = 8;
+
+std::string thousands(std::int64_t number) {
+  std::string text = std::to_string(number);
+  for (std::size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, ",");
+  return text;
+}
+
+std::string memory(std::size_t bytes) {
+  const double mib = static_cast<double>(bytes) / 1048576.0;
+  return mib < 1024 ? fmt::format("{:.1f} MiB", mib) : fmt::format("{:.1f} GiB", mib / 1024);
+}
+
+std::string plural(std::int64_t number, const char* what) {
+  return fmt::format("{} {}{}", thousands(number), what, number == 1 ? "" : "s");
+}
+
+/// A path as a shell takes it.
+std::string quoted(const std::filesystem::path& path) {
+  const std::string text = path.string();
+  const auto plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+           std::string_view("/._-+=:@%,").find(c) != std::string_view::npos;
+  };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
+}
+
+std::string batch_text(const BannerFacts& f) {
+  std::string text = fmt::format("{} x {}", f.batch_size, plural(f.ranks, "rank"));
+  if (f.grad_accum > 1) text += fmt::format(" x {} accumulated", f.grad_accum);
+  const std::int64_t all = f.batch_size * f.ranks * f.grad_accum;
+  return text + fmt::format(" = {}; {} an epoch, {} in all", plural(all, "video"),
+                            plural(f.steps_per_epoch, "step"), thousands(f.steps));
+}
+
+}  // namespace
+
+std::string identities_text(const data::Dataset& dataset) {
+  std::vector<data::Split> splits;
+  for (std::int64_t sample = 0; sample < dataset.size(); ++sample) splits.push_back(dataset.split(sample));
+  const std::string& group_by = dataset.summary().group_by;
+  // Splits that were given as folders, or drawn by an expression of their own, are looked at by names, too.
+  std::unique_ptr<data::IdentityFinder> finder;
+  try {
+    if (!group_by.empty() && group_by != "none" && group_by != "identity")
+      finder = std::make_unique<data::IdentityFinder>(group_by);
+  } catch (const engine::UsageError&) {
+    finder.reset();  // a file of another program: no expression
+  }
+  if (!finder) finder = std::make_unique<data::IdentityFinder>();
+  const data::IdentityAudit audit = data::audit_identities(dataset.ids(), splits, *finder);
+  if (audit.identities == 0) return "no identities in the names";
+  if (audit.crossing == 0) return fmt::format("all {} identities are apart", thousands(audit.identities));
+  return fmt::format("{} of {} identities are in several splits", thousands(audit.crossing),
+                     thousands(audit.identities));
+}
+
+std::string banner(const BannerFacts& f, int columns) {
+  const auto videos = [&](data::Split split) { return f.dataset->samples_of(split).size(); };
+  const std::string data = fmt::format("{}: {} train, {} val, {} test; {}", f.dataset->path().string(),
+                                       videos(data::Split::kTrain), videos(data::Split::kVal),
+                                       videos(data::Split::kTest), identities_text(*f.dataset));
+  std::string device =
+      fmt::format("{}, {}; needs {} of {} free", f.device, f.precision, memory(f.needed), memory(f.free));
+  if (!f.threads.empty()) device += "; threads: " + f.threads;
+  if (f.time_follows) device += "; the expected time follows";
+  std::string text;
+  const auto add = [&](const char* what, const std::string& line) {
+    if (!text.empty()) text += '\n';
+    text += engine::wrapped(fmt::format("{:<{}}{}", what, kTextColumn, line), columns, kTextColumn);
+  };
+  add("run", fmt::format("{}; tensorboard --logdir {}", f.run_dir.string(), quoted(f.run_dir)));
+  add("data", data);
+  add("model", fmt::format("{}: {}", f.model, plural(f.parameters, "parameter")));
+  add("batch", batch_text(f));
+  add("device", device);
+  return text;
+}
+
+}  // namespace voca::tools
