@@ -4,7 +4,9 @@
 #include <array>
 #include <type_traits>
 
+#include "engine/checkpoint/value.h"
 #include "engine/error.h"
+#include "engine/file_kind.h"
 
 namespace voca::data::hdf5 {
 namespace {
@@ -15,6 +17,31 @@ constexpr std::size_t kMaxAttribute = std::size_t{64} << 10;
 constexpr std::size_t kMaxString = 4096;
 /// What deflate can make of a byte at most; filters beyond that are not believed.
 constexpr std::uint64_t kMaxExpansion = 1032;
+constexpr std::size_t kMaxFilterName = 256;
+
+/// Filters that h5py, hdf5plugin and PyTables write, of the HDF Group's register.
+struct KnownFilter {
+  H5Z_filter_t id;
+  const char* name;
+};
+constexpr std::array<KnownFilter, 11> kKnownFilters{{{305, "LZO"},
+                                                     {307, "bzip2"},
+                                                     {4, "szip"},
+                                                     {32000, "LZF"},
+                                                     {32001, "Blosc"},
+                                                     {32004, "LZ4"},
+                                                     {32008, "bitshuffle"},
+                                                     {32013, "ZFP"},
+                                                     {32015, "Zstandard"},
+                                                     {32017, "SZ"},
+                                                     {32026, "Blosc2"}}};
+
+/// The registered name, or what the file calls it.
+std::string filter_name(H5Z_filter_t id, const char* stored) {
+  for (const KnownFilter& known : kKnownFilters)
+    if (known.id == id) return known.name;
+  return *stored != '\0' ? engine::printable(stored) : "without a name";
+}
 
 template <typename T>
 hid_t native_type() {
@@ -92,7 +119,11 @@ Reader::Reader(std::string path, std::uint64_t file_bytes) : path_(std::move(pat
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5Pset_file_locking(access.get(), false, true);
   file_ = Handle(H5Fopen(path_.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
-  if (!file_) throw DataError("{}: is no HDF5 file, or a truncated or damaged one: {}", path_, last_error());
+  if (file_) return;
+  const std::string reason = last_error();
+  if (const std::string other = engine::mistaken_kind(path_, engine::FileKind::kHdf5); !other.empty())
+    throw DataError("{}: {}", path_, other);
+  throw DataError("{}: is no HDF5 file, or a truncated or damaged one: {}", path_, reason);
 }
 
 bool Reader::has(const std::string& name) const {
@@ -116,11 +147,30 @@ void Reader::check_links(const std::string& name) const {
   }
 }
 
+void Reader::check_filters(const Handle& plist, const std::string& name) const {
+  const int count = H5Pget_nfilters(plist.get());
+  for (int i = 0; i < count; ++i) {
+    std::size_t values = 0;
+    unsigned flags = 0;
+    unsigned config = 0;
+    std::array<char, kMaxFilterName> stored{};
+    const H5Z_filter_t id = H5Pget_filter2(plist.get(), static_cast<unsigned>(i), &flags, &values, nullptr,
+                                           stored.size() - 1, stored.data(), &config);
+    if (id < 0 || H5Zfilter_avail(id) > 0) continue;
+    throw DataError(
+        "{}: {} is compressed with the filter {} ({}), which this HDF5 library lacks; write the dataset "
+        "again "
+        "without compression or with gzip (h5repack -f NONE where the filter is installed)",
+        path_, name, filter_name(id, stored.data()), id);
+  }
+}
+
 void Reader::check_storage(const Handle& dataset, const std::string& name) const {
   const Handle plist(H5Dget_create_plist(dataset.get()), H5Pclose);
   const H5D_layout_t layout = H5Pget_layout(plist.get());
   if (layout == H5D_VIRTUAL || H5Pget_external_count(plist.get()) != 0)
     throw DataError("{}: {} lies in other files; packed datasets hold their data themselves", path_, name);
+  check_filters(plist, name);
   const Handle type(H5Dget_type(dataset.get()), H5Tclose);
   std::uint64_t bytes = H5Tget_size(type.get());
   for (const hsize_t extent : extents(dataset)) {

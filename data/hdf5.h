@@ -98,6 +98,8 @@ class Reader {
  private:
   [[nodiscard]] Handle attribute(const char* name) const;
   void check_links(const std::string& name) const;
+  /// That the library can undo every filter.
+  void check_filters(const Handle& plist, const std::string& name) const;
   void check_storage(const Handle& dataset, const std::string& name) const;
 
   std::string path_;

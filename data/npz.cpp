@@ -12,7 +12,11 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <utility>
+
+#include "engine/checkpoint/value.h"
+#include "engine/file_kind.h"
 
 namespace voca::data {
 namespace {
@@ -171,10 +175,36 @@ struct NpzReader::State {
 
   [[nodiscard]] std::string where(const std::string& key) const { return fmt::format("{}: {}", path, key); }
 
+  /// Names of the archive's entries, in its order.
+  [[nodiscard]] std::vector<std::string> entries() const {
+    std::vector<std::string> names;
+    const zip_int64_t count = zip_get_num_entries(archive.get(), 0);
+    for (zip_int64_t i = 0; i < count; ++i) {
+      const char* const name = zip_get_name(archive.get(), static_cast<zip_uint64_t>(i), ZIP_FL_ENC_RAW);
+      if (name != nullptr) names.emplace_back(name);
+    }
+    return names;
+  }
+
+  /// That an array is not there, and what is.
+  [[nodiscard]] std::string missing(const std::string& key) const {
+    constexpr std::size_t kNamed = 5;
+    std::vector<std::string> names = entries();
+    const std::size_t count = names.size();
+    names.resize(std::min(count, kNamed));
+    for (std::string& name : names) name = engine::printable(name);
+    return fmt::format("has no array '{}' (found {}{})", key,
+                       names.empty() ? "an empty archive" : fmt::format("{}", fmt::join(names, ", ")),
+                       count > kNamed ? ", …" : "");
+  }
+
   [[nodiscard]] Entry find(const std::string& key) const {
     const std::string name = key + ".npy";
     const zip_int64_t index = zip_name_locate(archive.get(), name.c_str(), 0);
-    if (index < 0) throw ArrayError(ArrayFault::kMissing, fmt::format("{}: has no array '{}'", path, key));
+    if (index < 0) throw ArrayError(ArrayFault::kMissing, fmt::format("{}: {}", path, missing(key)));
+    // Readers differ in which of two they take, so neither can be meant.
+    if (const std::vector<std::string> all = entries(); std::count(all.begin(), all.end(), name) > 1)
+      damaged(where(key), "is in the archive more than once; write the file again");
     zip_stat_t stat;
     constexpr zip_uint64_t kNeeded = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_CRC;
     if (zip_stat_index(archive.get(), static_cast<zip_uint64_t>(index), 0, &stat) != 0 ||
@@ -212,6 +242,8 @@ NpzReader::NpzReader(const std::filesystem::path& path) : state_(std::make_uniqu
   if (!state_->archive) {
     ::close(descriptor);
     if (error == ZIP_ER_MEMORY) throw std::bad_alloc();
+    if (const std::string other = engine::mistaken_kind(path, engine::FileKind::kNpz); !other.empty())
+      damaged(state_->path, other);
     damaged(state_->path, error == ZIP_ER_NOZIP ? std::string("is no zip archive, or a truncated one")
                                                 : fmt::format("is damaged: {}", reason(error)));
   }
@@ -243,6 +275,13 @@ NpyHeader read_header(EntryStream& stream, const Entry& entry, const std::string
 }
 
 }  // namespace
+
+std::vector<std::string> NpzReader::keys() const {
+  std::vector<std::string> keys = state_->entries();
+  std::erase_if(keys, [](const std::string& name) { return !name.ends_with(".npy"); });
+  for (std::string& key : keys) key.resize(key.size() - std::string_view(".npy").size());
+  return keys;
+}
 
 NpyHeader NpzReader::header(const std::string& key) const {
   const Entry entry = state_->find(key);

@@ -12,7 +12,8 @@
 namespace voca::data {
 
 /// Arrays by name from an .npz (a zip archive of .npy files, stored or deflated), as np.savez and
-/// np.savez_compressed write them. Only arrays that are asked for are read. Memory: what an array declares,
+/// np.savez_compressed write them. Only arrays that are asked for are read; one that is there twice
+/// is refused. Memory: what an array declares,
 /// after its declaration was checked against what the file can hold (deflate expands by at most 1032), plus
 /// the compressed bytes. One thread at a time.
 class NpzReader {
@@ -24,6 +25,8 @@ class NpzReader {
   NpzReader& operator=(const NpzReader&) = delete;
 
   [[nodiscard]] bool has(const std::string& key) const;
+  /// Names of the arrays, in the archive's order.
+  [[nodiscard]] std::vector<std::string> keys() const;
   /// The header alone, its size checked against the archive's directory.
   [[nodiscard]] NpyHeader header(const std::string& key) const;
   /// The whole array, its CRC-32 checked.

@@ -5,12 +5,14 @@
 #include <iostream>
 
 #include "data/dataset.h"
+#include "data/npz.h"
 #include "engine/atomic_file.h"
 #include "engine/checkpoint/pt_file.h"
 #include "engine/checkpoint/resume_state.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
+#include "engine/file_kind.h"
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/output_file.h"
@@ -26,22 +28,6 @@ struct Inspection {
   ordered_json json;
   std::string text;
 };
-
-/// What a file is, by its first bytes.
-enum class FileKind : std::uint8_t { kHdf5, kZip, kResume, kSafetensors, kUnknown };
-
-FileKind kind_of(const std::filesystem::path& path) {
-  std::array<char, 9> start{};
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw IoError("{}: cannot be opened", path.string());
-  file.read(start.data(), start.size());
-  const std::string_view bytes(start.data(), static_cast<std::size_t>(file.gcount()));
-  if (bytes.starts_with("\x89HDF\r\n\x1a\n")) return FileKind::kHdf5;
-  if (bytes.starts_with("PK")) return FileKind::kZip;
-  if (bytes.starts_with("VOCARES")) return FileKind::kResume;
-  if (bytes.size() == 9 && bytes[8] == '{') return FileKind::kSafetensors;
-  return FileKind::kUnknown;
-}
 
 std::string verified_line(bool covered, const char* what) {
   return covered ? fmt::format("verified: every byte of {} is what was written\n", what)
@@ -177,6 +163,35 @@ Inspection inspect_safetensors(const std::filesystem::path& path, bool verify) {
   return result;
 }
 
+/// The arrays of a video's stream, or of another archive; --verify reads them all.
+Inspection inspect_npz(const std::filesystem::path& path, bool verify) {
+  const data::NpzReader npz(path);
+  Inspection result;
+  result.json = {{"kind", "NumPy archive"}, {"path", path.string()}, {"arrays", ordered_json::object()}};
+  const std::vector<std::string> keys = npz.keys();
+  result.text = fmt::format("{}: NumPy archive (.npz), {} arrays\n", path.string(), keys.size());
+  for (const std::string& key : keys) {
+    ordered_json& array = result.json["arrays"][key];
+    try {
+      const data::NpyHeader header = npz.header(key);
+      if (verify) static_cast<void>(npz.read(key));
+      array = {{"dtype", engine::name_of(header.dtype)}, {"shape", header.shape}};
+      result.text += fmt::format("  {}: {} ({})\n", engine::printable(key), engine::name_of(header.dtype),
+                                 fmt::join(header.shape, ", "));
+    } catch (const data::ArrayError& error) {
+      // Texts and objects lie beside the numbers of many extractors; they are not read.
+      if (error.fault() != data::ArrayFault::kType) throw;
+      array = {{"not_read", error.what()}};
+      result.text += fmt::format("  {}: not numbers, not read\n", engine::printable(key));
+    }
+  }
+  if (verify) {
+    result.json["verified"] = true;
+    result.text += "verified: the arrays above are what was written\n";
+  }
+  return result;
+}
+
 /// Reading one verifies it: every byte is covered by a digest.
 Inspection inspect_resume_state(const std::filesystem::path& path) {
   const engine::ResumeState state = engine::read_resume_state(path);
@@ -248,19 +263,27 @@ Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int
   if (!std::filesystem::exists(status))
     throw IoError("{}: {}", path.string(), error ? error.message() : "no such file or folder");
   if (std::filesystem::is_directory(status)) return inspect_run(path);
-  switch (kind_of(path)) {
-    case FileKind::kHdf5:
+  const engine::FileKind kind = engine::file_kind(path);
+  switch (kind) {
+    case engine::FileKind::kHdf5:
       return inspect_dataset(path, verify, num_workers);
-    case FileKind::kZip:
+    case engine::FileKind::kTorch:
+    case engine::FileKind::kLegacyTorch:
       return inspect_pt(path, verify);
-    case FileKind::kResume:
+    case engine::FileKind::kResumeState:
       return inspect_resume_state(path);
-    case FileKind::kSafetensors:
+    case engine::FileKind::kSafetensors:
       return inspect_safetensors(path, verify);
-    case FileKind::kUnknown:
+    case engine::FileKind::kNpz:
+      return inspect_npz(path, verify);
+    case engine::FileKind::kUnknown:
       break;
+    default:
+      throw DataError("{}: is {}, where a .h5, .pt, .safetensors, .npz or run folder was expected{}{}",
+                      path.string(), engine::describe(kind),
+                      engine::what_to_do_with(kind).empty() ? "" : "; ", engine::what_to_do_with(kind));
   }
-  // Says what is wrong with a checkpoint that is none: of an old PyTorch, cut short, empty.
+  // Says what is wrong with a checkpoint that is none: cut short, damaged.
   if (path.extension() == ".h5") return inspect_dataset(path, verify, num_workers);
   return inspect_pt(path, verify);
 }
@@ -285,8 +308,8 @@ void inspect(CommandLine command_line) {
   bool overwrite = false;
   bool json = false;
   OptionSet set("inspect",
-                "Says what is in a packed dataset (.h5), a checkpoint (.pt, .safetensors), a resume state or "
-                "a run folder.");
+                "Says what is in a packed dataset (.h5), a checkpoint (.pt, .safetensors), a resume state, a "
+                "NumPy archive (.npz) or a run folder.");
   set.add_positional("FILE", &path, "a file or a run folder");
   set.add_flag("verify", &verify, "check every checksum; exit 65 where one does not hold");
   set.add("num_workers", &num_workers, "N", "threads that check a dataset");

@@ -6,9 +6,9 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "engine/checkpoint/file_reader.h"
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
+#include "engine/file_kind.h"
 
 namespace voca::engine {
 namespace {
@@ -237,13 +237,6 @@ LoadedCheckpoint read_dictionary(const std::string& source, const Dict& root) {
   return result;
 }
 
-/// A .safetensors begins with the length of its header and the header's brace; a .pt with "PK".
-bool is_safetensors(const std::filesystem::path& path) {
-  const FileReader file(path);
-  if (file.size() < 10) return false;
-  return std::to_integer<char>(file.read(8, 1)[0]) == '{';
-}
-
 /// A .safetensors carries config and engine as JSON in its metadata; those of others may have none.
 nlohmann::ordered_json json_of_metadata(const SafetensorsFile& file, const std::string& key) {
   const auto text = file.metadata.find(key);
@@ -255,7 +248,7 @@ nlohmann::ordered_json json_of_metadata(const SafetensorsFile& file, const std::
 }  // namespace
 
 LoadedCheckpoint read_training_checkpoint(const std::filesystem::path& path) {
-  if (is_safetensors(path)) {
+  if (file_kind(path) == FileKind::kSafetensors) {
     LoadedCheckpoint result;
     SafetensorsFile file = read_safetensors(path);
     result.parameters = std::move(file.tensors);

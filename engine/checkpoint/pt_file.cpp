@@ -13,6 +13,7 @@
 #include "engine/checkpoint/zip_archive.h"
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/file_kind.h"
 
 namespace voca::engine {
 namespace {
@@ -45,25 +46,15 @@ class RecordStorage : public Storage {
   mutable std::vector<std::byte> inflated_;
 };
 
-/// Names what a file that is no zip is.
-[[noreturn]] void refuse_other_formats(const std::filesystem::path& path, std::span<const std::byte> start) {
-  const std::string_view bytes(reinterpret_cast<const char*>(start.data()), start.size());
-  if (bytes.starts_with("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9")) {
-    throw DataError(
-        "{}: written in the form of PyTorch before 1.6 (not a zip); load it in PyTorch and torch.save it "
-        "again",
-        path.string());
-  }
-  if (bytes.starts_with("\x89HDF"))
-    throw DataError("{}: an HDF5 file, where a PyTorch .pt was expected", path.string());
-  if (bytes.size() < 4) throw DataError("{}: has {} bytes; not a PyTorch .pt", path.string(), bytes.size());
-  throw DataError("{}: not a PyTorch .pt (a zip archive was expected)", path.string());
-}
-
+/// Refuses what is no zip, by what it is instead.
 void check_magic(const std::filesystem::path& path) {
   const FileReader file(path);
-  const auto start = file.read(0, std::min<std::uint64_t>(file.size(), 16));
-  if (start.size() < 4 || std::memcmp(start.data(), "PK\x03\x04", 4) != 0) refuse_other_formats(path, start);
+  const auto start = file.read(0, std::min<std::uint64_t>(file.size(), 4));
+  if (start.size() == 4 && std::memcmp(start.data(), "PK\x03\x04", 4) == 0) return;
+  if (const std::string other = mistaken_kind(path, FileKind::kTorch); !other.empty())
+    throw DataError("{}: {}", path.string(), other);
+  if (start.size() < 4) throw DataError("{}: has {} bytes; not a PyTorch .pt", path.string(), start.size());
+  throw DataError("{}: not a PyTorch .pt (a zip archive was expected)", path.string());
 }
 
 /// The archive's folder: torch.save puts everything below one.
@@ -76,8 +67,11 @@ std::string find_folder(const ZipReader& zip) {
     if (!folder.empty()) throw DataError("{}: has two data.pkl; not a PyTorch .pt", zip.path().string());
     folder = entry.name.substr(0, entry.name.size() - kPickle.size() + 1);
   }
-  if (folder.empty())
-    throw DataError("{}: a zip archive without data.pkl; not a PyTorch .pt", zip.path().string());
+  if (folder.empty()) {
+    const std::string other = mistaken_kind(zip.path(), FileKind::kTorch);
+    throw DataError("{}: {}", zip.path().string(),
+                    other.empty() ? "a zip archive without data.pkl; not a PyTorch .pt" : other);
+  }
   if (zip.find(folder + "constants.pkl") != nullptr) {
     throw DataError("{}: a TorchScript program; save model.state_dict() with torch.save instead",
                     zip.path().string());

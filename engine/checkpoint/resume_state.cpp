@@ -14,6 +14,7 @@
 #include "engine/checkpoint/value.h"
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/file_kind.h"
 
 namespace voca::engine {
 namespace {
@@ -128,8 +129,11 @@ Json read_header(const FileReader& file, std::uint64_t& end) {
   if (file.size() < kPrefixBytes) damaged(file, "too short");
   std::string start(kPrefixBytes, '\0');
   file.read(0, std::as_writable_bytes(std::span(start)));
-  if (std::memcmp(start.data(), kMagic.data(), kMagic.size() - 1) != 0)
-    throw DataError("{}: not a resume state of voca-engine", file.path().string());
+  if (std::memcmp(start.data(), kMagic.data(), kMagic.size() - 1) != 0) {
+    const std::string other = mistaken_kind(file.path(), FileKind::kResumeState);
+    throw DataError("{}: {}", file.path().string(),
+                    other.empty() ? "not a resume state of voca-engine" : other);
+  }
   if (start[kMagic.size() - 1] != kMagic.back()) {
     throw DataError("{}: resume state of format {}; this program reads {}", file.path().string(),
                     static_cast<int>(start[kMagic.size() - 1]), static_cast<int>(kMagic.back()));

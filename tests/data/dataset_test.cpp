@@ -86,9 +86,15 @@ TEST(Dataset, WhatIsNoPackedFileIsRefused) {
   EXPECT_THROW(Dataset(scratch / "absent.h5"), engine::IoError);
   EXPECT_THROW(Dataset(scratch.path()), engine::DataError);
   testing::write_bytes(scratch / "empty.h5", {});
-  EXPECT_THAT(message_of([&] { Dataset(scratch / "empty.h5"); }), HasSubstr("is no HDF5 file"));
+  EXPECT_THAT(message_of([&] { Dataset(scratch / "empty.h5"); }), HasSubstr("is an empty file"));
   EXPECT_THAT(message_of([] { Dataset(golden("not_ours.h5")); }), HasSubstr("is no packed dataset"));
-  EXPECT_THAT(message_of([] { Dataset(golden("stored_f32.npz")); }), HasSubstr("is no HDF5 file"));
+  EXPECT_THAT(message_of([] { Dataset(golden("stored_f32.npz")); }),
+              HasSubstr("is a NumPy archive (.npz), where a packed dataset (.h5) was expected"));
+}
+
+TEST(Dataset, AFilterThatTheLibraryLacksIsNamed) {
+  EXPECT_THAT(message_of([] { Dataset(golden("lzf.h5")); }),
+              HasSubstr("lzf.h5: /visual/frames is compressed with the filter LZF (32000)"));
 }
 
 /// Opens the file with the HDF5 library and changes something in it.

@@ -107,6 +107,31 @@ TEST(Npz, ALargeHonestArrayOfZerosIsRead) {
   EXPECT_EQ(any, std::byte{0});
 }
 
+TEST(Npz, AnArrayThatIsThereTwiceIsRefused) {
+  EXPECT_EQ(fault_of(golden("twice.npz")), ArrayFault::kDamaged);
+  EXPECT_THAT(message_of([] { static_cast<void>(NpzReader(golden("twice.npz")).header("embeddings")); }),
+              HasSubstr("embeddings: is in the archive more than once"));
+}
+
+TEST(Npz, AMissingArrayIsToldWithWhatIsThere) {
+  EXPECT_THAT(message_of([] { static_cast<void>(NpzReader(golden("another_key.npz")).read("embeddings")); }),
+              HasSubstr("has no array 'embeddings' (found features.npy)"));
+  EXPECT_THAT(NpzReader(golden("more_keys.npz")).keys(),
+              ::testing::UnorderedElementsAre("paths", "objects", "fps", "frame_labels", "embeddings"));
+}
+
+TEST(Npz, AnotherKindOfFileIsNamed) {
+  const Scratch scratch;
+  const auto refusal = [&](std::string_view content) {
+    testing::write_bytes(scratch / "x.npz", std::as_bytes(std::span(content)));
+    return message_of([&] { NpzReader(scratch / "x.npz"); });
+  };
+  EXPECT_THAT(refusal("<!DOCTYPE html><title>Sign in</title>"), HasSubstr("is an HTML page"));
+  EXPECT_THAT(refusal("version https://git-lfs.github.com/spec/v1\n"), HasSubstr("git lfs pull"));
+  EXPECT_THAT(refusal(""), HasSubstr("is an empty file"));
+  EXPECT_THAT(refusal("PK\x03\x04 embeddings.npy and no more"), HasSubstr("truncated"));
+}
+
 /// The four bytes at the end of `text` in a file, replaced.
 void patch(std::vector<std::byte>& bytes, std::size_t at, std::uint32_t value) {
   std::memcpy(&bytes.at(at), &value, sizeof value);

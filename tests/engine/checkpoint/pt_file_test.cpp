@@ -272,7 +272,8 @@ TEST(PtFile, RefusesForeignFilesByName) {
   EXPECT_THAT(refusal(""), HasSubstr("0 bytes"));
   EXPECT_THAT(refusal("PK"), HasSubstr("2 bytes"));
   EXPECT_THAT(refusal("\x89HDF\r\n\x1a\n and more"), HasSubstr("HDF5"));
-  EXPECT_THAT(refusal("epoch,loss\n1,0.5\n"), HasSubstr("zip archive was expected"));
+  EXPECT_THAT(refusal("epoch,loss\n1,0.5\n"), HasSubstr("is plain text, where a PyTorch .pt"));
+  EXPECT_THAT(refusal("no text \1 and nothing known"), HasSubstr("zip archive was expected"));
   EXPECT_THAT(refusal("PK\x03\x04" + std::string(100, '\0')), HasSubstr("no zip end record"));
   EXPECT_THAT(message_of<IoError>([&] { (void)read_pt(folder / "none.pt"); }),
               AllOf(HasSubstr("none.pt"), HasSubstr(std::strerror(ENOENT))));

@@ -146,8 +146,9 @@ TEST(ResumeState, ForeignFilesAreRefusedByName) {
     return message;
   };
   EXPECT_THAT(refusal(""), HasSubstr("too short"));
-  EXPECT_THAT(refusal(test::read_bytes(test::golden("state_dict.pt"))), HasSubstr("not a resume state"));
-  EXPECT_THAT(refusal("just a text that someone put here"), HasSubstr("not a resume state"));
+  EXPECT_THAT(refusal(test::read_bytes(test::golden("state_dict.pt"))),
+              HasSubstr("is a PyTorch file (.pt), where a resume state"));
+  EXPECT_THAT(refusal("just a text that someone put here"), HasSubstr("is plain text, where a resume state"));
   EXPECT_THAT(refusal(std::string("VOCARES\x02", 8) + std::string(64, '\0')), HasSubstr("format 2"));
   EXPECT_THAT(refusal("VOCARES\x01" + std::string(56, '\xFF')), HasSubstr("header's length"));
   std::filesystem::remove(path);

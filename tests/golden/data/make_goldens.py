@@ -7,6 +7,7 @@ Row i, column j of every array of embeddings is i + j / 16, which all three type
 
 import io
 import pathlib
+import warnings
 import zipfile
 
 import h5py
@@ -27,7 +28,7 @@ def npy_bytes(array, version):
 
 def zip_of(name, entries, compression=zipfile.ZIP_STORED):
     with zipfile.ZipFile(HERE / name, "w", compression) as archive:
-        for key, data in entries.items():
+        for key, data in entries:
             info = zipfile.ZipInfo(key, (1980, 1, 1, 0, 0, 0))
             info.compress_type = compression
             archive.writestr(info, data)
@@ -42,7 +43,7 @@ def arrays():
     np.savez(HERE / "big_endian.npz", embeddings=good.astype(">f4"))
     np.savez(HERE / "fortran.npz", embeddings=np.asfortranarray(good.astype(np.float64)))
     for version in ((1, 0), (2, 0), (3, 0)):
-        zip_of(f"header_{version[0]}.npz", {"embeddings.npy": npy_bytes(good, version)})
+        zip_of(f"header_{version[0]}.npz", [("embeddings.npy", npy_bytes(good, version))])
     # What the extractors put beside the embeddings; the pickle must never be looked at.
     np.savez_compressed(
         HERE / "more_keys.npz",
@@ -60,7 +61,11 @@ def arrays():
     np.savez(HERE / "objects.npz", embeddings=np.array([[1, "x"]], dtype=object))
     np.savez(HERE / "structured.npz", embeddings=np.zeros(3, dtype=[("a", "<f4"), ("b", "<i4")]))
     np.savez(HERE / "another_key.npz", features=good)
-    zip_of("bzip2.npz", {"embeddings.npy": npy_bytes(good, (1, 0))}, zipfile.ZIP_BZIP2)
+    zip_of("bzip2.npz", [("embeddings.npy", npy_bytes(good, (1, 0)))], zipfile.ZIP_BZIP2)
+    # Readers differ in which of the two they take.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zip_of("twice.npz", [("embeddings.npy", npy_bytes(good + n, (1, 0))) for n in (0, 1)])
     # Ten megabytes of zeros in ten kilobytes: honest, and as far as deflate goes.
     np.savez_compressed(HERE / "zeros.npz", embeddings=np.zeros((2500, 1000), np.float32))
 
@@ -87,6 +92,9 @@ def packed(name, **frames_options):
 def datasets():
     packed("contiguous.h5").close()
     packed("chunked.h5", chunks=(2, 2), compression="gzip", shuffle=True).close()
+
+    # A filter that h5py brings along and the HDF5 library lacks.
+    packed("lzf.h5", chunks=(2, 2), compression="lzf").close()
 
     file = packed("external_link.h5", skip=True)
     file["visual/frames"] = h5py.ExternalLink("contiguous.h5", "/visual/frames")
