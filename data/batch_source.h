@@ -23,7 +23,7 @@ struct BatchSourceOptions {
   std::int64_t max_shift = 3;                 ///< frames; training only
   int num_workers = 0;                        ///< threads; 0 assembles in next()
   Residency residency = Residency::kAuto;
-  std::int64_t max_bad_samples = 0;   ///< more of them than this end the run
+  std::int64_t max_bad_samples = engine::kMaxBadSamples;  ///< more of them than this end the run
   double stall_seconds = 30.0;        ///< next() warns after waiting so long, and each time again
   engine::Device* pin_for = nullptr;  ///< batches lie in host memory pinned for it; null: ordinary memory
 };

@@ -9,6 +9,8 @@
 namespace voca::engine {
 
 inline constexpr int kMaxInputs = 2;
+/// --max_bad_samples, unless said otherwise: damaged samples that a training may leave out.
+inline constexpr std::int64_t kMaxBadSamples = 100;
 
 /// One batch as a model consumes it. What the inputs mean is between the source and the model
 /// (CrossModalTransformer: 0 visual (size, T, visual_dim), 1 audio (size, T, audio_dim)).

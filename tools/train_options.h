@@ -31,7 +31,7 @@ struct TrainOptions {
   std::string data_residency = "auto";
   double augment_prob = 0.2;
   std::int64_t max_shift = 3;
-  std::int64_t max_bad_samples = 100;
+  std::int64_t max_bad_samples = engine::kMaxBadSamples;
   // model
   std::int64_t seq_len = 256;
   std::int64_t hidden = 768;

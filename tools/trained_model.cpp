@@ -162,7 +162,12 @@ engine::Predictions predict_samples(const TrainedNetwork& network,
   engine::Workspace workspace(*network.model, {.eval_batch = options.batch_size}, device);
   load_weights(network.path, network.checkpoint, workspace.parameters());
   engine::Evaluator evaluator(*network.model, *source, workspace, options.losses, options.ranks);
-  return *evaluator.run();
+  engine::Predictions predictions = *evaluator.run();
+  if (predictions.size() == 0 && !samples.empty()) {
+    throw DataError("{}: all {} videos are damaged (their checksums do not hold); copy or pack it again",
+                    dataset->path().string(), samples.size());
+  }
+  return predictions;
 }
 
 }  // namespace voca::tools

@@ -29,11 +29,7 @@ void check_splits(const TrainerConfig& config, const BatchSource& train, const B
     throw UsageError("--features_root: the training split is empty; pack with other --split_ratios");
   const std::int64_t mine = val == nullptr ? 0 : val->samples_per_epoch();
   const bool val_is_empty = sum_over_ranks(ranks, "validation samples", mine) < 1;
-  if (!config.no_val && val_is_empty) {
-    throw UsageError(
-        "--features_root: the validation split is empty; pack with other --split_ratios, or pass --no_val to "
-        "train without selecting a best checkpoint");
-  }
+  if (!config.no_val && val_is_empty) refuse_empty_validation();
   VOCA_CHECK(!config.no_val || val == nullptr);
 }
 
@@ -288,6 +284,11 @@ void Trainer::Impl::train_epoch() {
 }
 
 void Trainer::Impl::finish_epoch() {
+  if (progress.sums.samples_seen == 0) {
+    throw DataError(
+        "training: no sample of epoch {} could be used, {} are damaged; copy or pack the data again",
+        progress.epoch + 1, steps.bad_samples());
+  }
   const Clock::time_point begin = Clock::now();
   EpochRecord record = epoch_record();
   const bool last = at_max_steps() || progress.epoch + 1 == total_epochs();

@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -30,12 +29,14 @@ enum class SelectBy : std::uint8_t { kAuc, kAcc, kAp, kLoss };
 /// The value it selects by; empty where the split does not define it.
 [[nodiscard]] std::optional<double> selection_value(SelectBy select_by, const ValidationSummary& summary);
 
+/// Throws UsageError saying that there is nothing to validate on.
+[[noreturn]] void refuse_empty_validation();
 /// Throws UsageError naming --select_by when the model's kind leaves its measure undefined (ap is of two
 /// classes).
 void check_selection(SelectBy select_by, std::int64_t outputs);
 /// The same, and when a validation split with so many samples of each class does (auc and ap need two
-/// classes). For before the first step; the trainer itself sees no labels before the first evaluation, and
-/// where the measure is undefined then, says so and selects nothing.
+/// classes), or is empty. For before the first step; the trainer itself sees no labels before the first
+/// evaluation, and where the measure is undefined then, says so and selects nothing.
 void check_selection(SelectBy select_by, std::int64_t outputs,
                      std::span<const std::int64_t> samples_of_class);
 
@@ -58,7 +59,7 @@ struct TrainerConfig {
   OptimizerOptions optimizer;       ///< weight decay, clipping
   std::int64_t max_bad_steps = 10;  ///< so many skipped in a row end the run
   /// More bad samples than this, of all ranks together, end the run. One rank's source sees to its own.
-  std::int64_t max_bad_samples = std::numeric_limits<std::int64_t>::max();
+  std::int64_t max_bad_samples = kMaxBadSamples;
   std::int64_t eval_every = 1;  ///< epochs; the last one is always evaluated
   std::int64_t log_every = 0;   ///< steps; 0: epochs only
   SelectBy select_by = SelectBy::kAuc;

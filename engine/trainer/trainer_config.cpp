@@ -68,6 +68,12 @@ std::optional<double> selection_value(SelectBy select_by, const ValidationSummar
   throw InternalError("no such SelectBy: {}", static_cast<int>(select_by));
 }
 
+void refuse_empty_validation() {
+  throw UsageError(
+      "--features_root: the validation split is empty; pack with other --split_ratios, or pass --no_val to "
+      "train without selecting a best checkpoint");
+}
+
 void check_selection(SelectBy select_by, std::int64_t outputs) {
   if (select_by == SelectBy::kAp && outputs > 1) {
     throw UsageError("--select_by ap: is defined for two classes, the model has {}; use auc, acc or loss",
@@ -78,6 +84,8 @@ void check_selection(SelectBy select_by, std::int64_t outputs) {
 void check_selection(SelectBy select_by, std::int64_t outputs,
                      std::span<const std::int64_t> samples_of_class) {
   check_selection(select_by, outputs);
+  if (std::all_of(samples_of_class.begin(), samples_of_class.end(), [](std::int64_t n) { return n == 0; }))
+    refuse_empty_validation();
   if (select_by != SelectBy::kAuc && select_by != SelectBy::kAp) return;
   const auto classes = std::count_if(samples_of_class.begin(), samples_of_class.end(),
                                      [](std::int64_t samples) { return samples > 0; });

@@ -88,6 +88,11 @@ TEST(TrainerOptions, RefusesAMeasureThatTheModelOrTheSplitLeavesUndefined) {
   for (const SelectBy by : {SelectBy::kAcc, SelectBy::kLoss})
     EXPECT_NO_THROW(check_selection(by, 1, one_class));
   EXPECT_THROW(check_selection(SelectBy::kAp, 3, two_classes), UsageError);
+  const std::vector<std::int64_t> empty{0, 0};
+  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kLoss}) {
+    EXPECT_THAT(message_of<UsageError>([&] { check_selection(by, 1, empty); }),
+                HasSubstr("the validation split is empty"));
+  }
 }
 
 TEST(TrainerOptions, ReadBack) {
