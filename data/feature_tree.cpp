@@ -4,13 +4,18 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <optional>
 #include <system_error>
+#include <unordered_map>
+#include <utility>
 
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/file_kind.h"
 
 namespace voca::data {
 namespace {
@@ -23,55 +28,142 @@ struct KnownFolder {
   int label;
   Split split;
 };
-constexpr std::array<KnownFolder, 6> kKnown{{
+constexpr std::array<KnownFolder, 9> kKnown{{
     {"fake", TreeForm::kClassFolders, kFake, Split::kTrain},
     {"real", TreeForm::kClassFolders, kReal, Split::kTrain},
     {"dev", TreeForm::kSplitFolders, kUnknownLabel, Split::kVal},
     {"val", TreeForm::kSplitFolders, kUnknownLabel, Split::kVal},
+    {"valid", TreeForm::kSplitFolders, kUnknownLabel, Split::kVal},
+    {"validation", TreeForm::kSplitFolders, kUnknownLabel, Split::kVal},
+    // A validation split drawn out of train/ by links into it.
+    {"dev_temp", TreeForm::kSplitFolders, kUnknownLabel, Split::kVal},
     {"test", TreeForm::kSplitFolders, kUnknownLabel, Split::kTest},
     {"train", TreeForm::kSplitFolders, kUnknownLabel, Split::kTrain},
 }};
 constexpr std::string_view kExpected =
     "a feature tree has folders real/ and fake/, or train/, dev/ and test/, with a folder for each video in "
     "them";
+constexpr std::size_t kNamed = 5;  // of what a folder holds, in a message
+
+/// A folder of the root that is a class or a split.
+struct PresentFolder {
+  std::string name;  ///< on the disk; KnownFolder::name but for its letter case
+  KnownFolder known;
+};
 
 bool is_folder(const fs::path& path) {
   std::error_code error;
   return fs::is_directory(path, error);
 }
 
-/// The names in a folder that do not begin with a dot, sorted bytewise.
+/// What programs leave in folders; packed trees lie beside their trees.
+bool is_litter(std::string_view name) {
+  return name.starts_with('.') || name == "__MACOSX" || name == "@eaDir" || name.ends_with(".voca_cache");
+}
+
+/// The names in a folder that are not litter, sorted bytewise.
 std::vector<std::string> names_in(const fs::path& folder) {
   std::error_code error;
   std::vector<std::string> names;
   fs::directory_iterator entry(folder, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     std::string name = entry->path().filename().string();
-    if (!name.starts_with('.')) names.push_back(std::move(name));
+    if (!is_litter(name)) names.push_back(std::move(name));
   }
   if (error) throw engine::IoError("{}: cannot list the folder: {}", folder.string(), error.message());
   std::sort(names.begin(), names.end());
   return names;
 }
 
-/// The first few subfolders of a root, for a message.
-std::string found_in(const fs::path& root) {
-  std::string text;
-  int count = 0;
-  for (const std::string& name : names_in(root)) {
-    if (!is_folder(root / name)) continue;
-    if (++count > 5) return text + ", …";
-    text += fmt::format("{}{}/", text.empty() ? "" : ", ", name);
+std::string stream_name(Stream stream) {
+  return fmt::format("{}_embeddings.npz", name_of(stream));
+}
+
+/// Whether a folder is that of a video: one stream is enough, its other one is then missed by name.
+bool holds_a_stream(const fs::path& folder) {
+  return std::any_of(kStreams.begin(), kStreams.end(), [&](Stream stream) {
+    std::error_code error;
+    return fs::exists(fs::symlink_status(folder / stream_name(stream), error));
+  });
+}
+
+std::optional<KnownFolder> known_by(std::string_view name) {
+  std::string lower(name);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (const KnownFolder& known : kKnown)
+    if (lower == known.name) return known;
+  return std::nullopt;
+}
+
+/// The class and split folders of a root. A video may be called "test": what holds a stream is a video.
+std::vector<PresentFolder> known_folders(const fs::path& root, const std::vector<std::string>& names) {
+  std::vector<PresentFolder> present;
+  for (const std::string& name : names) {
+    const std::optional<KnownFolder> known = known_by(name);
+    if (known && is_folder(root / name) && !holds_a_stream(root / name)) present.push_back({name, *known});
   }
-  return text.empty() ? "no folder" : text;
+  return present;
+}
+
+bool has_videos(const fs::path& root, const std::vector<std::string>& names) {
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return holds_a_stream(root / name); });
+}
+
+/// The first few names of a folder, for a message: "a/, b/, list.txt".
+std::string found_among(const fs::path& root, const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (i == kNamed) return text + ", …";
+    const bool folder = is_folder(root / names[i]);
+    text += fmt::format("{}{}{}", i == 0 ? "" : ", ", names[i],
+                        folder               ? "/"
+                        : known_by(names[i]) ? " (not a folder)"
+                                             : "");
+  }
+  return text.empty() ? "nothing" : text;
+}
+
+/// Says what a root without any form holds, and what might have been meant.
+[[noreturn]] void refuse_other_root(const fs::path& root, const std::vector<std::string>& names) {
+  const std::string found = found_among(root, names);
+  for (const std::string& name : names) {
+    if (name.find('\\') != std::string::npos && !is_folder(root / name)) {
+      throw engine::DataError(
+          "{}: is not a feature tree (found a file named '{}'); its paths were written on Windows: unpack "
+          "the "
+          "archive again with unzip or 7z, which make folders of them",
+          root.string(), name);
+    }
+  }
+  for (const std::string& name : names) {
+    const fs::path below = root / name;
+    if (!is_folder(below)) continue;
+    std::error_code error;
+    fs::directory_iterator listed(below, error);
+    if (error) continue;
+    const std::vector<std::string> inside = names_in(below);
+    if (!known_folders(below, inside).empty() || has_videos(below, inside)) {
+      throw engine::DataError("{}: is not a feature tree (found {}), but {} is one; name that folder",
+                              root.string(), found, below.string());
+    }
+  }
+  throw engine::DataError("{}: is not a feature tree (found {}); {}", root.string(), found, kExpected);
 }
 
 /// A video, or nothing for a plain file among the videos.
-std::optional<VideoFolder> look_at(const fs::path& parent, const KnownFolder& known,
-                                   const std::string& name) {
-  VideoFolder video{fmt::format("{}/{}", known.name, name), parent / name, known.label, known.split, {}};
+std::optional<VideoFolder> look_at(const fs::path& folder, const KnownFolder& known, std::string id) {
+  VideoFolder video;
+  video.id = std::move(id);
+  video.folder = folder;
+  video.label = known.label;
+  video.split = known.split;
   struct stat status {};
-  if (::stat(video.folder.c_str(), &status) != 0) {
+  bool there = ::lstat(folder.c_str(), &status) == 0;
+  video.is_link = there && S_ISLNK(status.st_mode);
+  if (video.is_link) there = ::stat(folder.c_str(), &status) == 0;
+  if (!there) {
     video.fault = fmt::format("{}: cannot be looked into: {}", video.folder.string(), std::strerror(errno));
     return video;
   }
@@ -79,12 +171,117 @@ std::optional<VideoFolder> look_at(const fs::path& parent, const KnownFolder& kn
   return video;
 }
 
-void refuse_both_forms(const fs::path& root, const std::vector<KnownFolder>& present) {
-  for (const KnownFolder& known : present) {
-    if (known.form == present.front().form) continue;
-    throw engine::DataError("{}: has {}/ and {}/, so it is unclear which folders are meant; {}",
-                            root.string(), present.front().name, known.name, kExpected);
+void refuse_unclear_folders(const fs::path& root, const std::vector<PresentFolder>& present) {
+  std::map<std::string_view, std::string> by_name;
+  for (const PresentFolder& folder : present) {
+    if (folder.known.form != present.front().known.form) {
+      throw engine::DataError("{}: has {}/ and {}/, so it is unclear which folders are meant; {}",
+                              root.string(), present.front().name, folder.name, kExpected);
+    }
+    const auto [other, first] = by_name.emplace(folder.known.name, folder.name);
+    if (!first) {
+      throw engine::DataError(
+          "{}: has {}/ and {}/, which mean the same; move the videos of one into the other", root.string(),
+          other->second, folder.name);
+    }
   }
+}
+
+/// Two videos of the same files are the same video, however it is linked.
+using FileIdentity = std::array<std::uint64_t, 4>;
+std::optional<FileIdentity> files_of(const VideoFolder& video) {
+  FileIdentity identity{};
+  for (const Stream stream : kStreams) {
+    struct stat status {};
+    if (::stat(stream_file(video, stream).c_str(), &status) != 0) return std::nullopt;
+    const auto s = static_cast<std::size_t>(stream);
+    identity[2 * s] = status.st_dev;
+    identity[2 * s + 1] = status.st_ino;
+  }
+  return identity;
+}
+
+std::string_view name_in_folder(const VideoFolder& video) {
+  return std::string_view(video.id).substr(video.id.find('/') + 1);
+}
+
+/// Leaves each video of the tree once. In two splits it stays in the later one, so that nothing is trained on
+/// that is measured on; in both classes its label is unclear, and both are at fault.
+void keep_once(FeatureTree& tree) {
+  const bool splits = tree.form == TreeForm::kSplitFolders;
+  std::sort(tree.videos.begin(), tree.videos.end(), [](const VideoFolder& a, const VideoFolder& b) {
+    if (a.split != b.split) return a.split > b.split;
+    return a.is_link != b.is_link ? b.is_link : a.id < b.id;
+  });
+  std::map<FileIdentity, std::size_t> by_files;
+  std::unordered_map<std::string, std::size_t> by_name;
+  std::vector<VideoFolder> kept;
+  for (VideoFolder& video : tree.videos) {
+    const std::optional<FileIdentity> files = files_of(video);
+    const auto same_files = files ? by_files.find(*files) : by_files.end();
+    const auto same_name = splits ? by_name.find(std::string(name_in_folder(video))) : by_name.end();
+    if (same_files != by_files.end() && kept[same_files->second].label != video.label) {
+      VideoFolder& other = kept[same_files->second];
+      other.other_label = video.id;
+      video.other_label = other.id;
+    } else if (same_files != by_files.end() || same_name != by_name.end()) {
+      const bool by_name_only = same_files == by_files.end();
+      const VideoFolder& other = kept[by_name_only ? same_name->second : same_files->second];
+      tree.repeated.push_back({video.id, other.id, other.split, by_name_only});
+      continue;
+    }
+    if (files) by_files.try_emplace(*files, kept.size());
+    if (splits) by_name.try_emplace(std::string(name_in_folder(video)), kept.size());
+    kept.push_back(std::move(video));
+  }
+  tree.videos = std::move(kept);
+}
+
+/// The videos of the class or split folders.
+FeatureTree scan_known(const fs::path& root, const std::vector<std::string>& names,
+                       const std::vector<PresentFolder>& present) {
+  refuse_unclear_folders(root, present);
+  FeatureTree tree;
+  tree.root = root;
+  tree.form = present.front().known.form;
+  for (const PresentFolder& folder : present) {
+    const fs::path parent = root / folder.name;
+    for (const std::string& name : names_in(parent)) {
+      auto video = look_at(parent / name, folder.known, fmt::format("{}/{}", folder.known.name, name));
+      if (video) tree.videos.push_back(*std::move(video));
+    }
+  }
+  for (const std::string& name : names) {
+    if (std::any_of(present.begin(), present.end(), [&](const auto& folder) { return folder.name == name; }))
+      continue;
+    if (is_folder(root / name)) {
+      tree.ignored.push_back(name + "/");
+    } else if (known_by(name)) {
+      tree.ignored.push_back(name + " (not a folder)");
+    }
+  }
+  if (tree.videos.empty()) {
+    throw engine::DataError("{}: holds no video (found {} in {}/); {}", root.string(),
+                            found_among(root / present.front().name, names_in(root / present.front().name)),
+                            present.front().name, kExpected);
+  }
+  keep_once(tree);
+  return tree;
+}
+
+/// A folder of videos, or of one.
+FeatureTree scan_unlabelled(const fs::path& root, const std::vector<std::string>& names) {
+  constexpr KnownFolder kNothingKnown{"", TreeForm::kUnlabelled, kUnknownLabel, Split::kTest};
+  FeatureTree tree;
+  tree.root = root;
+  tree.form = TreeForm::kUnlabelled;
+  if (holds_a_stream(root)) {
+    tree.videos.push_back(*look_at(root, kNothingKnown, fs::canonical(root).filename().string()));
+    return tree;
+  }
+  for (const std::string& name : names)
+    if (auto video = look_at(root / name, kNothingKnown, name)) tree.videos.push_back(*std::move(video));
+  return tree;
 }
 
 }  // namespace
@@ -110,33 +307,31 @@ Split parse_split(std::string_view text) {
 }
 
 fs::path stream_file(const VideoFolder& video, Stream stream) {
-  return video.folder / fmt::format("{}_embeddings.npz", name_of(stream));
+  return video.folder / stream_name(stream);
 }
 
 FeatureTree scan_feature_tree(const fs::path& root) {
   std::error_code error;
   const fs::file_status status = fs::status(root, error);
   if (!fs::exists(status)) throw engine::DataError("{}: no such folder; {}", root.string(), kExpected);
-  if (!fs::is_directory(status)) throw engine::DataError("{}: is no folder; {}", root.string(), kExpected);
-  std::vector<KnownFolder> present;
-  for (const KnownFolder& known : kKnown) {
-    if (is_folder(root / known.name)) present.push_back(known);
-  }
-  if (present.empty()) {
-    throw engine::DataError("{}: is no feature tree (found {}); {}", root.string(), found_in(root),
+  if (!fs::is_directory(status)) {
+    const std::string_view kind = engine::describe(engine::file_kind(root));
+    throw engine::DataError("{}: is {}, not a folder; {}", root.string(), kind.empty() ? "a file" : kind,
                             kExpected);
   }
-  refuse_both_forms(root, present);
-  FeatureTree tree{root, present.front().form, {}};
-  for (const KnownFolder& known : present) {
-    const fs::path parent = root / known.name;
-    for (const std::string& name : names_in(parent)) {
-      if (std::optional<VideoFolder> video = look_at(parent, known, name)) tree.videos.push_back(*video);
-    }
+  const std::vector<std::string> names = names_in(root);
+  const std::vector<PresentFolder> present = known_folders(root, names);
+  FeatureTree tree;
+  if (!present.empty()) {
+    tree = scan_known(root, names, present);
+  } else if (holds_a_stream(root) || has_videos(root, names)) {
+    tree = scan_unlabelled(root, names);
+  } else {
+    refuse_other_root(root, names);
   }
-  if (tree.videos.empty())
-    throw engine::DataError("{}: holds no video (found {}); {}", root.string(), found_in(root), kExpected);
-  std::sort(tree.videos.begin(), tree.videos.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  const auto by_id = [](const auto& a, const auto& b) { return a.id < b.id; };
+  std::sort(tree.videos.begin(), tree.videos.end(), by_id);
+  std::sort(tree.repeated.begin(), tree.repeated.end(), by_id);
   return tree;
 }
 

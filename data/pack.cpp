@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -125,7 +126,9 @@ class Packer {
     tree_ = scan_feature_tree(options_.features_root);
     check_options();
     report_.found = static_cast<std::int64_t>(tree_.videos.size());
-    report_.splits_from_folders = tree_.form == TreeForm::kSplitFolders;
+    report_.form = tree_.form;
+    report_.repeated = tree_.repeated;
+    report_.ignored = tree_.ignored;
     probe();
     settle_widths();
     settle_type();
@@ -169,17 +172,16 @@ void Packer::check_options() {
   finder_ =
       expression ? std::make_unique<IdentityFinder>(options_.group_by) : std::make_unique<IdentityFinder>();
   const engine::AtomicFile can_be_written(options_.out);  // found out now rather than after an hour
-  if (tree_.form != TreeForm::kSplitFolders) return;
-  if (options_.split_ratios) {
-    throw UsageError("--split_ratios: {} has its splits as folders; leave the option out",
-                     options_.features_root.string());
-  }
-  if (options_.group_by != "none") {
-    throw UsageError(
-        "--group_by {}: {} has its splits as folders, so nothing can be kept together; leave the "
-        "option out",
-        options_.group_by, options_.features_root.string());
-  }
+  if (tree_.form == TreeForm::kClassFolders) return;
+  const auto refuse = [&](const std::string& option) {
+    throw UsageError("{}: {} {}; leave the option out", option, options_.features_root.string(),
+                     tree_.form == TreeForm::kSplitFolders
+                         ? "has its splits as folders"
+                         : "is a folder of videos without labels or splits");
+  };
+  if (options_.split_ratios) refuse("--split_ratios");
+  if (options_.split_seed != 0) refuse(fmt::format("--split_seed {}", options_.split_seed));
+  if (options_.group_by != "none") refuse(fmt::format("--group_by {}", options_.group_by));
 }
 
 void Packer::report_progress() {
@@ -332,11 +334,14 @@ void Packer::draw(PackedIndex& index, PackedAttributes& attributes) {
   const std::size_t n = index.ids.size();
   index.groups.assign(n, -1);
   if (options_.group_by != "none") index.groups = identity_groups(index.ids, *finder_);
+  std::map<std::int32_t, std::int64_t> sizes;
+  for (const std::int32_t group : index.groups)
+    if (group >= 0) report_.largest_group = std::max(report_.largest_group, ++sizes[group]);
   std::vector<Split> splits;
-  if (report_.splits_from_folders) {
+  if (tree_.form != TreeForm::kClassFolders) {
     for (const Candidate& candidate : candidates_) splits.push_back(candidate.video->split);
-    for (const Split split : splits)
-      attributes.split_ratios[static_cast<std::size_t>(split)] += 1.0 / static_cast<double>(n);
+    for (const Split split : splits) attributes.split_ratios[static_cast<std::size_t>(split)] += 1.0;
+    for (double& share : attributes.split_ratios) share /= static_cast<double>(n);
   } else {
     attributes.split_ratios = options_.split_ratios.value_or(SplitRatios{0.6, 0.2, 0.2});
     attributes.split_seed = options_.split_seed;
@@ -344,6 +349,7 @@ void Packer::draw(PackedIndex& index, PackedAttributes& attributes) {
     splits = draw_splits(index.labels, options_.group_by == "none" ? groups.first(0) : groups,
                          attributes.split_ratios, options_.split_seed);
   }
+  report_.split_ratios = attributes.split_ratios;
   for (const Split split : splits) index.splits.push_back(static_cast<std::uint8_t>(split));
 }
 

@@ -36,6 +36,7 @@ enum class BadVideoKind : std::uint8_t {
   kOverflow,        ///< finite, and too large for the packed type
   kWidth,           ///< another width than most videos of the tree
   kLengthMismatch,  ///< T_v and T_a further apart than kMaxLengthRatio
+  kTwoLabels,       ///< in real/ and in fake/
   kFrameLabels,     ///< second form: frame_labels missing where a label is needed, or not T_v of 0 and 1
 };
 [[nodiscard]] std::string_view name_of(BadVideoKind kind);
@@ -54,10 +55,10 @@ struct PackOptions {
   std::filesystem::path features_root;
   std::filesystem::path out;
   PackType dtype = PackType::kSource;
-  /// Nothing: 0.6, 0.2, 0.2. Given for a tree that has splits as folders: UsageError.
+  /// Nothing: 0.6, 0.2, 0.2. These three are for a tree of class folders: another refuses them (UsageError).
   std::optional<SplitRatios> split_ratios;
   std::uint64_t split_seed = 0;
-  std::string group_by = "none";  ///< "none", "identity" or an expression; not with splits as folders
+  std::string group_by = "none";  ///< "none", "identity" or an expression
   int num_workers = 0;            ///< threads; 0 and 1 pack in the calling thread
   bool strict = false;            ///< a bad video is a DataError, and no file is left
   std::string created_by = "voca-engine";
@@ -69,14 +70,18 @@ struct PackReport {
   std::int64_t found = 0;   ///< videos of the tree
   std::int64_t packed = 0;  ///< found = packed + bad.size()
   std::vector<BadVideo> bad;
+  std::vector<RepeatedVideo> repeated;  ///< there twice, and packed once; not counted as found
+  std::vector<std::string> ignored;     ///< folders of the root that are no part of the tree
+  TreeForm form = TreeForm::kClassFolders;
   std::int64_t visual_dim = 0;
   std::int64_t audio_dim = 0;
   engine::DType dtype = engine::DType::kF32;
-  bool splits_from_folders = false;
   bool frame_labels = false;  ///< whether /frame_labels was written: when every packed video has them
   std::int64_t without_frame_labels = 0;  ///< packed videos that have none that can be used
   /// Videos per split and label: real, fake, unknown.
   std::array<std::array<std::int64_t, 3>, kSplits> counts{};
+  SplitRatios split_ratios{};      ///< as they are stored
+  std::int64_t largest_group = 0;  ///< videos that --group_by keeps together
   std::int64_t bytes_read = 0;     ///< of the .npz files packed
   std::int64_t bytes_written = 0;  ///< size of the packed file
   std::string content_hash;
@@ -91,6 +96,9 @@ struct PackReport {
 /// largest video per thread. Throws UsageError, DataError (strict; or no video is left) and IoError.
 PackReport pack_features(const PackOptions& options);
 
+/// What of the packed file will not do for training or measuring, a line each: splits that are empty or of
+/// one class, a group that holds most videos, videos that were there twice, folders that were passed over.
+[[nodiscard]] std::vector<std::string> warnings(const PackReport& report);
 /// The report for a person: counts, every video left out, audits.
 [[nodiscard]] std::string report_text(const PackReport& report);
 /// The report as one JSON object.

@@ -1,10 +1,85 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "data/pack.h"
 
 namespace voca::data {
+namespace {
+
+constexpr std::size_t kNamed = 10;  // videos in a line; the report as JSON has all
+
+/// What a split lacks for what it is for; "" where it lacks nothing.
+std::string split_warning(const PackReport& report, Split split) {
+  const auto s = static_cast<std::size_t>(split);
+  const auto& [real, fake, unknown] = report.counts[s];
+  const char* follows = "";
+  switch (split) {
+    case Split::kTrain:
+      follows = real + fake + unknown == 0 ? "nothing can be trained on this file"
+                                           : "a detector cannot be trained on one class";
+      break;
+    case Split::kVal:
+      follows = real + fake + unknown == 0 ? "train then needs --no_val" : "auc and ap are not defined on it";
+      break;
+    case Split::kTest:
+      follows = real + fake + unknown == 0 ? "eval and train have nothing to test on"
+                                           : "auc and ap are not defined on it";
+      break;
+  }
+  if (real + fake + unknown == 0) {
+    const bool asked = report.form == TreeForm::kClassFolders && report.split_ratios[s] == 0;
+    return fmt::format("warning: the {} split is empty{}; {}", name_of(split),
+                       asked ? " (its share in --split_ratios is 0)" : "", follows);
+  }
+  if (real + fake == 0 || (real > 0 && fake > 0)) return "";
+  return fmt::format("warning: the {} split has one class only ({} real, {} fake); {}", name_of(split), real,
+                     fake, follows);
+}
+
+std::string group_warning(const PackReport& report) {
+  if (2 * report.largest_group <= report.packed) return "";
+  return fmt::format(
+      "warning: {} of {} videos are one group, linked by the identities they share, so the splits cannot "
+      "come "
+      "near {}; --group_by REGEX with one identity a video (its first group) links fewer",
+      report.largest_group, report.packed, fmt::join(report.split_ratios, ","));
+}
+
+std::string repeated_warning(const PackReport& report) {
+  if (report.repeated.empty()) return "";
+  const bool splits = report.form == TreeForm::kSplitFolders;
+  std::string text = fmt::format("warning: in the tree twice, packed once{}:",
+                                 splits ? " in the later of train, val and test" : "");
+  for (std::size_t i = 0; i < std::min(report.repeated.size(), kNamed); ++i) {
+    const RepeatedVideo& video = report.repeated[i];
+    text += fmt::format("{} {} (kept as {}{}, {})", i == 0 ? "" : ",", video.id, video.kept,
+                        splits ? fmt::format(" in {}", name_of(video.kept_split)) : "",
+                        video.by_name ? "the same name" : "the same files");
+  }
+  if (report.repeated.size() > kNamed) text += fmt::format(" and {} more", report.repeated.size() - kNamed);
+  return text;
+}
+
+}  // namespace
+
+std::vector<std::string> warnings(const PackReport& report) {
+  std::vector<std::string> lines;
+  if (report.form == TreeForm::kUnlabelled) {
+    lines.emplace_back("a folder of videos without labels: predict takes it, train and eval do not");
+  } else {
+    for (const Split split : kAllSplits) lines.push_back(split_warning(report, split));
+  }
+  lines.push_back(group_warning(report));
+  lines.push_back(repeated_warning(report));
+  if (!report.ignored.empty()) {
+    lines.push_back(
+        fmt::format("passed over, being no part of the tree: {}", fmt::join(report.ignored, ", ")));
+  }
+  std::erase(lines, "");
+  return lines;
+}
 
 std::string_view name_of(BadVideoKind kind) {
   switch (kind) {
@@ -32,6 +107,8 @@ std::string_view name_of(BadVideoKind kind) {
       return "width differs";
     case BadVideoKind::kLengthMismatch:
       return "lengths far apart";
+    case BadVideoKind::kTwoLabels:
+      return "real and fake";
     case BadVideoKind::kFrameLabels:
       return "frame labels";
   }
@@ -49,6 +126,7 @@ std::string report_text(const PackReport& report) {
       fmt::format("packed {} of {} videos ({}, visual {}, audio {})\n", report.packed, report.found,
                   engine::name_of(report.dtype), report.visual_dim, report.audio_dim);
   for (const Split split : kAllSplits) {
+    if (report.form == TreeForm::kUnlabelled) break;
     const auto& of_label = report.counts[static_cast<std::size_t>(split)];
     text += fmt::format("{:<5} {} real, {} fake{}\n", name_of(split), of_label[0], of_label[1],
                         of_label[2] > 0 ? fmt::format(", {} of unknown label", of_label[2]) : "");
@@ -57,7 +135,10 @@ std::string report_text(const PackReport& report) {
     text += fmt::format("frame labels left out: {} of the packed videos have none that can be used\n",
                         report.without_frame_labels);
   }
-  for (const std::string& line : audit_lines(report.audit)) text += line + '\n';
+  for (const std::string& line : warnings(report)) text += line + '\n';
+  // Without labels and splits there is nothing that could leak.
+  if (report.form != TreeForm::kUnlabelled)
+    for (const std::string& line : audit_lines(report.audit)) text += line + '\n';
   if (report.bad.empty()) return text;
   text += fmt::format("left out {} videos:", report.bad.size());
   for (const auto& [kind, count] : report.bad_counts())
@@ -75,7 +156,8 @@ std::string report_json(const PackReport& report) {
                     {"dtype", engine::name_of(report.dtype)},
                     {"visual_dim", report.visual_dim},
                     {"audio_dim", report.audio_dim},
-                    {"splits_from_folders", report.splits_from_folders},
+                    {"splits_from_folders", report.form == TreeForm::kSplitFolders},
+                    {"labelled", report.form != TreeForm::kUnlabelled},
                     {"frame_labels", report.frame_labels},
                     {"bytes_read", report.bytes_read},
                     {"bytes_written", report.bytes_written},
@@ -97,6 +179,14 @@ std::string report_json(const PackReport& report) {
     json["leaks"].push_back({{"what", leak.what},
                              {"auc", leak.auc ? ordered_json(*leak.auc) : ordered_json(nullptr)},
                              {"warning", leak.leaks()}});
+  }
+  json["warnings"] = warnings(report);
+  json["largest_group"] = report.largest_group;
+  json["ignored"] = report.ignored;
+  json["repeated"] = ordered_json::array();
+  for (const RepeatedVideo& video : report.repeated) {
+    json["repeated"].push_back(
+        {{"id", video.id}, {"kept", video.kept}, {"same", video.by_name ? "name" : "files"}});
   }
   json["bad_counts"] = ordered_json::object();
   for (const auto& [kind, count] : report.bad_counts())

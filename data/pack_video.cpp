@@ -68,14 +68,30 @@ bool is_utf8(const std::string& text) {
   return true;
 }
 
+/// The first few names in a video's folder, for a message.
+std::string found_in(const std::filesystem::path& folder) {
+  constexpr std::size_t kNamed = 4;
+  std::vector<std::string> names;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error);
+       !error && entry != std::filesystem::directory_iterator(); entry.increment(error))
+    names.push_back(entry->path().filename().string() + (entry->is_directory(error) ? "/" : ""));
+  std::sort(names.begin(), names.end());
+  const bool more = names.size() > kNamed;
+  names.resize(std::min(names.size(), kNamed));
+  return names.empty() ? "nothing" : fmt::format("{}{}", fmt::join(names, ", "), more ? ", …" : "");
+}
+
 /// The size of a stream's file.
 std::int64_t file_size(const VideoFolder& video, Stream stream) {
   const std::string path = stream_file(video, stream).string();
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0) return status.st_size;
   const int error_number = errno;
-  if (error_number == ENOENT)
-    throw BadVideoError(BadVideoKind::kMissingStream, fmt::format("{}: there is no such file", path));
+  if (error_number == ENOENT) {
+    throw BadVideoError(BadVideoKind::kMissingStream,
+                        fmt::format("{}: there is no such file (found {})", path, found_in(video.folder)));
+  }
   throw BadVideoError(BadVideoKind::kUnreadable,
                       fmt::format("{}: cannot open: {}", path, std::strerror(error_number)));
 }
@@ -186,12 +202,13 @@ std::vector<std::uint8_t> read_frame_labels(const NpzReader& npz, std::int64_t f
   }
 }
 
-/// Of the first form the folder is the label and frame labels are an extra: unusable ones are as good as
-/// none. In the second they are the label, and only a test video may do without.
+/// Where the splits are folders, frame labels are the label, and only a test video may do without. Otherwise
+/// the folder is the label, if there is one, and frame labels are an extra: unusable ones are as good as
+/// none.
 void take_labels(const VideoFolder& video, TreeForm form, const NpzReader& npz, std::int64_t frames,
                  const std::string& path, LoadedVideo& loaded) {
   const bool present = npz.has(kFrameLabels);
-  if (form == TreeForm::kClassFolders) {
+  if (form != TreeForm::kSplitFolders) {
     loaded.label = static_cast<std::uint8_t>(video.label);
     if (!present) return;
     try {
@@ -217,6 +234,12 @@ void take_labels(const VideoFolder& video, TreeForm form, const NpzReader& npz, 
 
 VideoProbe probe_video(const VideoFolder& video) {
   if (!video.fault.empty()) throw BadVideoError(BadVideoKind::kUnreadable, video.fault);
+  if (!video.other_label.empty()) {
+    throw BadVideoError(BadVideoKind::kTwoLabels,
+                        fmt::format("{}: is {} as well (the same files, through a link), so its label is "
+                                    "unclear; remove one of the two",
+                                    video.folder.string(), video.other_label));
+  }
   if (!is_utf8(video.id)) {
     throw BadVideoError(BadVideoKind::kUnreadable,
                         fmt::format("{}: its name is not UTF-8; rename the folder", video.folder.string()));

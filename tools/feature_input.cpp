@@ -1,11 +1,19 @@
 #include "tools/feature_input.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <system_error>
+#include <vector>
 
 #include "data/feature_tree.h"
 #include "data/pack.h"
+#include "engine/algorithm_cache.h"
 #include "engine/atomic_file.h"
 #include "engine/digest.h"
 #include "engine/error.h"
@@ -14,94 +22,297 @@
 namespace voca::tools {
 namespace {
 
+namespace fs = std::filesystem;
+using engine::DataError;
 using engine::IoError;
+using engine::UsageError;
 
 constexpr std::size_t kDigestLetters = 12;
 
+std::string short_digest(const std::string& text) {
+  return engine::sha256_hex(text).substr(0, kDigestLetters);
+}
+
+// -- the splits that were asked for
+
+/// The splits that data have already.
+struct Splits {
+  std::vector<double> ratios;  ///< empty: unknown, and so are the others
+  std::uint64_t seed = 0;
+  std::string group_by;
+};
+
+Splits splits_of(const data::Dataset& dataset) {
+  const data::DatasetSummary& summary = dataset.summary();
+  if (summary.split_ratios.size() != data::kSplits) return {};
+  return {summary.split_ratios, summary.split_seed, summary.group_by};
+}
+
+Splits splits_of(const data::FeatureTree& tree) {
+  Splits splits{std::vector<double>(data::kSplits), 0, "none"};
+  for (const data::VideoFolder& video : tree.videos)
+    splits.ratios[static_cast<std::size_t>(video.split)] += 1.0;
+  for (double& share : splits.ratios) share /= static_cast<double>(tree.videos.size());
+  return splits;
+}
+
+bool same_ratios(const data::SplitRatios& asked, const std::vector<double>& found) {
+  constexpr double kTolerance = 1e-6;  // parse_split_ratios' own
+  return std::equal(asked.begin(), asked.end(), found.begin(), found.end(),
+                    [](double a, double b) { return std::abs(a - b) <= kTolerance; });
+}
+
+/// Throws UsageError naming the first option that was given and is not what the data have. `found` says how
+/// they come by their splits, "a.h5 was packed with"; `otherwise` what to do but leaving the option out.
+void check_given(const TreeOptions& options, const Splits& splits, const std::string& found,
+                 const std::string& otherwise) {
+  const auto refuse = [&](const char* option, const std::string& asked, const std::string& value) {
+    throw UsageError(
+        "--{} {}: {} {}; leave the option out{}", option, asked, found,
+        splits.ratios.empty() ? "options that it does not tell" : fmt::format("{} {}", option, value),
+        otherwise);
+  };
+  const bool known = !splits.ratios.empty();
+  if (options.given.split_ratios && !(known && same_ratios(options.split_ratios, splits.ratios)))
+    refuse("split_ratios", fmt::format("{}", fmt::join(options.split_ratios, ",")),
+           fmt::format("{}", fmt::join(splits.ratios, ",")));
+  if (options.given.split_seed && !(known && options.split_seed == splits.seed))
+    refuse("split_seed", std::to_string(options.split_seed), std::to_string(splits.seed));
+  if (options.given.group_by && !(known && options.group_by == splits.group_by))
+    refuse("group_by", options.group_by, splits.group_by);
+}
+
+void refuse_without_labels(const fs::path& path) {
+  throw DataError(
+      "{}: has no labels, which train and eval need; put the videos into real/ and fake/, or into train/, "
+      "dev/ "
+      "and test/ with frame_labels; predict works without",
+      path.string());
+}
+
+bool has_labels(const data::Dataset& dataset) {
+  const auto& counts = dataset.summary().counts;
+  return std::any_of(counts.begin(), counts.end(), [](const std::vector<std::int64_t>& of_split) {
+    return std::any_of(of_split.begin(), of_split.end() - 1, [](std::int64_t n) { return n > 0; });
+  });
+}
+
+std::shared_ptr<const data::Dataset> open_packed(const fs::path& path, const TreeOptions& options) {
+  auto dataset = std::make_shared<const data::Dataset>(path);
+  check_given(options, splits_of(*dataset), fmt::format("{} was packed with", path.string()),
+              ", or pack the tree again with it");
+  if (options.labels_needed && !has_labels(*dataset)) refuse_without_labels(path);
+  return dataset;
+}
+
+// -- a tree's packed file
+
 /// What a tree is packed to.
-struct CacheFile {
-  std::filesystem::path path;
+struct CacheName {
+  std::string file;     ///< "<options>-<content>.h5"
   std::string options;  ///< the part of the name that is the options'
 };
 
-bool keeps_folders(const data::FeatureTree& tree, const TreeOptions& options) {
-  return tree.form == data::TreeForm::kSplitFolders && !options.split_is_asked_for;
+CacheName cache_name(const data::FeatureTree& tree, const TreeOptions& options) {
+  const data::SplitRatios& ratios = options.split_ratios;
+  std::string key = "pack 1, splits of the folders";
+  if (tree.form == data::TreeForm::kUnlabelled) key = "pack 1, without labels";
+  if (tree.form == data::TreeForm::kClassFolders) {
+    key = fmt::format("pack 1, ratios {} {} {}, seed {}, group {}", ratios[0], ratios[1], ratios[2],
+                      options.split_seed, options.group_by);
+  }
+  const std::string digest = short_digest(key);
+  const std::string content = data::fingerprint(tree).substr(0, kDigestLetters);
+  return {digest + "-" + content + ".h5", digest};
 }
 
-CacheFile cache_file(const data::FeatureTree& tree, const TreeOptions& options) {
-  const data::SplitRatios& ratios = options.split_ratios;
-  const std::string key = keeps_folders(tree, options)
-                              ? "pack 1, splits of the folders"
-                              : fmt::format("pack 1, ratios {} {} {}, seed {}, group {}", ratios[0],
-                                            ratios[1], ratios[2], options.split_seed, options.group_by);
-  const std::string digest = engine::sha256_hex(key).substr(0, kDigestLetters);
-  std::filesystem::path folder = std::filesystem::absolute(tree.root).lexically_normal();
+/// Where a tree's packed files may lie: beside it, or in the user's cache folder.
+std::vector<fs::path> cache_folders(const fs::path& root) {
+  fs::path folder = fs::absolute(root).lexically_normal();
   if (!folder.has_filename()) folder = folder.parent_path();
-  folder += ".voca_cache";
-  const std::string content = data::fingerprint(tree).substr(0, kDigestLetters);
-  return {folder / (digest + "-" + content + ".h5"), digest};
+  fs::path beside = folder;
+  beside += ".voca_cache";
+  std::vector<fs::path> folders{beside};
+  if (const fs::path cache = engine::AlgorithmCache::default_folder(); !cache.empty()) {
+    folders.push_back(cache / "trees" /
+                      fmt::format("{}-{}", folder.filename().string(), short_digest(folder.string())));
+  }
+  return folders;
+}
+
+/// Makes the folder; returns why nothing can be written there, "" where it can.
+std::string cannot_write(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return error.message();
+  return ::access(folder.c_str(), W_OK | X_OK) == 0 ? "" : std::strerror(errno);
+}
+
+/// The first of the folders that can be written; says so where it is not the one beside the tree.
+fs::path writable_folder(const fs::path& root, const std::vector<fs::path>& folders,
+                         engine::Progress& progress) {
+  std::string why;
+  for (const fs::path& folder : folders) {
+    const std::string fault = cannot_write(folder);
+    if (fault.empty()) {
+      if (!why.empty()) progress.message(fmt::format("{}; packing into {}", why, folder.string()));
+      return folder;
+    }
+    why += fmt::format("{}{}: cannot be written: {}", why.empty() ? "" : "; ", folder.string(), fault);
+  }
+  throw IoError(
+      "{}; pack the tree elsewhere, voca-engine pack --features_root {} --out F.h5, and name that file", why,
+      root.string());
 }
 
 /// Files of the same options and of what the tree was before.
-void remove_outdated(const CacheFile& cache) {
+void remove_outdated(const fs::path& folder, const CacheName& name) {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(cache.path.parent_path(), error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(cache.options + "-") && !name.starts_with(cache.path.filename().string()))
-      std::filesystem::remove(entry.path(), error);
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string other = entry.path().filename().string();
+    if (other.starts_with(name.options + "-") && !other.starts_with(name.file))
+      fs::remove(entry.path(), error);
   }
 }
 
-void pack_tree(const data::FeatureTree& tree, const TreeOptions& options, const CacheFile& cache,
-               engine::Progress& progress) {
-  std::error_code error;
-  std::filesystem::create_directories(cache.path.parent_path(), error);
-  if (error) {
-    throw IoError(
-        "{}: cannot make the folder for the packed tree: {}; pack it elsewhere with voca-engine pack --out",
-        cache.path.parent_path().string(), error.message());
-  }
+data::PackReport pack_tree(const data::FeatureTree& tree, const TreeOptions& options, const fs::path& out,
+                           engine::Progress& progress) {
   progress.start("pack", 0);
   data::PackOptions pack;
   pack.features_root = tree.root;
-  pack.out = cache.path;
-  pack.split_seed = options.split_seed;
+  pack.out = out;
   pack.num_workers = static_cast<int>(options.num_workers);
   pack.created_by = version_line();
   pack.progress = [&](std::int64_t done, std::int64_t total) {
     progress.update({.done = done, .total = total});
   };
-  if (!keeps_folders(tree, options)) {
+  if (tree.form == data::TreeForm::kClassFolders) {
     pack.split_ratios = options.split_ratios;
+    pack.split_seed = options.split_seed;
     pack.group_by = options.group_by;
   }
-  const data::PackReport report = data::pack_features(pack);
+  data::PackReport report = data::pack_features(pack);
   progress.finish();
-  std::filesystem::path report_path = cache.path;
-  report_path += ".report.json";
-  engine::write_file_atomically(report_path, data::report_json(report) + "\n");
+  return report;
+}
+
+fs::path report_path(fs::path packed) {
+  packed += ".report.json";
+  return packed;
+}
+
+std::shared_ptr<const data::Dataset> pack_into_cache(const data::FeatureTree& tree,
+                                                     const TreeOptions& options, const CacheName& name,
+                                                     const std::vector<fs::path>& folders,
+                                                     engine::Progress& progress) {
+  const fs::path folder = writable_folder(tree.root, folders, progress);
+  const fs::path packed = folder / name.file;
+  const data::PackReport report = pack_tree(tree, options, packed, progress);
+  engine::write_file_atomically(report_path(packed), data::report_json(report) + "\n");
   std::string text = data::report_text(report);
   if (text.ends_with('\n')) text.pop_back();
   progress.message(text);
-  progress.message("packed into " + cache.path.string());
-  remove_outdated(cache);
+  progress.message("packed into " + packed.string());
+  remove_outdated(folder, name);
+  return std::make_shared<data::Dataset>(packed);
+}
+
+/// A folder of this process's own, gone with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::error_code error;
+    const fs::path parent = fs::temp_directory_path(error);
+    std::string name = (parent / "voca-engine-XXXXXX").string();
+    if (error || ::mkdtemp(name.data()) == nullptr) {
+      throw IoError("TMPDIR {}: cannot make a temporary folder: {}", parent.string(),
+                    error ? error.message() : std::strerror(errno));
+    }
+    path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code error;
+    fs::remove_all(path_, error);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+/// One video: nothing stays behind, least of all among the videos beside it. What was opened is read on after
+/// its name is gone.
+std::shared_ptr<const data::Dataset> pack_one_video(const data::FeatureTree& tree, const TreeOptions& options,
+                                                    engine::Progress& progress) {
+  const TemporaryFolder folder;
+  const fs::path packed = folder.path() / "video.h5";
+  static_cast<void>(pack_tree(tree, options, packed, progress));
+  return std::make_shared<data::Dataset>(packed);
+}
+
+/// Splits that a tree brings along are the ones asked for; a tree of class folders gets what is asked for.
+void check_given(const TreeOptions& options, const data::FeatureTree& tree, const Splits& splits) {
+  if (tree.form == data::TreeForm::kClassFolders) return;
+  check_given(
+      options, splits,
+      fmt::format("{} {}, with", tree.root.string(),
+                  tree.form == data::TreeForm::kSplitFolders ? "has its splits as folders"
+                                                             : "is a folder of videos without splits"),
+      "");
+}
+
+std::shared_ptr<const data::Dataset> open_tree(const data::FeatureTree& tree, const TreeOptions& options,
+                                               engine::Progress& progress) {
+  if (tree.is_one_video()) {
+    check_given(options, tree, splits_of(tree));
+    return pack_one_video(tree, options, progress);
+  }
+  const CacheName name = cache_name(tree, options);
+  const std::vector<fs::path> folders = cache_folders(tree.root);
+  const auto cached = std::find_if(folders.begin(), folders.end(), [&](const fs::path& folder) {
+    std::error_code error;
+    return fs::exists(folder / name.file, error);
+  });
+  if (cached == folders.end()) {
+    check_given(options, tree, splits_of(tree));
+    return pack_into_cache(tree, options, name, folders, progress);
+  }
+  auto dataset = std::make_shared<const data::Dataset>(*cached / name.file);
+  check_given(options, tree, splits_of(*dataset));
+  if (const auto all = static_cast<std::int64_t>(tree.videos.size()); dataset->size() < all) {
+    progress.message(fmt::format("{} of {} videos cannot be used and are left out; {} names them",
+                                 all - dataset->size(), all, report_path(dataset->path()).string()));
+  }
+  return dataset;
 }
 
 }  // namespace
 
-std::shared_ptr<const data::Dataset> open_features(const std::filesystem::path& features_root,
-                                                   const TreeOptions& options, engine::Progress& progress) {
+std::shared_ptr<const data::Dataset> open_features(const fs::path& features_root, const TreeOptions& options,
+                                                   engine::Progress& progress) {
   std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(features_root, error);
-  if (!std::filesystem::exists(status)) {
+  const fs::file_status status = fs::status(features_root, error);
+  if (!fs::exists(status)) {
     throw IoError("--features_root {}: {}", features_root.string(),
                   error ? error.message() : "no such file or folder");
   }
-  if (!std::filesystem::is_directory(status)) return std::make_shared<data::Dataset>(features_root);
+  if (!fs::is_directory(status)) return open_packed(features_root, options);
   const data::FeatureTree tree = data::scan_feature_tree(features_root);
-  const CacheFile cache = cache_file(tree, options);
-  if (!std::filesystem::exists(cache.path)) pack_tree(tree, options, cache, progress);
-  return std::make_shared<data::Dataset>(cache.path);
+  if (options.labels_needed && tree.form == data::TreeForm::kUnlabelled) refuse_without_labels(features_root);
+  return open_tree(tree, options, progress);
+}
+
+void record_split(nlohmann::ordered_json& options, const data::Dataset& dataset) {
+  const Splits splits = splits_of(dataset);
+  if (splits.ratios.empty()) {
+    for (const char* option : {"split_ratios", "split_seed", "group_by"}) options.erase(option);
+    return;
+  }
+  options["split_ratios"] = fmt::format("{}", fmt::join(splits.ratios, ","));
+  options["split_seed"] = splits.seed;
+  options["group_by"] = splits.group_by;
 }
 
 }  // namespace voca::tools

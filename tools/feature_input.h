@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "data/dataset.h"
@@ -16,17 +17,28 @@ struct TreeOptions {
   data::SplitRatios split_ratios{0.6, 0.2, 0.2};
   std::uint64_t split_seed = 0;
   std::string group_by = "none";
-  /// Whether somebody asked for ratios or groups: a tree that has splits as folders then refuses them, and
-  /// keeps to its folders otherwise.
-  bool split_is_asked_for = false;
+  /// Which of the three somebody gave. Splits that are there already, in a packed file or as folders, must be
+  /// the ones asked for.
+  struct Given {
+    bool split_ratios = false;
+    bool split_seed = false;
+    bool group_by = false;
+  } given;
   std::int64_t num_workers = 0;
+  bool labels_needed = true;  ///< false: a folder of videos without labels will do, or one video's
 };
 
 /// Opens --features_root: a packed file as it is; a feature tree through a packed file beside it,
-/// <tree>.voca_cache/<options>-<content>.h5, made at the first use and again when the tree or the options
-/// changed. A tree's quarantined videos are named through `progress`. Throws UsageError, DataError, IoError.
+/// <tree>.voca_cache/<options>-<content>.h5, or in the user's cache folder where that cannot be written. It
+/// is made at the first use and again when the tree or the options changed. One video is packed for this
+/// process alone. What is wrong with a tree's videos is said through `progress`. Throws UsageError for splits
+/// other than those asked for, DataError, IoError.
 [[nodiscard]] std::shared_ptr<const data::Dataset> open_features(const std::filesystem::path& features_root,
                                                                  const TreeOptions& options,
                                                                  engine::Progress& progress);
+
+/// Sets split_ratios, split_seed and group_by in a command's options to those of the splits in use. Files of
+/// others may not say: the options are taken out then.
+void record_split(nlohmann::ordered_json& options, const data::Dataset& dataset);
 
 }  // namespace voca::tools

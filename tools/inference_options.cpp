@@ -43,12 +43,16 @@ void check(const InferenceOptions& options) {
 std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
                                                          const InferenceOptions& options,
                                                          const TrainedNetwork& network,
-                                                         engine::Progress& progress, JoinedJob& job) {
+                                                         engine::Progress& progress, JoinedJob& job,
+                                                         bool labels_needed) {
   TreeOptions tree = tree_options_of(network.checkpoint.config);
   if (set.given("split_ratios")) tree.split_ratios = data::parse_split_ratios(options.split_ratios);
   if (set.given("split_seed")) tree.split_seed = options.split_seed;
   if (set.given("group_by")) tree.group_by = options.group_by;
-  tree.split_is_asked_for = set.given("split_ratios") || set.given("group_by");
+  tree.given = {.split_ratios = set.given("split_ratios"),
+                .split_seed = set.given("split_seed"),
+                .group_by = set.given("group_by")};
+  tree.labels_needed = labels_needed;
   tree.num_workers = std::max<std::int64_t>(options.num_workers, 1);
   auto dataset = job.first_rank_first("packing the features",
                                       [&] { return open_features(options.features_root, tree, progress); });

@@ -33,12 +33,10 @@ void add_inference_options(OptionSet& set, InferenceOptions& options);
 /// Throws UsageError naming the option that is out of range.
 void check(const InferenceOptions& options);
 /// Opens --features_root, on every rank the same. A tree gets the split that the network was trained with
-/// unless options say otherwise.
-[[nodiscard]] std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
-                                                                       const InferenceOptions& options,
-                                                                       const TrainedNetwork& network,
-                                                                       engine::Progress& progress,
-                                                                       JoinedJob& job);
+/// unless options say otherwise. Without `labels_needed` it may be a folder of videos, or of one.
+[[nodiscard]] std::shared_ptr<const data::Dataset> open_inference_data(
+    const OptionSet& set, const InferenceOptions& options, const TrainedNetwork& network,
+    engine::Progress& progress, JoinedJob& job, bool labels_needed = true);
 [[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job);
 /// The one of --device; of several GPUs of a node each rank takes its own.
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(const InferenceOptions& options,

@@ -90,11 +90,12 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   if (job.first()) check_predictions_file(options, which);
   std::vector<TrainedNetwork> networks;
   for (const std::string& path : which.checkpoints) networks.push_back(load_network(checkpoint_path(path)));
-  const auto dataset = open_inference_data(set, options, networks.front(), progress, job);
+  const auto dataset = open_inference_data(set, options, networks.front(), progress, job,
+                                           /*labels_needed=*/false);
   for (const TrainedNetwork& network : networks) check_widths(network, *dataset);
   const std::vector<std::int64_t> samples = chosen_samples(*dataset, which.split);
   if (samples.empty())
-    throw engine::DataError("{}: the {} split is empty", dataset->path().string(), which.split);
+    throw engine::DataError("{}: the {} split is empty", options.features_root, which.split);
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
   job.connect(*device);
   std::vector<engine::Predictions> predictions;

@@ -262,6 +262,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   job.agree("data and device", {{"the kind of device", std::string(engine::name_of(device->kind()))},
                                 {"the dataset's content", dataset->content_hash()},
                                 {"the dataset's split", dataset->split_hash()}});
+  record_split(values, *dataset);
   check_labels(options, *dataset);
   check_contrastive_batch(options, *dataset, world_size);
   if (!options.no_val) {

@@ -354,7 +354,9 @@ TreeOptions tree_options(const TrainOptions& options, const OptionSet& set) {
   return {.split_ratios = data::parse_split_ratios(options.split_ratios),
           .split_seed = options.split_seed,
           .group_by = options.group_by,
-          .split_is_asked_for = set.given("split_ratios") || options.group_by != "none",
+          .given = {.split_ratios = set.given("split_ratios"),
+                    .split_seed = set.given("split_seed"),
+                    .group_by = set.given("group_by")},
           .num_workers = std::max<std::int64_t>(options.num_workers, 1)};
 }
 

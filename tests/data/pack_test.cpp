@@ -322,11 +322,11 @@ TEST(Pack, SplitFoldersBringSplitsAndLabelsOfTheirOwn) {
   testing::write_labelled(tree / "train/b", 3, 10.0, std::vector<std::int32_t>{0, 1, 0});
   testing::write_labelled(tree / "dev/c", 2, 20.0, std::vector<std::int32_t>{1, 1});
   testing::write_video(tree / "test/unlabelled", 3, 3, 30.0);
-  testing::write_video(tree / "train/unlabelled", 3, 3, 40.0);
+  testing::write_video(tree / "train/without", 3, 3, 40.0);
   testing::write_labelled(tree / "train/short", 3, 0.0, std::vector<std::int32_t>{0, 0});
   testing::write_labelled(tree / "train/two", 3, 0.0, std::vector<std::int32_t>{0, 2, 0});
   const PackReport report = pack_features(options_for(tree, scratch / "a.h5"));
-  EXPECT_TRUE(report.splits_from_folders);
+  EXPECT_EQ(report.form, TreeForm::kSplitFolders);
   EXPECT_EQ(report.bad_counts(), (std::map<BadVideoKind, std::int64_t>{{BadVideoKind::kFrameLabels, 3}}));
   const Dataset data(scratch / "a.h5");
   ASSERT_EQ(data.size(), 4);
@@ -353,6 +353,75 @@ TEST(Pack, SplitFoldersBringSplitsAndLabelsOfTheirOwn) {
   options.split_ratios.reset();
   options.group_by = "identity";
   EXPECT_THAT(message_of([&] { pack_features(options); }), HasSubstr("--group_by"));
+}
+
+TEST(Pack, WarnsOfSplitsThatAreEmptyOrOfOneClass) {
+  const Scratch scratch;
+  write_good_tree(scratch / "tree");
+  PackOptions options = options_for(scratch / "tree", scratch / "a.h5");
+  EXPECT_THAT(warnings(pack_features(options)), ::testing::IsEmpty());
+  options.split_ratios = SplitRatios{0.8, 0.0, 0.2};
+  EXPECT_THAT(warnings(pack_features(options)),
+              ::testing::ElementsAre(HasSubstr("the val split is empty (its share in --split_ratios is 0)")));
+  fs::remove_all(scratch / "tree/fake");
+  const PackReport report = pack_features(options);
+  EXPECT_THAT(report_text(report), HasSubstr("warning: the train split has one class only (8 real, 0 fake)"));
+  EXPECT_THAT(report_text(report), HasSubstr("warning: the test split has one class only (2 real, 0 fake)"));
+  EXPECT_EQ(nlohmann::json::parse(report_json(report))["warnings"].size(), 3U);
+}
+
+TEST(Pack, WarnsOfAGroupThatHoldsMostVideos) {
+  const Scratch scratch;
+  // Each fake shows two of the ten people, so that all are linked.
+  for (int i = 0; i < 10; ++i) {
+    const std::string own = "id0000" + std::to_string(i);
+    testing::write_video(scratch / "tree/real" / own, 3, 3, i);
+    testing::write_video(scratch / "tree/fake" / (own + "_id0000" + std::to_string((i + 1) % 10)), 3, 3, -i);
+  }
+  PackOptions options = options_for(scratch / "tree", scratch / "a.h5");
+  options.group_by = "identity";
+  const PackReport report = pack_features(options);
+  EXPECT_EQ(report.largest_group, 20);
+  EXPECT_THAT(report_text(report), HasSubstr("warning: 20 of 20 videos are one group"));
+  options.group_by = "^(id[0-9]+)";
+  EXPECT_THAT(report_text(pack_features(options)), ::testing::Not(HasSubstr("are one group")));
+}
+
+TEST(Pack, NamesVideosOfTwoSplitsAndTheSplitThatKeepsThem) {
+  const Scratch scratch;
+  const fs::path tree = scratch / "tree";
+  for (const char* const name : {"train/1", "train/2", "train/3", "test/4"})
+    testing::write_labelled(tree / name, 3, 0.0, std::vector<std::int32_t>{0, name[6] == '2', 0});
+  fs::create_directories(tree / "dev_temp");
+  fs::create_directory_symlink("../train/1", tree / "dev_temp/1");
+  const PackReport report = pack_features(options_for(tree, scratch / "a.h5"));
+  EXPECT_EQ(report.packed, 4);
+  EXPECT_THAT(report_text(report), HasSubstr("train/1 (kept as dev_temp/1 in val, the same files)"));
+  EXPECT_EQ(nlohmann::json::parse(report_json(report))["repeated"][0]["id"], "train/1");
+  EXPECT_EQ(Dataset(scratch / "a.h5").samples_of(Split::kTrain), (std::vector<std::int64_t>{2, 3}));
+}
+
+TEST(Pack, AVideoInBothClassesIsQuarantined) {
+  const Scratch scratch;
+  write_good_tree(scratch / "tree");
+  fs::create_directory_symlink("../real/id00000_clip0", scratch / "tree/fake/linked");
+  const PackReport report = pack_features(options_for(scratch / "tree", scratch / "a.h5"));
+  EXPECT_EQ(report.bad_counts(), (std::map<BadVideoKind, std::int64_t>{{BadVideoKind::kTwoLabels, 2}}));
+  EXPECT_THAT(report.bad[0].message, HasSubstr("is real/id00000_clip0 as well"));
+}
+
+TEST(Pack, AFolderWithoutLabelsHasNoSplitsToAskFor) {
+  const Scratch scratch;
+  testing::write_video(scratch / "clips/a", 3, 3, 0.0);
+  testing::write_video(scratch / "clips/b", 4, 4, 1.0);
+  PackOptions options = options_for(scratch / "clips", scratch / "a.h5");
+  EXPECT_THAT(report_text(pack_features(options)), HasSubstr("without labels: predict takes it"));
+  const Dataset data(scratch / "a.h5");
+  EXPECT_EQ(data.ids(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(data.label(0), -1);
+  EXPECT_EQ(data.split(0), Split::kTest);
+  options.split_seed = 3;
+  EXPECT_THAT(message_of([&] { pack_features(options); }), HasSubstr("--split_seed 3"));
 }
 
 TEST(Pack, WhatCannotBeDoneIsSaidAndLeavesNothing) {
