@@ -230,8 +230,9 @@ void keep_once(FeatureTree& tree) {
       tree.repeated.push_back({video.id, other.id, other.split, by_name_only});
       continue;
     }
+    // What cannot be used takes the place of no other.
     if (files) by_files.try_emplace(*files, kept.size());
-    if (splits) by_name.try_emplace(std::string(name_in_folder(video)), kept.size());
+    if (files && splits) by_name.try_emplace(std::string(name_in_folder(video)), kept.size());
     kept.push_back(std::move(video));
   }
   tree.videos = std::move(kept);

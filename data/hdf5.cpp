@@ -123,7 +123,9 @@ Reader::Reader(std::string path, std::uint64_t file_bytes) : path_(std::move(pat
   const std::string reason = last_error();
   if (const std::string other = engine::mistaken_kind(path_, engine::FileKind::kHdf5); !other.empty())
     throw DataError("{}: {}", path_, other);
-  throw DataError("{}: is no HDF5 file, or a truncated or damaged one: {}", path_, reason);
+  if (engine::file_kind(path_) == engine::FileKind::kHdf5)
+    throw DataError("{}: is a truncated or damaged HDF5 file: {}; copy it again", path_, reason);
+  throw DataError("{}: is not an HDF5 file: {}", path_, reason);
 }
 
 bool Reader::has(const std::string& name) const {

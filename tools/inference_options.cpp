@@ -10,9 +10,11 @@ using engine::UsageError;
 
 void add_inference_options(OptionSet& set, InferenceOptions& options) {
   set.begin_group("Data");
-  set.add("features_root", &options.features_root, "PATH",
-          "feature tree (packed once beside it) or packed .h5");
-  set.add("split_ratios", &options.split_ratios, "A,B,C", "train, val, test; for a feature tree");
+  set.add(
+      "features_root", &options.features_root, "PATH",
+      "feature tree (packed once beside it) or packed .h5; for predict also a folder of videos, or of one");
+  set.add("split_ratios", &options.split_ratios, "A,B,C",
+          "train, val, test; for a feature tree. A packed file's cannot be changed");
   set.add("split_seed", &options.split_seed, "S", "draws the splits; for a feature tree");
   set.add("group_by", &options.group_by, "none|identity|REGEX",
           "keep identities in one split; for a feature tree");

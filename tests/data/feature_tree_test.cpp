@@ -117,8 +117,10 @@ TEST(FeatureTree, LinkedValidationVideosLeaveTrain) {
   for (const char* const file : {"visual_embeddings.npz", "audio_embeddings.npz"})
     fs::create_symlink(root.path() / "train/000002" / file, root.path() / "dev_temp/000002" / file);
   testing::write_video(root / "train/000004", 4, 4, 1.0);  // other frames, the name of a test video
+  fs::create_directory_symlink("../train/nowhere", root / "dev_temp/000003");  // leaves the good one in train
   const FeatureTree tree = scan_feature_tree(root.path());
-  EXPECT_THAT(ids_of(tree), ElementsAre("dev_temp/000001", "dev_temp/000002", "test/000004", "train/000003"));
+  EXPECT_THAT(ids_of(tree), ElementsAre("dev_temp/000001", "dev_temp/000002", "dev_temp/000003",
+                                        "test/000004", "train/000003"));
   EXPECT_EQ(tree.videos[0].split, Split::kVal);
   ASSERT_EQ(tree.repeated.size(), 3U);
   EXPECT_EQ(tree.repeated[0].id, "train/000001");

@@ -264,12 +264,6 @@ TEST_F(DataInput, ATrainingWithoutAUsableSampleStops) {
   EXPECT_FALSE(fs::exists(here() / "damaged/best_model.pt"));
 }
 
-TEST_F(DataInput, OneDefaultOfMaxBadSamplesInCodeAndDocs) {
-  EXPECT_THAT(run({"train", "--help"}, here()).out, ::testing::ContainsRegex("max_bad_samples[^\n]*100"));
-  const fs::path docs = fs::path(VOCA_GOLDEN_DIR).parent_path().parent_path() / "docs/data.md";
-  EXPECT_THAT(engine::read_text_file(docs, std::size_t{1} << 20), HasSubstr("`--max_bad_samples` (100)"));
-}
-
 TEST_F(DataInput, AnEmptyValidationSplitIsSaidToBeEmpty) {
   const Outcome packed =
       run({"pack", "--features_root=tree", "--out=no_val.h5", "--split_ratios=0.8,0,0.2", "--quiet"}, here());

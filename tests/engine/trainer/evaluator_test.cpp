@@ -202,7 +202,8 @@ TEST(Measure, IsOfTheKindOfThePredictions) {
   const auto three = std::get<ClassMetrics>(measure(classes));
   EXPECT_FALSE(three.loss);
   EXPECT_EQ(three.acc, 1);
-  EXPECT_THAT(message_of<DataError>([] { (void)measure(Predictions{}); }), HasSubstr("no samples"));
+  EXPECT_THAT(message_of<DataError>([] { (void)measure(Predictions{}); }),
+              HasSubstr("no sample of the split could be used"));
 }
 
 TEST(FitThreshold, IsFittedOnTwoClassesAlone) {
