@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "engine/error.h"
@@ -37,6 +38,25 @@ IdentityAudit audit_identities(std::span<const std::string> ids, std::span<const
 
 namespace {
 
+CopyAudit audit_copies(const AuditInput& input) {
+  // Thirty-two bits collide among many videos; with both lengths beside them they hardly do.
+  const auto key = [&](std::size_t i) {
+    return std::array<std::int64_t, 3>{input.checksums[i], input.visual_frames[i], input.audio_frames[i]};
+  };
+  std::map<std::array<std::int64_t, 3>, std::size_t> in_train;
+  for (std::size_t i = 0; i < input.ids.size(); ++i)
+    if (input.splits[i] == Split::kTrain) in_train.try_emplace(key(i), i);
+  CopyAudit result;
+  for (std::size_t i = 0; i < input.ids.size(); ++i) {
+    const auto copy = input.splits[i] == Split::kTrain ? in_train.end() : in_train.find(key(i));
+    if (copy == in_train.end()) continue;
+    ++result.crossing_videos;
+    if (result.examples.size() < 5)
+      result.examples.push_back(fmt::format("{} and {}", input.ids[i], input.ids[copy->second]));
+  }
+  return result;
+}
+
 std::vector<double> as_doubles(std::span<const std::int64_t> values) {
   return {values.begin(), values.end()};
 }
@@ -63,6 +83,7 @@ std::optional<double> score_auc(std::span<const double> scores, std::span<const 
 DatasetAudit audit(const AuditInput& input, const IdentityFinder& finder) {
   DatasetAudit result;
   result.identities = audit_identities(input.ids, input.splits, finder);
+  result.copies = audit_copies(input);
   result.leaks = {
       {"visual length", score_auc(as_doubles(input.visual_frames), input.labels)},
       {"audio length", score_auc(as_doubles(input.audio_frames), input.labels)},
@@ -89,6 +110,11 @@ std::vector<std::string> audit_lines(const DatasetAudit& audit) {
                     "train has; --group_by identity keeps them apart",
                     identities.crossing, identities.identities, fmt::join(identities.examples, ", "),
                     identities.crossing_videos));
+  }
+  if (audit.copies.crossing_videos > 0) {
+    lines.push_back(fmt::format(
+        "warning: {} val and test videos have the very frames of a train video (as {}); keep one of each",
+        audit.copies.crossing_videos, fmt::join(audit.copies.examples, ", ")));
   }
   for (const LeakAudit& leak : audit.leaks) {
     if (!leak.auc) {

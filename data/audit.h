@@ -31,8 +31,15 @@ struct IdentityAudit {
   std::vector<std::string> examples;  ///< up to five of the crossing ones
 };
 
+/// Videos that are copies of each other, in two splits.
+struct CopyAudit {
+  std::int64_t crossing_videos = 0;   ///< val and test videos whose frames a train video has, bit for bit
+  std::vector<std::string> examples;  ///< up to five, "test/a and train/b"
+};
+
 struct DatasetAudit {
   IdentityAudit identities;
+  CopyAudit copies;
   std::vector<LeakAudit> leaks;
 };
 
@@ -45,6 +52,7 @@ struct AuditInput {
   std::span<const std::int64_t> audio_frames;
   std::span<const double> visual_energy;  ///< mean square of the first kLeadingFrames frames
   std::span<const double> audio_energy;
+  std::span<const std::uint32_t> checksums;  ///< of the frames
 };
 
 /// `splits` is of the videos that `ids` names.

@@ -368,7 +368,8 @@ void Packer::count_and_audit(const PackedIndex& index) {
     }
   }
   report_.audit =
-      audit({index.ids, index.labels, splits, frames[0], frames[1], energy[0], energy[1]}, *finder_);
+      audit({index.ids, index.labels, splits, frames[0], frames[1], energy[0], energy[1], index.checksums},
+            *finder_);
 }
 
 void Packer::finish() {

@@ -174,6 +174,8 @@ std::string report_json(const PackReport& report) {
                         {"crossing", identities.crossing},
                         {"crossing_videos", identities.crossing_videos},
                         {"examples", identities.examples}};
+  json["copies"] = {{"crossing_videos", report.audit.copies.crossing_videos},
+                    {"examples", report.audit.copies.examples}};
   json["leaks"] = ordered_json::array();
   for (const LeakAudit& leak : report.audit.leaks) {
     json["leaks"].push_back({{"what", leak.what},

@@ -137,7 +137,10 @@ TEST(Audit, CountsIdentitiesThatCrossSplits) {
   const std::vector<Split> splits{Split::kTrain, Split::kTest, Split::kVal, Split::kTest, Split::kTrain};
   const std::vector<std::int64_t> frames{10, 11, 30, 31, 12};
   const std::vector<double> energy{1.0, 2.0, 2.0, 1.0, 1.5};
-  const DatasetAudit result = audit({ids, labels, splits, frames, frames, energy, energy}, IdentityFinder());
+  const std::vector<std::uint32_t> checksums{1, 2, 3, 4, 5};
+  const DatasetAudit result =
+      audit({ids, labels, splits, frames, frames, energy, energy, checksums}, IdentityFinder());
+  EXPECT_EQ(result.copies.crossing_videos, 0);
   EXPECT_EQ(result.identities.identities, 3);
   EXPECT_EQ(result.identities.videos_without, 1);
   EXPECT_EQ(result.identities.crossing, 2);         // id00001 (train, test), id00003 (val, test)
@@ -152,6 +155,21 @@ TEST(Audit, CountsIdentitiesThatCrossSplits) {
   EXPECT_THAT(lines[0], HasSubstr("warning: 2 of 3 identities"));
   EXPECT_THAT(lines[1], HasSubstr("warning: visual length alone: AUC 0.0000"));
   EXPECT_THAT(lines[3], ::testing::Not(HasSubstr("warning")));
+}
+
+TEST(Audit, NamesCopiesOfTrainVideosInValAndTest) {
+  const std::vector<std::string> ids{"real/a", "real/b", "real/c", "real/d"};
+  const std::vector<std::uint8_t> labels{1, 1, 1, 1};
+  const std::vector<Split> splits{Split::kTrain, Split::kTest, Split::kVal, Split::kTest};
+  const std::vector<std::int64_t> frames{10, 10, 11, 12};
+  const std::vector<double> energy(4, 1.0);
+  const std::vector<std::uint32_t> checksums{7, 7, 7, 8};
+  const DatasetAudit result =
+      audit({ids, labels, splits, frames, frames, energy, energy, checksums}, IdentityFinder());
+  EXPECT_EQ(result.copies.crossing_videos, 1);  // c only has the checksum
+  EXPECT_THAT(audit_lines(result)[1],
+              HasSubstr("warning: 1 val and test videos have the very frames of a train "
+                        "video (as real/b and real/a)"));
 }
 
 TEST(Audit, TheAucIsMannWhitneysWithHalvesForTies) {
