@@ -190,11 +190,15 @@ ordered_json result_json(const TrainOptions& options, const engine::TrainerConfi
   json["checkpoint"] = kept.empty() ? ordered_json() : ordered_json(kept.string());
   json["run_dir"] = paths.run_dir.string();
   json["test"] = nullptr;
-  const std::string untested =
+  std::string untested =
       kept.empty() ? fmt::format("no checkpoint was kept, {} was never defined on val", options.select_by)
                    : why_untested(*dataset);
+  try {
+    if (untested.empty()) json["test"] = test(kept, dataset, options, device);
+  } catch (const DataError& error) {
+    untested = error.what();  // hours of training have a result all the same
+  }
   json["no_test"] = untested.empty() ? ordered_json() : ordered_json(untested);
-  if (untested.empty()) json["test"] = test(kept, dataset, options, device);
   return json;
 }
 
