@@ -84,7 +84,7 @@ std::string rates_text(const ordered_json& rates, int columns) {
 
 std::string at_threshold_text(double threshold, const std::string& from, const ordered_json& rates,
                               int columns) {
-  return engine::wrapped(fmt::format("\nat threshold {:.4f}{}: {}, {}\n", threshold,
+  return engine::wrapped(fmt::format("\nat threshold {:.4f}{}\n  {}  {}\n", threshold,
                                      from.empty() ? "" : " (" + from + ")", measure("acc", rates["acc"]),
                                      measure("balanced acc", rates["balanced_acc"])),
                          columns, 2) +

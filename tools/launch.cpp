@@ -195,9 +195,7 @@ void launch(CommandLine command_line) {
   job.master_port = static_cast<int>(options.master_port);
   job.max_restarts = static_cast<int>(options.max_restarts);
   job.divide_cores = gpus == 0;
-  job.plain_stdout = std::any_of(command.begin(), command.end(), [](std::string_view word) {
-    return word == "--json" || word == "--json=true";
-  });
+  job.plain_stdout = is_switched_on(command, "json");
   job.patience.after_stop =
       std::chrono::duration_cast<Patience::Duration>(std::chrono::duration<double>(options.grace_period));
   job.executable = "/proc/self/exe";

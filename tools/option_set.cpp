@@ -362,7 +362,7 @@ void OptionSet::read_config(const std::filesystem::path& path) {
     if (option == nullptr && of_other_command) continue;
     if (of_run && option != nullptr && option->left_with_run) continue;
     if (option == nullptr || option->positional || name == "config" || name == "help") {
-      throw UsageError("--config {}: \"{}\" is no option of {}{}", path.string(), key, state_->command,
+      throw UsageError("--config {}: \"{}\" is not an option of {}{}", path.string(), key, state_->command,
                        state_->suggestion(name));
     }
     option->assign(value, fmt::format("--config {}: \"{}\"", path.string(), key));
@@ -386,6 +386,23 @@ void OptionSet::require(std::string_view name) const {
   if (!option->text().empty()) return;
   if (option->positional) throw UsageError("{}: needs {}: {}", state_->command, name, option->help);
   throw UsageError("{}: --{} {} is needed: {}", state_->command, name, option->argument, option->help);
+}
+
+bool is_switched_on(CommandLine command_line, std::string_view name) {
+  bool on = false;
+  for (std::size_t i = 0; i < command_line.size(); ++i) {
+    const std::string_view word = command_line[i];
+    const std::size_t equals = std::min(word.find('='), word.size());
+    if (!word.starts_with("--") ||
+        with_underscores(word.substr(2, std::max<std::size_t>(equals, 2) - 2)) != name)
+      continue;
+    if (equals < word.size()) {
+      on = parse_switch(word.substr(equals + 1)).value_or(false);
+    } else {
+      on = i + 1 == command_line.size() || parse_switch(command_line[i + 1]).value_or(true);
+    }
+  }
+  return on;
 }
 
 ordered_json OptionSet::values() const {

@@ -83,4 +83,8 @@ class OptionSet {
   std::unique_ptr<State> state_;
 };
 
+/// Whether a command line that is another process's to read turns on a switch, in any of the ways to write
+/// it.
+[[nodiscard]] bool is_switched_on(CommandLine command_line, std::string_view name);
+
 }  // namespace voca::tools

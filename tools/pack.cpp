@@ -26,7 +26,7 @@ void pack(CommandLine command_line) {
   bool json = false;
   OptionSet set(
       "pack",
-      "Packs a feature tree into one HDF5 file (docs/data.md). Videos that cannot be used are left out and\n"
+      "Packs a feature tree into one HDF5 file (docs/data.md). Videos that cannot be used are left out and "
       "named here and in <out>.report.json.");
   set.begin_group("File");
   set.add("features_root", &features_root, "DIR", "the feature tree");

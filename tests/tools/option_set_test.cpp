@@ -116,6 +116,19 @@ TEST(OptionSet, ASwitchTakesTrueAndFalseAsItsNextWord) {
             "--use_contrastive: is \"maybe\"; it is a switch: leave the value out, or write true or false");
 }
 
+TEST(OptionSet, ASwitchOfAnotherProcessIsReadInEveryWayItIsWritten) {
+  const auto on = [](const std::vector<const char*>& words) { return is_switched_on(words, "json"); };
+  EXPECT_FALSE(on({}));
+  EXPECT_FALSE(on({"train", "json", "--jsonl"}));
+  EXPECT_TRUE(on({"train", "--json"}));
+  EXPECT_TRUE(on({"--json", "--lr", "3"}));
+  EXPECT_TRUE(on({"--json", "a.pt"}));
+  EXPECT_TRUE(on({"--json", "yes"}));
+  EXPECT_TRUE(on({"--json=1"}));
+  EXPECT_FALSE(on({"--json", "false"}));
+  EXPECT_FALSE(on({"--json=off"}));
+}
+
 TEST(OptionSet, SaysWhatReplacesOptionsOfOtherPrograms) {
   const auto message = [](const char* word) { return message_of([&] { Example().parse({word}); }); };
   EXPECT_EQ(message("--learning-rate=3"), "--learning_rate: no such option of train; use --lr LR");
@@ -249,7 +262,7 @@ TEST(OptionSet, NamesWhatIsWrongInAConfig) {
   EXPECT_EQ(message("[1]"), "--config " + path + ": is not a JSON object of options");
   EXPECT_EQ(message("{\"hidden\": "), "--config " + path + ": is not a JSON object of options");
   EXPECT_EQ(message("{\"hiden\": 3}"),
-            "--config " + path + ": \"hiden\" is no option of train; did you mean --hidden?");
+            "--config " + path + ": \"hiden\" is not an option of train; did you mean --hidden?");
   EXPECT_EQ(message("{\"hidden\": \"x\"}"),
             "--config " + path + ": \"hidden\": is \"x\", expected a whole number");
   EXPECT_EQ(message("{\"hidden\": 2.5}"),
