@@ -64,6 +64,19 @@ class DataInput : public ::testing::Test {
     return run(Words{"predict", "--checkpoint=a.pt", "--features_root=" + features, "--quiet"} + more, here(),
                environment);
   }
+  /// Writes packed.h5 to `out` with a flipped bit in every video of `split`.
+  static void damage(data::Split split, const std::string& out) {
+    const data::Dataset dataset(here() / "packed.h5");
+    std::vector<std::byte> bytes = read_bytes(here() / "packed.h5");
+    for (const std::int64_t sample : dataset.samples_of(split)) {
+      std::vector<std::byte> row(dataset.row_bytes(data::Stream::kVisual));
+      dataset.read_raw(data::Stream::kVisual, sample, 0, 1, row.data());
+      const auto at = std::search(bytes.begin(), bytes.end(), row.begin(), row.end());
+      ASSERT_NE(at, bytes.end());
+      *at ^= std::byte{4};
+    }
+    write_bytes(here() / out, bytes);
+  }
   static void expect_refused(const Words& words, int exit_code,
                              const ::testing::Matcher<std::string>& message) {
     const Outcome outcome = run(words, here());
@@ -249,19 +262,20 @@ TEST_F(DataInput, LinkedValidationVideosLeaveTrainAndItsConfigStartsItAgain) {
 // -- damage, and files of another kind
 
 TEST_F(DataInput, ATrainingWithoutAUsableSampleStops) {
-  const data::Dataset dataset(here() / "packed.h5");
-  std::vector<std::byte> bytes = read_bytes(here() / "packed.h5");
-  for (const std::int64_t sample : dataset.samples_of(data::Split::kTrain)) {
-    std::vector<std::byte> row(dataset.row_bytes(data::Stream::kVisual));
-    dataset.read_raw(data::Stream::kVisual, sample, 0, 1, row.data());
-    const auto at = std::search(bytes.begin(), bytes.end(), row.begin(), row.end());
-    ASSERT_NE(at, bytes.end());
-    *at ^= std::byte{4};
-  }
-  write_bytes(here() / "damaged.h5", bytes);
+  damage(data::Split::kTrain, "damaged.h5");
   expect_refused(small_training("damaged.h5") + Words{"--run_dir=damaged", "--quiet"}, 65,
                  HasSubstr("no sample of epoch 1 could be used, 24 are damaged"));
   EXPECT_FALSE(fs::exists(here() / "damaged/best_model.pt"));
+}
+
+TEST_F(DataInput, ATestSplitWithoutAUsableSampleLeavesTheTrainingItsResult) {
+  damage(data::Split::kTest, "untestable.h5");
+  const Words training = small_training("untestable.h5") + Words{"--run_dir=untestable", "--epochs=1"};
+  const Outcome outcome = run(training + Words{"--json"}, here());
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_TRUE(outcome.json()["test"].is_null());
+  EXPECT_THAT(outcome.json()["no_test"].get<std::string>(), HasSubstr("all are damaged"));
+  EXPECT_THAT(run(training + Words{"--resume=auto"}, here()).out, HasSubstr("no test: "));
 }
 
 TEST_F(DataInput, AnEmptyValidationSplitIsSaidToBeEmpty) {
