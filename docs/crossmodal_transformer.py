@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """CrossModalTransformer, the network of voca-engine, in plain torch.nn modules.
 
-Its state dict is what `model_state_dict` of a checkpoint holds: the same names in the same order of registration. Runs on
-PyTorch 1.13 and newer and on nothing else, so that the file can be copied beside a script:
+Its state dict is what `model_state_dict` of a checkpoint holds: the same names in the same order of registration. Needs
+PyTorch 1.13 or newer and nothing else, so that the file can be copied beside a script:
 
     from crossmodal_transformer import load
     model, checkpoint = load("best.pt")

@@ -17,7 +17,7 @@ namespace {
 void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options,
              const std::string& checkpoint, data::Split split) {
   engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
-  const TrainedNetwork network = load_network(checkpoint_path(checkpoint));
+  const TrainedNetwork network = load_network(checkpoint_path(checkpoint), options.checkpoint);
   const auto dataset = open_inference_data(set, options, network, progress, job);
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
   job.connect(*device);

@@ -9,6 +9,7 @@ namespace voca::tools {
 using engine::UsageError;
 
 void add_inference_options(OptionSet& set, InferenceOptions& options) {
+  add_checkpoint_options(set, options.checkpoint);
   set.begin_group("Data");
   set.add(
       "features_root", &options.features_root, "PATH",
@@ -32,6 +33,7 @@ void add_inference_options(OptionSet& set, InferenceOptions& options) {
 }
 
 void check(const InferenceOptions& options) {
+  check(options.checkpoint);
   (void)parse_device(options.device);
   if (!(options.comm_timeout >= 1))
     throw UsageError("--comm_timeout: is {}, must be at least 1 second", options.comm_timeout);
@@ -47,7 +49,7 @@ std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
                                                          const TrainedNetwork& network,
                                                          engine::Progress& progress, JoinedJob& job,
                                                          bool labels_needed) {
-  TreeOptions tree = tree_options_of(network.checkpoint.config);
+  TreeOptions tree = tree_options_of(network);
   if (set.given("split_ratios")) tree.split_ratios = data::parse_split_ratios(options.split_ratios);
   if (set.given("split_seed")) tree.split_seed = options.split_seed;
   if (set.given("group_by")) tree.group_by = options.group_by;
@@ -77,7 +79,8 @@ void in_inference_job(const OptionSet& set, const InferenceOptions& options,
                       const std::function<void(JoinedJob&)>& body) {
   Agreement agreement;
   const nlohmann::ordered_json values = set.values();
-  for (const char* name : {"checkpoint", "split", "batch_size"})
+  for (const char* name :
+       {"checkpoint", "weights", "num_heads", "seq_len", "cross_attention", "split", "batch_size"})
     if (values.contains(name)) agreement.emplace_back(std::string("--") + name, values[name].dump());
   in_job(agreement, options.comm_timeout, body);
 }

@@ -7,6 +7,7 @@
 
 #include "data/dataset.h"
 #include "engine/progress.h"
+#include "tools/architecture.h"
 #include "tools/device_options.h"
 #include "tools/joined_job.h"
 #include "tools/option_set.h"
@@ -16,6 +17,7 @@ namespace voca::tools {
 
 /// What `eval` and `predict` have in common.
 struct InferenceOptions {
+  CheckpointOptions checkpoint;
   std::string features_root;
   std::string split_ratios = "0.6,0.2,0.2";
   std::uint64_t split_seed = 0;

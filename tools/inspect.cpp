@@ -13,8 +13,10 @@
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
 #include "engine/file_kind.h"
+#include "model/parameter_names.h"
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
+#include "tools/network_weights.h"
 #include "tools/output_file.h"
 
 namespace voca::tools {
@@ -103,33 +105,51 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
   return result;
 }
 
+/// Whether eval and predict find weights in a file, and where, or why they do not.
+std::pair<bool, std::string> weights_line(const std::string& path, const engine::Value& root) {
+  try {
+    const NetworkWeights weights = find_weights(path, engine::interpret_checkpoint(path, root), "");
+    return {true, fmt::format("{} parameters of {} under {}", weights.tensors.size(), model::kNetworkName,
+                              weights.key)};
+  } catch (const DataError& error) {
+    const std::string why = error.what();
+    return {false, "not found: " + (why.starts_with(path + ": ") ? why.substr(path.size() + 2) : why)};
+  }
+}
+
+/// "a, b, c and 4 more"
+std::string listed(const std::vector<std::string>& items) {
+  constexpr std::size_t kMaxListed = 8;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(items.size(), kMaxListed); ++i) text += (i > 0 ? ", " : "") + items[i];
+  if (items.size() > kMaxListed) text += fmt::format(" and {} more", items.size() - kMaxListed);
+  return text;
+}
+
 Inspection inspect_pt(const std::filesystem::path& path, bool verify) {
   const engine::PtFile file =
       engine::read_pt(path, verify ? engine::Verify::kEverything : engine::Verify::kStructure);
   std::uint64_t bytes = 0;
   for (const engine::PtFile::Record& record : file.records) bytes += record.size;
   Inspection result;
-  const std::string inert = engine::find_inert(file.value);
+  const std::vector<std::string> inert = engine::list_inert(file.value);
   result.json = {{"kind", "PyTorch checkpoint"},
                  {"path", path.string()},
                  {"records", file.records.size()},
                  {"record_bytes", bytes},
                  {"digests", file.has_digests}};
-  result.json["not_loaded"] = inert.empty() ? ordered_json() : ordered_json(inert);
-  if (const engine::Dict* root = file.value.if_dict()) {
-    for (const char* key : {"epoch", "val_acc", "val_auc", "config", "engine"}) {
-      if (const engine::Value* value = root->find(key);
-          value != nullptr && engine::find_inert(*value).empty())
-        result.json[key] = engine::json_from_value(*value, path.string());
-    }
+  result.json["not_loaded"] = inert;
+  for (const char* key : {"epoch", "val_acc", "val_auc", "config", "engine"}) {
+    if (const engine::Value* value = file.value.find(key)) result.json[key] = engine::json_from_value(*value);
   }
   result.text = fmt::format("{}: PyTorch checkpoint, {} records, {} bytes\n{}", path.string(),
                             file.records.size(), bytes, engine::describe(file.value));
   if (!result.text.ends_with('\n')) result.text += '\n';
-  if (!inert.empty()) {
-    result.text +=
-        fmt::format("not loaded, and nothing of it was run: {}; train and eval refuse this file\n", inert);
-  }
+  const auto [usable, weights] = weights_line(path.string(), file.value);
+  result.json["weights"] = usable ? ordered_json(weights) : ordered_json();
+  result.text += fmt::format("weights: {}\n", weights);
+  if (!inert.empty())
+    result.text += fmt::format("not loaded, and nothing of it was run: {}\n", listed(inert));
   if (verify) {
     result.json["verified"] = file.has_digests;
     result.text += verified_line(file.has_digests, "the file");
@@ -288,14 +308,17 @@ Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int
   return inspect_pt(path, verify);
 }
 
-void export_weights(const std::filesystem::path& from, const std::filesystem::path& to, bool overwrite) {
+void export_weights(const std::filesystem::path& from, const std::filesystem::path& to,
+                    const std::string& key, bool overwrite) {
   if (to.extension() != ".safetensors")
     throw engine::UsageError("--export {}: the name of a .safetensors is expected", to.string());
   const InputFile input{"FILE", from};
   check_output({"--export", to, OutputKind::kWeights}, {&input, 1},
                overwrite ? Existing::kReplace : Existing::kAskFor);
   const engine::LoadedCheckpoint checkpoint = engine::read_training_checkpoint(from);
-  engine::write_weights(to, checkpoint.parameters, checkpoint.config, checkpoint.engine);
+  const NetworkWeights weights = find_weights(from.string(), checkpoint, key);
+  engine::check_finite(from.string(), weights.tensors);
+  engine::write_weights(to, weights.tensors, checkpoint.config, checkpoint.engine);
 }
 
 }  // namespace
@@ -306,6 +329,7 @@ void inspect(CommandLine command_line) {
   std::int64_t num_workers = 2;
   std::string export_to;
   bool overwrite = false;
+  std::string weights;
   bool json = false;
   OptionSet set("inspect",
                 "Says what is in a packed dataset (.h5), a checkpoint (.pt, .safetensors), a resume state, a "
@@ -315,11 +339,14 @@ void inspect(CommandLine command_line) {
   set.add("num_workers", &num_workers, "N", "threads that check a dataset");
   set.add("export", &export_to, "F.safetensors",
           "write the weights of a checkpoint, or of a run's best, in that form as well");
+  set.add("weights", &weights, "KEY", "which to export, where the file holds several");
   set.add_flag("overwrite", &overwrite, "replace weights that --export names");
   set.add_flag("json", &json, "print the result as one JSON object");
   if (!set.parse(command_line)) return;
   set.require("FILE");
-  if (!export_to.empty()) export_weights(checkpoint_path(path), export_to, overwrite);
+  if (!weights.empty() && export_to.empty())
+    throw engine::UsageError("--weights {}: chooses what --export writes, which is not given", weights);
+  if (!export_to.empty()) export_weights(checkpoint_path(path), export_to, weights, overwrite);
   const Inspection result = inspect_path(path, verify, std::clamp<std::int64_t>(num_workers, 1, 1024));
   std::cout << (json ? result.json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n"
                      : result.text);

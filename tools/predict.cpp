@@ -89,7 +89,8 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
   if (job.first()) check_predictions_file(options, which);
   std::vector<TrainedNetwork> networks;
-  for (const std::string& path : which.checkpoints) networks.push_back(load_network(checkpoint_path(path)));
+  for (const std::string& path : which.checkpoints)
+    networks.push_back(load_network(checkpoint_path(path), options.checkpoint));
   const auto dataset = open_inference_data(set, options, networks.front(), progress, job,
                                            /*labels_needed=*/false);
   for (const TrainedNetwork& network : networks) check_widths(network, *dataset);

@@ -319,7 +319,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   {
     engine::Trainer trainer(config, *network, *batches.train, batches.val.get(), *device, observer, ranks);
     if (job.first()) {
-      start_weights(trainer, options, paths);
+      start_weights(trainer, options, paths, *dataset);
       folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
     }
     const engine::StopSignals signals;

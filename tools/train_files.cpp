@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/atomic_file.h"
+#include "engine/checkpoint/pt_file.h"
 #include "engine/checkpoint/resume_state.h"
 #include "engine/error.h"
 #include "tools/checkpoint_path.h"
@@ -104,6 +105,19 @@ fs::path run_of_states(const fs::path& path) {
   return fs::absolute(states).lexically_normal().parent_path();
 }
 
+/// Whether a .pt says that it is of this epoch and has its AUC on val.
+bool is_checkpoint_of(const fs::path& path, const engine::ValidationSummary& summary) {
+  if (path.extension() == ".safetensors") return false;
+  const engine::PtFile file = engine::read_pt(path);
+  const engine::Dict* root = file.value.if_dict();
+  const auto entry = [&](const char* key) { return root == nullptr ? nullptr : root->find(key); };
+  const engine::Value* epoch = entry("epoch");
+  const engine::Value* auc = entry("val_auc");
+  if (epoch == nullptr || epoch->if_int() == nullptr || *epoch->if_int() != summary.epoch) return false;
+  if (!summary.auc) return auc == nullptr || auc->is_none();
+  return auc != nullptr && auc->if_double() != nullptr && *auc->if_double() == *summary.auc;
+}
+
 /// A state has the last weights only: a best checkpoint that is gone would be missed when training ends, and
 /// another one in its place is not this run's to replace.
 void check_best_is_there(const engine::Trainer& trainer, const RunPaths& paths) {
@@ -117,8 +131,7 @@ void check_best_is_there(const engine::Trainer& trainer, const RunPaths& paths) 
         path, best->epoch);
   }
   if (!fs::exists(paths.save_path) || is_of_run(paths, paths.save_path)) return;
-  const engine::LoadedCheckpoint found = engine::read_training_checkpoint(paths.save_path);
-  if (best && found.epoch == best->epoch && found.val_auc == best->auc) return;
+  if (best && is_checkpoint_of(paths.save_path, *best)) return;
   throw UsageError("--save_path {}: exists and is not the best checkpoint of this run; give another name",
                    path);
 }
@@ -169,7 +182,8 @@ void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& opt
     check_same_options(folder.path(), options.resume, {values, world_size});
 }
 
-void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths) {
+void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths,
+                   const data::Dataset& dataset) {
   if (options.resume == "auto" && trainer.resume_latest()) return check_best_is_there(trainer, paths);
   if (!options.resume.empty() && options.resume != "auto") {
     trainer.resume_from(options.resume);
@@ -182,8 +196,10 @@ void start_weights(engine::Trainer& trainer, const TrainOptions& options, const 
   }
   trainer.parameters().initialise(options.seed);
   if (!options.init_from.empty()) {
-    const fs::path from = checkpoint_path(options.init_from);
-    load_weights(from, engine::read_training_checkpoint(from), trainer.parameters());
+    load_initial_weights(
+        checkpoint_path(options.init_from), options.weights,
+        model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)),
+        dataset.path().string(), trainer.parameters());
   }
 }
 

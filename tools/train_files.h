@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "data/dataset.h"
 #include "engine/run_folder.h"
 #include "engine/trainer/trainer.h"
 #include "tools/train_options.h"
@@ -20,8 +21,9 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths);
 void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options,
                         const nlohmann::ordered_json& values, int world_size);
 
-/// Fills the trainer's parameters: continued, initialised, or read from --init_from. Throws UsageError,
-/// DataError.
-void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths);
+/// Fills the trainer's parameters: continued, initialised, or read from --init_from; `dataset` is what it
+/// trains on. Throws UsageError, DataError.
+void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths,
+                   const data::Dataset& dataset);
 
 }  // namespace voca::tools

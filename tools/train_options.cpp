@@ -86,6 +86,8 @@ void add_file_options(OptionSet& set, TrainOptions& o) {
                    "continue the run of --run_dir (afresh where there is none), or from a state");
   set.add("init_from", &o.init_from, "F.pt",
           "start from these weights (.pt, .safetensors, a run folder's best)");
+  set.add("weights", &o.weights, "KEY",
+          "which of --init_from, where it holds several: model_state_dict, ema, ...");
   set.add_flag("overwrite", &o.overwrite, "discard what an earlier run left in --run_dir");
   set.add("checkpoint_every", &o.checkpoint_every, "N[steps|epochs]",
           "how often a resume state is saved; 0: at the end only");
@@ -140,12 +142,14 @@ constexpr std::array kNotNumeric{"features_root",
                                  "quiet",
                                  "json",
                                  "comm_timeout",
-                                 "bucket_mb"};
+                                 "bucket_mb",
+                                 "weights"};
 
 /// Those of them that may differ from rank to rank.
-constexpr std::array kOfOneRank{"features_root", "num_workers", "pin_memory", "data_residency", "device",
-                                "threads",       "run_dir",     "save_path",  "save_last",      "resume",
-                                "init_from",     "overwrite",   "quiet",      "json",           "keep"};
+constexpr std::array kOfOneRank{"features_root", "num_workers", "pin_memory", "data_residency",
+                                "device",        "threads",     "run_dir",    "save_path",
+                                "save_last",     "resume",      "init_from",  "overwrite",
+                                "quiet",         "json",        "keep",       "weights"};
 
 void expect_one_of(const char* option, const std::string& value, std::initializer_list<const char*> values) {
   std::string list;
@@ -189,6 +193,8 @@ void check_values(const TrainOptions& o) {
   constexpr double kLargestBucket = 4096;
   if (!(o.bucket_mb > 0 && o.bucket_mb <= kLargestBucket))
     throw UsageError("--bucket_mb: is {}, must be above 0 and at most {}", o.bucket_mb, kLargestBucket);
+  if (!o.weights.empty() && o.init_from.empty())
+    throw UsageError("--weights {}: chooses among the weights of --init_from, which is not given", o.weights);
   if (o.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", o.batch_size);
   if (o.threads < 0)
     throw UsageError("--threads: is {}, must be 0 (see voca-engine doctor) or more", o.threads);

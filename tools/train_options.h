@@ -70,6 +70,7 @@ struct TrainOptions {
   std::string save_last;
   std::string resume;
   std::string init_from;
+  std::string weights;
   bool overwrite = false;
   std::string checkpoint_every = "1epochs";
   std::int64_t keep = 2;

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "data/device_batches.h"
 #include "engine/error.h"
 #include "model/crossmodal_transformer.h"
+#include "tools/network_weights.h"
 
 namespace voca::tools {
 
@@ -15,8 +18,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-/// An option's value in a config that anybody may have written; nothing where it is missing or of another
-/// type.
+/// An option's value in what this program wrote; nothing where it is missing or of another type.
 template <typename T>
 std::optional<T> option_of(const ordered_json& config, const char* name) {
   const auto entry = config.find(name);
@@ -31,58 +33,28 @@ std::optional<T> option_of(const ordered_json& config, const char* name) {
   return std::nullopt;
 }
 
-std::vector<model::StateEntry> state_entries(const std::string& path,
-                                             const engine::LoadedCheckpoint& checkpoint) {
-  std::vector<model::StateEntry> state;
-  for (const engine::NamedTensor& named : checkpoint.parameters) {
-    const std::vector<std::int64_t>& shape = named.tensor.shape;
-    engine::Shape extents;
-    switch (shape.size()) {
-      case 1:
-        extents = {shape[0]};
-        break;
-      case 2:
-        extents = {shape[0], shape[1]};
-        break;
-      default:
-        throw DataError("{}: {} has {} dimensions: not a state dict of this network", path, named.name,
-                        shape.size());
-    }
-    state.push_back({named.name, extents});
-  }
-  return state;
-}
-
-model::ModelConfig architecture(const std::string& path, const engine::LoadedCheckpoint& checkpoint) {
-  model::ModelConfig hints;
-  const ordered_json& config = checkpoint.config;
-  const auto required = [&](const char* name) {
-    const auto value = option_of<std::int64_t>(config, name);
-    if (!value) {
-      throw DataError(
-          "{}: its config has no {}, which the weights do not tell; a checkpoint to evaluate carries "
-          "config['{}']",
-          path, name, name);
-    }
-    return *value;
-  };
-  hints.num_heads = required("num_heads");
-  hints.seq_len = required("seq_len");
-  hints.dropout = option_of<double>(config, "dropout").value_or(hints.dropout);
-  if (const auto form = option_of<std::string>(config, "positional_encoding"))
-    hints.positional_encoding = model::parse_positional_encoding(*form);
-  try {
-    return model::infer_config(state_entries(path, checkpoint), hints);
-  } catch (const DataError& error) {
-    throw DataError("{}: {}", path, error.what());
-  }
+/// Whether a training of this program wrote the config. What other programs call split_ratios or
+/// label_smoothing need not be the same thing.
+bool trained_here(const engine::LoadedCheckpoint& checkpoint) {
+  return checkpoint.engine.contains("split_hash");
 }
 
 model::LossConfig losses(const engine::LoadedCheckpoint& checkpoint) {
   model::LossConfig config;
+  if (!trained_here(checkpoint)) return config;
   config.label_smoothing = option_of<double>(checkpoint.config, "label_smoothing").value_or(0);
   config.pos_weight = option_of<double>(checkpoint.engine, "pos_weight").value_or(1);
   return config;
+}
+
+/// The model's parameters by name and shape; where the values lie is left open.
+std::vector<engine::ParameterTarget> targets_of(const std::vector<engine::ParameterSpec>& specs) {
+  std::vector<engine::ParameterTarget> targets;
+  for (const engine::ParameterSpec& spec : specs) {
+    const std::span<const std::int64_t> extents = spec.shape.extents();
+    targets.push_back({.name = spec.name, .shape = {extents.begin(), extents.end()}, .elements = {}});
+  }
+  return targets;
 }
 
 }  // namespace
@@ -99,17 +71,22 @@ std::string TrainedNetwork::split_hash() const {
   return option_of<std::string>(checkpoint.engine, "split_hash").value_or("");
 }
 
-TrainedNetwork load_network(const std::filesystem::path& path) {
+TrainedNetwork load_network(const std::filesystem::path& path, const CheckpointOptions& options) {
   TrainedNetwork network;
   network.path = path.string();
   network.checkpoint = engine::read_training_checkpoint(path);
-  network.config = architecture(network.path, network.checkpoint);
+  network.weights = find_weights(network.path, network.checkpoint, options.weights).tensors;
+  network.config = architecture_of(network.path, network.weights, network.checkpoint.config, options);
   network.model = model::make_crossmodal_transformer(network.config, losses(network.checkpoint));
+  engine::check_parameters(network.path, network.weights, targets_of(network.model->parameters()));
+  engine::check_finite(network.path, network.weights);
   return network;
 }
 
-TreeOptions tree_options_of(const ordered_json& config) {
+TreeOptions tree_options_of(const TrainedNetwork& network) {
   TreeOptions options;
+  if (!trained_here(network.checkpoint)) return options;
+  const ordered_json& config = network.checkpoint.config;
   if (const auto ratios = option_of<std::string>(config, "split_ratios"))
     options.split_ratios = data::parse_split_ratios(*ratios);
   options.split_seed = option_of<std::uint64_t>(config, "split_seed").value_or(options.split_seed);
@@ -127,21 +104,41 @@ void check_widths(const TrainedNetwork& network, const data::Dataset& dataset) {
   }
 }
 
-void load_weights(const std::string& path, const engine::LoadedCheckpoint& checkpoint,
+void load_weights(const std::string& path, std::span<const engine::NamedTensor> weights,
                   engine::ParameterStore& parameters) {
   parameters.assign([&](const std::vector<engine::Tensor>& values) {
-    std::vector<engine::ParameterTarget> targets;
-    for (std::size_t id = 0; id < values.size(); ++id) {
-      const engine::ParameterSpec& spec = parameters.specs()[id];
-      const std::span<const std::int64_t> extents = spec.shape.extents();
-      targets.push_back(
-          {.name = spec.name,
-           .shape = {extents.begin(), extents.end()},
-           .elements = {values[id].as<float>(), static_cast<std::size_t>(values[id].elements())}});
-    }
-    engine::load_parameters(path, checkpoint.parameters, targets);
+    std::vector<engine::ParameterTarget> targets = targets_of(parameters.specs());
+    for (std::size_t id = 0; id < values.size(); ++id)
+      targets[id].elements = {values[id].as<float>(), static_cast<std::size_t>(values[id].elements())};
+    engine::load_parameters(path, weights, targets);
   });
 }
+
+void load_initial_weights(const std::string& path, const std::string& key, const model::ModelConfig& asked,
+                          const std::string& data, engine::ParameterStore& parameters) {
+  const engine::LoadedCheckpoint checkpoint = engine::read_training_checkpoint(path);
+  const std::vector<engine::NamedTensor> weights = find_weights(path, checkpoint, key).tensors;
+  check_same_architecture(path, weights, checkpoint.config, asked, data);
+  engine::check_parameters(path, weights, targets_of(parameters.specs()));
+  engine::check_finite(path, weights);
+  load_weights(path, weights, parameters);
+}
+
+namespace {
+
+/// Weights that are finite may still overflow on the way to a score.
+void check_logits(const TrainedNetwork& network, const data::Dataset& dataset,
+                  const engine::Predictions& predictions) {
+  const auto bad = std::find_if_not(predictions.logits.begin(), predictions.logits.end(),
+                                    [](double logit) { return std::isfinite(logit); });
+  if (bad == predictions.logits.end()) return;
+  const auto row = static_cast<std::size_t>((bad - predictions.logits.begin()) / predictions.outputs);
+  throw DataError(
+      "{}: the score of {} in {} is {}; its weights are too large to compute with: use an earlier checkpoint",
+      network.path, dataset.id(predictions.samples[row]), dataset.path().string(), *bad);
+}
+
+}  // namespace
 
 engine::Predictions predict_samples(const TrainedNetwork& network,
                                     const std::shared_ptr<const data::Dataset>& dataset,
@@ -160,13 +157,14 @@ engine::Predictions predict_samples(const TrainedNetwork& network,
                                  .max_bad_samples = std::numeric_limits<std::int64_t>::max()},
                                 /*pinned=*/true, device);
   engine::Workspace workspace(*network.model, {.eval_batch = options.batch_size}, device);
-  load_weights(network.path, network.checkpoint, workspace.parameters());
+  load_weights(network.path, network.weights, workspace.parameters());
   engine::Evaluator evaluator(*network.model, *source, workspace, options.losses, options.ranks);
   engine::Predictions predictions = *evaluator.run();
   if (predictions.size() == 0 && !samples.empty()) {
     throw DataError("{}: all {} videos are damaged (their checksums do not hold); copy or pack it again",
                     dataset->path().string(), samples.size());
   }
+  check_logits(network, *dataset, predictions);
   return predictions;
 }
 

@@ -5,7 +5,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "data/dataset.h"
 #include "engine/checkpoint/training_checkpoint.h"
@@ -13,6 +15,7 @@
 #include "engine/trainer/evaluator.h"
 #include "engine/trainer/memory.h"
 #include "model/config.h"
+#include "tools/architecture.h"
 #include "tools/feature_input.h"
 
 namespace voca::tools {
@@ -21,6 +24,7 @@ namespace voca::tools {
 struct TrainedNetwork {
   std::string path;  ///< for messages
   engine::LoadedCheckpoint checkpoint;
+  std::vector<engine::NamedTensor> weights;  ///< finite, with the names and shapes of `model`
   model::ModelConfig config;
   std::unique_ptr<engine::Model> model;
 
@@ -32,12 +36,14 @@ struct TrainedNetwork {
   [[nodiscard]] std::string split_hash() const;
 };
 
-/// Reads a .pt or .safetensors. The architecture comes from its names, shapes and config; heads and seq_len,
-/// which shapes do not tell, must be in the config. Throws DataError naming the file and what is missing.
-[[nodiscard]] TrainedNetwork load_network(const std::filesystem::path& path);
+/// Reads a .pt or .safetensors of any training script. The architecture comes from names, shapes and config,
+/// and from `options` where these do not tell. Throws DataError naming the file and what is missing or wrong,
+/// UsageError for an option that contradicts the file.
+[[nodiscard]] TrainedNetwork load_network(const std::filesystem::path& path,
+                                          const CheckpointOptions& options = {});
 
-/// How the tree that a checkpoint was trained on is packed, by the checkpoint's config.
-[[nodiscard]] TreeOptions tree_options_of(const nlohmann::ordered_json& config);
+/// How the tree that the network was trained on is packed.
+[[nodiscard]] TreeOptions tree_options_of(const TrainedNetwork& network);
 
 /// Throws DataError naming both where the network does not take the dataset's widths.
 void check_widths(const TrainedNetwork& network, const data::Dataset& dataset);
@@ -56,8 +62,13 @@ struct PredictionOptions {
                                                   const std::vector<std::int64_t>& samples,
                                                   const PredictionOptions& options, engine::Device& device);
 
-/// Loads the weights of `checkpoint` into `parameters`, whose compute type is not float64.
-void load_weights(const std::string& path, const engine::LoadedCheckpoint& checkpoint,
+/// Loads `weights` into `parameters`, whose compute type is not float64.
+void load_weights(const std::string& path, std::span<const engine::NamedTensor> weights,
                   engine::ParameterStore& parameters);
+
+/// Loads what --init_from names into `parameters`, those of a network `asked` for `data` (a path). `key`:
+/// --weights. Throws like load_network, and DataError naming what `asked` and the file have otherwise.
+void load_initial_weights(const std::string& path, const std::string& key, const model::ModelConfig& asked,
+                          const std::string& data, engine::ParameterStore& parameters);
 
 }  // namespace voca::tools

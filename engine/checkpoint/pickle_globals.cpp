@@ -83,9 +83,9 @@ std::vector<std::int64_t> extents_of(const Nodes& nodes, NodeId id, std::string_
   return extents;
 }
 
-/// Throws unless every element lies in a storage of `capacity` elements and there are no more of them than
-/// that.
-void check_extents(const Nodes& nodes, const TensorValue& tensor, std::uint64_t capacity,
+/// Throws unless every element lies in a storage of `capacity` elements. False where there are more of them
+/// than that: an expanded tensor, of a few bytes and any size.
+bool check_extents(const Nodes& nodes, const TensorValue& tensor, std::uint64_t capacity,
                    const std::string& key) {
   const auto limit = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) / 16;
   const auto refuse = [&](std::string_view why) {
@@ -102,7 +102,7 @@ void check_extents(const Nodes& nodes, const TensorValue& tensor, std::uint64_t 
   }
   if (empty) {
     if (static_cast<std::uint64_t>(tensor.offset) > capacity) refuse("begins beyond");
-    return;
+    return true;
   }
   auto last = static_cast<std::uint64_t>(tensor.offset);
   for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
@@ -113,7 +113,7 @@ void check_extents(const Nodes& nodes, const TensorValue& tensor, std::uint64_t 
       refuse("reaches beyond");
   }
   if (last >= capacity) refuse("reaches beyond");
-  if (product > capacity) refuse("was expanded (call .contiguous() before saving) beyond");
+  return product <= capacity;
 }
 
 /// torch._utils._rebuild_tensor*(storage, offset, size, stride[, requires_grad, hooks[, dtype], metadata]),
@@ -143,15 +143,16 @@ std::optional<NodeId> rebuild_tensor(Nodes& nodes, std::span<const NodeId> args,
   if (tensor.shape.size() != tensor.strides.size())
     nodes.fail("a tensor with {} extents and {} strides", tensor.shape.size(), tensor.strides.size());
   tensor.storage = std::static_pointer_cast<const Storage>(nodes[args[0]].object);
-  check_extents(nodes, tensor, tensor.storage->size() / size_of(tensor.dtype), nodes[args[0]].text);
+  if (!check_extents(nodes, tensor, tensor.storage->size() / size_of(tensor.dtype), nodes[args[0]].text))
+    return nodes.make_inert("an expanded tensor (call .contiguous() before saving)", {});
   const NodeId id = nodes.make(Node::Type::kTensor, kTensorCost);
   nodes[id].object = std::make_shared<const TensorValue>(std::move(tensor));
   return id;
 }
 
-/// torch._utils._rebuild_parameter(data, requires_grad, hooks)
+/// torch._utils._rebuild_parameter(data, requires_grad, hooks[, state])
 std::optional<NodeId> rebuild_parameter(Nodes& nodes, std::span<const NodeId> args) {
-  if (args.size() != 3 || !is(nodes, args[0], Node::Type::kTensor) || !is_absent(nodes, args[2]))
+  if (args.size() < 3 || !is(nodes, args[0], Node::Type::kTensor) || !is_absent(nodes, args[2]))
     return std::nullopt;
   TensorValue tensor = *static_cast<const TensorValue*>(nodes[args[0]].object.get());
   tensor.parameter = true;
@@ -215,6 +216,12 @@ NodeId make_int(Nodes& nodes, std::int64_t value, Node::Type type = Node::Type::
   return id;
 }
 
+NodeId make_unsigned(Nodes& nodes, std::uint64_t value) {
+  constexpr auto kMax = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  return make_int(nodes, static_cast<std::int64_t>(value),
+                  value <= kMax ? Node::Type::kInt : Node::Type::kUnsigned);
+}
+
 NodeId make_double(Nodes& nodes, double value) {
   const NodeId id = nodes.make(Node::Type::kDouble);
   nodes[id].real = value;
@@ -241,6 +248,7 @@ std::optional<NodeId> numpy_scalar(Nodes& nodes, std::span<const NodeId> args) {
   if (code == "i4") return make_int(nodes, as(std::int32_t{}));
   if (code == "i2") return make_int(nodes, as(std::int16_t{}));
   if (code == "i1") return make_int(nodes, as(std::int8_t{}));
+  if (code == "u8") return make_unsigned(nodes, as(std::uint64_t{}));
   if (code == "u4") return make_int(nodes, as(std::uint32_t{}));
   if (code == "u2") return make_int(nodes, as(std::uint16_t{}));
   if (code == "u1") return make_int(nodes, as(std::uint8_t{}));
@@ -264,7 +272,8 @@ std::optional<NodeId> call_known(Nodes& nodes, std::string_view name, std::span<
   if (name == "torch._utils._rebuild_tensor" || name == "torch._utils._rebuild_tensor_v2")
     return rebuild_tensor(nodes, args, false);
   if (name == "torch._utils._rebuild_tensor_v3") return rebuild_tensor(nodes, args, true);
-  if (name == "torch._utils._rebuild_parameter") return rebuild_parameter(nodes, args);
+  if (name == "torch._utils._rebuild_parameter" || name == "torch._utils._rebuild_parameter_with_state")
+    return rebuild_parameter(nodes, args);
   if (name == "collections.OrderedDict") return ordered_dict(nodes, args);
   if (name == "torch.Size" && args.size() == 1 &&
       (is(nodes, args[0], Node::Type::kTuple) || is(nodes, args[0], Node::Type::kList)))
@@ -333,7 +342,11 @@ NodeId build(Nodes& nodes, NodeId target, NodeId state) {
       break;
     }
     case Node::Type::kInert:
-      nodes[target].children.push_back(state);
+      if (is(nodes, state, Node::Type::kDict) && !nodes[target].attributes) {
+        nodes[target].attributes = state;
+      } else {
+        nodes[target].children.push_back(state);
+      }
       return target;
     default:
       break;

@@ -58,7 +58,7 @@ class Converter {
 
   const Done& visit(NodeId id, int depth) {
     Done& done = done_[id];
-    if (done.on_path) nodes_.fail("a value contains itself");
+    if (done.on_path) return itself_;
     if (done.expanded == 0) {
       check_depth(depth);
       done.on_path = true;
@@ -110,6 +110,20 @@ class Converter {
     return items;
   }
 
+  InertNode inert(NodeId id, int depth, Done& done) {
+    InertNode made{nodes_[id].text, children(id, depth, done), {}};
+    std::unordered_set<std::string> texts;
+    for (const std::optional<NodeId> part : {nodes_[id].entries, nodes_[id].attributes}) {
+      if (!part) continue;
+      const Value dict = child(*part, depth, done);
+      for (const auto& entry : dict.entries()) {
+        const std::string* text = entry.first.if_string();
+        if (text == nullptr || texts.insert(*text).second) made.entries.push_back(entry);
+      }
+    }
+    return made;
+  }
+
   Value make(NodeId id, int depth, Done& done) {
     const Node& node = nodes_[id];
     switch (node.type) {
@@ -119,6 +133,8 @@ class Converter {
         return node.integer != 0;
       case Node::Type::kInt:
         return node.integer;
+      case Node::Type::kUnsigned:
+        return static_cast<std::uint64_t>(node.integer);
       case Node::Type::kDouble:
         return node.real;
       case Node::Type::kString:
@@ -135,7 +151,8 @@ class Converter {
         dict.items = entries(id, depth, done);
         if (node.attributes) {
           const Value attributes = child(*node.attributes, depth, done);
-          dict.attributes = attributes.if_dict()->items;
+          // A copy: what stands for a dict that contains itself has none.
+          dict.attributes.assign(attributes.entries().begin(), attributes.entries().end());
         }
         return dict;
       }
@@ -144,13 +161,13 @@ class Converter {
       case Node::Type::kGlobal:
         // A dtype is data; any other name stands for code.
         if (is_dtype_name(node.text)) return node.text;
-        return InertNode{node.text, {}};
+        return InertNode{node.text, {}, {}};
       case Node::Type::kStorage:
-        return InertNode{"a storage without a tensor", {}};
+        return InertNode{"a storage without a tensor", {}, {}};
       case Node::Type::kNumpyDType:
-        return InertNode{"numpy.dtype", {Value(node.text)}};
+        return InertNode{"numpy.dtype", {Value(node.text)}, {}};
       case Node::Type::kInert:
-        return InertNode{node.text, children(id, depth, done)};
+        return inert(id, depth, done);
     }
     return {};
   }
@@ -159,6 +176,8 @@ class Converter {
 
   const Nodes& nodes_;
   std::vector<Done> done_;
+  // Objects of others refer to their owners; state dicts do not.
+  const Done itself_{InertNode{"a value that contains itself", {}, {}}, 1, 1, false};
 };
 
 bool Converter::is_dtype_name(const std::string& name) {

@@ -24,6 +24,7 @@ struct Node {
     kNone,
     kBool,        // integer
     kInt,         // integer
+    kUnsigned,    // integer: its bits; beyond int64
     kDouble,      // real
     kString,      // text
     kBytes,       // text
@@ -34,7 +35,7 @@ struct Node {
     kGlobal,      // text: module.name
     kStorage,     // storage, text: key, integer: DType or kUntyped
     kNumpyDType,  // text: "f8", integer: 1 when big-endian
-    kInert,       // text: module.name, children
+    kInert,       // text: module.name, children; attributes; entries
   };
   Type type = Type::kNone;
   bool ordered_dict = false;
@@ -42,7 +43,8 @@ struct Node {
   double real = 0;
   std::string text;
   std::vector<NodeId> children;
-  std::optional<NodeId> attributes;  // a dict that BUILD set on a dict
+  std::optional<NodeId> attributes;  // a dict that BUILD set on a dict or an inert node
+  std::optional<NodeId> entries;     // a dict of what was set on an inert node under keys
   std::shared_ptr<const void> object;
 };
 
@@ -89,7 +91,8 @@ class Nodes {
 /// Sets state on a node, as BUILD does; returns what stands in its place.
 [[nodiscard]] NodeId build(Nodes& nodes, NodeId target, NodeId state);
 
-/// The finished tree. Throws for cycles, depth and expansion beyond the limits, and a key twice.
+/// The finished tree; where a value contains itself an inert node stands for it. Throws for depth and
+/// expansion beyond the limits, and for a key twice.
 [[nodiscard]] Value to_value(const Nodes& nodes, NodeId root);
 
 }  // namespace voca::engine::pickle

@@ -142,8 +142,9 @@ class Machine {
     push(id);
   }
   void push_string(std::string_view text) {
-    if (!is_utf8(text)) nodes_.fail("a text that is not UTF-8, before byte {}", at_);
-    push(nodes_.make_text(Node::Type::kString, text));
+    // Python keeps file names of other encodings in such texts.
+    push(is_utf8(text) ? nodes_.make_text(Node::Type::kString, text)
+                       : nodes_.make_inert("a text that is not UTF-8", {}));
   }
   /// Python 2's str: text where it is UTF-8.
   void push_old_string(std::string_view text) {
@@ -152,6 +153,13 @@ class Machine {
   void push_bytes(std::string_view bytes) { push(nodes_.make_text(Node::Type::kBytes, bytes)); }
   void push_long(std::uint64_t length) {
     const std::string_view bytes = take_bytes(length);
+    if (length == sizeof(std::uint64_t) + 1 && bytes.back() == '\0') {
+      std::uint64_t value = 0;
+      std::memcpy(&value, bytes.data(), sizeof value);
+      const NodeId id = nodes_.make(Node::Type::kUnsigned);
+      nodes_[id].integer = static_cast<std::int64_t>(value);
+      return push(id);
+    }
     if (length > sizeof(std::int64_t)) {
       push(nodes_.make_inert(fmt::format("int of {} bytes", length), {}));
       return;
@@ -184,10 +192,19 @@ class Machine {
     target.children.insert(target.children.end(), items.begin(), items.end());
   }
   void set_items(const std::vector<NodeId>& items) {
-    Node& target = nodes_[top()];
-    if ((target.type != Node::Type::kDict && target.type != Node::Type::kInert) || items.size() % 2 != 0)
+    NodeId target = top();
+    const Node::Type type = nodes_[target].type;
+    if ((type != Node::Type::kDict && type != Node::Type::kInert) || items.size() % 2 != 0)
       nodes_.fail("keys set on something that is no dict, at byte {}", at_);
-    target.children.insert(target.children.end(), items.begin(), items.end());
+    if (type == Node::Type::kInert) {
+      if (!nodes_[target].entries) {
+        const NodeId entries = nodes_.make(Node::Type::kDict);
+        nodes_[target].entries = entries;
+      }
+      target = *nodes_[target].entries;
+    }
+    std::vector<NodeId>& flat = nodes_[target].children;
+    flat.insert(flat.end(), items.begin(), items.end());
   }
 
   void push_global(std::string_view module, std::string_view name) {

@@ -73,6 +73,14 @@ class Writer {
     }
   }
 
+  /// Beyond int64: a ninth byte keeps it from being negative.
+  void put_unsigned(std::uint64_t value) {
+    put(Opcode::kLong1);
+    put_little(std::uint8_t{sizeof(value) + 1});
+    put_little(value);
+    put_little(std::uint8_t{0});
+  }
+
   void put_double(double value) {
     put(Opcode::kBinFloat);
     put_little(__builtin_bswap64(std::bit_cast<std::uint64_t>(value)));
@@ -173,6 +181,8 @@ class Writer {
         return put(*value.if_bool() ? Opcode::kNewTrue : Opcode::kNewFalse);
       case Value::Kind::kInt:
         return put_int(*value.if_int());
+      case Value::Kind::kUnsigned:
+        return put_unsigned(*value.if_unsigned());
       case Value::Kind::kDouble:
         return put_double(*value.if_double());
       case Value::Kind::kString:

@@ -59,29 +59,34 @@ void write_training_checkpoint(const std::filesystem::path& path, const Training
 void write_weights(const std::filesystem::path& path, std::span<const NamedTensor> weights,
                    const nlohmann::ordered_json& config, nlohmann::ordered_json engine);
 
-/// AdamW's state as a checkpoint holds it; moments by index in the order of registration.
-struct LoadedOptimizer {
-  AdamWState adamw;
-  std::vector<TensorValue> exp_avg;     ///< empty before the first step
-  std::vector<TensorValue> exp_avg_sq;  ///< likewise
+/// A dict of tensors somewhere in a file, under the file's names.
+struct StateDict {
+  std::string key;  ///< where it lies: "model_state_dict", "checkpoint.ema"; empty: the file itself
+  std::vector<NamedTensor> tensors;
+  /// Names with a dot, as parameters have, that hold an object which is not loaded, and which:
+  /// ("v_proj.0.weight", "my.Tensor, not loaded").
+  std::vector<std::pair<std::string, std::string>> others;
 };
 
+/// What a file says of a network. Which of its state dicts are the weights is not decided here.
 struct LoadedCheckpoint {
-  std::vector<NamedTensor> parameters;  ///< `module.` and `_orig_mod.` prefixes stripped, in the file's order
-  std::optional<LoadedOptimizer> optimizer;
-  std::optional<std::int64_t> epoch;
-  std::optional<double> val_acc;
-  std::optional<double> val_auc;
-  nlohmann::ordered_json config = nlohmann::ordered_json::object();  ///< empty when the file has none
+  std::vector<StateDict> state_dicts;  ///< in the file's order; none of an optimizer's
+  /// What `config`, `args`, `hparams`, `hyper_parameters` and their like hold, and beside them the numbers
+  /// and texts of the file itself; of a name that occurs twice the first stays.
+  nlohmann::ordered_json config = nlohmann::ordered_json::object();
+  /// What this program wrote beside the weights; empty in the files of others.
   nlohmann::ordered_json engine = nlohmann::ordered_json::object();
+  std::vector<std::string> not_loaded;  ///< list_inert of the file
 };
 
-/// Reads a .pt (a training's dictionary with `model_state_dict` or `state_dict`, or a bare state dict) or, by
-/// its content, a .safetensors (config and engine from JSON in its metadata). Every byte is verified first.
-/// Throws IoError, or DataError in one line: an inert node anywhere (naming it and the key), a state dict
-/// that holds something else than tensors, an optimizer that is not AdamW's or whose layout is broken, an
+/// Reads a .pt or, by its content, a .safetensors (config and engine from its metadata). Every byte is
+/// verified first. What is neither a tensor nor plain data stays inert and unread, and so does the state of
+/// optimizers. Throws IoError, or DataError in one line: a damaged or malformed file, an
 /// `engine.format_version` newer than this one.
 [[nodiscard]] LoadedCheckpoint read_training_checkpoint(const std::filesystem::path& path);
+
+/// What the value of a .pt says of a network; `source` (the file's name) begins messages.
+[[nodiscard]] LoadedCheckpoint interpret_checkpoint(const std::string& source, const Value& root);
 
 /// Where a parameter is loaded to.
 struct ParameterTarget {
@@ -90,15 +95,17 @@ struct ParameterTarget {
   std::span<float> elements;  ///< overwritten, row-major
 };
 
-/// Loads `tensors` into `targets`, which must have exactly these names and shapes and floating-point
-/// elements. Checks all before it writes any; throws DataError in one line that begins with `source` (the
-/// file's name) and lists missing, unexpected and mismatched ones.
+/// Throws DataError in one line that begins with `source` (the file's name) and lists missing, unexpected and
+/// mismatched parameters unless `tensors` have exactly the names and shapes of `targets`, whose elements may
+/// be empty here, and floating-point elements.
+void check_parameters(const std::string& source, std::span<const NamedTensor> tensors,
+                      std::span<const ParameterTarget> targets);
+
+/// Throws DataError naming the first of the tensors that holds a number which is NaN or infinite as float32.
+void check_finite(const std::string& source, std::span<const NamedTensor> tensors);
+
+/// Loads `tensors` into `targets`; check_parameters() holds before anything is written.
 void load_parameters(const std::string& source, std::span<const NamedTensor> tensors,
                      std::span<const ParameterTarget> targets);
-
-/// Loads AdamW's moments into `exp_avg` and `exp_avg_sq`, both in order of registration and of equal names
-/// and shapes; zeros when the optimizer made no step. Throws DataError like load_parameters.
-void load_moments(const std::string& source, const LoadedOptimizer& optimizer,
-                  std::span<const ParameterTarget> exp_avg, std::span<const ParameterTarget> exp_avg_sq);
 
 }  // namespace voca::engine

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 
 #include "engine/error.h"
 
@@ -18,18 +19,44 @@ Value::Value(Dict dict) : data_(std::make_shared<const Dict>(std::move(dict))) {
 Value::Value(TensorValue tensor) : data_(std::make_shared<const TensorValue>(std::move(tensor))) {}
 Value::Value(InertNode node) : data_(std::make_shared<const InertNode>(std::move(node))) {}
 
+Value::Value(std::uint64_t value) {
+  if (value <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+    data_ = static_cast<std::int64_t>(value);
+  } else {
+    data_ = value;
+  }
+}
+
 std::span<const Value> Value::items() const {
   if (const List* list = if_list()) return list->items;
   if (const Tuple* tuple = if_tuple()) return tuple->items;
   return {};
 }
 
-const Value* Dict::find(std::string_view key) const {
-  for (const auto& [name, value] : items) {
+std::span<const std::pair<Value, Value>> Value::entries() const {
+  if (const Dict* dict = if_dict()) return dict->items;
+  if (const InertNode* node = if_inert()) return node->entries;
+  return {};
+}
+
+namespace {
+
+const Value* find_entry(std::span<const std::pair<Value, Value>> entries, std::string_view key) {
+  for (const auto& [name, value] : entries) {
     const std::string* text = name.if_string();
     if (text != nullptr && *text == key) return &value;
   }
   return nullptr;
+}
+
+}  // namespace
+
+const Value* Value::find(std::string_view key) const {
+  return find_entry(entries(), key);
+}
+
+const Value* Dict::find(std::string_view key) const {
+  return find_entry(items, key);
 }
 
 void Dict::add(std::string key, Value value) {
@@ -43,6 +70,7 @@ std::string_view name_of(Value::Kind kind) {
     case Value::Kind::kBool:
       return "bool";
     case Value::Kind::kInt:
+    case Value::Kind::kUnsigned:
       return "int";
     case Value::Kind::kDouble:
       return "float";
@@ -83,6 +111,7 @@ namespace {
 std::string key_text(const Value& key) {
   if (const auto* text = key.if_string()) return *text;
   if (const auto* number = key.if_int()) return fmt::format("{}", *number);
+  if (const auto* number = key.if_unsigned()) return fmt::format("{}", *number);
   if (const auto* truth = key.if_bool()) return *truth ? "True" : "False";
   if (const auto* number = key.if_double()) return fmt::format("{}", *number);
   if (key.is_none()) return "None";
@@ -97,10 +126,14 @@ std::string describe_tensor(const TensorValue& tensor) {
                      tensor.contiguous() ? "" : ", strided");
 }
 
+std::string inert_text(const InertNode& node) {
+  return fmt::format("<{}, not loaded>", printable(node.global));
+}
+
 void describe_into(std::string& out, const Value& value, std::size_t indent, std::size_t max_items);
 
-void describe_entries(std::string& out, std::span<const Value> items, std::size_t indent,
-                      std::size_t max_items) {
+void describe_items(std::string& out, std::span<const Value> items, std::size_t indent,
+                    std::size_t max_items) {
   for (std::size_t i = 0; i < std::min(items.size(), max_items); ++i) {
     out += fmt::format("{:{}}{}: ", "", indent, i);
     describe_into(out, items[i], indent, max_items);
@@ -108,13 +141,14 @@ void describe_entries(std::string& out, std::span<const Value> items, std::size_
   if (items.size() > max_items) out += fmt::format("{:{}}… {} more\n", "", indent, items.size() - max_items);
 }
 
-void describe_dict(std::string& out, const Dict& dict, std::size_t indent, std::size_t max_items) {
-  for (std::size_t i = 0; i < std::min(dict.items.size(), max_items); ++i) {
-    out += fmt::format("{:{}}{}: ", "", indent, printable(key_text(dict.items[i].first)));
-    describe_into(out, dict.items[i].second, indent, max_items);
+void describe_entries(std::string& out, std::span<const std::pair<Value, Value>> entries, std::size_t indent,
+                      std::size_t max_items) {
+  for (std::size_t i = 0; i < std::min(entries.size(), max_items); ++i) {
+    out += fmt::format("{:{}}{}: ", "", indent, printable(key_text(entries[i].first)));
+    describe_into(out, entries[i].second, indent, max_items);
   }
-  if (dict.items.size() > max_items)
-    out += fmt::format("{:{}}… {} more\n", "", indent, dict.items.size() - max_items);
+  if (entries.size() > max_items)
+    out += fmt::format("{:{}}… {} more\n", "", indent, entries.size() - max_items);
 }
 
 /// Writes what follows "key: " and everything below it.
@@ -132,55 +166,58 @@ void describe_into(std::string& out, const Value& value, std::size_t indent, std
     case Value::Kind::kList:
     case Value::Kind::kTuple:
       out += fmt::format("{} of {}\n", name_of(value.kind()), value.items().size());
-      describe_entries(out, value.items(), indent + 2, max_items);
+      describe_items(out, value.items(), indent + 2, max_items);
       return;
     case Value::Kind::kDict:
       out += fmt::format("dict of {}\n", value.if_dict()->items.size());
-      describe_dict(out, *value.if_dict(), indent + 2, max_items);
+      describe_entries(out, value.entries(), indent + 2, max_items);
       return;
     case Value::Kind::kInert:
-      out += fmt::format("<{}, not loaded>\n", printable(value.if_inert()->global));
-      describe_entries(out, value.if_inert()->contents, indent + 2, max_items);
+      out += inert_text(*value.if_inert()) + "\n";
+      describe_items(out, value.if_inert()->contents, indent + 2, max_items);
+      describe_entries(out, value.entries(), indent + 2, max_items);
       return;
     default:
       out += key_text(value) + "\n";
   }
 }
 
-std::string find_inert_below(const Value& value, const std::string& path) {
-  if (const InertNode* node = value.if_inert())
-    return fmt::format("{}: {}", path.empty() ? "the whole file" : printable(path), printable(node->global));
+void list_inert_below(const Value& value, const std::string& path, std::vector<std::string>& found) {
+  if (const InertNode* node = value.if_inert()) {
+    found.push_back(
+        fmt::format("{}: {}", path.empty() ? "the whole file" : printable(path), printable(node->global)));
+    return;
+  }
   const auto below = [&](const std::string& key, const Value& child) {
-    return find_inert_below(child, path.empty() ? key : path + "." + key);
+    list_inert_below(child, path.empty() ? key : path + "." + key, found);
   };
   if (const Dict* dict = value.if_dict()) {
-    for (const auto& [key, child] : dict->attributes)
-      if (std::string found = below(key_text(key), child); !found.empty()) return found;
+    for (const auto& [key, child] : dict->attributes) below(key_text(key), child);
     for (const auto& [key, child] : dict->items) {
-      if (std::string found = below(key_text(key), child); !found.empty()) return found;
-      if (std::string found = below("key", key); !found.empty()) return found;
+      below(key_text(key), child);
+      below("key", key);
     }
   }
   const auto items = value.items();
-  for (std::size_t i = 0; i < items.size(); ++i)
-    if (std::string found = below(std::to_string(i), items[i]); !found.empty()) return found;
-  return {};
+  for (std::size_t i = 0; i < items.size(); ++i) below(std::to_string(i), items[i]);
 }
 
 }  // namespace
 
 std::string describe(const Value& value, std::size_t max_items) {
   std::string out;
-  if (const Dict* dict = value.if_dict()) {
-    describe_dict(out, *dict, 0, max_items);
+  if (value.if_dict() != nullptr) {
+    describe_entries(out, value.entries(), 0, max_items);
   } else {
     describe_into(out, value, 0, max_items);
   }
   return out;
 }
 
-std::string find_inert(const Value& value) {
-  return find_inert_below(value, "");
+std::vector<std::string> list_inert(const Value& value) {
+  std::vector<std::string> found;
+  list_inert_below(value, "", found);
+  return found;
 }
 
 Value value_from_json(const nlohmann::ordered_json& json) {
@@ -188,8 +225,7 @@ Value value_from_json(const nlohmann::ordered_json& json) {
     case nlohmann::ordered_json::value_t::boolean:
       return json.get<bool>();
     case nlohmann::ordered_json::value_t::number_unsigned:
-      VOCA_CHECK(json.get<std::uint64_t>() <= std::numeric_limits<std::int64_t>::max());
-      return json.get<std::int64_t>();
+      return json.get<std::uint64_t>();
     case nlohmann::ordered_json::value_t::number_integer:
       return json.get<std::int64_t>();
     case nlohmann::ordered_json::value_t::number_float:
@@ -211,36 +247,40 @@ Value value_from_json(const nlohmann::ordered_json& json) {
   }
 }
 
-nlohmann::ordered_json json_from_value(const Value& value, const std::string& context) {
+nlohmann::ordered_json json_from_value(const Value& value) {
   if (const auto* truth = value.if_bool()) return *truth;
   if (const auto* number = value.if_int()) return *number;
+  if (const auto* number = value.if_unsigned()) return *number;
   if (const auto* number = value.if_double()) return *number;
   if (const auto* text = value.if_string()) return *text;
   if (value.is_none()) return nullptr;
-  if (const TensorValue* tensor = value.if_tensor(); tensor != nullptr && tensor->elements() == 1) {
+  if (const TensorValue* tensor = value.if_tensor()) {
+    if (tensor->elements() != 1) return describe_tensor(*tensor);
     double element = 0;
     tensor->copy_to(std::span(&element, 1));
-    return element;
+    if (is_floating(tensor->dtype)) return element;
+    return static_cast<std::int64_t>(element);
   }
   if (value.if_list() != nullptr || value.if_tuple() != nullptr) {
     auto array = nlohmann::ordered_json::array();
-    for (const Value& item : value.items()) array.push_back(json_from_value(item, context));
+    for (const Value& item : value.items()) array.push_back(json_from_value(item));
     return array;
   }
-  if (const Dict* dict = value.if_dict()) {
+  if (value.if_dict() != nullptr || !value.entries().empty()) {
     // ordered_json looks keys up one by one; built as a vector it stays linear in a large dict.
     nlohmann::ordered_json::object_t object;
-    object.reserve(dict->items.size());
-    for (const auto& [key, item] : dict->items) {
-      if (key.if_string() == nullptr && key.if_int() == nullptr)
-        throw DataError("{}: has a key of type {}; expected text", context, name_of(key.kind()));
-      static_cast<std::vector<nlohmann::ordered_json::object_t::value_type>&>(object).emplace_back(
-          key_text(key), json_from_value(item, fmt::format("{}.{}", context, printable(key_text(key)))));
+    object.reserve(value.entries().size());
+    std::unordered_set<std::string> keys;
+    for (const auto& [key, item] : value.entries()) {
+      if (keys.insert(key_text(key)).second) {
+        static_cast<std::vector<nlohmann::ordered_json::object_t::value_type>&>(object).emplace_back(
+            key_text(key), json_from_value(item));
+      }
     }
     return object;
   }
-  throw DataError("{}: is a {}, where a number, text, list or dict was expected", context,
-                  name_of(value.kind()));
+  if (const InertNode* node = value.if_inert()) return inert_text(*node);
+  return fmt::format("{} bytes", value.if_bytes()->data.size());
 }
 
 }  // namespace voca::engine

@@ -98,6 +98,9 @@ struct Dict {
 struct InertNode {
   std::string global;           ///< "os.system"
   std::vector<Value> contents;  ///< arguments, then whatever was put into it
+  /// What would have been set on it under a key: the attributes of an argparse.Namespace, the items of a
+  /// defaultdict. Of a text that occurs twice the first stays.
+  std::vector<std::pair<Value, Value>> entries;
 };
 
 /// One node of the tree. Copying one shares what lies below.
@@ -107,6 +110,7 @@ class Value {
     kNone,
     kBool,
     kInt,
+    kUnsigned,  ///< an int beyond int64
     kDouble,
     kString,
     kBytes,
@@ -121,6 +125,7 @@ class Value {
   Value(bool value) : data_(value) {}               // NOLINT(google-explicit-constructor): literals of a tree
   Value(int value) : data_(std::int64_t{value}) {}  // NOLINT(google-explicit-constructor)
   Value(std::int64_t value) : data_(value) {}       // NOLINT(google-explicit-constructor)
+  Value(std::uint64_t value);                       // NOLINT(google-explicit-constructor): kInt where it fits
   Value(double value) : data_(value) {}             // NOLINT(google-explicit-constructor)
   Value(const char* text) : Value(std::string(text)) {}  // NOLINT(google-explicit-constructor)
   Value(std::string text);                               // NOLINT(google-explicit-constructor)
@@ -137,6 +142,7 @@ class Value {
   // The content where the node is of that kind, else nullptr.
   [[nodiscard]] const bool* if_bool() const { return std::get_if<bool>(&data_); }
   [[nodiscard]] const std::int64_t* if_int() const { return std::get_if<std::int64_t>(&data_); }
+  [[nodiscard]] const std::uint64_t* if_unsigned() const { return std::get_if<std::uint64_t>(&data_); }
   [[nodiscard]] const double* if_double() const { return std::get_if<double>(&data_); }
   [[nodiscard]] const std::string* if_string() const { return shared<std::string>(); }
   [[nodiscard]] const Bytes* if_bytes() const { return shared<Bytes>(); }
@@ -148,6 +154,10 @@ class Value {
 
   /// The items of a list or a tuple; empty for anything else.
   [[nodiscard]] std::span<const Value> items() const;
+  /// The entries of a dict, or those that would have been set on an inert node; empty for anything else.
+  [[nodiscard]] std::span<const std::pair<Value, Value>> entries() const;
+  /// Among entries(), the value of a string key; nullptr when there is none.
+  [[nodiscard]] const Value* find(std::string_view key) const;
 
  private:
   template <typename T>
@@ -157,7 +167,7 @@ class Value {
   }
 
   // In the order of Kind.
-  std::variant<std::monostate, bool, std::int64_t, double, std::shared_ptr<const std::string>,
+  std::variant<std::monostate, bool, std::int64_t, std::uint64_t, double, std::shared_ptr<const std::string>,
                std::shared_ptr<const Bytes>, std::shared_ptr<const List>, std::shared_ptr<const Tuple>,
                std::shared_ptr<const Dict>, std::shared_ptr<const TensorValue>,
                std::shared_ptr<const InertNode>>
@@ -174,14 +184,13 @@ class Value {
 /// Text from a file as it may go to a terminal: control characters spelled out, cut after `max_bytes`.
 [[nodiscard]] std::string printable(std::string_view text, std::size_t max_bytes = 200);
 
-/// Where the first inert node lies, as "args.hook: os.system"; empty when there is none.
-[[nodiscard]] std::string find_inert(const Value& value);
+/// Where inert nodes lie, as "args.hook: os.system"; what lies within one is not listed.
+[[nodiscard]] std::vector<std::string> list_inert(const Value& value);
 
-/// Objects become dicts, arrays lists. Throws InternalError for an integer beyond int64.
+/// Objects become dicts, arrays lists.
 [[nodiscard]] Value value_from_json(const nlohmann::ordered_json& json);
-/// Dicts become objects (integer keys as decimal text), lists and tuples arrays, one-element tensors numbers.
-/// Throws DataError, beginning with `context`, for what JSON has no form for: other tensors, bytes, inert
-/// nodes.
-[[nodiscard]] nlohmann::ordered_json json_from_value(const Value& value, const std::string& context);
+/// Dicts and inert nodes with entries become objects (keys as text), lists and tuples arrays, one-element
+/// tensors numbers. What JSON has no form for becomes the text that describe() has for it.
+[[nodiscard]] nlohmann::ordered_json json_from_value(const Value& value);
 
 }  // namespace voca::engine

@@ -274,7 +274,7 @@ TEST_F(DataInput, ATestSplitWithoutAUsableSampleLeavesTheTrainingItsResult) {
   const Outcome outcome = run(training + Words{"--json"}, here());
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_TRUE(outcome.json()["test"].is_null());
-  EXPECT_THAT(outcome.json()["no_test"].get<std::string>(), HasSubstr("all are damaged"));
+  EXPECT_THAT(outcome.json()["no_test"].get<std::string>(), HasSubstr("all 8 videos are damaged"));
   EXPECT_THAT(run(training + Words{"--resume=auto"}, here()).out, HasSubstr("no test: "));
 }
 

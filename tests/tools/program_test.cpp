@@ -169,14 +169,15 @@ TEST_F(Program, NamesTheFileThatCannotBeRead) {
   expect_refused(small_training("packed.h5") + Words{"--config=nowhere.json"}, 74, "nowhere.json");
 }
 
-TEST_F(Program, AHostileCheckpointIsPrintedAndRefusedNeverRun) {
+TEST_F(Program, AHostileCheckpointIsPrintedAndNeverRun) {
   const std::string hostile = (fs::path(VOCA_GOLDEN_DIR) / "checkpoint/hostile.pt").string();
   const Outcome inspected = run({"inspect", hostile}, here());
   EXPECT_EQ(inspected.exit_code, 0) << inspected.err;
-  EXPECT_THAT(inspected.out, HasSubstr("nothing of it was run"));
-  expect_refused({"eval", "--checkpoint=" + hostile, "--features_root=packed.h5"}, 65, "hostile.pt");
-  expect_refused(small_training("packed.h5") + Words{"--run_dir=wrong", "--init_from=" + hostile}, 65,
-                 "hostile.pt");
+  EXPECT_THAT(inspected.out, HasSubstr("not loaded, and nothing of it was run: hook: posix.system"));
+  // Its weights are another network's.
+  expect_refused({"eval", "--checkpoint=" + hostile, "--features_root=packed.h5"}, 65,
+                 "hostile.pt: is another network");
+  EXPECT_FALSE(fs::exists(here() / "voca_was_here"));
 }
 
 TEST_F(Program, ACheckpointOfOtherWidthsIsRefusedNamingBoth) {
@@ -189,7 +190,7 @@ TEST_F(Program, ACheckpointOfOtherWidthsIsRefusedNamingBoth) {
                              .progress = {}});
   expect_refused({"predict", "--checkpoint=a.pt", "--features_root=wide"}, 65, "width 24 and audio of 16");
   expect_refused(small_training("wide") + Words{"--run_dir=wrong", "--init_from=a.pt", "--no_val"}, 65,
-                 "v_proj.0.weight");
+                 "it has visual_dim 24; asked for 32");
 }
 
 TEST_F(Program, EmptySplitsAndUnfitLabelsAreRefusedBeforeTheFirstStep) {

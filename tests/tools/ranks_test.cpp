@@ -66,7 +66,8 @@ class RanksOfTheProgram : public ::testing::Test {
   }
   static std::vector<float> weights_of(const fs::path& checkpoint) {
     std::vector<float> numbers;
-    for (const engine::NamedTensor& named : engine::read_training_checkpoint(checkpoint).parameters) {
+    const engine::LoadedCheckpoint loaded = engine::read_training_checkpoint(checkpoint);
+    for (const engine::NamedTensor& named : loaded.state_dicts.at(0).tensors) {
       std::vector<float> elements(static_cast<std::size_t>(named.tensor.elements()));
       named.tensor.copy_to(std::span<float>(elements));
       numbers.insert(numbers.end(), elements.begin(), elements.end());

@@ -55,6 +55,9 @@ class Records : public ::testing::Test {
     }
     return words + given;
   }
+  static std::int64_t epoch_of(const std::string& checkpoint) {
+    return run({"inspect", checkpoint, "--json"}, here()).json()["epoch"];
+  }
   static void expect_refused(const Words& words, const std::string& begins, const std::string& holds) {
     const Outcome outcome = run(words, here());
     EXPECT_EQ(outcome.exit_code, 64) << outcome.err;
@@ -147,11 +150,10 @@ TEST_F(Records, EpochsCountFromOne) {
   EXPECT_EQ(epochs.back(), 2) << "of the test";
   const auto best = result_["best"]["epoch"].get<std::int64_t>();
   EXPECT_GE(best, 1);
-  EXPECT_EQ(engine::read_training_checkpoint(here() / "a.pt").epoch, best);
-  EXPECT_EQ(run({"inspect", "a.pt", "--json"}, here()).json()["epoch"], best);
+  EXPECT_EQ(epoch_of("a.pt"), best);
   const Outcome last = run(training("--save_path=b.pt", "--save_last=b_last.pt"), here());
   EXPECT_THAT(last.err, AllOf(HasSubstr("epoch 1/2"), HasSubstr("epoch 2/2"), Not(HasSubstr("epoch 0"))));
-  EXPECT_EQ(engine::read_training_checkpoint(here() / "b_last.pt").epoch, 2);
+  EXPECT_EQ(epoch_of("b_last.pt"), 2);
 }
 
 TEST_F(Records, MeasuresForPeopleHaveFourDigits) {
@@ -209,7 +211,7 @@ TEST_F(Records, AFinishedRunIsExtended) {
               AllOf(HasSubstr("extended: epochs 3 to 4 follow; the learning rate starts again at 3e-05"),
                     HasSubstr("epoch 4/4")));
   EXPECT_EQ(extended.json()["epochs"], 4);
-  EXPECT_EQ(engine::read_training_checkpoint(here() / "e_last.pt").epoch, 4);
+  EXPECT_EQ(epoch_of("e_last.pt"), 4);
   expect_refused(words + Words{"--resume=auto"}, "--extend_epochs: is 0", "continue it with 2");
 }
 

@@ -63,7 +63,7 @@ void copy_out(const Value& value) {
 void use_pt(const std::filesystem::path& path, Verify verify) {
   const PtFile file = read_pt(path, verify);
   (void)describe(file.value);
-  (void)find_inert(file.value);
+  (void)list_inert(file.value);
   copy_out(file.value);
 }
 

@@ -111,7 +111,7 @@ TEST(PtFile, NumpyScalarsAreNumbers) {
 
 TEST(PtFile, AHostilePickleIsReadAndNothingOfItRuns) {
   const PtFile file = read_pt(golden("hostile.pt"));
-  EXPECT_EQ(find_inert(file.value), "hook: posix.system");
+  EXPECT_THAT(list_inert(file.value), ElementsAre("hook: posix.system"));
   EXPECT_THAT(describe(file.value),
               AllOf(HasSubstr("hook: <posix.system"), HasSubstr("touch voca_was_here")));
   EXPECT_FALSE(std::filesystem::exists("voca_was_here"));
@@ -124,9 +124,8 @@ TEST(PtFile, ObjectsAreInertAndCanBePrinted) {
                     HasSubstr("defaults: <collections.defaultdict")));
 }
 
-TEST(PtFile, RefusesAnExpandedTensorWithAdvice) {
-  EXPECT_THAT(message_of<DataError>([] { (void)read_pt(golden("expanded.pt")); }),
-              AllOf(HasSubstr("expanded.pt"), HasSubstr(".contiguous()")));
+TEST(PtFile, AnExpandedTensorIsInertWithAdvice) {
+  EXPECT_THAT(list_inert(read_pt(golden("expanded.pt")).value), ElementsAre(HasSubstr(".contiguous()")));
 }
 
 TEST(PtFile, RefusesTheFormOfOldPyTorchByNameWithAdvice) {
@@ -241,7 +240,7 @@ TEST(PtFile, AFaultAtAnyStepOfWritingKeepsTheOldFile) {
 
 TEST(PtFile, RefusesToWriteWhatAReaderWouldNotLoad) {
   const TemporaryFolder folder;
-  EXPECT_THROW(write_pt(folder / "a.pt", InertNode{"os.system", {}}), InternalError);
+  EXPECT_THROW(write_pt(folder / "a.pt", InertNode{"os.system", {}, {}}), InternalError);
   EXPECT_THROW(write_pt(folder / "a.pt", Bytes{"x"}), InternalError);
   EXPECT_FALSE(std::filesystem::exists(folder / "a.pt"));
 }

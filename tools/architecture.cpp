@@ -1,0 +1,253 @@
+#include "tools/architecture.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "engine/error.h"
+
+namespace voca::tools {
+
+using engine::DataError;
+using engine::UsageError;
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr int kMaxDepth = 4;  // of an option in a config
+
+/// The values of an option at the depth of a config where it first occurs; equal ones once.
+std::vector<ordered_json> values_of(const ordered_json& config, const char* name) {
+  std::vector<const ordered_json*> level{&config};
+  for (int depth = 0; depth < kMaxDepth; ++depth) {
+    std::vector<ordered_json> found;
+    std::vector<const ordered_json*> below;
+    for (const ordered_json* object : level) {
+      for (const auto& [key, value] : object->items()) {
+        if (value.is_object()) below.push_back(&value);
+        if (key == name && !value.is_null() && std::find(found.begin(), found.end(), value) == found.end())
+          found.push_back(value);
+      }
+    }
+    if (!found.empty()) return found;
+    level = std::move(below);
+  }
+  return {};
+}
+
+std::optional<std::int64_t> whole_number(const ordered_json& value) {
+  if (value.is_number_integer()) return value.get<std::int64_t>();
+  if (value.is_number_float()) {
+    const auto number = value.get<double>();
+    constexpr double kExact = 9007199254740992.0;  // 2^53
+    if (std::abs(number) <= kExact && number == std::floor(number)) return static_cast<std::int64_t>(number);
+  }
+  if (value.is_string()) {
+    const auto& text = value.get_ref<const std::string&>();
+    std::int64_t number = 0;
+    const char* end = text.data() + text.size();
+    if (const auto [rest, error] = std::from_chars(text.data(), end, number);
+        error == std::errc{} && rest == end && !text.empty())
+      return number;
+  }
+  return std::nullopt;
+}
+
+/// Reads one file's config; what it says wrongly is refused where nobody says it rightly.
+class ConfigReader {
+ public:
+  ConfigReader(const std::string& path, const ordered_json& config) : path_(path), config_(config) {}
+
+  /// What the config says; nothing where it does not or says several things.
+  [[nodiscard]] std::optional<std::int64_t> number(const char* name) const {
+    const std::vector<ordered_json> values = values_of(config_, name);
+    const auto value = values.size() == 1 ? whole_number(values[0]) : std::nullopt;
+    return value && *value >= 1 ? value : std::nullopt;
+  }
+
+  /// What an option says, or else the config; nothing where neither does. Throws where both do and differ.
+  [[nodiscard]] std::optional<std::int64_t> number(const char* name, std::int64_t option) const {
+    const std::optional<std::int64_t> own = number(name);
+    if (option == 0) return own;
+    if (own && *own != option)
+      throw UsageError("--{} {}: {} says {}; leave the option out", name, option, path_, *own);
+    return option;
+  }
+
+  /// Why number() has nothing: "no num_heads", "num_heads is \"four\"".
+  [[nodiscard]] std::string lack(const char* name) const {
+    const std::vector<ordered_json> values = values_of(config_, name);
+    if (values.empty()) return fmt::format("no {}", name);
+    std::string text = fmt::format("{} {}", name, values[0].dump());
+    for (std::size_t i = 1; i < values.size(); ++i) text += " and " + values[i].dump();
+    return text;
+  }
+
+  [[nodiscard]] std::optional<model::PositionalEncoding> positional_encoding() const {
+    const std::vector<ordered_json> values = values_of(config_, "positional_encoding");
+    if (values.empty()) return std::nullopt;
+    if (values[0] == false) return model::PositionalEncoding::kNone;
+    for (const auto form : {model::PositionalEncoding::kNone, model::PositionalEncoding::kSinusoidal,
+                            model::PositionalEncoding::kLearned})
+      if (values[0] == model::name_of(form)) return form;
+    throw DataError("{}: its config has positional_encoding {}; none, sinusoidal and learned are known",
+                    path_, values[0].dump());
+  }
+
+ private:
+  const std::string& path_;
+  const ordered_json& config_;
+};
+
+std::vector<model::StateEntry> state_entries(std::span<const engine::NamedTensor> weights) {
+  std::vector<model::StateEntry> state;
+  for (const engine::NamedTensor& named : weights) {
+    const std::vector<std::int64_t>& shape = named.tensor.shape;
+    // Those of other ranks are no parameters of the network; check_parameters() names them.
+    if (shape.size() == 1) state.push_back({named.name, {shape[0]}});
+    if (shape.size() == 2) state.push_back({named.name, {shape[0], shape[1]}});
+  }
+  return state;
+}
+
+model::ModelConfig infer(const std::string& path, std::span<const engine::NamedTensor> weights,
+                         const model::ModelConfig& hints) {
+  try {
+    return model::infer_config(state_entries(weights), hints);
+  } catch (const DataError& error) {
+    throw DataError("{}: {}", path, error.what());
+  }
+}
+
+bool has_positions(std::span<const engine::NamedTensor> weights) {
+  return std::any_of(weights.begin(), weights.end(),
+                     [](const engine::NamedTensor& named) { return named.name == "pos_embed"; });
+}
+
+/// One option of two networks.
+struct Comparison {
+  const char* name;
+  std::string has;
+  std::string asked;
+  bool of_data = false;
+};
+
+}  // namespace
+
+void add_checkpoint_options(OptionSet& set, CheckpointOptions& options) {
+  set.add("weights", &options.weights, "KEY",
+          "which weights of the file, where it holds several: model_state_dict, ema, ...");
+  set.add("num_heads", &options.num_heads, "N", "attention heads; 0: the checkpoint says");
+  set.add("seq_len", &options.seq_len, "T", "frames of each video; 0: the checkpoint says");
+  set.add("cross_attention", &options.cross_attention, "a2v|bidirectional",
+          "form of the network; empty: the checkpoint says");
+}
+
+void check(const CheckpointOptions& options) {
+  if (options.num_heads < 0)
+    throw UsageError("--num_heads: is {}, must be 0 (the checkpoint says) or more", options.num_heads);
+  if (options.seq_len < 0)
+    throw UsageError("--seq_len: is {}, must be 0 (the checkpoint says) or more", options.seq_len);
+  if (!options.cross_attention.empty())
+    static_cast<void>(model::parse_cross_attention(options.cross_attention));
+}
+
+model::ModelConfig architecture_of(const std::string& path, std::span<const engine::NamedTensor> weights,
+                                   const ordered_json& config, const CheckpointOptions& options) {
+  const ConfigReader reader(path, config);
+  model::ModelConfig hints;
+  hints.dropout = 0;  // of training alone
+  if (!has_positions(weights))
+    hints.positional_encoding = reader.positional_encoding().value_or(hints.positional_encoding);
+  const std::optional<std::int64_t> heads = reader.number("num_heads", options.num_heads);
+  std::optional<std::int64_t> frames = 1;  // the shape of learned positions tells
+  if (!has_positions(weights)) frames = reader.number("seq_len", options.seq_len);
+  if (!heads || !frames) {
+    std::string lacks;
+    std::string advice;
+    const auto add = [&](const char* name, const char* argument) {
+      lacks += (lacks.empty() ? "" : " and ") + reader.lack(name);
+      advice += fmt::format(" --{} {}", name, argument);
+    };
+    if (!heads) add("num_heads", "N");
+    if (!frames) add("seq_len", "T");
+    throw DataError("{}: {} in its config, and weights do not show it; give{} as it was trained with", path,
+                    lacks, advice);
+  }
+  hints.num_heads = 1;
+  hints.seq_len = *frames;
+  model::ModelConfig result = infer(path, weights, hints);
+  result.num_heads = *heads;
+  if (result.hidden % *heads != 0) {
+    if (options.num_heads != 0)
+      throw UsageError("--num_heads {}: does not divide hidden {} of {}", *heads, result.hidden, path);
+    throw DataError("{}: its config has num_heads {}, which does not divide its hidden {}", path, *heads,
+                    result.hidden);
+  }
+  if (options.seq_len != 0 && options.seq_len != result.seq_len) {
+    throw UsageError("--seq_len {}: {} has learned positions of {} frames; leave the option out",
+                     options.seq_len, path, result.seq_len);
+  }
+  if (!options.cross_attention.empty() && options.cross_attention != model::name_of(result.cross_attention)) {
+    throw UsageError("--cross_attention {}: the weights of {} are {}; leave the option out",
+                     options.cross_attention, path, model::name_of(result.cross_attention));
+  }
+  return result;
+}
+
+void check_same_architecture(const std::string& path, std::span<const engine::NamedTensor> weights,
+                             const ordered_json& config, const model::ModelConfig& asked,
+                             const std::string& data) {
+  const ConfigReader reader(path, config);
+  model::ModelConfig hints = asked;
+  const std::optional<std::int64_t> heads = reader.number("num_heads");
+  hints.num_heads = heads.value_or(1);
+  hints.positional_encoding = asked.positional_encoding == model::PositionalEncoding::kLearned
+                                  ? model::PositionalEncoding::kNone
+                                  : asked.positional_encoding;
+  if (!has_positions(weights))
+    hints.positional_encoding = reader.positional_encoding().value_or(hints.positional_encoding);
+  model::ModelConfig has = infer(path, weights, hints);
+  has.num_heads = heads.value_or(asked.num_heads);
+
+  std::vector<Comparison> differing;
+  const auto compare = [&](const char* name, const auto& mine, const auto& theirs, bool of_data = false) {
+    if (mine != theirs)
+      differing.push_back({name, fmt::format("{}", mine), fmt::format("{}", theirs), of_data});
+  };
+  compare("hidden", has.hidden, asked.hidden);
+  compare("num_layers", has.num_layers, asked.num_layers);
+  compare("num_heads", has.num_heads, asked.num_heads);
+  compare("num_classes", has.num_classes, asked.num_classes);
+  compare("cross_attention", model::name_of(has.cross_attention), model::name_of(asked.cross_attention));
+  compare("positional_encoding", model::name_of(has.positional_encoding),
+          model::name_of(asked.positional_encoding));
+  if (has_positions(weights)) compare("seq_len", has.seq_len, asked.seq_len);
+  compare("visual_dim", has.visual_dim, asked.visual_dim, true);
+  compare("audio_dim", has.audio_dim, asked.audio_dim, true);
+  if (differing.empty()) return;
+
+  std::string owns;
+  std::string wishes;
+  std::string options;
+  bool widths = false;
+  for (const Comparison& difference : differing) {
+    owns += fmt::format("{}{} {}", owns.empty() ? "" : ", ", difference.name, difference.has);
+    wishes += fmt::format("{}{}", wishes.empty() ? "" : ", ", difference.asked);
+    widths |= difference.of_data;
+    if (!difference.of_data) options += fmt::format(" --{} {}", difference.name, difference.has);
+  }
+  std::string advice = options.empty() ? "" : "give" + options;
+  if (widths) {
+    advice += fmt::format("{}train on embeddings of its widths, which those of {} are not",
+                          advice.empty() ? "" : " and ", data);
+  }
+  throw DataError("--init_from {}: it has {}; asked for {}; {}, or leave --init_from out", path, owns, wishes,
+                  advice);
+}
+
+}  // namespace voca::tools
