@@ -18,7 +18,8 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr int kMaxDepth = 4;  // of an option in a config
+constexpr int kMaxDepth = 4;           // of an option in a config
+constexpr std::size_t kMaxShown = 40;  // bytes of a value in a message
 
 /// The values of an option at the depth of a config where it first occurs; equal ones once.
 std::vector<ordered_json> values_of(const ordered_json& config, const char* name) {
@@ -82,8 +83,9 @@ class ConfigReader {
   [[nodiscard]] std::string lack(const char* name) const {
     const std::vector<ordered_json> values = values_of(config_, name);
     if (values.empty()) return fmt::format("no {}", name);
-    std::string text = fmt::format("{} {}", name, values[0].dump());
-    for (std::size_t i = 1; i < values.size(); ++i) text += " and " + values[i].dump();
+    std::string text = fmt::format("{} {}", name, engine::printable(values[0].dump(), kMaxShown));
+    for (std::size_t i = 1; i < values.size(); ++i)
+      text += " and " + engine::printable(values[i].dump(), kMaxShown);
     return text;
   }
 

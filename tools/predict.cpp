@@ -85,12 +85,25 @@ void check_predictions_file(const InferenceOptions& options, const Request& whic
                which.overwrite ? Existing::kReplace : Existing::kAskFor);
 }
 
+/// Logits are averaged class by class.
+void check_same_classes(const std::vector<TrainedNetwork>& networks) {
+  const TrainedNetwork& first = networks.front();
+  for (const TrainedNetwork& other : networks) {
+    if (other.config.num_classes != first.config.num_classes) {
+      throw engine::DataError(
+          "--checkpoint: {} has num_classes {} and {} has {}; average checkpoints of the same classes",
+          first.path, first.config.num_classes, other.path, other.config.num_classes);
+    }
+  }
+}
+
 void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options, const Request& which) {
   engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
   if (job.first()) check_predictions_file(options, which);
   std::vector<TrainedNetwork> networks;
   for (const std::string& path : which.checkpoints)
     networks.push_back(load_network(checkpoint_path(path), options.checkpoint));
+  check_same_classes(networks);
   const auto dataset = open_inference_data(set, options, networks.front(), progress, job,
                                            /*labels_needed=*/false);
   for (const TrainedNetwork& network : networks) check_widths(network, *dataset);

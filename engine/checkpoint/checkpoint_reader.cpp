@@ -27,7 +27,9 @@ std::string joined(const std::string& path, const std::string& key) {
 
 void collect_state_dicts(const Value& value, const std::string& key, int depth,
                          std::vector<StateDict>& found) {
-  if (value.find("param_groups") != nullptr || depth > kMaxDepth) return;  // an optimizer's
+  // An optimizer's state, or a pickled module, whose parameters are scattered over its parts.
+  if (value.find("param_groups") != nullptr || value.find("_parameters") != nullptr || depth > kMaxDepth)
+    return;
   StateDict dict{.key = key, .tensors = {}, .others = {}};
   for (const auto& [name, item] : value.entries()) {
     const std::string* text = name.if_string();

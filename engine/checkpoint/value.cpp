@@ -266,6 +266,11 @@ nlohmann::ordered_json json_from_value(const Value& value) {
     for (const Value& item : value.items()) array.push_back(json_from_value(item));
     return array;
   }
+  // omegaconf's DictConfig, which Hydra and Lightning save, keeps what it stands for under these.
+  for (const char* inner : {"_val", "_content"}) {
+    if (const Value* content = value.find(inner); content != nullptr && value.if_inert() != nullptr)
+      return json_from_value(*content);
+  }
   if (value.if_dict() != nullptr || !value.entries().empty()) {
     // ordered_json looks keys up one by one; built as a vector it stays linear in a large dict.
     nlohmann::ordered_json::object_t object;

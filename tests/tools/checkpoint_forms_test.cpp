@@ -265,6 +265,22 @@ TEST_F(CheckpointForms, AnotherNetworkIsCalledSo) {
   EXPECT_FALSE(fs::exists(here() / "resnet.safetensors"));
 }
 
+TEST_F(CheckpointForms, CheckpointsOfOtherClassesAreNotAveraged) {
+  Dict classes;
+  for (const NamedTensor& named : weights()) {
+    const bool last = named.name.starts_with("classifier.3.");
+    static const std::vector<float> ones(8, 1.0F);
+    std::vector<std::int64_t> shape = named.tensor.shape;
+    shape[0] *= last ? 4 : 1;
+    const auto count = static_cast<std::size_t>(shape.size() == 2 ? 8 : 4);
+    classes.add(named.name, last ? Value(engine::borrow_tensor(std::span(ones).first(count), shape))
+                                 : Value(named.tensor));
+  }
+  save("four.pt", {{"model", classes}, {"config", options()}});
+  EXPECT_THAT(refusal_of(script("plain") + ",four.pt"),
+              AllOf(HasSubstr("plain.pt has num_classes 1 and "), HasSubstr("four.pt has 4")));
+}
+
 TEST_F(CheckpointForms, AParameterTooManyOrTooFewIsNamed) {
   Dict more = *state_dict("model.").if_dict();
   more.add("model.gate.weight", weights()[0].tensor);

@@ -232,6 +232,10 @@ TEST(PickleReader, AnInertValueKeepsWhatIsSetOnIt) {
   EXPECT_EQ(both.entries().size(), 1U);
   EXPECT_EQ(*both.find("lr")->if_int(), 1);
   EXPECT_EQ(json_from_value(both).dump(), R"({"lr":1})");
+  // omegaconf
+  const std::string node = global("omegaconf", "AnyNode") + op(Opcode::kEmptyTuple) + op(Opcode::kNewObj) +
+                           kDict + text("_val") + number(8) + kSetItem + kBuild;
+  EXPECT_EQ(json_from_value(read(kDict + text("num_heads") + node + kSetItem)).dump(), R"({"num_heads":8})");
 }
 
 TEST(PickleReader, RefusesAKeyTwice) {
