@@ -113,7 +113,7 @@ std::pair<bool, std::string> weights_line(const std::string& path, const engine:
                               weights.key)};
   } catch (const DataError& error) {
     const std::string why = error.what();
-    return {false, "not found: " + (why.starts_with(path + ": ") ? why.substr(path.size() + 2) : why)};
+    return {false, "cannot be loaded: " + (why.starts_with(path + ": ") ? why.substr(path.size() + 2) : why)};
   }
 }
 

@@ -145,6 +145,9 @@ TEST_F(CheckpointForms, InspectShowsWhatIsNotLoadedAndWhereTheWeightsAre) {
             HasSubstr("seed: 18446744073709551615\n"),
             HasSubstr("weights: 34 parameters of CrossModalTransformer under model_state_dict\n"),
             HasSubstr("not loaded, and nothing of it was run: scheduler.mode: "), Not(HasSubstr("refuse"))));
+  EXPECT_THAT(
+      run({"inspect", script("averaged")}, here()).out,
+      HasSubstr("weights: cannot be loaded: has weights under model and ema; choose with --weights model"));
   const auto json = run({"inspect", script("averaged"), "--json"}, here()).json();
   EXPECT_TRUE(json["weights"].is_null());
   EXPECT_EQ(json["not_loaded"].size(), 0U);
