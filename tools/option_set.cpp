@@ -150,6 +150,7 @@ struct OptionSet::State {
   // "; did you mean --hidden?", what replaces an option of other programs, or where help is
   [[nodiscard]] std::string suggestion(const std::string& name);
   [[nodiscard]] OptionPage page() const;
+  [[nodiscard]] UsageError stray_word(std::string_view word);
   void read(CommandLine command_line);
   void apply();
 };
@@ -185,6 +186,20 @@ OptionPage OptionSet::State::page() const {
   return page;
 }
 
+/// What to throw for a word that is neither an option nor a value of one.
+UsageError OptionSet::State::stray_word(std::string_view word) {
+  const std::string name = with_underscores(word.substr(0, word.find('=')));
+  const Option* meant = word.starts_with('-') ? find(std::string_view(name).substr(1)) : nullptr;
+  if (meant != nullptr && !meant->positional)
+    return UsageError("{}: \"{}\" is not an option; did you mean --{}?", command, word, meant->name);
+  const auto taken =
+      std::find_if(given.begin(), given.end(), [](const Given& g) { return g.option->positional; });
+  if (taken != given.end() && !word.starts_with('-'))
+    return UsageError("{}: \"{}\" is one {} too many, \"{}\" is given", command, word, taken->option->name,
+                      taken->text);
+  return UsageError("{}: \"{}\" is not an option; options begin with --", command, word);
+}
+
 /// Splits the command line into options and values.
 void OptionSet::State::read(CommandLine command_line) {
   words.assign(command_line.begin(), command_line.end());
@@ -200,7 +215,7 @@ void OptionSet::State::read(CommandLine command_line) {
       if (positional == options.end()) {
         if (i > 0 && !given.empty() && given.back().end == i && given.back().option->is_switch())
           throw not_of_a_switch("--" + given.back().option->name, word);
-        throw UsageError("{}: \"{}\" is not an option; options begin with --", command, word);
+        throw stray_word(word);
       }
       positional->given = true;
       given.push_back({&*positional, std::string(word), i, i + 1});

@@ -17,7 +17,7 @@ namespace {
 
 std::vector<std::string> split_list(const std::string& text) {
   std::vector<std::string> items;
-  std::stringstream stream(text);
+  std::stringstream stream(text + ',');
   for (std::string item; std::getline(stream, item, ',');) {
     if (item.empty()) throw engine::UsageError("--checkpoint: \"{}\" has an empty name between commas", text);
     items.push_back(item);

@@ -204,7 +204,15 @@ TEST(OptionSet, TakesAsManyPositionalsAsItHas) {
   EXPECT_EQ(message_of([&] {
               e.parse({"a.pt", "b.pt"});
             }),
-            "train: \"b.pt\" is not an option; options begin with --");
+            "train: \"b.pt\" is one FILE too many, \"a.pt\" is given");
+  EXPECT_EQ(message_of([&] {
+              e.parse({"a.pt", "-lr=3"});
+            }),
+            "train: \"-lr=3\" is not an option; did you mean --lr?");
+  EXPECT_EQ(message_of([&] {
+              e.parse({"a.pt", "-x"});
+            }),
+            "train: \"-x\" is not an option; options begin with --");
 }
 
 TEST(OptionSet, RequiresWhatIsNeeded) {

@@ -96,6 +96,9 @@ TEST_F(WordsOfTheProgram, NeitherOfTwoCheckpointsIsIgnored) {
                   "--checkpoint: given twice (a.pt, b.pt); give one\n");
   expect_one_line({"predict", "--checkpoint=a.pt", "--checkpoint=b.pt"},
                   "give one, or both with a comma: --checkpoint a.pt,b.pt");
+  for (const char* list : {"a.pt,", ",a.pt", "a.pt,,b.pt"})
+    expect_one_line({"predict", std::string("--checkpoint=") + list, "--features_root=x"},
+                    "has an empty name between commas");
 }
 
 }  // namespace
