@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/atomic_file.h"
 #include "engine/error.h"
+#include "tools/recorded_run.h"
 #include "tools/train_options.h"
 
 namespace voca::tools {
@@ -17,8 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using engine::DataError;
 using nlohmann::ordered_json;
-
-constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
 
 /// The options of the run that have to do with its files.
 TrainOptions options_of_run(const fs::path& run) {
@@ -30,21 +28,19 @@ TrainOptions options_of_run(const fs::path& run) {
         "folder of a run",
         run.string());
   }
-  const ordered_json json = ordered_json::parse(engine::read_text_file(config, kMaxConfigBytes), nullptr,
-                                                /*allow_exceptions=*/false);
-  const auto options = json.is_object() ? json.find("options") : json.end();
-  if (!json.is_object() || options == json.end() || !options->is_object())
-    throw DataError("{}: is not the config.json of a run: it has no options", config.string());
+  const ordered_json recorded = recorded_config(run);
+  if (recorded.is_null()) throw DataError("{}: is not the config.json of a training", config.string());
+  const ordered_json& options = recorded["options"];
   const auto text = [&](const char* name) {
-    const auto value = options->find(name);
-    return value != options->end() && value->is_string() ? value->get<std::string>() : std::string();
+    const auto value = options.find(name);
+    return value != options.end() && value->is_string() ? value->get<std::string>() : std::string();
   };
   TrainOptions result;
   result.run_dir = text("run_dir");
   result.save_path = text("save_path");
   result.save_last = text("save_last");
-  const auto no_val = options->find("no_val");
-  result.no_val = no_val != options->end() && no_val->is_boolean() && no_val->get<bool>();
+  const auto no_val = options.find("no_val");
+  result.no_val = no_val != options.end() && no_val->is_boolean() && no_val->get<bool>();
   return result;
 }
 

@@ -42,7 +42,7 @@ void add_launch_options(OptionSet& set, LaunchOptions& o) {
           "ranks on this node; auto: one a GPU, without GPUs one; cpu: one a core");
   set.add("nnodes", &o.nnodes, "N", "nodes, each of which runs launch with the same options but --node_rank");
   set.add("node_rank", &o.node_rank, "N", "this node, from 0; rank 0 is on node 0");
-  set.begin_group("Meeting");
+  set.begin_group("Rendezvous");
   set.add("master_addr", &o.master_addr, "HOST", "where node 0 is; needed with several nodes");
   set.add("master_port", &o.master_port, "PORT",
           "where rank 0 listens; 0: a free one, with several nodes 29500");

@@ -6,12 +6,12 @@
 
 #include <vector>
 
-#include "engine/atomic_file.h"
 #include "engine/checkpoint/pt_file.h"
 #include "engine/checkpoint/resume_state.h"
 #include "engine/error.h"
 #include "tools/checkpoint_path.h"
 #include "tools/output_file.h"
+#include "tools/recorded_run.h"
 #include "tools/trained_model.h"
 
 namespace voca::tools {
@@ -20,19 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 using engine::UsageError;
 using nlohmann::ordered_json;
-
-constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
-
-/// config.json of a run folder; null where there is none, or another program's.
-ordered_json recorded_config(const fs::path& run_dir) {
-  const fs::path path = engine::RunFolder::config_path_of(run_dir);
-  if (!fs::exists(path)) return nullptr;
-  ordered_json config = ordered_json::parse(engine::read_text_file(path, kMaxConfigBytes), nullptr,
-                                            /*allow_exceptions=*/false);
-  const bool of_training = config.is_object() && config.value("command", ordered_json()) == "train" &&
-                           config.contains("options") && config["options"].is_object();
-  return of_training ? config : ordered_json();
-}
 
 /// Whether the run of this folder wrote `path`, by the options that its config.json records.
 bool is_of_run(const RunPaths& paths, const fs::path& path) {

@@ -255,8 +255,8 @@ void Trainer::Impl::report(const StepRecord& record, const StepNumbers& numbers)
   if (!numbers.bad()) return;
   if (progress.bad_steps_in_a_row >= config.max_bad_steps) give_up(record);
   observer.on_message(
-      fmt::format("step {}: a gradient is not finite (norm {}, loss {}): skipped, {} in a row", record.step,
-                  record.grad_norm, record.loss.total, progress.bad_steps_in_a_row));
+      fmt::format("step {}: a gradient is not finite (norm {:.4g}, loss {:.4g}): skipped, {} in a row",
+                  record.step, record.grad_norm, record.loss.total, progress.bad_steps_in_a_row));
 }
 
 void Trainer::Impl::give_up(const StepRecord& record) const {

@@ -84,7 +84,7 @@ TEST_F(RunFolderAsCheckpoint, OfNoRunIsRefused) {
   for (const char* text : {"", "[]", "{}", "{\"options\": 3}", "{\"options\""}) {
     engine::write_file_atomically(here_ / "folder/config.json", text);
     EXPECT_THAT(message_of([&] { static_cast<void>(checkpoint_path(here_ / "folder")); }),
-                HasSubstr("config.json: is not the config.json of a run"));
+                HasSubstr("config.json: is not the config.json of a training"));
   }
 }
 
