@@ -10,6 +10,7 @@
 
 #include "data/dataset.h"
 #include "data/pack.h"
+#include "engine/atomic_file.h"
 #include "engine/checkpoint/training_checkpoint.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
@@ -141,6 +142,16 @@ TEST_F(Records, ATestThatIsNotMadeIsSaid) {
   const Outcome text = run(words + Words{"--resume=auto"}, here());
   EXPECT_THAT(text.out, HasSubstr("no test: the test split is empty\n"));
   EXPECT_TRUE(result_["no_test"].is_null());
+}
+
+TEST_F(Records, PredictionsHaveTheHeadersOfTheirPage) {
+  const std::string page = engine::read_text_file(
+      fs::path(VOCA_GOLDEN_DIR).parent_path().parent_path() / "docs" / "evaluation.md", std::size_t{1} << 20);
+  ASSERT_EQ(run(training("--num_classes=2", "--save_path=two.pt"), here()).exit_code, 0);
+  for (const char* checkpoint : {"a.pt", "two.pt"}) {
+    const std::string csv = run({"predict", "--checkpoint", checkpoint, "--features_root=f.h5"}, here()).out;
+    EXPECT_THAT(page, HasSubstr("`" + csv.substr(0, csv.find('\n')) + "`")) << checkpoint;
+  }
 }
 
 TEST_F(Records, EpochsCountFromOne) {
