@@ -99,7 +99,10 @@ std::vector<std::string> audit_lines(const DatasetAudit& audit) {
   std::vector<std::string> lines;
   const IdentityAudit& identities = audit.identities;
   if (identities.identities == 0) {
-    lines.emplace_back("identities: none found in the names, so whether splits share people is unknown");
+    lines.emplace_back(
+        "warning: no identities found in the names (as id00012 in id00012_clip3), so whether splits share "
+        "people is "
+        "unknown; --group_by REGEX finds them in other names");
   } else if (identities.crossing == 0) {
     lines.push_back(fmt::format("identities: {}, none in more than one split ({} videos without one)",
                                 identities.identities, identities.videos_without));

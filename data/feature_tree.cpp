@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <optional>
 #include <system_error>
@@ -201,6 +202,31 @@ std::optional<FileIdentity> files_of(const VideoFolder& video) {
   return identity;
 }
 
+/// Whether two files hold the same bytes; false where one cannot be read.
+bool same_bytes(const fs::path& a, const fs::path& b) {
+  std::error_code error;
+  if (fs::file_size(a, error) != fs::file_size(b, error) || error) return false;
+  std::ifstream first(a, std::ios::binary);
+  std::ifstream second(b, std::ios::binary);
+  constexpr std::size_t kChunk = std::size_t{1} << 16;
+  std::vector<char> one(kChunk);
+  std::vector<char> two(kChunk);
+  while (first && second) {
+    first.read(one.data(), static_cast<std::streamsize>(kChunk));
+    second.read(two.data(), static_cast<std::streamsize>(kChunk));
+    if (first.gcount() != second.gcount() ||
+        !std::equal(one.begin(), one.begin() + first.gcount(), two.begin()))
+      return false;
+  }
+  return first.eof() && second.eof();
+}
+
+bool same_content(const VideoFolder& a, const VideoFolder& b) {
+  return std::all_of(kStreams.begin(), kStreams.end(), [&](Stream stream) {
+    return same_bytes(stream_file(a, stream), stream_file(b, stream));
+  });
+}
+
 std::string_view name_in_folder(const VideoFolder& video) {
   return std::string_view(video.id).substr(video.id.find('/') + 1);
 }
@@ -219,15 +245,17 @@ void keep_once(FeatureTree& tree) {
   for (VideoFolder& video : tree.videos) {
     const std::optional<FileIdentity> files = files_of(video);
     const auto same_files = files ? by_files.find(*files) : by_files.end();
-    const auto same_name = splits ? by_name.find(std::string(name_in_folder(video))) : by_name.end();
+    // A name alone says little: many sets number each split from 0.
+    auto copy = splits ? by_name.find(std::string(name_in_folder(video))) : by_name.end();
+    if (copy != by_name.end() && !same_content(video, kept[copy->second])) copy = by_name.end();
     if (same_files != by_files.end() && kept[same_files->second].label != video.label) {
       VideoFolder& other = kept[same_files->second];
       other.other_label = video.id;
       video.other_label = other.id;
-    } else if (same_files != by_files.end() || same_name != by_name.end()) {
-      const bool by_name_only = same_files == by_files.end();
-      const VideoFolder& other = kept[by_name_only ? same_name->second : same_files->second];
-      tree.repeated.push_back({video.id, other.id, other.split, by_name_only});
+    } else if (same_files != by_files.end() || copy != by_name.end()) {
+      const bool is_copy = same_files == by_files.end();
+      const VideoFolder& other = kept[is_copy ? copy->second : same_files->second];
+      tree.repeated.push_back({video.id, other.id, other.split, is_copy});
       continue;
     }
     // What cannot be used takes the place of no other.
@@ -248,6 +276,14 @@ FeatureTree scan_known(const fs::path& root, const std::vector<std::string>& nam
   for (const PresentFolder& folder : present) {
     const fs::path parent = root / folder.name;
     for (const std::string& name : names_in(parent)) {
+      if (const auto within = known_by(name);
+          within && within->form != tree.form && is_folder(parent / name)) {
+        throw engine::DataError(
+            "{}: holds {}/, where the folders of videos were expected: splits and classes both as folders "
+            "are not "
+            "read; {}",
+            parent.string(), name, kExpected);
+      }
       auto video = look_at(parent / name, folder.known, fmt::format("{}/{}", folder.known.name, name));
       if (video) tree.videos.push_back(*std::move(video));
     }

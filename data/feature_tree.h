@@ -54,7 +54,7 @@ struct RepeatedVideo {
   std::string id;                    ///< left out
   std::string kept;                  ///< used
   Split kept_split = Split::kTrain;  ///< of `kept`, in the second form
-  bool by_name = false;              ///< only the names are the same; else the files are, through links
+  bool is_copy = false;              ///< the same name and bytes; else the same files, through links
 };
 
 struct FeatureTree {

@@ -56,7 +56,7 @@ std::string repeated_warning(const PackReport& report) {
     const RepeatedVideo& video = report.repeated[i];
     text += fmt::format("{} {} (kept as {}{}, {})", i == 0 ? "" : ",", video.id, video.kept,
                         splits ? fmt::format(" in {}", name_of(video.kept_split)) : "",
-                        video.by_name ? "the same name" : "the same files");
+                        video.is_copy ? "the same name and content" : "the same files");
   }
   if (report.repeated.size() > kNamed) text += fmt::format(" and {} more", report.repeated.size() - kNamed);
   return text;
@@ -140,12 +140,18 @@ std::string report_text(const PackReport& report) {
   if (report.form != TreeForm::kUnlabelled)
     for (const std::string& line : audit_lines(report.audit)) text += line + '\n';
   if (report.bad.empty()) return text;
-  text += fmt::format("left out {} videos:", report.bad.size());
+  text += fmt::format("left out {} video{}:", report.bad.size(), report.bad.size() == 1 ? "" : "s");
   for (const auto& [kind, count] : report.bad_counts())
     text += fmt::format(" {} × {};", count, name_of(kind));
   text.back() = '\n';
-  for (const BadVideo& video : report.bad)
+  // Beyond that they push what else is said off the screen; report_json() has all of them.
+  constexpr std::size_t kMaxListed = 20;
+  for (std::size_t i = 0; i < std::min(report.bad.size(), kMaxListed); ++i) {
+    const BadVideo& video = report.bad[i];
     text += fmt::format("  {}  [{}]  {}\n", video.id, name_of(video.kind), video.message);
+  }
+  if (report.bad.size() > kMaxListed)
+    text += fmt::format("  and {} more, in the report\n", report.bad.size() - kMaxListed);
   return text;
 }
 
@@ -188,7 +194,7 @@ std::string report_json(const PackReport& report) {
   json["repeated"] = ordered_json::array();
   for (const RepeatedVideo& video : report.repeated) {
     json["repeated"].push_back(
-        {{"id", video.id}, {"kept", video.kept}, {"same", video.by_name ? "name" : "files"}});
+        {{"id", video.id}, {"kept", video.kept}, {"same", video.is_copy ? "content" : "files"}});
   }
   json["bad_counts"] = ordered_json::object();
   for (const auto& [kind, count] : report.bad_counts())

@@ -97,11 +97,16 @@ Progress::Progress(ProgressOptions options) : options_(std::move(options)) {
   start({}, 0);
 }
 
-Progress Progress::on_stderr(bool quiet) {
+Progress Progress::on_stderr(bool quiet, bool silent) {
   const char* terminal = std::getenv("TERM");
   const bool can_redraw =
       ::isatty(STDERR_FILENO) == 1 && terminal != nullptr && std::strcmp(terminal, "dumb") != 0;
-  return Progress({.quiet = quiet, .redraw = can_redraw, .width = stderr_columns, .clock = {}, .write = {}});
+  return Progress({.quiet = quiet || silent,
+                   .silent = silent,
+                   .redraw = can_redraw,
+                   .width = stderr_columns,
+                   .clock = {},
+                   .write = {}});
 }
 
 Progress::~Progress() {
@@ -148,7 +153,11 @@ int Progress::columns() const {
 }
 
 void Progress::message(std::string_view text) {
-  if (options_.quiet) return;
+  if (!options_.quiet) warning(text);
+}
+
+void Progress::warning(std::string_view text) {
+  if (options_.silent) return;
   buffer_.clear();
   if (line_open_) fmt::format_to(std::back_inserter(buffer_), "\r{}", kEraseToEnd);
   line_open_ = false;

@@ -10,7 +10,8 @@
 namespace voca::engine {
 
 struct ProgressOptions {
-  bool quiet = false;               ///< print nothing
+  bool quiet = false;               ///< print warnings alone
+  bool silent = false;              ///< print nothing at all: another rank does
   bool redraw = false;              ///< rewrite one line in place; else a line now and then
   double seconds_between = 5;       ///< between lines; a redrawn line changes ten times a second at most
   std::function<int()> width{};     ///< columns to print in now; null: 80
@@ -27,7 +28,8 @@ class Progress {
  public:
   explicit Progress(ProgressOptions options);
   /// On standard error: redrawn where that is a terminal that can, plain lines otherwise.
-  [[nodiscard]] static Progress on_stderr(bool quiet);
+  /// With `silent` nothing is printed, which is for all ranks but the first.
+  [[nodiscard]] static Progress on_stderr(bool quiet, bool silent = false);
   /// Ends an open line.
   ~Progress();
   Progress(const Progress&) = delete;
@@ -51,6 +53,8 @@ class Progress {
   /// Prints a line of text, or several, clear of a redrawn line and in one piece: processes that share a
   /// terminal or a file do not break into each other's lines.
   void message(std::string_view text);
+  /// The same for what must be known, "warning: …": printed though progress is not wanted.
+  void warning(std::string_view text);
   /// Columns of where it prints.
   [[nodiscard]] int columns() const;
 

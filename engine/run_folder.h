@@ -21,7 +21,10 @@ class RunFolder {
   [[nodiscard]] static std::filesystem::path config_path_of(const std::filesystem::path& run) {
     return run / "config.json";
   }
-  [[nodiscard]] std::filesystem::path metrics_path() const { return path_ / "metrics.jsonl"; }
+  [[nodiscard]] std::filesystem::path metrics_path() const { return metrics_path_of(path_); }
+  [[nodiscard]] static std::filesystem::path metrics_path_of(const std::filesystem::path& run) {
+    return run / "metrics.jsonl";
+  }
   /// Resume states go here; made by whoever writes them.
   [[nodiscard]] std::filesystem::path checkpoint_folder() const { return checkpoint_folder_of(path_); }
   [[nodiscard]] static std::filesystem::path checkpoint_folder_of(const std::filesystem::path& run) {

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kMaxThreads = 4096;
+constexpr int kMaxThreads = 1024;
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);

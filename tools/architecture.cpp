@@ -177,8 +177,9 @@ model::ModelConfig architecture_of(const std::string& path, std::span<const engi
     };
     if (!heads) add("num_heads", "N");
     if (!frames) add("seq_len", "T");
-    throw DataError("{}: {} in its config, and weights do not show it; give{} as it was trained with", path,
-                    lacks, advice);
+    throw DataError(
+        "{}: {} in its config, and the shapes of weights do not tell; give{} as it was trained with", path,
+        lacks, advice);
   }
   hints.num_heads = 1;
   hints.seq_len = *frames;
@@ -245,7 +246,7 @@ void check_same_architecture(const std::string& path, std::span<const engine::Na
   }
   std::string advice = options.empty() ? "" : "give" + options;
   if (widths) {
-    advice += fmt::format("{}train on embeddings of its widths, which those of {} are not",
+    advice += fmt::format("{}train on embeddings as wide as those it was trained on ({} has others)",
                           advice.empty() ? "" : " and ", data);
   }
   throw DataError("--init_from {}: it has {}; asked for {}; {}, or leave --init_from out", path, owns, wishes,

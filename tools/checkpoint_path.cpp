@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
 #include "tools/recorded_run.h"
 #include "tools/train_options.h"
@@ -60,6 +61,23 @@ fs::path folder_of_start(const fs::path& run, const fs::path& recorded) {
   return here;
 }
 
+/// Beside a folder that was moved another run's checkpoint may have the name.
+void check_is_of_run(const fs::path& checkpoint, const fs::path& run) {
+  engine::LoadedCheckpoint found;
+  try {
+    found = engine::read_training_checkpoint(checkpoint);
+  } catch (const DataError&) {
+    return;  // said by name when it is loaded
+  }
+  const ordered_json recorded = recorded_config(run);
+  const int world_size = recorded.value("world_size", 1);
+  const std::string difference = first_difference(
+      {found.config, found.engine.value("world_size", world_size)}, {recorded["options"], world_size});
+  if (difference.empty()) return;
+  throw DataError("{}: is not the checkpoint of the run of {} ({} there); name the one that is meant",
+                  checkpoint.string(), run.string(), difference);
+}
+
 }  // namespace
 
 fs::path checkpoint_path(const fs::path& path) {
@@ -81,15 +99,17 @@ fs::path checkpoint_path(const fs::path& path) {
   const auto found = std::find_if(candidates.begin(), candidates.end(), [&](const fs::path& candidate) {
     return fs::is_regular_file(candidate, error);
   });
-  if (found != candidates.end()) {
-    // As the folder was named.
-    const bool shorten = path.is_relative() && !kept.is_absolute();
-    return shorten ? found->lexically_proximate(fs::current_path()) : *found;
+  if (found == candidates.end()) {
+    throw DataError(
+        "{}: the checkpoint of its run, {}, is not there: none was kept yet, or it lies elsewhere; name the "
+        "checkpoint itself",
+        path.string(), candidates.front().string());
   }
-  throw DataError(
-      "{}: the run has kept no checkpoint yet ({} is not there); continue it with --resume auto, or "
-      "name the checkpoint",
-      path.string(), candidates.front().string());
+  // As the folder was named.
+  const bool shorten = path.is_relative() && !kept.is_absolute();
+  const fs::path checkpoint = shorten ? found->lexically_proximate(fs::current_path()) : *found;
+  check_is_of_run(checkpoint, path);
+  return checkpoint;
 }
 
 }  // namespace voca::tools

@@ -36,4 +36,10 @@ std::unique_ptr<engine::Device> make_device(const DeviceOptions& options,
   return engine::make_cpu_device(static_cast<int>(options.threads));
 }
 
+void check_threads(const char* option, std::int64_t threads) {
+  constexpr std::int64_t kMaxThreads = 1024;
+  if (threads < 0 || threads > kMaxThreads)
+    throw engine::UsageError("{}: is {}, must be from 0 to {}", option, threads, kMaxThreads);
+}
+
 }  // namespace voca::tools

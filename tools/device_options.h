@@ -31,4 +31,8 @@ struct DeviceOptions {
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(
     const DeviceOptions& options, const std::function<void(const std::string&)>& note);
 
+/// Throws UsageError naming `option` unless `threads` is from 0 to 1024: beyond that threads cost more than
+/// they compute, and the system refuses them.
+void check_threads(const char* option, std::int64_t threads);
+
 }  // namespace voca::tools

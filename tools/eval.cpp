@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <filesystem>
 #include <iostream>
 
 #include "engine/error.h"
@@ -16,21 +17,16 @@ namespace {
 
 void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options,
              const std::string& checkpoint, data::Split split) {
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet, /*silent=*/!job.first());
   const TrainedNetwork network = load_network(checkpoint_path(checkpoint), options.checkpoint);
   const auto dataset = open_inference_data(set, options, network, progress, job);
+  check_widths(network, *dataset);
+  warn_of_other_split(network, *dataset, progress);
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
   job.connect(*device);
   const nlohmann::ordered_json result =
       evaluate(network, dataset, split, prediction_options(options, job), *device);
   if (!job.first()) return;
-  if (const std::string trained_on = network.split_hash();
-      !trained_on.empty() && trained_on != dataset->split_hash()) {
-    progress.message(
-        "warning: the split is not the one the checkpoint was trained with; videos that both have may have "
-        "been "
-        "trained on");
-  }
   if (options.json) {
     std::cout << result.dump(2) << '\n';
   } else {
@@ -53,6 +49,10 @@ void eval(CommandLine command_line) {
   set.require("checkpoint");
   set.require("features_root");
   check(options);
+  if (checkpoint.find(',') != std::string::npos && !std::filesystem::exists(checkpoint)) {
+    throw engine::UsageError(
+        "--checkpoint {}: no such file; eval measures one checkpoint, predict averages several", checkpoint);
+  }
   const data::Split which = data::parse_split(split);
   in_inference_job(set, options, [&](JoinedJob& job) { eval_in(job, set, options, checkpoint, which); });
 }

@@ -201,6 +201,12 @@ fs::path report_path(fs::path packed) {
   return packed;
 }
 
+void warn_of_left_out(std::int64_t left_out, std::int64_t all, const fs::path& packed,
+                      engine::Progress& progress) {
+  progress.warning(fmt::format("warning: {} of {} videos cannot be used and are left out; {} names them",
+                               left_out, all, report_path(packed).string()));
+}
+
 std::shared_ptr<const data::Dataset> pack_into_cache(const data::FeatureTree& tree,
                                                      const TreeOptions& options, const CacheName& name,
                                                      const std::vector<fs::path>& folders,
@@ -213,6 +219,10 @@ std::shared_ptr<const data::Dataset> pack_into_cache(const data::FeatureTree& tr
   if (text.ends_with('\n')) text.pop_back();
   progress.message(text);
   progress.message("packed into " + packed.string());
+  if (!report.bad.empty()) {
+    warn_of_left_out(static_cast<std::int64_t>(report.bad.size()),
+                     static_cast<std::int64_t>(tree.videos.size()), packed, progress);
+  }
   remove_outdated(folder, name);
   return std::make_shared<data::Dataset>(packed);
 }
@@ -282,8 +292,7 @@ std::shared_ptr<const data::Dataset> open_tree(const data::FeatureTree& tree, co
   auto dataset = std::make_shared<const data::Dataset>(*cached / name.file);
   check_given(options, tree, splits_of(*dataset));
   if (const auto all = static_cast<std::int64_t>(tree.videos.size()); dataset->size() < all) {
-    progress.message(fmt::format("{} of {} videos cannot be used and are left out; {} names them",
-                                 all - dataset->size(), all, report_path(dataset->path()).string()));
+    warn_of_left_out(all - dataset->size(), all, dataset->path(), progress);
   }
   return dataset;
 }

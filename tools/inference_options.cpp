@@ -1,5 +1,7 @@
 #include "tools/inference_options.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "engine/error.h"
@@ -38,10 +40,8 @@ void check(const InferenceOptions& options) {
   if (!(options.comm_timeout >= 1))
     throw UsageError("--comm_timeout: is {}, must be at least 1 second", options.comm_timeout);
   if (options.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", options.batch_size);
-  if (options.num_workers < 0 || options.num_workers > 1024)
-    throw UsageError("--num_workers: is {}, must be from 0 to 1024", options.num_workers);
-  if (options.threads < 0)
-    throw UsageError("--threads: is {}, must be 0 (see voca-engine doctor) or more", options.threads);
+  check_threads("--num_workers", options.num_workers);
+  check_threads("--threads", options.threads);
 }
 
 std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
@@ -63,6 +63,15 @@ std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
   job.agree("data", {{"the dataset's content", dataset->content_hash()},
                      {"the dataset's split", dataset->split_hash()}});
   return dataset;
+}
+
+void warn_of_other_split(const TrainedNetwork& network, const data::Dataset& dataset,
+                         engine::Progress& progress) {
+  const std::string trained_on = network.split_hash();
+  if (trained_on.empty() || trained_on == dataset.split_hash()) return;
+  progress.warning(fmt::format(
+      "warning: the split is not the one {} was trained with; videos that both have may have been trained on",
+      network.path));
 }
 
 PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job) {

@@ -39,6 +39,9 @@ void check(const InferenceOptions& options);
 [[nodiscard]] std::shared_ptr<const data::Dataset> open_inference_data(
     const OptionSet& set, const InferenceOptions& options, const TrainedNetwork& network,
     engine::Progress& progress, JoinedJob& job, bool labels_needed = true);
+/// Says that scores on a split of `dataset` may be of videos that the network was trained on.
+void warn_of_other_split(const TrainedNetwork& network, const data::Dataset& dataset,
+                         engine::Progress& progress);
 [[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job);
 /// The one of --device; of several GPUs of a node each rank takes its own.
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(const InferenceOptions& options,

@@ -16,6 +16,7 @@
 #include "model/parameter_names.h"
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
+#include "tools/device_options.h"
 #include "tools/network_weights.h"
 #include "tools/output_file.h"
 
@@ -99,6 +100,14 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
                     path.string(), damaged.size(), ids);
   }
   json["verified"] = dataset.has_checksums();
+  if (s.content_hash.empty()) {
+    json["verified"] = false;
+    result.text += fmt::format(
+        "not verified: the file carries no content_hash, so labels, ids and splits may have "
+        "been edited{}\n",
+        dataset.has_checksums() ? "; the frames of every video are what was packed" : "");
+    return result;
+  }
   result.text += dataset.has_checksums()
                      ? "verified: the index and the frames of every video are what was packed\n"
                      : "verified: the index; the file carries no checksums of frames\n";
@@ -106,9 +115,10 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
 }
 
 /// Whether eval and predict find weights in a file, and where, or why they do not.
-std::pair<bool, std::string> weights_line(const std::string& path, const engine::Value& root) {
+std::pair<bool, std::string> weights_line(const std::string& path, const engine::Value& root,
+                                          const std::string& key) {
   try {
-    const NetworkWeights weights = find_weights(path, engine::interpret_checkpoint(path, root), "");
+    const NetworkWeights weights = find_weights(path, engine::interpret_checkpoint(path, root), key);
     return {true, fmt::format("{} parameters of {} under {}", weights.tensors.size(), model::kNetworkName,
                               weights.key)};
   } catch (const DataError& error) {
@@ -126,7 +136,7 @@ std::string listed(const std::vector<std::string>& items) {
   return text;
 }
 
-Inspection inspect_pt(const std::filesystem::path& path, bool verify) {
+Inspection inspect_pt(const std::filesystem::path& path, bool verify, const std::string& key) {
   const engine::PtFile file =
       engine::read_pt(path, verify ? engine::Verify::kEverything : engine::Verify::kStructure);
   std::uint64_t bytes = 0;
@@ -139,13 +149,14 @@ Inspection inspect_pt(const std::filesystem::path& path, bool verify) {
                  {"record_bytes", bytes},
                  {"digests", file.has_digests}};
   result.json["not_loaded"] = inert;
-  for (const char* key : {"epoch", "val_acc", "val_auc", "config", "engine"}) {
-    if (const engine::Value* value = file.value.find(key)) result.json[key] = engine::json_from_value(*value);
+  for (const char* entry : {"epoch", "val_acc", "val_auc", "config", "engine"}) {
+    if (const engine::Value* value = file.value.find(entry))
+      result.json[entry] = engine::json_from_value(*value);
   }
   result.text = fmt::format("{}: PyTorch checkpoint, {} records, {} bytes\n{}", path.string(),
                             file.records.size(), bytes, engine::describe(file.value));
   if (!result.text.ends_with('\n')) result.text += '\n';
-  const auto [usable, weights] = weights_line(path.string(), file.value);
+  const auto [usable, weights] = weights_line(path.string(), file.value, key);
   result.json["weights"] = usable ? ordered_json(weights) : ordered_json();
   result.text += fmt::format("weights: {}\n", weights);
   if (!inert.empty())
@@ -277,7 +288,8 @@ Inspection inspect_run(const std::filesystem::path& path) {
   return result;
 }
 
-Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int64_t num_workers) {
+Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int64_t num_workers,
+                        const std::string& weights) {
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status))
@@ -289,7 +301,7 @@ Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int
       return inspect_dataset(path, verify, num_workers);
     case engine::FileKind::kTorch:
     case engine::FileKind::kLegacyTorch:
-      return inspect_pt(path, verify);
+      return inspect_pt(path, verify, weights);
     case engine::FileKind::kResumeState:
       return inspect_resume_state(path);
     case engine::FileKind::kSafetensors:
@@ -305,7 +317,7 @@ Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int
   }
   // Says what is wrong with a checkpoint that is none: cut short, damaged.
   if (path.extension() == ".h5") return inspect_dataset(path, verify, num_workers);
-  return inspect_pt(path, verify);
+  return inspect_pt(path, verify, weights);
 }
 
 void export_weights(const std::filesystem::path& from, const std::filesystem::path& to,
@@ -344,10 +356,11 @@ void inspect(CommandLine command_line) {
   set.add_flag("json", &json, "print the result as one JSON object");
   if (!set.parse(command_line)) return;
   set.require("FILE");
+  check_threads("--num_workers", num_workers);
   if (!weights.empty() && export_to.empty())
     throw engine::UsageError("--weights {}: chooses what --export writes, which is not given", weights);
   if (!export_to.empty()) export_weights(checkpoint_path(path), export_to, weights, overwrite);
-  const Inspection result = inspect_path(path, verify, std::clamp<std::int64_t>(num_workers, 1, 1024));
+  const Inspection result = inspect_path(path, verify, std::max<std::int64_t>(num_workers, 1), weights);
   std::cout << (json ? result.json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n"
                      : result.text);
 }

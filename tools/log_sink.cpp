@@ -18,7 +18,7 @@ class ProgressSink final : public spdlog::sinks::base_sink<std::mutex> {
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
     const spdlog::string_view_t level = spdlog::level::to_string_view(message.level);
-    progress_.message(fmt::format("{}: {}", std::string_view(level.data(), level.size()),
+    progress_.warning(fmt::format("{}: {}", std::string_view(level.data(), level.size()),
                                   std::string_view(message.payload.data(), message.payload.size())));
   }
   void flush_() override {}

@@ -17,11 +17,13 @@ void wait_without_hogging(char** argv) {
 }
 
 /// A program started with stdin, stdout or stderr closed would get these numbers for the next files it opens,
-/// and write its progress into them.
+/// and write its progress into them. They are opened the wrong way round: what is read from or written to a
+/// closed one is still an error, and a result that nobody gets is not taken for done.
 void open_standard_descriptors() {
   for (int descriptor = 0; descriptor <= 2; ++descriptor) {
     // The lowest number that is free is taken: the closed one.
-    if (::fcntl(descriptor, F_GETFD) == -1) static_cast<void>(::open("/dev/null", O_RDWR));
+    if (::fcntl(descriptor, F_GETFD) == -1)
+      static_cast<void>(::open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY));
   }
 }
 

@@ -89,7 +89,11 @@ std::vector<Candidate> candidates_in(const StateDict& dict) {
       with_prefix(candidates, dict, name->prefix).tensors.push_back({name->own, named.tensor});
   }
   for (const auto& [name, what] : dict.others) {
-    if (const auto own = split(without_wrappers(name)); own && model::is_telling_name(own->own))
+    const auto own = split(without_wrappers(name));
+    if (!own) continue;
+    const bool beside_others = std::any_of(candidates.begin(), candidates.end(),
+                                           [&](const Candidate& c) { return c.prefix == own->prefix; });
+    if (beside_others || model::is_telling_name(own->own))
       with_prefix(candidates, dict, own->prefix).broken = fmt::format("{} is {}", own->own, what);
   }
   std::erase_if(candidates, [](const Candidate& candidate) { return !candidate.telling(); });

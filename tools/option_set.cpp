@@ -364,6 +364,10 @@ std::vector<std::string> OptionSet::words_with(
 }
 
 void OptionSet::read_config(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) {
+    throw UsageError("--config {}: is a folder; of a run folder name its file, {}", path.string(),
+                     (path / "config.json").string());
+  }
   const std::string text = engine::read_text_file(path, kMaxConfigBytes);
   const ordered_json json = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) throw DataError("--config {}: is not a JSON object of options", path.string());

@@ -9,6 +9,7 @@
 #include "engine/progress.h"
 #include "engine/thread_budget.h"
 #include "tools/commands.h"
+#include "tools/device_options.h"
 #include "tools/output_file.h"
 #include "tools/version.h"
 
@@ -48,8 +49,7 @@ void pack(CommandLine command_line) {
   if (!set.parse(command_line)) return;
   set.require("features_root");
   set.require("out");
-  if (num_workers < 0 || num_workers > 1024)
-    throw engine::UsageError("--num_workers: is {}, must be from 0 to 1024", num_workers);
+  check_threads("--num_workers", num_workers);
   const std::string report_path = out + ".report.json";
   const InputFile tree{"--features_root", features_root};
   check_output({"--out", out, OutputKind::kPackedDataset}, {&tree, 1},

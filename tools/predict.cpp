@@ -16,9 +16,12 @@ namespace voca::tools {
 namespace {
 
 std::vector<std::string> split_list(const std::string& text) {
+  std::error_code error;
+  if (std::filesystem::exists(text, error)) return {text};  // a name with a comma in it
   std::vector<std::string> items;
   std::stringstream stream(text + ',');
   for (std::string item; std::getline(stream, item, ',');) {
+    item.erase(0, item.find_first_not_of(' '));
     if (item.empty()) throw engine::UsageError("--checkpoint: \"{}\" has an empty name between commas", text);
     items.push_back(item);
   }
@@ -98,7 +101,7 @@ void check_same_classes(const std::vector<TrainedNetwork>& networks) {
 }
 
 void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options, const Request& which) {
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet, /*silent=*/!job.first());
   if (job.first()) check_predictions_file(options, which);
   std::vector<TrainedNetwork> networks;
   for (const std::string& path : which.checkpoints)
@@ -110,6 +113,8 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   const std::vector<std::int64_t> samples = chosen_samples(*dataset, which.split);
   if (samples.empty())
     throw engine::DataError("{}: the {} split is empty", options.features_root, which.split);
+  if (!which.split.empty())
+    for (const TrainedNetwork& network : networks) warn_of_other_split(network, *dataset, progress);
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
   job.connect(*device);
   std::vector<engine::Predictions> predictions;

@@ -108,6 +108,7 @@ void RunReporter::on_epoch(const engine::EpochRecord& record) {
 }
 
 void RunReporter::on_message(const std::string& message) {
+  if (message.starts_with("warning: ")) return progress_.warning(message);
   progress_.message(message);
 }
 

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -129,7 +130,13 @@ Batches make_batches(const TrainOptions& options, engine::DType compute_type,
   return batches;
 }
 
+/// Whether anybody can read stdout: main() leaves a closed one unwritable.
+bool stdout_is_open() {
+  return (::fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) != O_RDONLY;
+}
+
 void print_result(const ordered_json& result, bool json) {
+  if (!stdout_is_open()) return;  // the run folder has it
   if (json) {
     std::cout << result.dump(2) << '\n';
     return;
@@ -207,7 +214,7 @@ std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const d
                                             double pos_weight, engine::Progress& progress) {
   const model::LossConfig losses = loss_config(options, pos_weight);
   if (model::certain_fake_exceeds_half(losses)) {
-    progress.message(fmt::format(
+    progress.warning(fmt::format(
         "warning: --pos_weight {} with --label_smoothing {} makes a certain fake come out above 0.5",
         pos_weight, options.label_smoothing));
   }
@@ -248,7 +255,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   const int world_size = environment.world_size;
   engine::TrainerConfig config = trainer_config(options);
   const RunPaths paths = run_paths(options);
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet || !job.first());
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet, /*silent=*/!job.first());
   const LogThrough log(progress);
   const std::unique_ptr<engine::Device> device =
       make_device(of_rank(device_options(options), environment),
@@ -257,7 +264,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   ordered_json values = set.values();
   values["precision"] = resolve_precision(options, device->kind());
   config.compute_type = compute_type_of(values["precision"]);
-  if (job.first()) check_train_files(options, paths);
+  if (job.first()) check_train_files(options, paths, {values, world_size});
 
   // Data.
   const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first("packing the features", [&] {
@@ -296,20 +303,23 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   std::unique_ptr<RunReporter> reporter;
   if (job.first()) {
     folder.emplace(paths.run_dir);
-    prepare_run_folder(*folder, options, values, world_size);
+    prepare_run_folder(*folder, options, paths, *dataset);
     const ordered_json facts{{"version", version()},
                              {"revision", revision()},
                              {"split_hash", dataset->split_hash()},
                              {"content_hash", dataset->content_hash()},
                              {"pos_weight", pos_weight},
+                             {"world_size", world_size},
                              {"device", device->description()}};
     reporter =
         make_reporter(*folder, progress, options, paths, values, facts, total_steps(options, *batches.train));
     progress.message(banner_of(options, paths, *dataset, *network, *batches.train, environment,
                                values["precision"], planned, *device, progress.columns()));
   }
-  for (const std::string& note : notes_on_run(options, *dataset, world_size))
-    progress.message(engine::wrapped(note, progress.columns(), 2));
+  for (const std::string& note : notes_on_run(options, *dataset, world_size)) {
+    const std::string lines = engine::wrapped(note, progress.columns(), 2);
+    note.starts_with("warning: ") ? progress.warning(lines) : progress.message(lines);
+  }
   job.connect(*device);
   engine::Ranks ranks = job.ranks();
   ranks.buckets.bucket_bytes = static_cast<std::size_t>(options.bucket_mb * 1048576);
@@ -319,7 +329,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   {
     engine::Trainer trainer(config, *network, *batches.train, batches.val.get(), *device, observer, ranks);
     if (job.first()) {
-      start_weights(trainer, options, paths, *dataset);
+      start_weights(trainer, options, paths, *dataset, observer);
       folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
     }
     const engine::StopSignals signals;
@@ -345,6 +355,12 @@ void train(CommandLine command_line) {
   OptionSet set("train", "Trains a detector (docs/training.md).");
   add_train_options(set, options);
   if (!set.parse(command_line)) return;
+  if (options.features_root.empty() && !options.resume.empty()) {
+    throw UsageError(
+        "--features_root PATH is needed with --resume, as are the run's other options: --config {} has "
+        "all of them",
+        engine::RunFolder::config_path_of(run_paths(options).run_dir).string());
+  }
   set.require("features_root");
   check_values(options);
   check_combinations(options, set);

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
-
+#include <sstream>
 #include <vector>
 
+#include "engine/atomic_file.h"
 #include "engine/checkpoint/pt_file.h"
 #include "engine/checkpoint/resume_state.h"
 #include "engine/error.h"
@@ -21,19 +23,19 @@ namespace fs = std::filesystem;
 using engine::UsageError;
 using nlohmann::ordered_json;
 
-/// Whether the run of this folder wrote `path`, by the options that its config.json records.
-bool is_of_run(const RunPaths& paths, const fs::path& path) {
-  const ordered_json config = recorded_config(paths.run_dir);
-  if (config.is_null()) return false;
-  const ordered_json& options = config["options"];
-  for (const char* name : {"save_path", "save_last"}) {
-    const ordered_json value = options.value(name, ordered_json());
-    if (value.is_string() && !value.get_ref<const std::string&>().empty() &&
-        same_file(value.get<std::string>(), path))
-      return true;
+/// Whether a checkpoint was trained here with the options that this run's numbers depend on: it is this run's
+/// then, or one with the same numbers, wherever it lies.
+bool is_of_run(const fs::path& path, const RunValues& now) {
+  if (!fs::is_regular_file(path)) return false;
+  try {
+    const engine::LoadedCheckpoint found = engine::read_training_checkpoint(path);
+    const RunValues before{found.config, found.engine.value("world_size", 1)};
+    return trained_here(found) && first_difference(now, before).empty();
+  } catch (const engine::DataError&) {
+    return false;
+  } catch (const nlohmann::json::exception&) {
+    return false;
   }
-  const ordered_json save_path = options.value("save_path", ordered_json());
-  return save_path == "" && same_file(paths.run_dir / kDefaultCheckpoint, path);
 }
 
 bool is_run_folder(const fs::path& path) {
@@ -64,6 +66,31 @@ void check_resume_source(const TrainOptions& options) {
       path.string());
 }
 
+/// The run folder that a --resume PATH lies in: of its folder of states, or of one of them.
+fs::path run_of_states(const fs::path& path) {
+  const fs::path states = fs::is_directory(path) ? path : fs::absolute(path).parent_path();
+  return fs::absolute(states).lexically_normal().parent_path();
+}
+
+bool holds_a_run(const fs::path& run_dir) {
+  std::error_code error;
+  const auto records = fs::file_size(engine::RunFolder::metrics_path_of(run_dir), error);
+  return (!error && records > 0) ||
+         engine::has_resume_states(engine::RunFolder::checkpoint_folder_of(run_dir));
+}
+
+/// The run folder that --resume continues, and whether it has a state to continue from.
+struct Resumed {
+  fs::path run_dir;
+  bool has_states = false;
+};
+
+Resumed resumed_run(const TrainOptions& options, const RunPaths& paths) {
+  if (options.resume.empty()) return {};
+  if (options.resume != "auto") return {run_of_states(options.resume), true};
+  return {paths.run_dir, engine::has_resume_states(engine::RunFolder::checkpoint_folder_of(paths.run_dir))};
+}
+
 std::vector<OutputFile> outputs_of(const TrainOptions& options, const RunPaths& paths) {
   std::vector<OutputFile> outputs;
   if (!options.no_val || options.save_last.empty())
@@ -86,95 +113,192 @@ void check_same_options(const fs::path& run_dir, const std::string& resume, cons
       longer ? ", and a finished one trained further with --extend_epochs" : "");
 }
 
-/// The run folder that a --resume PATH lies in: of its folder of states, or of one of them.
-fs::path run_of_states(const fs::path& path) {
-  const fs::path states = fs::is_directory(path) ? path : fs::absolute(path).parent_path();
-  return fs::absolute(states).lexically_normal().parent_path();
+/// Refuses other data than the run of `run_dir` was started with.
+void check_same_data(const fs::path& run_dir, const std::string& resume, const data::Dataset& dataset) {
+  const ordered_json config = recorded_config(run_dir);
+  if (config.is_null()) return;
+  const ordered_json data = config.value("data", ordered_json::object());
+  const ordered_json hash = data.value("content_hash", ordered_json());
+  if (!hash.is_string() || hash == dataset.content_hash()) return;
+  throw engine::DataError(
+      "--resume {}: {} holds other videos, labels or splits than the run of {} was started with; a run is "
+      "continued with its data",
+      resume, dataset.path().string(), run_dir.string());
 }
 
-/// Whether a .pt says that it is of this epoch and has its AUC on val.
-bool is_checkpoint_of(const fs::path& path, const engine::ValidationSummary& summary) {
-  if (path.extension() == ".safetensors") return false;
+/// How far the lines of metrics.jsonl say that a run came.
+struct Recorded {
+  std::int64_t epochs = 0;
+  std::int64_t steps = 0;
+  bool tested = false;
+};
+
+Recorded read_records(const fs::path& metrics) {
+  Recorded result;
+  constexpr std::size_t kMaxBytes = std::size_t{1} << 30;
+  std::istringstream lines(engine::read_text_file(metrics, kMaxBytes));
+  for (std::string line; std::getline(lines, line);) {
+    const ordered_json record = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!record.is_object()) continue;
+    const ordered_json kind = record.value("kind", ordered_json());
+    const auto number = [&](const char* name) {
+      const ordered_json value = record.value(name, ordered_json());
+      return value.is_number_integer() ? value.get<std::int64_t>() : 0;
+    };
+    result.tested |= kind == "test";
+    if (kind == "epoch") result.epochs = number("epoch");
+    result.steps = number("step");
+  }
+  return result;
+}
+
+/// Whether a run that has no state must have saved one: it is not started anew over its records by the
+/// command that was to continue it. A run that was killed before its first state is.
+bool lost_its_states(const fs::path& run_dir) {
+  const fs::path metrics = engine::RunFolder::metrics_path_of(run_dir);
+  if (!fs::exists(metrics)) return false;
+  if (fs::exists(engine::RunFolder::checkpoint_folder_of(run_dir) / engine::kStatePointer)) return true;
+  const Recorded recorded = read_records(metrics);
+  if (recorded.tested) return true;
+  const ordered_json config = recorded_config(run_dir);
+  if (config.is_null()) return recorded.epochs > 1;
+  const ordered_json text = config["options"].value("checkpoint_every", ordered_json());
+  if (!text.is_string()) return false;
+  const engine::Interval every = engine::parse_interval("--checkpoint_every", text.get<std::string>());
+  return every.count > 0 && (every.in_steps ? recorded.steps : recorded.epochs) > every.count;
+}
+
+/// Whether a .pt is the best that the trainer knows of, or of an epoch that it will train again: then the run
+/// was killed between its best checkpoint and the state behind it.
+bool is_best_of(const fs::path& path, const engine::Trainer& trainer) {
+  if (path.extension() == ".safetensors") return true;  // it does not say
   const engine::PtFile file = engine::read_pt(path);
   const engine::Dict* root = file.value.if_dict();
   const auto entry = [&](const char* key) { return root == nullptr ? nullptr : root->find(key); };
   const engine::Value* epoch = entry("epoch");
+  if (epoch == nullptr || epoch->if_int() == nullptr) return false;
+  if (*epoch->if_int() > trainer.epochs_done()) return true;
+  const engine::ValidationSummary& best = *trainer.best();
   const engine::Value* auc = entry("val_auc");
-  if (epoch == nullptr || epoch->if_int() == nullptr || *epoch->if_int() != summary.epoch) return false;
-  if (!summary.auc) return auc == nullptr || auc->is_none();
-  return auc != nullptr && auc->if_double() != nullptr && *auc->if_double() == *summary.auc;
+  const bool has_auc = auc != nullptr && auc->if_double() != nullptr;
+  return *epoch->if_int() == best.epoch && has_auc == best.auc.has_value() &&
+         (!has_auc || *auc->if_double() == *best.auc);
 }
 
-/// A state has the last weights only: a best checkpoint that is gone would be missed when training ends, and
-/// another one in its place is not this run's to replace.
-void check_best_is_there(const engine::Trainer& trainer, const RunPaths& paths) {
+/// A state has the last weights only: the best checkpoint so far must lie at --save_path. Where it is gone
+/// and epochs are to come, the best of those is chosen; a finished run has nothing to choose from.
+void check_best_is_there(engine::Trainer& trainer, const RunPaths& paths,
+                         engine::TrainingObserver& observer) {
   const std::optional<engine::ValidationSummary>& best = trainer.best();
+  if (!best) return;
   const std::string path = paths.save_path.string();
-  if (best && !fs::exists(paths.save_path)) {
-    throw engine::IoError(
-        "--save_path {}: the best checkpoint of the run so far, of epoch {}, is not there; copy it there, or "
-        "name "
-        "the file that it is in",
+  if (fs::exists(paths.save_path)) {
+    if (is_best_of(paths.save_path, trainer)) return;
+    throw UsageError(
+        "--save_path {}: is not the best checkpoint of this run so far, which is of epoch {}; put that one "
+        "there, "
+        "or give another name",
         path, best->epoch);
   }
-  if (!fs::exists(paths.save_path) || is_of_run(paths, paths.save_path)) return;
-  if (best && is_checkpoint_of(paths.save_path, *best)) return;
-  throw UsageError("--save_path {}: exists and is not the best checkpoint of this run; give another name",
-                   path);
+  if (trainer.finished()) {
+    throw engine::IoError(
+        "--save_path {}: the best checkpoint of this finished run, of epoch {}, is not there; copy it there, "
+        "name "
+        "the file that it is in, or train further with --extend_epochs",
+        path, best->epoch);
+  }
+  observer.on_message(fmt::format(
+      "warning: {}: the best checkpoint so far, of epoch {}, is not there; the best of the epochs to "
+      "come will be kept",
+      path, best->epoch));
+  trainer.forget_best();
+}
+
+/// What an earlier run told TensorBoard: two runs in one folder are drawn as one curve.
+void remove_events(const fs::path& run_dir) {
+  std::error_code error;
+  std::vector<fs::path> events;
+  for (fs::directory_iterator entry(run_dir, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().filename().string().starts_with("events.out.tfevents."))
+      events.push_back(entry->path());
+  }
+  for (const fs::path& file : events) fs::remove(file, error);
+}
+
+/// Whether `path` is `folder` or a place in it, there or not.
+bool lies_in(const fs::path& path, const fs::path& folder) {
+  std::error_code error;
+  const fs::path within = fs::weakly_canonical(path, error);
+  const fs::path whole = fs::weakly_canonical(folder, error);
+  const auto [end, rest] = std::mismatch(whole.begin(), whole.end(), within.begin(), within.end());
+  return end == whole.end() || (std::next(end) == whole.end() && end->empty());
 }
 
 }  // namespace
 
-void check_train_files(const TrainOptions& options, const RunPaths& paths) {
+void check_train_files(const TrainOptions& options, const RunPaths& paths, const RunValues& now) {
   check_resume_source(options);
+  const Resumed resumed = resumed_run(options, paths);
+  if (options.resume == "auto" && !resumed.has_states && lost_its_states(paths.run_dir)) {
+    throw UsageError(
+        "--resume auto: {} holds a run whose training states are gone, so it cannot be continued; discard it "
+        "with "
+        "--overwrite, or start another in a --run_dir of its own (--init_from takes its checkpoint)",
+        paths.run_dir.string());
+  }
+  if (!options.resume.empty()) check_same_options(resumed.run_dir, options.resume, now);
+  if (options.resume.empty() && !options.overwrite && holds_a_run(paths.run_dir)) {
+    throw UsageError(
+        "--run_dir {}: holds a run already; continue it with --resume auto, discard it with --overwrite, or "
+        "name another folder",
+        paths.run_dir.string());
+  }
+  if (fs::is_directory(options.features_root) && lies_in(paths.run_dir, options.features_root)) {
+    throw UsageError("--run_dir {}: lies in the feature tree {}; name a folder outside it",
+                     paths.run_dir.string(), options.features_root);
+  }
   check_output_folder("--run_dir", paths.run_dir);
-  const std::vector<OutputFile> outputs = outputs_of(options, paths);
   std::vector<InputFile> inputs{{"--features_root", options.features_root}};
   if (!options.init_from.empty()) inputs.push_back({"--init_from", checkpoint_path(options.init_from)});
-  const bool goes_on_elsewhere = !options.resume.empty() && options.resume != "auto";
-  if (goes_on_elsewhere) inputs.push_back({"--resume", options.resume});
+  if (!options.resume.empty() && options.resume != "auto") inputs.push_back({"--resume", options.resume});
+  inputs.push_back({"--run_dir", paths.run_dir});
   for (const char* name : {"config.json", "metrics.jsonl"})
     inputs.push_back({"a record of --run_dir", paths.run_dir / name});
-  for (const OutputFile& output : outputs) {
+  const bool goes_on =
+      !options.resume.empty() && (resumed.has_states || !recorded_config(paths.run_dir).is_null());
+  for (const OutputFile& output : outputs_of(options, paths)) {
     make_folder_of(output);
-    const Existing otherwise = options.resume.empty() ? Existing::kAskFor : Existing::kBelongsToAnother;
-    // Where a run goes on elsewhere, its best checkpoint may have been copied there: check_best_is_there().
-    const bool may_replace = options.overwrite || is_of_run(paths, output.path) ||
-                             (goes_on_elsewhere && output.option == "--save_path");
-    check_output(output, inputs, may_replace ? Existing::kReplace : otherwise);
+    Existing existing = options.overwrite ? Existing::kReplace : Existing::kAskFor;
+    if (!options.resume.empty()) {
+      const bool own = goes_on && is_of_run(output.path, now);
+      existing = own ? Existing::kReplace : Existing::kBelongsToAnother;
+    }
+    check_output(output, inputs, existing);
     inputs.push_back({output.option, output.path});  // the next one must not be this one
   }
 }
 
-void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options,
-                        const ordered_json& values, int world_size) {
+void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options, const RunPaths& paths,
+                        const data::Dataset& dataset) {
   const std::string path = folder.path().string();
   if (fs::exists(folder.config_path()) && recorded_config(folder.path()).is_null()) {
-    throw UsageError("--run_dir {}: its config.json is not of a training; name another folder", path);
+    throw UsageError("--run_dir {}: its config.json is not of a training, or damaged; name another folder",
+                     path);
   }
-  if (!options.resume.empty() && options.resume != "auto")
-    check_same_options(run_of_states(options.resume), options.resume, {values, world_size});
-  if (!engine::has_resume_states(folder.checkpoint_folder()) && !folder.has_metrics()) return;
-  if (options.resume.empty() && options.overwrite) {
-    engine::ResumeStore(folder.checkpoint_folder()).clear();
-    return;
-  }
-  if (options.resume.empty()) {
-    throw UsageError(
-        "--run_dir {}: holds a run already; continue it with --resume auto, discard it with --overwrite, or "
-        "name another folder",
-        path);
-  }
-  if (options.resume == "auto" && engine::has_resume_states(folder.checkpoint_folder()))
-    check_same_options(folder.path(), options.resume, {values, world_size});
+  if (!options.resume.empty())
+    return check_same_data(resumed_run(options, paths).run_dir, options.resume, dataset);
+  if (!holds_a_run(folder.path())) return;
+  engine::ResumeStore(folder.checkpoint_folder()).clear();
+  remove_events(folder.path());
 }
 
 void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths,
-                   const data::Dataset& dataset) {
-  if (options.resume == "auto" && trainer.resume_latest()) return check_best_is_there(trainer, paths);
+                   const data::Dataset& dataset, engine::TrainingObserver& observer) {
+  if (options.resume == "auto" && trainer.resume_latest())
+    return check_best_is_there(trainer, paths, observer);
   if (!options.resume.empty() && options.resume != "auto") {
     trainer.resume_from(options.resume);
-    return check_best_is_there(trainer, paths);
+    return check_best_is_there(trainer, paths, observer);
   }
   if (options.extend_epochs > 0) {
     throw UsageError(

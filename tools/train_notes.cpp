@@ -16,6 +16,18 @@ double highest_lr(const TrainOptions& o) {
   return schedule.at(o.epochs - 1, 0);  // it rises to the end
 }
 
+/// The one class of the training split, "real", "fake" or "of class 2"; empty where it has several.
+std::string only_class(const data::Dataset& dataset) {
+  const std::vector<std::int64_t> samples = dataset.samples_of(data::Split::kTrain);
+  if (samples.empty()) return {};
+  const int first = dataset.label(samples.front());
+  const bool one = std::all_of(samples.begin(), samples.end(),
+                               [&](std::int64_t sample) { return dataset.label(sample) == first; });
+  if (!one) return {};
+  if (first == data::kReal) return "real";
+  return first == data::kFake ? "fake" : fmt::format("of class {}", first);
+}
+
 }  // namespace
 
 std::vector<std::string> notes_on_run(const TrainOptions& o, const data::Dataset& dataset, int world_size) {
@@ -27,6 +39,10 @@ std::vector<std::string> notes_on_run(const TrainOptions& o, const data::Dataset
         fmt::format("note: each epoch leaves {} of {} training videos out, others each time: they do not "
                     "fill a batch of {}",
                     rest, videos, global_batch));
+  }
+  if (const std::string only = only_class(dataset); !only.empty()) {
+    notes.push_back(fmt::format(
+        "warning: all {} training videos are {}: a detector cannot learn from one class", videos, only));
   }
   const std::int64_t batches = std::max<std::int64_t>(videos / global_batch, 1);
   if (o.grad_accum > batches) {

@@ -82,7 +82,7 @@ void add_file_options(OptionSet& set, TrainOptions& o) {
   set.add("save_path", &o.save_path, "F.pt", "the best checkpoint on val; empty: best_model.pt in --run_dir");
   set.add("save_last", &o.save_last, "F.pt",
           "the checkpoint after the last step; .safetensors: weights alone");
-  set.add_optional("resume", &o.resume, "auto", "auto|PATH",
+  set.add_optional("resume", &o.resume, "auto", "[auto|PATH]",
                    "continue the run of --run_dir (afresh where there is none), or from a state");
   set.add("init_from", &o.init_from, "F.pt",
           "start from these weights (.pt, .safetensors, a run folder's best)");
@@ -195,9 +195,13 @@ void check_values(const TrainOptions& o) {
     throw UsageError("--bucket_mb: is {}, must be above 0 and at most {}", o.bucket_mb, kLargestBucket);
   if (!o.weights.empty() && o.init_from.empty())
     throw UsageError("--weights {}: chooses among the weights of --init_from, which is not given", o.weights);
+  constexpr std::int64_t kMaxClasses = 256;
+  if (o.num_classes < 1 || o.num_classes > kMaxClasses)
+    throw UsageError("--num_classes: is {}, must be from 1 to {}: labels are bytes", o.num_classes,
+                     kMaxClasses);
   if (o.batch_size < 1) throw UsageError("--batch_size: is {}, must be at least 1", o.batch_size);
-  if (o.threads < 0)
-    throw UsageError("--threads: is {}, must be 0 (see voca-engine doctor) or more", o.threads);
+  check_threads("--threads", o.threads);
+  check_threads("--num_workers", o.num_workers);
   static_cast<void>(model::parse_contrastive_scope(o.contrastive_scope));
 }
 
@@ -339,9 +343,6 @@ engine::TrainerConfig trainer_config(const TrainOptions& o) {
 }
 
 data::BatchSourceOptions batch_options(const TrainOptions& o, bool training, int rank, int world_size) {
-  constexpr std::int64_t kMostWorkers = 1024;
-  if (o.num_workers < 0 || o.num_workers > kMostWorkers)
-    throw UsageError("--num_workers: is {}, must be from 0 to {}", o.num_workers, kMostWorkers);
   return {.sampler = {.seed = o.seed,
                       .training = training,
                       .batch_size = o.batch_size,

@@ -33,12 +33,6 @@ std::optional<T> option_of(const ordered_json& config, const char* name) {
   return std::nullopt;
 }
 
-/// Whether a training of this program wrote the config. What other programs call split_ratios or
-/// label_smoothing need not be the same thing.
-bool trained_here(const engine::LoadedCheckpoint& checkpoint) {
-  return checkpoint.engine.contains("split_hash");
-}
-
 model::LossConfig losses(const engine::LoadedCheckpoint& checkpoint) {
   model::LossConfig config;
   if (!trained_here(checkpoint)) return config;
@@ -58,6 +52,10 @@ std::vector<engine::ParameterTarget> targets_of(const std::vector<engine::Parame
 }
 
 }  // namespace
+
+bool trained_here(const engine::LoadedCheckpoint& checkpoint) {
+  return checkpoint.engine.contains("split_hash");
+}
 
 std::optional<double> TrainedNetwork::threshold() const {
   return option_of<double>(checkpoint.engine, "threshold");

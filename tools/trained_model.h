@@ -42,6 +42,10 @@ struct TrainedNetwork {
 [[nodiscard]] TrainedNetwork load_network(const std::filesystem::path& path,
                                           const CheckpointOptions& options = {});
 
+/// Whether a training of this program wrote the config. What other programs call split_ratios or
+/// label_smoothing need not be the same thing.
+[[nodiscard]] bool trained_here(const engine::LoadedCheckpoint& checkpoint);
+
 /// How the tree that the network was trained on is packed.
 [[nodiscard]] TreeOptions tree_options_of(const TrainedNetwork& network);
 

@@ -42,9 +42,10 @@ void collect_state_dicts(const Value& value, const std::string& key, int depth,
     }
   }
   if (!dict.tensors.empty() || !dict.others.empty()) found.push_back(std::move(dict));
-  for (const auto& [name, item] : value.entries())
+  for (const auto& [name, item] : value.entries()) {
     if (name.if_string() != nullptr)
       collect_state_dicts(item, joined(key, *name.if_string()), depth + 1, found);
+  }
   const std::span<const Value> items = value.items();
   for (std::size_t i = 0; i < items.size() && items.size() <= kMaxItems; ++i)
     collect_state_dicts(items[i], joined(key, std::to_string(i)), depth + 1, found);
@@ -112,7 +113,9 @@ LoadedCheckpoint from_safetensors(const std::string& source, SafetensorsFile fil
 }  // namespace
 
 LoadedCheckpoint read_training_checkpoint(const std::filesystem::path& path) {
-  if (file_kind(path) == FileKind::kSafetensors)
+  const FileKind kind = file_kind(path);
+  const bool so_named = path.extension() == ".safetensors" && kind == FileKind::kUnknown;
+  if (kind == FileKind::kSafetensors || so_named)
     return from_safetensors(path.string(), read_safetensors(path));
   return interpret_checkpoint(path.string(), read_pt(path).value);
 }

@@ -32,7 +32,6 @@ constexpr std::uint64_t kAlignment = 64;
 constexpr std::string_view kPrefix = "state-";
 constexpr std::string_view kSuffix = ".resume";
 constexpr std::size_t kDigits = 10;
-constexpr std::string_view kPointer = "latest.json";
 constexpr std::string_view kLock = ".lock";
 
 using Json = nlohmann::ordered_json;
@@ -213,7 +212,7 @@ std::optional<std::uint64_t> read_pointer(const std::filesystem::path& pointer) 
 /// renamed.
 void check_pointer(const std::filesystem::path& folder, const std::vector<std::uint64_t>& sequences,
                    FoundResumeState& found) {
-  const std::filesystem::path pointer = folder / kPointer;
+  const std::filesystem::path pointer = folder / kStatePointer;
   std::error_code error;
   if (!std::filesystem::exists(pointer, error)) return;
   const auto named = read_pointer(pointer);
@@ -314,7 +313,7 @@ void ResumeStore::remove_temporaries() const {
   for (const std::string& name : names_in(folder_)) {
     if (!name.starts_with(".") || name.size() <= kMarks) continue;
     const std::string original = name.substr(1, name.size() - kMarks);
-    if (sequence_of(original) || original == kPointer) remove_stale_temporaries(folder_ / original);
+    if (sequence_of(original) || original == kStatePointer) remove_stale_temporaries(folder_ / original);
   }
 }
 
@@ -342,13 +341,13 @@ std::filesystem::path ResumeStore::save(const Json& header, std::span<const Resu
       throw IoError("{}: what was read back is not what was written; check the disk", path.string());
   });
   next_sequence_ = sequence + 1;
-  write_file_atomically(folder_ / kPointer, Json{{"state", file_name(sequence)}}.dump() + "\n");
+  write_file_atomically(folder_ / kStatePointer, Json{{"state", file_name(sequence)}}.dump() + "\n");
   prune(sequence);
   return path;
 }
 
 void ResumeStore::clear() {
-  remove_file(folder_ / kPointer);
+  remove_file(folder_ / kStatePointer);
   for (const std::uint64_t sequence : sequences_in(folder_)) remove_file(folder_ / file_name(sequence));
   damaged_.clear();
   next_sequence_ = 1;

@@ -15,6 +15,9 @@
 
 namespace voca::engine {
 
+/// The file in a folder of states that names the newest.
+inline constexpr const char* kStatePointer = "latest.json";
+
 /// A named run of elements to save: little-endian, as in memory.
 struct ResumeSection {
   std::string name;

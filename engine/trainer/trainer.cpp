@@ -119,6 +119,7 @@ struct Trainer::Impl {
   void finish_epoch();
   [[nodiscard]] EpochRecord epoch_record() const;
   void evaluate(EpochRecord& record);
+  void check_finite_logits(const Predictions& predictions) const;
   void select(EpochRecord& record);
 
   // Where the run stands.
@@ -329,6 +330,7 @@ EpochRecord Trainer::Impl::epoch_record() const {
 void Trainer::Impl::evaluate(EpochRecord& record) {
   const Predictions* predictions = evaluator->run([&] { return own_stop_reason() != nullptr; });
   if (predictions == nullptr) interrupt();
+  check_finite_logits(*predictions);
   const std::optional<double> threshold = fit_threshold(*predictions, config.threshold_by);
   record.val = measure(*predictions, threshold.value_or(0.5));
   record.summary = summarise(*record.val, threshold);
@@ -336,6 +338,17 @@ void Trainer::Impl::evaluate(EpochRecord& record) {
   record.summary->step = progress.step;
   progress.last = record.summary;
   select(record);
+}
+
+void Trainer::Impl::check_finite_logits(const Predictions& predictions) const {
+  const auto bad = std::count_if(predictions.logits.begin(), predictions.logits.end(),
+                                 [](double logit) { return !std::isfinite(logit); });
+  if (bad == 0) return;
+  throw DataError(
+      "training: after epoch {} {} of {} scores on the validation split are not finite: the run has "
+      "diverged; "
+      "lower --lr, or begin from other weights",
+      progress.epoch + 1, bad, predictions.logits.size());
 }
 
 void Trainer::Impl::select(EpochRecord& record) {
@@ -428,9 +441,10 @@ void Trainer::Impl::restore(const ResumeState& state) {
   Progress restored = restore_state(state, identity(), workspace.parameters());
   const bool extended = extend(restored, config, state.path.string());
   continue_from(restored);
-  observer.on_message(fmt::format("resumed {}: {} of {} epochs done, then batch {} of {}; step {}",
-                                  state.path.string(), progress.epoch, total_epochs(), progress.batch,
-                                  batches_per_epoch, progress.step));
+  const std::string place =
+      done() ? "the run is finished" : fmt::format("then batch {} of {}", progress.batch, batches_per_epoch);
+  observer.on_message(fmt::format("resumed {}: {} of {} epochs done, {}; step {}", state.path.string(),
+                                  progress.epoch, total_epochs(), place, progress.step));
   if (!extended) return;
   observer.on_message(fmt::format(
       "extended: epochs {} to {} follow; the learning rate starts again at {:.3g} and falls to {:.3g} by a "
@@ -502,6 +516,18 @@ void Trainer::resume_from(const std::filesystem::path& path) {
 
 const std::optional<ValidationSummary>& Trainer::best() const {
   return impl_->progress.best;
+}
+
+void Trainer::forget_best() {
+  impl_->progress.best.reset();
+}
+
+std::int64_t Trainer::epochs_done() const {
+  return impl_->progress.epoch;
+}
+
+bool Trainer::finished() const {
+  return impl_->done();
 }
 
 void Trainer::set_stop_reason(StopReason reason) {

@@ -128,6 +128,12 @@ class Trainer {
 
   /// The best on val so far; of the run that was resumed, before run().
   [[nodiscard]] const std::optional<ValidationSummary>& best() const;
+  /// The best of the epochs to come is chosen, whatever came before. Rank 0's to call, before run().
+  void forget_best();
+  /// Whole epochs trained so far; of the run that was resumed, before run().
+  [[nodiscard]] std::int64_t epochs_done() const;
+  /// Whether run() has nothing left to train.
+  [[nodiscard]] bool finished() const;
 
   /// Asked after every step and between batches of an evaluation; the reason ("SIGTERM") to stop at once, or
   /// null.

@@ -116,20 +116,35 @@ TEST(FeatureTree, LinkedValidationVideosLeaveTrain) {
   fs::create_directory_symlink("../train/000001", root / "dev_temp/000001");
   for (const char* const file : {"visual_embeddings.npz", "audio_embeddings.npz"})
     fs::create_symlink(root.path() / "train/000002" / file, root.path() / "dev_temp/000002" / file);
-  testing::write_video(root / "train/000004", 4, 4, 1.0);  // other frames, the name of a test video
+  testing::write_video(root / "train/000004", 3, 3, 0.0);  // a copy of the test video
+  testing::write_video(root / "train/000005", 4, 4, 1.0);  // other frames under the name of a test video
+  testing::write_video(root / "test/000005", 5, 5, 2.0);
   fs::create_directory_symlink("../train/nowhere", root / "dev_temp/000003");  // leaves the good one in train
   const FeatureTree tree = scan_feature_tree(root.path());
   EXPECT_THAT(ids_of(tree), ElementsAre("dev_temp/000001", "dev_temp/000002", "dev_temp/000003",
-                                        "test/000004", "train/000003"));
+                                        "test/000004", "test/000005", "train/000003", "train/000005"));
   EXPECT_EQ(tree.videos[0].split, Split::kVal);
   ASSERT_EQ(tree.repeated.size(), 3U);
   EXPECT_EQ(tree.repeated[0].id, "train/000001");
   EXPECT_EQ(tree.repeated[0].kept, "dev_temp/000001");
-  EXPECT_FALSE(tree.repeated[0].by_name);
-  EXPECT_FALSE(tree.repeated[1].by_name);
+  EXPECT_FALSE(tree.repeated[0].is_copy);
+  EXPECT_FALSE(tree.repeated[1].is_copy);
   EXPECT_EQ(tree.repeated[2].kept, "test/000004");
   EXPECT_EQ(tree.repeated[2].kept_split, Split::kTest);
-  EXPECT_TRUE(tree.repeated[2].by_name);
+  EXPECT_TRUE(tree.repeated[2].is_copy);
+}
+
+TEST(FeatureTree, SplitsAndClassesBothAsFoldersAreRefusedByName) {
+  const Scratch root;
+  testing::write_video(root / "train/real/a", 3, 3, 0.0);
+  testing::write_video(root / "train/fake/b", 3, 3, 0.0);
+  testing::write_video(root / "test/real/c", 3, 3, 0.0);
+  try {
+    static_cast<void>(scan_feature_tree(root.path()));
+    ADD_FAILURE();
+  } catch (const engine::DataError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("splits and classes both as folders are not read"));
+  }
 }
 
 TEST(FeatureTree, AVideoThatIsLinkedIntoBothClassesHasNoClearLabel) {

@@ -211,9 +211,8 @@ TEST_F(CheckpointForms, SeveralWeightsAreToBeChosenFrom) {
 
 TEST_F(CheckpointForms, WhatTheFileDoesNotTellIsAskedForByOption) {
   const std::string bare = save("bare.pt", {{"model", state_dict()}});
-  EXPECT_THAT(refusal_of(bare),
-              HasSubstr("bare.pt: no num_heads and no seq_len in its config, and weights do not "
-                        "show it; give --num_heads N --seq_len T"));
+  EXPECT_THAT(refusal_of(bare), HasSubstr("bare.pt: no num_heads and no seq_len in its config, and the "
+                                          "shapes of weights do not tell; give --num_heads N --seq_len T"));
   EXPECT_THAT(refusal_of(bare, {"--num_heads=2"}), HasSubstr("give --seq_len T as"));
   EXPECT_EQ(predict(bare, {"--num_heads=2", "--seq_len=12", "--cross_attention=a2v"}), expected_);
   EXPECT_EQ(

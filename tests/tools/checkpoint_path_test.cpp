@@ -69,7 +69,7 @@ TEST_F(RunFolderAsCheckpoint, IsNeverAnotherRunsFileOfThatName) {
   const fs::path before = fs::current_path();
   fs::current_path(here_.path());
   EXPECT_THAT(message_of([] { static_cast<void>(checkpoint_path("a/best.run")); }),
-              HasSubstr("a/best.run: the run has kept no checkpoint yet ("));
+              HasSubstr("a/best.run: the checkpoint of its run, "));
   make_file("a/best.pt");
   EXPECT_EQ(checkpoint_path("a/best.run"), "a/best.pt");
   EXPECT_EQ(checkpoint_path("best.pt"), "best.pt");

@@ -187,6 +187,25 @@ TEST_F(Outputs, AFolderOfAnotherProgramIsNoRunFolder) {
   EXPECT_EQ(read_text(here() / "theirs" / "checkpoints" / "epoch_3.pt"), "a model of theirs");
 }
 
+TEST_F(Outputs, OfTheRunDoNotGoIntoTheData) {
+  for (const char* run_dir : {"tree", "tree/real", "tree/runs/1"}) {
+    expect_kept("no", small_training("tree") + Words{std::string("--run_dir=") + run_dir}, "--run_dir",
+                "lies in the feature tree");
+  }
+  EXPECT_FALSE(fs::exists(here() / "tree" / "runs"));
+}
+
+TEST_F(Outputs, ThatNobodyGetsAreNotTakenForDone) {
+  const auto exit_code_of = [](const std::string& words) {
+    const std::string command =
+        "cd '" + here().string() + "' && exec '" VOCA_PROGRAM "' " + words + " >&- 2>/dev/null";
+    return WEXITSTATUS(std::system(command.c_str()));
+  };
+  EXPECT_EQ(exit_code_of("predict --checkpoint a.pt --features_root f.h5"), 74);
+  EXPECT_EQ(exit_code_of("eval --checkpoint a.pt --features_root f.h5"), 74);
+  EXPECT_EQ(exit_code_of("inspect a.pt"), 74);
+}
+
 TEST_F(Outputs, StayCleanWithStdinStdoutAndStderrClosed) {
   const std::string command =
       "cd '" + here().string() +

@@ -297,7 +297,7 @@ TEST_F(Program, EvalOnAnotherSplitWarns) {
       0);
   const Outcome other = run({"eval", "--checkpoint=a.pt", "--features_root=other.h5"}, here());
   EXPECT_EQ(other.exit_code, 0) << other.err;
-  EXPECT_THAT(other.err, HasSubstr("not the one the checkpoint was trained with"));
+  EXPECT_THAT(other.err, HasSubstr("the split is not the one"));
   const Outcome same = run({"eval", "--checkpoint=a.pt", "--features_root=packed.h5"}, here());
   const engine::CudaAvailability cuda = engine::cuda_availability();
   const bool says_why = engine::built_with_cuda() && cuda.devices == 0;

@@ -199,15 +199,131 @@ TEST_F(Records, AResumeThatIsNoneNamesTheWayForward) {
   const Outcome nothing = run(training("--resume=nothing"), here());
   EXPECT_EQ(nothing.exit_code, 74);
   EXPECT_THAT(nothing.message(), HasSubstr("--resume nothing: no such file or folder; auto continues"));
-  // Into another folder, where the best checkpoint so far is not.
+  // Into another folder, where the best checkpoint of the finished run is not.
   const Words elsewhere = training("--run_dir=z", "--resume=a.run/checkpoints");
   const Outcome lost = run(elsewhere, here());
   EXPECT_EQ(lost.exit_code, 74);
-  EXPECT_THAT(lost.message(), AllOf(HasSubstr("--save_path z/best_model.pt: the best checkpoint of the run"),
-                                    HasSubstr("copy it there")));
+  EXPECT_THAT(lost.message(),
+              AllOf(HasSubstr("--save_path z/best_model.pt: the best checkpoint of this finished run"),
+                    HasSubstr("copy it there")));
   fs::copy_file(here() / "a.pt", here() / "z" / "best_model.pt");
   const Outcome resumed = run(elsewhere, here());
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+}
+
+TEST_F(Records, ARunFolderThatWasMovedGoesOn) {
+  const Words words = training("--max_steps=4", "--save_path=here/m.pt");
+  ASSERT_EQ(run(words, here()).exit_code, 0);
+  fs::create_directories(here() / "there");
+  fs::rename(here() / "here" / "m.pt", here() / "there" / "m.pt");
+  fs::rename(here() / "here" / "m.run", here() / "there" / "m.run");
+  const Outcome moved = run(training("--save_path=there/m.pt", "--resume=auto"), here());
+  EXPECT_EQ(moved.exit_code, 0) << moved.err;
+  fs::remove(here() / "there" / "m.run" / "config.json");
+  const Outcome unrecorded = run(training("--save_path=there/m.pt", "--resume=auto"), here());
+  EXPECT_EQ(unrecorded.exit_code, 0) << unrecorded.err;
+}
+
+TEST_F(Records, AnotherCheckpointIsNotTakenForTheBestOfARun) {
+  const Words words = training("--save_path=own.pt", "--seed=3", "--max_steps=4");
+  ASSERT_EQ(run(words, here()).exit_code, 0);
+  const std::string best = engine::read_text_file(here() / "own.pt", std::size_t{1} << 24);
+  fs::copy_file(here() / "a.pt", here() / "own.pt", fs::copy_options::overwrite_existing);
+  expect_refused(words + Words{"--resume=auto"}, "--save_path own.pt", "is not of this run");
+  // One that is gone is missed while epochs are to come, and refused when there are none.
+  fs::remove(here() / "own.pt");
+  const Words further = training("--save_path=own.pt", "--seed=3", "--resume=auto");
+  const Outcome gone = run(further, here(), {{"COLUMNS", "200"}});
+  EXPECT_EQ(gone.exit_code, 0) << gone.err;
+  EXPECT_THAT(gone.err, HasSubstr("warning: own.pt: the best checkpoint so far, of epoch"));
+  fs::remove(here() / "own.pt");
+  EXPECT_EQ(run(further, here()).exit_code, 74);
+}
+
+TEST_F(Records, AResumeOverLostStatesDestroysNothing) {
+  const Words words = training("--save_path=gone.pt", "--seed=4");
+  ASSERT_EQ(run(words, here()).exit_code, 0);
+  const std::string before = engine::read_text_file(here() / "gone.pt", std::size_t{1} << 24);
+  fs::remove_all(here() / "gone.run" / "checkpoints");
+  expect_refused(words + Words{"--resume=auto"},
+                 "--resume auto: gone.run holds a run whose training states are gone", "--overwrite");
+  EXPECT_TRUE(engine::read_text_file(here() / "gone.pt", std::size_t{1} << 24) == before);
+  EXPECT_EQ(metrics_of(here() / "gone.run").size(), 3U);
+}
+
+TEST_F(Records, OtherDataUnderARunIsSaid) {
+  make_small_tree(here() / "tree2", 48);
+  pack_small_tree(here() / "tree", here() / "changing.h5");
+  const Words words = training("--features_root=changing.h5", "--save_path=changing.pt");
+  ASSERT_EQ(run(words, here()).exit_code, 0);
+  fs::remove(here() / "changing.h5");
+  pack_small_tree(here() / "tree2", here() / "changing.h5");
+  const Outcome outcome = run(words + Words{"--resume=auto"}, here());
+  EXPECT_EQ(outcome.exit_code, 65);
+  EXPECT_THAT(outcome.message(),
+              HasSubstr("changing.h5 holds other videos, labels or splits than the run of"));
+}
+
+TEST_F(Records, OverwritingARunDiscardsItsEvents) {
+  const auto events = [&] {
+    return std::count_if(fs::directory_iterator(here() / "ev.run"), fs::directory_iterator(),
+                         [](const auto& entry) {
+                           return entry.path().filename().string().starts_with("events.out.tfevents");
+                         });
+  };
+  const Words words = training("--save_path=ev.pt");
+  ASSERT_EQ(run(words, here()).exit_code, 0);
+  ASSERT_EQ(run(words + Words{"--overwrite"}, here()).exit_code, 0);
+  EXPECT_EQ(events(), 1);
+}
+
+TEST_F(Records, QuietHidesProgressAndNoWarning) {
+  ASSERT_EQ(run({"pack", "--features_root=tree", "--out=other.h5", "--split_seed=9"}, here()).exit_code, 0);
+  for (const Words& words : {Words{"eval"}, Words{"predict", "--split=test"}}) {
+    const Outcome outcome = run(words + Words{"--checkpoint=a.pt", "--features_root=other.h5", "--quiet"},
+                                here(), {{"COLUMNS", "200"}});
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_THAT(outcome.err, StartsWith("warning: the split is not the one a.pt was trained with"));
+  }
+}
+
+TEST_F(Records, ATrainingOfOneClassWarns) {
+  fs::create_directories(here() / "reals");
+  fs::copy(here() / "tree" / "real", here() / "reals" / "real", fs::copy_options::recursive);
+  const Outcome outcome =
+      run(training("--features_root=reals", "--select_by=loss", "--run_dir=reals.run", "--quiet"), here(),
+          {{"COLUMNS", "200"}});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("warning: all 12 training videos are real: a detector cannot learn"));
+}
+
+TEST_F(Records, NumbersOfThreadsAndClassesHaveBounds) {
+  for (const char* command : {"train", "plan"})
+    expect_refused({command, "--features_root=f.h5", "--threads=100000"}, "--threads: is 100000",
+                   "from 0 to 1024");
+  expect_refused({"eval", "--checkpoint=a.pt", "--features_root=f.h5", "--threads=100000"},
+                 "--threads: is 100000", "from 0 to 1024");
+  expect_refused({"pack", "--features_root=tree", "--out=t.h5", "--num_workers=5000"},
+                 "--num_workers: is 5000", "from 0 to 1024");
+  expect_refused(training("--num_classes=1000000"), "--num_classes: is 1000000", "from 1 to 256");
+}
+
+TEST_F(Records, WhatNamesNoCheckpointIsAnswered) {
+  expect_refused({"eval", "--checkpoint=a.pt,b.pt", "--features_root=f.h5"}, "--checkpoint a.pt,b.pt",
+                 "predict averages several");
+  expect_refused({"train", "--resume=auto", "--run_dir=a.run"}, "--features_root PATH is needed",
+                 "--config a.run/config.json");
+  expect_refused({"train", "--config=a.run", "--resume=auto"}, "--config a.run: is a folder",
+                 "a.run/config.json");
+  // Beside a folder that was moved lies a file of its checkpoint's name.
+  fs::create_directories(here() / "moved");
+  fs::copy(here() / "a.run", here() / "moved" / "a.run", fs::copy_options::recursive);
+  const Words words{"predict", "--checkpoint=moved/a.run", "--features_root=f.h5"};
+  EXPECT_THAT(run(words, here()).message(), HasSubstr("moved/a.pt, is not there"));
+  ASSERT_EQ(
+      run(training("--seed=8", "--save_path=moved/a.pt", "--run_dir=moved/other.run"), here()).exit_code, 0);
+  EXPECT_THAT(run(words, here()).message(),
+              HasSubstr("is not the checkpoint of the run of moved/a.run (--seed is 8"));
 }
 
 TEST_F(Records, AFinishedRunIsExtended) {
