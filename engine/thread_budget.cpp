@@ -96,11 +96,12 @@ ThreadBudget share_of_cpus(int ranks, const ThreadLimits& limits) {
     const double share = *limits.cpu_quota / ranks;
     // Of a rank alone half a CPU more is a thread more: throttled at times, never idle with time left.
     const double whole = ranks == 1 ? std::ceil(share) : std::floor(share);
-    if (whole < by_cores)
+    if (whole < by_cores) {
       return {std::max(1, static_cast<int>(whole)),
               fmt::format("the cgroup's quota is {:.4g} CPU{}", *limits.cpu_quota,
                           *limits.cpu_quota == 1 ? "" : "s") +
                   among};
+    }
   }
   if (have_own_cores) return {by_cores, counted(limits.affinity, "core") + " of its affinity"};
   return {by_cores, counted(limits.online, "core") + " online" + among};

@@ -33,7 +33,7 @@ std::unordered_set<std::string> make_names() {
 }  // namespace
 
 bool is_parameter_name(std::string_view name) {
-  static const std::unordered_set<std::string> kNames = make_names();
+  static const std::unordered_set<std::string> names = make_names();
   std::string first_layer(name);
   if (name.starts_with(kLayers)) {
     const std::string_view rest = name.substr(kLayers.size());
@@ -41,7 +41,7 @@ bool is_parameter_name(std::string_view name) {
     if (digits == 0) return false;
     first_layer.replace(kLayers.size(), digits, "0");
   }
-  return kNames.contains(first_layer);
+  return names.contains(first_layer);
 }
 
 bool is_telling_name(std::string_view name) {

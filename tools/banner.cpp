@@ -33,7 +33,7 @@ std::string plural(std::int64_t number, const char* what) {
 
 /// A path as a shell takes it.
 std::string quoted(const std::filesystem::path& path) {
-  const std::string text = path.string();
+  std::string text = path.string();
   const auto plain = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
            std::string_view("/._-+=:@%,").find(c) != std::string_view::npos;

@@ -24,9 +24,10 @@ void softmax(const double* logits, std::int64_t classes, double* out) {
 }
 
 void check_measurable(const Predictions& predictions) {
-  if (predictions.samples.empty())
+  if (predictions.samples.empty()) {
     throw DataError(
         "evaluation: no sample of the split could be used, all are damaged; copy or pack the data again");
+  }
   for (std::size_t i = 0; i < predictions.samples.size(); ++i) {
     if (predictions.labels[i] < 0) {
       throw DataError("evaluation: sample {} has no label; measures need the label of every sample",
