@@ -79,8 +79,8 @@ std::string banner(const BannerFacts& f, int columns) {
   const std::string data = fmt::format("{}: {} train, {} val, {} test; {}", f.dataset->path().string(),
                                        videos(data::Split::kTrain), videos(data::Split::kVal),
                                        videos(data::Split::kTest), identities_text(*f.dataset));
-  std::string device =
-      fmt::format("{}, {}; needs {} of {} free", f.device, f.precision, memory(f.needed), memory(f.free));
+  std::string device = fmt::format("{}, {}; {} for the step, {} free", f.device, f.precision,
+                                   memory(f.needed), memory(f.free));
   if (!f.threads.empty()) device += "; threads: " + f.threads;
   if (f.time_follows) device += "; the expected time follows";
   std::string text;

@@ -124,7 +124,7 @@ bool is_command(std::string_view word) {
 
 void check_command(CommandLine command) {
   const std::string example = "for example: voca-engine launch --nproc_per_node 4 -- train --features_root X";
-  if (command.empty()) throw UsageError("launch: needs a command behind --, {}", example);
+  if (command.empty()) throw UsageError("launch: needs a command after --, {}", example);
   if (!is_command(command[0])) throw UsageError("launch: {}", unknown_command(command[0]).what());
   if (std::string_view(command[0]) == "launch")
     throw UsageError("launch: does not start itself on several ranks; {}", example);

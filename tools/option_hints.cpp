@@ -55,7 +55,7 @@ constexpr std::array kHints{
     Hint{"features_root batch_size epochs lr seed device threads precision hidden num_layers num_heads "
          "seq_len "
          "num_workers run_dir save_path save_last resume init_from checkpoint split out quiet json overwrite",
-         "nproc_per_node", "it is an option of the command: write it behind --"},
+         "nproc_per_node", "it is an option of the command: write it after --"},
     // Numbers and memory.
     Hint{"amp use_amp mixed_precision autocast dtype torch_dtype compute_dtype half", "precision",
          "--precision bf16, fp16, tf32 or fp32; auto is bf16 on a GPU"},

@@ -100,10 +100,11 @@ void RunReporter::on_epoch(const engine::EpochRecord& record) {
                         rounded(record.summary->auc));
     if (record.best) text += "  best";
   }
-  // The progress line and metrics.jsonl have it, too.
+  // The progress line and metrics.jsonl have it, too. Room for "best" is kept, so that all lines are alike.
   const std::string speed = fmt::format("  {:.0f} samples/s", record.samples_per_s);
   const int columns = progress_.columns();
-  if (text.size() + speed.size() <= static_cast<std::size_t>(columns)) text += speed;
+  const std::size_t best = record.summary && !record.best ? std::string_view("  best").size() : 0;
+  if (text.size() + best + speed.size() <= static_cast<std::size_t>(columns)) text += speed;
   progress_.message(engine::wrapped(text, columns, 2));
 }
 

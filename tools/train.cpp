@@ -141,8 +141,11 @@ void print_result(const ordered_json& result, bool json) {
     std::cout << result.dump(2) << '\n';
     return;
   }
-  std::cout << fmt::format("trained {} epochs, {} steps", result["epochs"].get<std::int64_t>(),
-                           result["steps"].get<std::int64_t>());
+  const auto counted = [&](const char* key, const char* one) {
+    const auto count = result[key].get<std::int64_t>();
+    return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
+  };
+  std::cout << fmt::format("trained {}, {}", counted("epochs", "epoch"), counted("steps", "step"));
   if (const auto bad = result["bad_steps"].get<std::int64_t>(); bad > 0)
     std::cout << fmt::format(", {} steps skipped", bad);
   std::cout << '\n';

@@ -195,6 +195,7 @@ void check_values(const TrainOptions& o) {
     throw UsageError("--bucket_mb: is {}, must be above 0 and at most {}", o.bucket_mb, kLargestBucket);
   if (!o.weights.empty() && o.init_from.empty())
     throw UsageError("--weights {}: chooses among the weights of --init_from, which is not given", o.weights);
+  if (o.keep < 1) throw UsageError("--keep: is {}, must be at least 1", o.keep);
   constexpr std::int64_t kMaxClasses = 256;
   if (o.num_classes < 1 || o.num_classes > kMaxClasses)
     throw UsageError("--num_classes: is {}, must be from 1 to {}: labels are bytes", o.num_classes,

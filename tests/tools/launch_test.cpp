@@ -101,8 +101,8 @@ Scratch* Launch::scratch_ = nullptr;
 
 TEST_F(Launch, RefusesWhatCannotBeStartedInOneLine) {
   const Words train = Words{"--"} + training();
-  expect_refused({"launch"}, "launch: needs a command behind --");
-  expect_refused({"launch", "--nproc_per_node=2", "train"}, "launch: needs a command behind --");
+  expect_refused({"launch"}, "launch: needs a command after --");
+  expect_refused({"launch", "--nproc_per_node=2", "train"}, "launch: needs a command after --");
   expect_refused({"launch", "--", "trian"}, "launch: unknown command \"trian\", did you mean \"train\"?");
   expect_refused({"launch", "--", "launch", "--", "train"}, "launch: does not start itself");
   expect_refused(Words{"launch", "--nprocs=2"} + train, "--nprocs: no such option of launch");

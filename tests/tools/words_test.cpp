@@ -75,7 +75,7 @@ TEST_F(WordsOfTheProgram, OptionsOfOtherProgramsAreAnsweredWithWhatReplacesThem)
       {"--rdzv_endpoint=h:1", "use --master_addr HOST and --master_port PORT"},
       {"--no_python", "leave it out"},
       {"--gpus=2", "use --nproc_per_node N"},
-      {"--features_root=x", "write it behind --"}};
+      {"--features_root=x", "write it after --"}};
   for (const auto& [word, hint] : of_launch) expect_one_line({"launch", word, "--", "train"}, hint);
   expect_one_line({"eval", "--ckpt=x"}, "use --checkpoint F.pt");
   expect_one_line({"predict", "--output=x"}, "use --out FILE");
