@@ -68,8 +68,9 @@ void check_resume_source(const TrainOptions& options) {
 
 /// The run folder that a --resume PATH lies in: of its folder of states, or of one of them.
 fs::path run_of_states(const fs::path& path) {
-  const fs::path states = fs::is_directory(path) ? path : fs::absolute(path).parent_path();
-  return fs::absolute(states).lexically_normal().parent_path();
+  fs::path states = fs::absolute(path).lexically_normal();
+  if (!states.has_filename()) states = states.parent_path();  // "checkpoints/"
+  return fs::is_directory(path) ? states.parent_path() : states.parent_path().parent_path();
 }
 
 bool holds_a_run(const fs::path& run_dir) {

@@ -103,6 +103,17 @@ Metrics measure(const Predictions& predictions, double threshold) {
   return metrics;
 }
 
+void check_finite_scores(const Predictions& validation, std::int64_t epoch) {
+  const auto bad = std::count_if(validation.logits.begin(), validation.logits.end(),
+                                 [](double logit) { return !std::isfinite(logit); });
+  if (bad == 0) return;
+  throw DataError(
+      "training: after epoch {} {} of {} scores on the validation split are not finite: the run has "
+      "diverged; "
+      "lower --lr, or begin from other weights",
+      epoch, bad, validation.logits.size());
+}
+
 std::optional<double> fit_threshold(const Predictions& validation, const ThresholdRule& rule) {
   if (validation.outputs != 1) return std::nullopt;
   check_measurable(validation);

@@ -43,6 +43,10 @@ using Metrics = std::variant<BinaryMetrics, ClassMetrics>;
 /// there are no samples.
 [[nodiscard]] Metrics measure(const Predictions& predictions, double threshold = 0.5);
 
+/// Throws DataError when a score on the validation split after `epoch` (from 1) is not finite: the run has
+/// diverged.
+void check_finite_scores(const Predictions& validation, std::int64_t epoch);
+
 /// The threshold for a checkpoint to carry; `validation` must be the validation split. Undefined with one
 /// class only, and for K classes.
 [[nodiscard]] std::optional<double> fit_threshold(const Predictions& validation, const ThresholdRule& rule);

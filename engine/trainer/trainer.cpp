@@ -119,7 +119,6 @@ struct Trainer::Impl {
   void finish_epoch();
   [[nodiscard]] EpochRecord epoch_record() const;
   void evaluate(EpochRecord& record);
-  void check_finite_logits(const Predictions& predictions) const;
   void select(EpochRecord& record);
 
   // Where the run stands.
@@ -330,7 +329,7 @@ EpochRecord Trainer::Impl::epoch_record() const {
 void Trainer::Impl::evaluate(EpochRecord& record) {
   const Predictions* predictions = evaluator->run([&] { return own_stop_reason() != nullptr; });
   if (predictions == nullptr) interrupt();
-  check_finite_logits(*predictions);
+  check_finite_scores(*predictions, progress.epoch + 1);
   const std::optional<double> threshold = fit_threshold(*predictions, config.threshold_by);
   record.val = measure(*predictions, threshold.value_or(0.5));
   record.summary = summarise(*record.val, threshold);
@@ -338,17 +337,6 @@ void Trainer::Impl::evaluate(EpochRecord& record) {
   record.summary->step = progress.step;
   progress.last = record.summary;
   select(record);
-}
-
-void Trainer::Impl::check_finite_logits(const Predictions& predictions) const {
-  const auto bad = std::count_if(predictions.logits.begin(), predictions.logits.end(),
-                                 [](double logit) { return !std::isfinite(logit); });
-  if (bad == 0) return;
-  throw DataError(
-      "training: after epoch {} {} of {} scores on the validation split are not finite: the run has "
-      "diverged; "
-      "lower --lr, or begin from other weights",
-      progress.epoch + 1, bad, predictions.logits.size());
 }
 
 void Trainer::Impl::select(EpochRecord& record) {

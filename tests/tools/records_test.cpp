@@ -193,8 +193,8 @@ TEST_F(Records, AResumeThatIsNoneNamesTheWayForward) {
                  "--run_dir a.run --resume auto");
   expect_refused(training("--save_path=a.pt", "--resume=auto", "--epochs=4"),
                  "--resume auto: --epochs is 4 and was 2", "--extend_epochs");
-  expect_refused(training("--run_dir=z", "--resume=a.run/checkpoints", "--lr=0.1"),
-                 "--resume a.run/checkpoints: --lr is 0.1 and was 0.0003",
+  expect_refused(training("--run_dir=z", "--resume=a.run/checkpoints/", "--lr=0.1"),
+                 "--resume a.run/checkpoints/: --lr is 0.1 and was 0.0003",
                  "a run is continued with the options");
   const Outcome nothing = run(training("--resume=nothing"), here());
   EXPECT_EQ(nothing.exit_code, 74);
@@ -285,6 +285,13 @@ TEST_F(Records, QuietHidesProgressAndNoWarning) {
     EXPECT_EQ(outcome.exit_code, 0);
     EXPECT_THAT(outcome.err, StartsWith("warning: the split is not the one a.pt was trained with"));
   }
+}
+
+TEST_F(Records, ARunThatDivergedSaysSoAfterItsEpoch) {
+  const Outcome outcome = run(training("--lr=1e30", "--epochs=1", "--run_dir=diverged"), here());
+  EXPECT_EQ(outcome.exit_code, 65);
+  EXPECT_THAT(outcome.message(),
+              HasSubstr("after epoch 1 8 of 8 scores on the validation split are not finite"));
 }
 
 TEST_F(Records, ATrainingOfOneClassWarns) {
