@@ -99,9 +99,11 @@ void check_existing(const OutputFile& output, const fs::file_status& status, Exi
                      name_of(output.kind));
   }
   if (existing == Existing::kReplace) return;
-  throw UsageError("{} {}: exists{}", output.option, path,
-                   existing == Existing::kAskFor ? "; replace it with --overwrite, or give another name"
-                                                 : " and is not of this run; give another name");
+  throw UsageError(
+      "{} {}: exists{}", output.option, path,
+      existing == Existing::kAskFor
+          ? "; replace it with --overwrite, or give another name"
+          : " and is not of this run, or there is no run to continue; move it away or give another name");
 }
 
 /// Makes a file in `folder` and removes it: permissions alone do not tell of read-only file systems and

@@ -156,7 +156,8 @@ TEST_F(Outputs, AreCheckedBeforeTheWork) {
   for (const char* run_dir : {"notes.txt", "notes.txt/run"}) {
     const Outcome outcome = run(training(std::string("--run_dir=") + run_dir), here());
     EXPECT_EQ(outcome.exit_code, 64);
-    EXPECT_THAT(outcome.err, AllOf(StartsWith("voca-engine: --run_dir"), HasSubstr("notes.txt is a file")));
+    EXPECT_THAT(outcome.message(),
+                AllOf(StartsWith("voca-engine: --run_dir"), HasSubstr("notes.txt is a file")));
   }
   // A place that permissions alone do not tell of.
   expect_kept("no", predicting("/proc/x.csv"), "--out /proc/x.csv", "cannot write into /proc", 74);

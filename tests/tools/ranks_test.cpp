@@ -344,6 +344,9 @@ TEST_F(SlowRanks, RanksLostAtRandomEndTheJobInTime) {
   std::mt19937 random(3);
   int lost = 0;
   const fs::path here = folder("run");
+  const auto begin_anew = [&] {
+    for (const char* name : {"run", "best.pt", "last.pt"}) fs::remove_all(here / name);
+  };
   for (int attempt = 0; attempt < 200 && lost < 50; ++attempt) {
     const bool stop = attempt % 5 == 4;
     const int signal = stop ? SIGSTOP : SIGKILL;
@@ -353,7 +356,7 @@ TEST_F(SlowRanks, RanksLostAtRandomEndTheJobInTime) {
     if (!rank.lost()) {
       const Outcome whole = job.wait();
       ASSERT_EQ(whole.exit_code, 0) << whole.err;
-      fs::remove_all(here / "run");
+      begin_anew();
       continue;
     }
     const double limit = kGrace + (stop ? kTimeout : 0);
@@ -362,7 +365,7 @@ TEST_F(SlowRanks, RanksLostAtRandomEndTheJobInTime) {
     EXPECT_FALSE(rank.orphans()) << "attempt " << attempt;
     // A rank may have been through with everything when it was signalled.
     if (end.exit_code == 0) {
-      fs::remove_all(here / "run");
+      begin_anew();
       continue;
     }
     ++lost;
