@@ -141,9 +141,9 @@ struct Trainer::Impl {
   }
   [[nodiscard]] RunIdentity identity() const { return {config.config_hash, config.split_hash}; }
   [[nodiscard]] TrainedModel trained_model() const;
-  [[nodiscard]] Progress progress_to_save() const;
+  [[nodiscard]] RunPosition position_to_save() const;
   void save();
-  void continue_from(const Progress& state);
+  void continue_from(const RunPosition& state);
   void restore(const ResumeState& state);
   void start_together();
   const char* own_stop_reason();
@@ -165,7 +165,7 @@ struct Trainer::Impl {
   std::optional<ResumeStore> store;
   StopReason stop_reason;
   const char* stopped_by = nullptr;  ///< what it said
-  Progress progress;
+  RunPosition progress;
   Clock::time_point timed_from;  ///< begin of what the next step settled took
   bool saved = false;            ///< as it stands
 };
@@ -362,8 +362,8 @@ void Trainer::Impl::start_together() {
   broadcast_parameters(ranks, workspace.parameters(), workspace.context().stream);
   const RunIdentity none;
   const std::string header =
-      text_of_first_rank(ranks, "state of the run", state_header(progress_to_save(), none).dump());
-  if (!ranks.first()) continue_from(progress_of(nlohmann::ordered_json::parse(header)));
+      text_of_first_rank(ranks, "state of the run", state_header(position_to_save(), none).dump());
+  if (!ranks.first()) continue_from(position_of(nlohmann::ordered_json::parse(header)));
 }
 
 TrainingResult Trainer::Impl::run() {
@@ -395,8 +395,8 @@ TrainedModel Trainer::Impl::trained_model() const {
           .val = evaluated ? progress.last : std::nullopt};
 }
 
-Progress Trainer::Impl::progress_to_save() const {
-  Progress state = progress;
+RunPosition Trainer::Impl::position_to_save() const {
+  RunPosition state = progress;
   const kernels::OptimizerState optimizer_state = optimizer.state();
   state.optimizer_steps = optimizer_state.steps;
   state.loss_scale = static_cast<double>(optimizer_state.loss_scale);
@@ -410,14 +410,14 @@ void Trainer::Impl::save() {
   ranks.doing("saving a state");
   check_ranks_agree(ranks, workspace.parameters());
   if (store) {
-    store->save(state_header(progress_to_save(), identity()),
+    store->save(state_header(position_to_save(), identity()),
                 state_sections(HostParameters(workspace.parameters())));
   }
   if (!ranks.alone()) ranks.main->barrier("state saved");
   saved = true;
 }
 
-void Trainer::Impl::continue_from(const Progress& state) {
+void Trainer::Impl::continue_from(const RunPosition& state) {
   progress = state;
   schedule = Schedule(schedule_options(config, steps_per_epoch, progress.extension));
   optimizer.set_state({.steps = progress.optimizer_steps,
@@ -426,7 +426,7 @@ void Trainer::Impl::continue_from(const Progress& state) {
 }
 
 void Trainer::Impl::restore(const ResumeState& state) {
-  Progress restored = restore_state(state, identity(), workspace.parameters());
+  RunPosition restored = restore_state(state, identity(), workspace.parameters());
   const bool extended = extend(restored, config, state.path.string());
   continue_from(restored);
   const std::string place =

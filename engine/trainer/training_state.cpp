@@ -69,7 +69,7 @@ EpochSums sums_from_json(const ordered_json& json) {
           .seconds = json.at("seconds").get<double>()};
 }
 
-Progress progress_from_json(const ordered_json& json) {
+RunPosition position_from_json(const ordered_json& json) {
   return {.epoch = json.at("epochs_done").get<std::int64_t>(),
           .batch = json.at("batch").get<std::int64_t>(),
           .step = json.at("step").get<std::int64_t>(),
@@ -118,7 +118,7 @@ std::span<std::byte> bytes_of(const Tensor& tensor) {
 
 }  // namespace
 
-ordered_json state_header(const Progress& progress, const RunIdentity& identity) {
+ordered_json state_header(const RunPosition& progress, const RunIdentity& identity) {
   ordered_json header;
   header["version"] = kStateVersion;
   header["config_hash"] = identity.config_hash;
@@ -142,8 +142,8 @@ ordered_json state_header(const Progress& progress, const RunIdentity& identity)
   return header;
 }
 
-Progress progress_of(const ordered_json& header) {
-  return progress_from_json(header.at("progress"));
+RunPosition position_of(const ordered_json& header) {
+  return position_from_json(header.at("progress"));
 }
 
 std::vector<ResumeSection> state_sections(const HostParameters& parameters) {
@@ -155,7 +155,7 @@ std::vector<ResumeSection> state_sections(const HostParameters& parameters) {
   return sections;
 }
 
-Progress restore_state(const ResumeState& state, const RunIdentity& identity, ParameterStore& parameters) {
+RunPosition restore_state(const ResumeState& state, const RunIdentity& identity, ParameterStore& parameters) {
   try {
     if (const int version = state.header.at("version").get<int>(); version != kStateVersion) {
       throw DataError(
@@ -166,7 +166,7 @@ Progress restore_state(const ResumeState& state, const RunIdentity& identity, Pa
     }
     check_same(state, "configuration", "config_hash", identity.config_hash);
     check_same(state, "split", "split_hash", identity.split_hash);
-    const Progress progress = progress_of(state.header);
+    const RunPosition progress = position_of(state.header);
     const HostParameters host(parameters);
     for (ParameterId id = 0; id < host.count(); ++id) {
       for (const SavedTensor& saved : saved_tensors(host, id))
@@ -179,7 +179,7 @@ Progress restore_state(const ResumeState& state, const RunIdentity& identity, Pa
   }
 }
 
-bool extend(Progress& progress, const TrainerConfig& config, const std::string& source) {
+bool extend(RunPosition& progress, const TrainerConfig& config, const std::string& source) {
   const std::int64_t planned = std::max(config.epochs, progress.extension.to);
   const std::int64_t wanted = config.epochs + config.extend_epochs;
   if (wanted == planned) return false;

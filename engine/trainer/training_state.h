@@ -27,7 +27,7 @@ struct EpochSums {
 
 /// Where a run stands: with the weights and moments everything that the rest of it depends on. The numbers of
 /// every random stream follow from the seed, the epoch and the batch, so there is no generator to save.
-struct Progress {
+struct RunPosition {
   std::int64_t epoch = 0;  ///< epochs done
   std::int64_t batch = 0;  ///< batches of the next epoch trained on
   std::int64_t step = 0;   ///< steps of the run, bad ones included
@@ -51,20 +51,20 @@ struct RunIdentity {
   std::string split_hash;
 };
 
-[[nodiscard]] nlohmann::ordered_json state_header(const Progress& progress, const RunIdentity& identity);
-/// The progress that a header holds. Throws nlohmann::json::exception when it does not.
-[[nodiscard]] Progress progress_of(const nlohmann::ordered_json& header);
+[[nodiscard]] nlohmann::ordered_json state_header(const RunPosition& progress, const RunIdentity& identity);
+/// The position that a header holds. Throws nlohmann::json::exception when it does not.
+[[nodiscard]] RunPosition position_of(const nlohmann::ordered_json& header);
 /// Masters and moments of each parameter, by name; they lie in `parameters`, which must outlive them.
 [[nodiscard]] std::vector<ResumeSection> state_sections(const HostParameters& parameters);
 
 /// Loads what state_header() and state_sections() saved. Throws DataError naming the file: another
 /// configuration or split (naming both), a header or a section that does not fit.
-[[nodiscard]] Progress restore_state(const ResumeState& state, const RunIdentity& identity,
-                                     ParameterStore& parameters);
+[[nodiscard]] RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
+                                        ParameterStore& parameters);
 
 /// Lets a finished run go on for config.extend_epochs; true where a new extension begins with it. A run that
 /// is extended already continues in its extension. `source` names the run. Throws UsageError naming
 /// --extend_epochs when the run is not finished, or the option disagrees with the extension it is in.
-bool extend(Progress& progress, const TrainerConfig& config, const std::string& source);
+bool extend(RunPosition& progress, const TrainerConfig& config, const std::string& source);
 
 }  // namespace voca::engine
