@@ -45,7 +45,7 @@ class DataError : public Error {
       : Error(ExitCode::kBadData, fmt::format(format, std::forward<Args>(args)...)) {}
 };
 
-/// A failed system call on a path; `error_number` is errno's value, spelled out in the message.
+/// A failed system call; the message names the path and spells errno out.
 class IoError : public Error {
  public:
   template <typename... Args>

@@ -40,10 +40,9 @@ target_compile_options(cuda_on_host_fixtures PRIVATE -O1)
 target_compile_definitions(cuda_on_host_fixtures PRIVATE VOCA_TEST_CUDA_ON_HOST
                            VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
 
-# The engine's operations with their way to the CUDA kernels, for a whole step and a whole training of the model. They come before voca_engine
-# when a test is linked, so that its own are not taken.
+# In place of voca_backends: the engine's operations with their way to the CUDA kernels, for a whole step and a whole training of the model.
 file(GLOB operations CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/engine/ops/*.cpp)
-add_library(cuda_on_host_engine OBJECT ${operations} simt/host_device.cpp simt/whole_step_test.cpp simt/training_run_test.cpp simt/engine_test.cpp
+add_library(cuda_on_host_engine OBJECT ${operations} ${CMAKE_SOURCE_DIR}/engine/without_cuda.cpp simt/host_device.cpp simt/whole_step_test.cpp simt/training_run_test.cpp simt/engine_test.cpp
             data/support/scratch.cpp engine/support/toy.cpp)
 target_link_libraries(cuda_on_host_engine PRIVATE voca_data voca_model GTest::gtest)
 target_include_directories(cuda_on_host_engine SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
@@ -65,8 +64,12 @@ function(voca_cuda_on_host name)
   target_compile_options(${name}_executor PRIVATE -O2)
   add_executable(${name}_tests)
   target_link_libraries(${name}_tests PRIVATE cuda_on_host_fixtures cuda_on_host_engine ${name}_kernels ${name}_executor
-                        voca_data voca_model voca_kernels GTest::gtest GTest::gmock GTest::gtest_main ${CMAKE_DL_LIBS})
+                        voca_data voca_model GTest::gtest GTest::gmock GTest::gtest_main ${CMAKE_DL_LIBS})
   target_link_options(${name}_tests PRIVATE ${arg_LINK})
+  # All of each archive: what is defined twice does not link.
+  foreach(library voca_data voca_model voca_engine voca_kernels)
+    set_property(TARGET ${name}_tests PROPERTY LINK_LIBRARY_OVERRIDE_${library} WHOLE_ARCHIVE)
+  endforeach()
   foreach(schedule forward reverse random)
     # Derivatives are checked on the CPU's double alone, in kernels_tests.
     add_test(NAME ${name}.${schedule} COMMAND ${name}_tests --gtest_brief=1 --gtest_filter=-*Derivative/*:*Gradient/*:WideCast/*)
@@ -103,8 +106,13 @@ if(CMAKE_CUDA_COMPILER)
   target_include_directories(cuda_engine_tests SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_compile_definitions(cuda_engine_tests PRIVATE VOCA_TEST_CUDA VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
   target_compile_options(cuda_engine_tests PRIVATE -O1)
-  target_link_libraries(cuda_engine_tests PRIVATE voca_data voca_model voca_engine CUDA::cudart_static PkgConfig::HDF5 PkgConfig::LIBZIP
+  target_link_libraries(cuda_engine_tests PRIVATE voca_data voca_model voca_backends PkgConfig::HDF5 PkgConfig::LIBZIP
                         GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME cuda_engine COMMAND cuda_engine_tests)
   set_tests_properties(cuda_engine PROPERTIES TIMEOUT 1800 LABELS "cuda" SKIP_REGULAR_EXPRESSION "no CUDA device")
+
+  add_test(NAME cuda_architectures
+           COMMAND ${CMAKE_COMMAND} -DSOURCE=${CMAKE_SOURCE_DIR} -DBINARY=${CMAKE_CURRENT_BINARY_DIR}/cuda_architectures
+                   -DGENERATOR=${CMAKE_GENERATOR} -DARCHITECTURES=86-real -P ${CMAKE_CURRENT_SOURCE_DIR}/cuda_architectures.cmake)
+  set_tests_properties(cuda_architectures PROPERTIES TIMEOUT 600)
 endif()

@@ -4,7 +4,8 @@
 #
 #   tools/check.sh [--quick|--full]
 #
-# --quick leaves the sanitizers and the quickstart out; --full adds ThreadSanitizer and clang-tidy.
+# --quick leaves the sanitizers and the quickstart out; --full adds ThreadSanitizer, a link that finds names with two
+# definitions, and clang-tidy.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 mode=${1:-}
@@ -47,6 +48,8 @@ for preset in "${sanitizers[@]}"; do
 done
 
 if [ "$mode" = --full ]; then
+  # Two definitions of one name are an error here (-Wodr). Linking is the test.
+  build lto
   say "clang-tidy"
   git ls-files 'kernels/*.cpp' 'engine/*.cpp' 'model/*.cpp' 'data/*.cpp' 'tools/*.cpp' |
     xargs -P "$(nproc)" -n 4 clang-tidy -p build/release --quiet
