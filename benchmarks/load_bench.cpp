@@ -3,7 +3,6 @@
 // JSON.
 
 #include <cstdio>
-#include <cxxopts.hpp>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/support/options.h"
 #include "benchmarks/support/statistics.h"
 #include "benchmarks/support/tree.h"
 #include "data/batch_source.h"
@@ -67,35 +67,42 @@ std::vector<double> time_batches(const std::shared_ptr<const data::Dataset>& dat
 }  // namespace
 
 int main(int argc, char** argv) {
-  cxxopts::Options options("load_bench", "Batches of a packed dataset");
-  const auto integer = [](const char* value) { return cxxopts::value<std::int64_t>()->default_value(value); };
-  options.add_options()("work", "folder for the tree and the packed files", cxxopts::value<std::string>())(
-      "compressed", "the tree as np.savez_compressed writes it")("videos", "", integer("192"))(
-      "batch_size", "", integer("64"))("seq_len", "", integer("256"))("epochs", "timed", integer("4"))(
-      "workers", "threads of the cases with workers", integer("2"));
-  const auto arguments = options.parse(argc, argv);
-  const auto get = [&](const char* name) { return arguments[name].as<std::int64_t>(); };
-  const std::filesystem::path work = arguments["work"].as<std::string>();
-  const bool compressed = arguments.count("compressed") > 0;
-  const std::filesystem::path tree = work / (compressed ? "tree-compressed" : "tree-stored");
-  benchmarks::make_tree(tree, get("videos"), compressed);
-  const int workers = static_cast<int>(get("workers"));
+  std::string work;
+  bool compressed = false;
+  std::int64_t videos = 192;
+  std::int64_t batch_size = 64;
+  std::int64_t seq_len = 256;
+  std::int64_t epochs = 4;
+  std::int64_t workers = 2;
+  tools::OptionSet options("load_bench", "batches of a packed dataset");
+  options.add("work", &work, "DIR", "for the tree and the packed files");
+  options.add_flag("compressed", &compressed, "the tree as np.savez_compressed writes it");
+  options.add("videos", &videos, "N", "in the tree");
+  options.add("batch_size", &batch_size, "N", "samples a batch");
+  options.add("seq_len", &seq_len, "N", "frames a sample");
+  options.add("epochs", &epochs, "N", "timed");
+  options.add("workers", &workers, "N", "threads of the cases with workers");
+  if (!benchmarks::parse(options, argc, argv)) return 0;
+  const std::filesystem::path folder = work;
+  const std::filesystem::path tree = folder / (compressed ? "tree-compressed" : "tree-stored");
+  benchmarks::make_tree(tree, videos, compressed);
   nlohmann::ordered_json result;
   result["what"] = "a training batch from a packed dataset, voca-engine, warm cache";
-  result["batch_size"] = get("batch_size");
-  result["seq_len"] = get("seq_len");
+  result["batch_size"] = batch_size;
+  result["seq_len"] = seq_len;
   result["cases"] = nlohmann::ordered_json::array();
+  const int threads = static_cast<int>(workers);
   const Case cases[] = {{"fp32", data::Residency::kDisk, 0},
-                        {"fp32", data::Residency::kDisk, workers},
+                        {"fp32", data::Residency::kDisk, threads},
                         {"fp32", data::Residency::kHost, 0},
-                        {"fp32", data::Residency::kHost, workers},
-                        {"fp16", data::Residency::kHost, workers}};
+                        {"fp32", data::Residency::kHost, threads},
+                        {"fp16", data::Residency::kHost, threads}};
   for (const Case& one : cases) {
     const auto dataset =
-        open_packed(tree, work / (std::string(one.dtype) + ".h5"), data::parse_pack_type(one.dtype));
-    const auto times = time_batches(dataset, one, get("batch_size"), get("seq_len"), get("epochs"));
+        open_packed(tree, folder / (std::string(one.dtype) + ".h5"), data::parse_pack_type(one.dtype));
+    const auto times = time_batches(dataset, one, batch_size, seq_len, epochs);
     const double bytes =
-        static_cast<double>(get("batch_size") * get("seq_len")) *
+        static_cast<double>(batch_size * seq_len) *
         static_cast<double>(dataset->dim(data::Stream::kVisual) + dataset->dim(data::Stream::kAudio)) * 4.0;
     result["batch_bytes"] = bytes;
     result["cases"].push_back({{"dtype", one.dtype},

@@ -8,13 +8,13 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cxxopts.hpp>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "benchmarks/support/options.h"
 #include "benchmarks/support/statistics.h"
 #include "benchmarks/support/tree.h"
 #include "data/feature_tree.h"
@@ -101,22 +101,26 @@ double write_ms(const std::filesystem::path& path, std::int64_t bytes) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  cxxopts::Options options("pack_bench", "Packing a feature tree");
-  options.add_options()("work", "folder for the tree and the packed file", cxxopts::value<std::string>())(
-      "compressed", "the tree as np.savez_compressed writes it")(
-      "videos", "", cxxopts::value<std::int64_t>()->default_value("192"))(
-      "workers", "threads", cxxopts::value<int>()->default_value("2"))(
-      "repeats", "", cxxopts::value<int>()->default_value("5"));
-  const auto arguments = options.parse(argc, argv);
-  const std::filesystem::path work = arguments["work"].as<std::string>();
-  const bool compressed = arguments.count("compressed") > 0;
-  const int workers = arguments["workers"].as<int>();
-  const std::filesystem::path tree = work / (compressed ? "tree-compressed" : "tree-stored");
-  benchmarks::make_tree(tree, arguments["videos"].as<std::int64_t>(), compressed);
+  std::string work;
+  bool compressed = false;
+  std::int64_t videos = 192;
+  std::int64_t threads = 2;
+  std::int64_t repeats = 5;
+  tools::OptionSet options("pack_bench", "packing a feature tree");
+  options.add("work", &work, "DIR", "for the tree and the packed file");
+  options.add_flag("compressed", &compressed, "the tree as np.savez_compressed writes it");
+  options.add("videos", &videos, "N", "in the tree");
+  options.add("workers", &threads, "N", "threads");
+  options.add("repeats", &repeats, "N", "times taken");
+  if (!benchmarks::parse(options, argc, argv)) return 0;
+  const std::filesystem::path folder = work;
+  const int workers = static_cast<int>(threads);
+  const std::filesystem::path tree = folder / (compressed ? "tree-compressed" : "tree-stored");
+  benchmarks::make_tree(tree, videos, compressed);
 
   data::PackOptions pack;
   pack.features_root = tree;
-  pack.out = work / "packed.h5";
+  pack.out = folder / "packed.h5";
   pack.num_workers = workers;
   data::PackReport report = data::pack_features(pack);  // warms the page cache
   const std::vector<Deflated> files =
@@ -125,13 +129,13 @@ int main(int argc, char** argv) {
   std::vector<double> inflate_times;
   std::vector<double> write_times;
   std::vector<double> shares;
-  for (int i = 0; i < arguments["repeats"].as<int>(); ++i) {
+  for (std::int64_t i = 0; i < repeats; ++i) {
     std::filesystem::remove(pack.out);  // freeing an old file's blocks is no part of packing
     const auto start = Clock::now();
     report = data::pack_features(pack);
     pack_times.push_back(benchmarks::milliseconds_since(start));
     inflate_times.push_back(compressed ? inflate_ms(files, workers) : 0);
-    write_times.push_back(write_ms(work / "written", report.bytes_written));
+    write_times.push_back(write_ms(folder / "written", report.bytes_written));
     // The two could run side by side: the slower of them is what packing cannot beat.
     shares.push_back(std::max(inflate_times.back(), write_times.back()) / pack_times.back());
   }

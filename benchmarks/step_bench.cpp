@@ -8,13 +8,13 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cxxopts.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "benchmarks/kernels/support/roof.h"
+#include "benchmarks/support/options.h"
 #include "benchmarks/support/statistics.h"
 #include "engine/cuda_device.h"
 #include "engine/device.h"
@@ -122,42 +122,49 @@ class Step {
 
 int main(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt("step_bench"));
-  cxxopts::Options options("step_bench", "One training step");
-  const auto integer = [](const char* value) { return cxxopts::value<std::int64_t>()->default_value(value); };
-  options.add_options()("hidden", "", integer("256"))("num_layers", "", integer("4"))(
-      "num_heads", "", integer("4"))("seq_len", "", integer("128"))("batch_size", "", integer("16"))(
-      "threads", "", integer("2"))("warmup", "steps before the clock starts", integer("3"))(
-      "steps", "times taken", integer("15"))("group", "steps a time is taken of; a GPU queues them",
-                                             integer("1"))(
-      "device", "cpu or cuda", cxxopts::value<std::string>()->default_value("cpu"))(
-      "precision", "fp32; on a GPU also tf32, bf16, fp16",
-      cxxopts::value<std::string>()->default_value("fp32"))("dropout", "",
-                                                            cxxopts::value<double>()->default_value("0.1"))(
-      "cross_attention", "", cxxopts::value<std::string>()->default_value("a2v"));
-  const auto arguments = options.parse(argc, argv);
-  const auto get = [&](const char* name) { return arguments[name].as<std::int64_t>(); };
-  const model::ModelConfig config{
-      .hidden = get("hidden"),
-      .num_layers = get("num_layers"),
-      .num_heads = get("num_heads"),
-      .seq_len = get("seq_len"),
-      .dropout = arguments["dropout"].as<double>(),
-      .cross_attention = model::parse_cross_attention(arguments["cross_attention"].as<std::string>())};
-  const auto precision = arguments["precision"].as<std::string>();
-  const auto device_name = arguments["device"].as<std::string>();
-  const auto device = make_device(device_name, static_cast<int>(get("threads")), precision == "tf32");
-  Step step(config, get("batch_size"), dtype_of(precision), *device);
-  for (std::int64_t i = 0; i < get("warmup"); ++i) step.run();
+  model::ModelConfig config;
+  std::int64_t batch_size = 16;
+  std::int64_t threads = 2;
+  std::int64_t warmup = 3;
+  std::int64_t steps = 15;
+  std::int64_t group = 1;
+  std::string device_name = "cpu";
+  std::string precision = "fp32";
+  std::string cross_attention = "a2v";
+  tools::OptionSet options("step_bench", "one training step");
+  config.hidden = 256;
+  config.num_layers = 4;
+  config.num_heads = 4;
+  config.seq_len = 128;
+  config.dropout = 0.1;
+  options.add("hidden", &config.hidden, "N", "width of the network");
+  options.add("num_layers", &config.num_layers, "N", "of the encoder");
+  options.add("num_heads", &config.num_heads, "N", "of attention");
+  options.add("seq_len", &config.seq_len, "N", "frames a sample");
+  options.add("batch_size", &batch_size, "N", "samples a step");
+  options.add("threads", &threads, "N", "of the CPU backend");
+  options.add("warmup", &warmup, "N", "steps before the clock starts");
+  options.add("steps", &steps, "N", "times taken");
+  options.add("group", &group, "N", "steps a time is taken of; a GPU queues them");
+  options.add("device", &device_name, "NAME", "cpu or cuda");
+  options.add("precision", &precision, "NAME", "fp32; on a GPU also tf32, bf16, fp16");
+  options.add("dropout", &config.dropout, "P", "probability");
+  options.add("cross_attention", &cross_attention, "NAME", "a2v or bidirectional");
+  if (!benchmarks::parse(options, argc, argv)) return 0;
+  config.cross_attention = model::parse_cross_attention(cross_attention);
+  const auto device = make_device(device_name, static_cast<int>(threads), precision == "tf32");
+  Step step(config, batch_size, dtype_of(precision), *device);
+  for (std::int64_t i = 0; i < warmup; ++i) step.run();
   step.wait();
   std::vector<double> times;
-  for (std::int64_t i = 0; i < get("steps"); ++i) {
+  for (std::int64_t i = 0; i < steps; ++i) {
     const auto start = Clock::now();
-    for (std::int64_t k = 0; k < get("group"); ++k) step.run();
+    for (std::int64_t k = 0; k < group; ++k) step.run();
     step.wait();
-    times.push_back(benchmarks::milliseconds_since(start) / static_cast<double>(get("group")));
+    times.push_back(benchmarks::milliseconds_since(start) / static_cast<double>(group));
   }
   const double median = benchmarks::median(times);
-  const auto flops = model::count_flops(config, {.use_contrastive = true}, get("batch_size"));
+  const auto flops = model::count_flops(config, {.use_contrastive = true}, batch_size);
   const double all_flops =
       flops.gemm_forward + flops.gemm_backward + flops.attention_forward + flops.attention_backward;
   rusage usage{};  // taken before the roofs, whose matrices are no part of a step

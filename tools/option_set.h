@@ -63,9 +63,9 @@ class OptionSet {
   [[nodiscard]] bool parse(CommandLine command_line);
 
   /// Whether the command line or --config gave it.
+  [[nodiscard]] bool given(std::string_view name) const;
   /// Whether it stood on the command line itself, not in --config alone.
   [[nodiscard]] bool given_on_command_line(std::string_view name) const;
-  [[nodiscard]] bool given(std::string_view name) const;
   /// Throws UsageError naming the option when its text is empty.
   void require(std::string_view name) const;
   /// The command line that was parsed, with these options (by name) set to these values.
