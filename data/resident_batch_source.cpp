@@ -112,6 +112,7 @@ struct ResidentBatchSource::State {
   BadSamples bad;
   std::vector<std::array<std::int64_t, 2>> first_frames;  ///< by sample: its first row in `frames`
   std::vector<std::uint8_t> good;                         ///< by sample
+  bool all_good = true;
   std::vector<engine::Device::Block> blocks;
   std::array<Tensor, 2> frames;  ///< by stream, (Σ frames, dim)
   std::array<Tensor, 2> inputs;  ///< of the largest batch
@@ -150,6 +151,8 @@ void ResidentBatchSource::State::upload(const std::vector<std::int64_t>& samples
   }
   device.synchronize(device.copy_stream());
   chunks = {};
+  all_good = std::all_of(samples.begin(), samples.end(),
+                         [&](std::int64_t sample) { return good[static_cast<std::size_t>(sample)] != 0; });
 }
 
 // Rows are read into one chunk of pinned memory while the other is copied.
@@ -270,6 +273,10 @@ void ResidentBatchSource::start_epoch(std::int64_t epoch, std::int64_t first_bat
 }
 const engine::Batch* ResidentBatchSource::next() {
   return state_->next();
+}
+std::optional<std::int64_t> ResidentBatchSource::size_of_batch(std::int64_t batch) const {
+  if (!state_->all_good) return {};
+  return state_->sampler.size(batch);
 }
 std::int64_t ResidentBatchSource::bad_samples() const {
   return static_cast<std::int64_t>(state_->bad.ids().size());

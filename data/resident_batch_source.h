@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ class ResidentBatchSource final : public engine::BatchSource {
   void start_epoch(std::int64_t epoch, std::int64_t first_batch) override;
   /// Queued on the device's compute stream, behind whatever uses the batch before.
   const engine::Batch* next() override;
+  /// Known unless a checksum did not hold in the upload.
+  [[nodiscard]] std::optional<std::int64_t> size_of_batch(std::int64_t batch) const override;
   [[nodiscard]] std::int64_t bad_samples() const override;
   /// Ids of the samples left out so far, in the order they were met.
   [[nodiscard]] std::vector<std::string> bad_ids() const;

@@ -34,6 +34,8 @@ class Sampler {
   [[nodiscard]] std::int64_t samples() const { return samples_of_rank_; }
   /// This rank's slice of global batch `batch` of the epoch that was started.
   [[nodiscard]] std::span<const std::int64_t> batch(std::int64_t batch) const;
+  /// Samples in it.
+  [[nodiscard]] std::int64_t size(std::int64_t batch) const { return slice(batch).count; }
   /// Position of its first sample in the epoch's global order.
   [[nodiscard]] std::int64_t first_position(std::int64_t batch) const;
 

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "engine/tensor.h"
@@ -44,6 +45,9 @@ class BatchSource {
   /// every slot has been used. Throws DataError when the cap on bad samples is passed, IoError when a read
   /// fails.
   virtual const Batch* next() = 0;
+  /// How many samples batch `batch` of every epoch holds, where that is known before it is read: none of this
+  /// source's samples can turn out to be bad. The same answer always.
+  [[nodiscard]] virtual std::optional<std::int64_t> size_of_batch(std::int64_t /*batch*/) const { return {}; }
   /// Samples left out so far because their checksum did not hold.
   [[nodiscard]] virtual std::int64_t bad_samples() const = 0;
 };

@@ -184,6 +184,9 @@ void fill(Context& context, double value, const Tensor& out);
 void weighted_sum(Context& context, double alpha, const Tensor& a, double beta, const Tensor& b,
                   const Tensor& out);
 
+/// sum = from, or sum += from where `add`; sum is of from's statistics type.
+void wide_sum(Context& context, const Tensor& from, bool add, const Tensor& sum);
+
 /// norm (1) = ‖gradient‖₂.
 void gradient_norm(Context& context, const Tensor& gradient, const Tensor& norm);
 
@@ -193,8 +196,8 @@ struct AdamWStep {
   std::int64_t growth_interval = 0;  ///< of the loss scale; 0 keeps it fixed
   Tensor state{};                    ///< (1) OptimizerState as bytes, updated
   Tensor norm{};                     ///< (1) of the gradient as it lies
-  Tensor losses{};  ///< statistics type, any shape; the step is left out unless all are finite; or empty
-  Tensor gradient{};
+  Tensor losses{};    ///< statistics type, any shape; the step is left out unless all are finite; or empty
+  Tensor gradient{};  ///< of the weights' type or of the masters'
   Tensor master{};
   Tensor exp_avg{};
   Tensor exp_avg_sq{};

@@ -35,7 +35,7 @@ void fill_parameter(const ParameterSpec& spec, std::uint64_t seed, int index, T*
 }  // namespace
 
 ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_type, bool training,
-                               Device* device)
+                               Device* device, bool wide_sums)
     : device_(device),
       specs_(std::move(specs)),
       offsets_(specs_.size()),
@@ -55,6 +55,8 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_t
   weights_ = make_buffer("weights", compute_type, device);
   if (!training) return;
   gradients_ = make_buffer("gradients", compute_type, device);
+  if (wide_sums && compute_type != statistics)
+    gradient_sums_ = make_buffer("gradient sums", statistics, device);
   if (compute_type != statistics) masters_ = make_buffer("master weights", statistics, device);
   exp_avg_ = make_buffer("first moments", statistics, device);
   exp_avg_sq_ = make_buffer("second moments", statistics, device);

@@ -34,14 +34,16 @@ struct ParameterSpec {
 /// Index of a parameter in the order of registration.
 using ParameterId = int;
 
-/// Five flat buffers in one order, the order in which backward finishes the gradients: weights in the compute
-/// type, gradients, fp32 masters (absent where the compute type is that of the masters: the weights are the
-/// masters), and AdamW's two moments. Parameters begin on 64-byte boundaries; the gaps are zero and stay
-/// zero. On kMeta nothing is held.
+/// Flat buffers in one order, the order in which backward finishes the gradients: weights in the compute
+/// type, gradients, their fp32 sums where those are kept apart, fp32 masters (absent where the compute type
+/// is that of the masters: the weights are the masters), and AdamW's two moments. Parameters begin on 64-byte
+/// boundaries; the gaps are zero and stay zero. On kMeta nothing is held.
 class ParameterStore {
  public:
-  /// `training` false holds the weights alone. `device` null lays it out without memory.
-  ParameterStore(std::vector<ParameterSpec> specs, DType compute_type, bool training, Device* device);
+  /// `training` false holds the weights alone. `device` null lays it out without memory. `wide_sums` keeps
+  /// gradient_sums() apart where the compute type has 16 bits.
+  ParameterStore(std::vector<ParameterSpec> specs, DType compute_type, bool training, Device* device,
+                 bool wide_sums = false);
 
   [[nodiscard]] const std::vector<ParameterSpec>& specs() const { return specs_; }
   [[nodiscard]] int count() const { return static_cast<int>(specs_.size()); }
@@ -61,6 +63,9 @@ class ParameterStore {
   /// The whole buffers, (elements with gaps).
   [[nodiscard]] const Tensor& weights() const { return weights_; }
   [[nodiscard]] const Tensor& gradients() const { return gradients_; }
+  /// What the gradients of a step's batches and ranks are added up in; gradients() where that is not apart.
+  [[nodiscard]] const Tensor& gradient_sums() const { return gradient_sums_ ? gradient_sums_ : gradients_; }
+  [[nodiscard]] bool sums_apart() const { return static_cast<bool>(gradient_sums_); }
   [[nodiscard]] const Tensor& masters() const { return masters_ ? masters_ : weights_; }
   [[nodiscard]] const Tensor& exp_avgs() const { return exp_avg_; }
   [[nodiscard]] const Tensor& exp_avg_sqs() const { return exp_avg_sq_; }
@@ -96,6 +101,7 @@ class ParameterStore {
   std::vector<Device::Block> blocks_;
   Tensor weights_;
   Tensor gradients_;
+  Tensor gradient_sums_;
   Tensor masters_;
   Tensor exp_avg_;
   Tensor exp_avg_sq_;

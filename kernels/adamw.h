@@ -53,7 +53,8 @@ constexpr StepOutcome advance(OptimizerState& state, std::int64_t growth_interva
   return state.outcome;
 }
 
-template <typename T>
+/// G is the gradient's type: T, or Stat<T>.
+template <typename T, typename G = T>
 struct AdamW {
   std::int64_t elements = 0;
   double beta1 = 0.9;
@@ -66,7 +67,7 @@ struct AdamW {
   const Stat<T>* norm = nullptr;     ///< (1), of kernels/gradient_norm.h
   const Stat<T>* losses = nullptr;   ///< (loss_count): the step is left out unless all are finite
   std::int64_t loss_count = 0;
-  const T* gradient = nullptr;    ///< (elements)
+  const G* gradient = nullptr;    ///< (elements)
   Stat<T>* master = nullptr;      ///< (elements), updated in place
   Stat<T>* exp_avg = nullptr;     ///< m, (elements), updated in place
   Stat<T>* exp_avg_sq = nullptr;  ///< v, (elements), updated in place
@@ -79,10 +80,10 @@ template <typename T>
 void adamw(const AdamW<T>& args);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// float, bf16 and fp16, the last two with gradients in float too. `stream` is a cudaStream_t.
 namespace cuda {
-template <typename T>
-void adamw(const AdamW<T>& args, void* stream);
+template <typename T, typename G>
+void adamw(const AdamW<T, G>& args, void* stream);
 [[nodiscard]] std::size_t adamw_scratch_bytes();
 }  // namespace cuda
 

@@ -2,7 +2,7 @@
 
 #include "kernels/types.h"
 
-// The few operations without structure: fill, weighted sum, conversion.
+// The few operations without structure: fill, sums, conversion.
 
 namespace voca::kernels {
 
@@ -17,9 +17,20 @@ struct WeightedSum {
   T* out = nullptr;      ///< overwritten; may be the same array as a or b
 };
 
+/// sum[i] = from[i], or sum[i] += from[i].
+template <typename T>
+struct WideSum {
+  std::int64_t elements = 0;
+  const T* from = nullptr;
+  bool add = false;        ///< false overwrites
+  Stat<T>* sum = nullptr;  ///< overwritten or accumulated into
+};
+
 namespace cpu {
 template <typename T>
 void weighted_sum(const WeightedSum<T>& args);
+template <typename T>
+void wide_sum(const WideSum<T>& args);
 /// out[i] = value.
 template <typename T>
 void fill(std::int64_t elements, T value, T* out);
@@ -35,6 +46,8 @@ void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to);
 namespace cuda {
 template <typename T>
 void weighted_sum(const WeightedSum<T>& args, void* stream);
+template <typename T>
+void wide_sum(const WideSum<T>& args, void* stream);
 template <typename T>
 void fill(std::int64_t elements, T value, T* out, void* stream);
 /// Between float and float, bf16 or fp16.

@@ -123,10 +123,13 @@ void JoinedJob::connect(const engine::Device& device) {
     return engine::make_nccl_communicator(meeting_.store(), std::move(host), options);
   };
   main_ = communicator("main");
-  gradients_ = communicator("gradients");
-  if (gpu) stream_ = engine::make_cuda_communication_stream();
+  if (gpu) {
+    stream_ = engine::make_cuda_communication_stream();
+  } else {
+    gradients_ = communicator("gradients");
+  }
   ranks_.main = main_.get();
-  ranks_.gradients = gradients_.get();
+  ranks_.gradients = gpu ? main_.get() : gradients_.get();
   ranks_.stream = stream_.get();
 }
 

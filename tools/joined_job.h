@@ -80,7 +80,7 @@ class JoinedJob {
   engine::Meeting meeting_;
   std::optional<engine::Watchdog> watchdog_;
   std::unique_ptr<engine::Communicator> main_;
-  std::unique_ptr<engine::Communicator> gradients_;
+  std::unique_ptr<engine::Communicator> gradients_;      // on CPUs, whose sums have a thread of their own
   std::unique_ptr<engine::CommunicationStream> stream_;  // on a GPU, of the gradients' sums
   engine::Ranks ranks_;
 };

@@ -92,7 +92,8 @@ ordered_json make_plan(const TrainOptions& options, const DataFacts& facts, cons
   const engine::MemoryRequest request{.compute_type = compute_type,
                                       .train_batch = options.batch_size,
                                       .eval_batch = options.no_val ? 0 : options.batch_size,
-                                      .grad_accum = options.grad_accum};
+                                      .grad_accum = options.grad_accum,
+                                      .wide_sums = sums_in_fp32(options, 1)};
   const engine::Backend backend{.device = device.kind};
   engine::MemoryPlan memory = engine::plan_memory(*network, request, backend);
   const engine::ParameterStore parameters(network->parameters(), engine::DType::kF32, false, nullptr);

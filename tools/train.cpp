@@ -267,6 +267,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   ordered_json values = set.values();
   values["precision"] = resolve_precision(options, device->kind());
   config.compute_type = compute_type_of(values["precision"]);
+  config.wide_sums = sums_in_fp32(options, world_size);
   if (job.first()) check_train_files(options, paths, {values, world_size});
 
   // Data.
@@ -291,7 +292,8 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
                                       .train_batch = options.batch_size,
                                       .eval_batch = options.no_val ? 0 : options.batch_size,
                                       .grad_accum = options.grad_accum,
-                                      .world_size = world_size};
+                                      .world_size = world_size,
+                                      .wide_sums = config.wide_sums};
   const std::size_t planned =
       engine::plan_memory(*network, request, {.device = device->kind(), .products = device->products()})
           .bytes();

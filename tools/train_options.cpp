@@ -63,6 +63,10 @@ void add_optimiser_options(OptionSet& set, TrainOptions& o) {
   set.add("schedule", &o.schedule, "epoch|step", "the learning rate changes each epoch or each step");
   set.add("max_grad_norm", &o.max_grad_norm, "NORM", "clip the global gradient norm; 0: do not");
   set.add("grad_accum", &o.grad_accum, "N", "batches a step");
+  set.add(
+      "grad_dtype", &o.grad_dtype, "auto|fp32|compute",
+      "what the gradients of a step's batches and of the ranks are added up in; auto: fp32 where there are "
+      "several, else --precision's type");
   set.add("max_bad_steps", &o.max_bad_steps, "N",
           "end the run after so many steps in a row without finite gradients");
   set.add("seed", &o.seed, "S", "of initialisation, order, dropout and augmentation");
@@ -186,6 +190,7 @@ RunPaths run_paths(const TrainOptions& options) {
 void check_values(const TrainOptions& o) {
   (void)parse_device(o.device);
   expect_one_of("gemm_autotune", o.gemm_autotune, {"on", "off"});
+  expect_one_of("grad_dtype", o.grad_dtype, {"auto", "fp32", "compute"});
   expect_one_of("precision", o.precision, {"auto", "fp32", "tf32", "bf16", "fp16"});
   (void)data::parse_residency(o.data_residency);
   if (!(o.comm_timeout >= 1))
@@ -246,6 +251,11 @@ std::string resolve_precision(const TrainOptions& o, engine::DeviceKind device) 
 engine::DType compute_type_of(const std::string& precision) {
   if (precision == "bf16") return engine::DType::kBF16;
   return precision == "fp16" ? engine::DType::kF16 : engine::DType::kF32;
+}
+
+bool sums_in_fp32(const TrainOptions& o, int world_size) {
+  if (o.grad_dtype == "auto") return o.grad_accum > 1 || world_size > 1;
+  return o.grad_dtype == "fp32";
 }
 
 std::vector<std::string> check_for_device(const TrainOptions& o, engine::DeviceKind device) {

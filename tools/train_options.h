@@ -57,6 +57,7 @@ struct TrainOptions {
   std::string schedule = "epoch";
   double max_grad_norm = 1.0;
   std::int64_t grad_accum = 1;
+  std::string grad_dtype = "auto";
   std::int64_t max_bad_steps = 10;
   std::uint64_t seed = 0;
   // evaluation
@@ -110,6 +111,10 @@ void check_combinations(const TrainOptions& options, const OptionSet& set);
 /// device does not compute in it.
 [[nodiscard]] std::string resolve_precision(const TrainOptions& options, engine::DeviceKind device);
 [[nodiscard]] engine::DType compute_type_of(const std::string& precision);
+
+/// Whether --grad_dtype adds gradients up in fp32 where their type has 16 bits; auto does where there is
+/// something to add: several batches a step, or ranks.
+[[nodiscard]] bool sums_in_fp32(const TrainOptions& options, int world_size);
 
 /// The same for a run on a device of this kind.
 [[nodiscard]] std::vector<std::string> check_for_device(const TrainOptions& options,

@@ -51,11 +51,11 @@ Results lay_out_results(const Model& model, const MemoryRequest& request) {
 ArenaPlan plan_update(const ParameterStore& parameters, const Results& results, const Backend& backend) {
   Arena arena(backend.device);
   Context context{arena};
-  ops::gradient_norm(context, parameters.gradients(), results.gradient_norm);
+  ops::gradient_norm(context, parameters.gradient_sums(), results.gradient_norm);
   ops::adamw(context, {.state = results.optimizer_state,
                        .norm = results.gradient_norm,
                        .losses = results.losses,
-                       .gradient = parameters.gradients(),
+                       .gradient = parameters.gradient_sums(),
                        .master = parameters.masters(),
                        .exp_avg = parameters.exp_avgs(),
                        .exp_avg_sq = parameters.exp_avg_sqs(),
@@ -111,7 +111,8 @@ std::size_t MemoryPlan::bytes() const {
 
 MemoryPlan plan_memory(const Model& model, const MemoryRequest& request, const Backend& backend) {
   VOCA_CHECK(request.train_batch > 0 || request.eval_batch > 0);
-  const ParameterStore parameters(model.parameters(), request.compute_type, request.train_batch > 0, nullptr);
+  const ParameterStore parameters(model.parameters(), request.compute_type, request.train_batch > 0, nullptr,
+                                  request.wide_sums);
   const Results results = lay_out_results(model, request);
   // No library is told of these products: the run may never ask for them.
   ArenaPlan arena = plan_arena(model, request, parameters, results,
@@ -151,7 +152,7 @@ Workspace::Workspace(const Model& model, const MemoryRequest& request, Device& d
     : request_(request),
       device_(device),
       parameters_(check_fits(model, request, device).parameters(), request.compute_type,
-                  request.train_batch > 0, &device) {
+                  request.train_batch > 0, &device, request.wide_sums) {
   const auto take = [&](const char* name, std::size_t bytes) {
     blocks_.push_back(device.allocate(name, bytes));
     return blocks_.back().data();

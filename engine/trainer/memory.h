@@ -19,6 +19,8 @@ struct MemoryRequest {
   std::int64_t eval_batch = 0;   ///< most samples of an evaluation batch; 0: no evaluation
   std::int64_t grad_accum = 1;   ///< batches a step
   int world_size = 1;            ///< ranks, each with a training batch of its own
+  /// Of a compute type of 16 bits: gradients are added up in fp32 (ParameterStore::gradient_sums).
+  bool wide_sums = false;
 };
 
 /// The device memory a run takes, batches in flight apart (their source owns them), before any of it is

@@ -22,7 +22,8 @@ Optimizer::Optimizer(const OptimizerOptions& options, Workspace& workspace)
 
 void Optimizer::start_step() {
   Context context = workspace_.context();
-  ops::fill(context, 0.0, workspace_.parameters().gradients());
+  const ParameterStore& parameters = workspace_.parameters();
+  if (!parameters.sums_apart()) ops::fill(context, 0.0, parameters.gradients());
   ops::fill(context, 0.0, workspace_.losses());
 }
 
@@ -42,7 +43,7 @@ GradientScale Optimizer::gradient_scale(double share) const {
 
 void Optimizer::measure_norm() {
   Context context = workspace_.context();
-  ops::gradient_norm(context, workspace_.parameters().gradients(), workspace_.gradient_norm());
+  ops::gradient_norm(context, workspace_.parameters().gradient_sums(), workspace_.gradient_norm());
 }
 
 void Optimizer::update(double lr) {
@@ -61,7 +62,7 @@ void Optimizer::update(double lr) {
                        .state = state,
                        .norm = workspace_.gradient_norm(),
                        .losses = workspace_.losses(),
-                       .gradient = parameters.gradients(),
+                       .gradient = parameters.gradient_sums(),
                        .master = parameters.masters(),
                        .exp_avg = parameters.exp_avgs(),
                        .exp_avg_sq = parameters.exp_avg_sqs(),
@@ -87,7 +88,7 @@ std::string first_non_finite_gradient(const ParameterStore& parameters) {
     return parameters.specs()[static_cast<std::size_t>(a)].backward_rank <
            parameters.specs()[static_cast<std::size_t>(b)].backward_rank;
   });
-  const HostTensor gradients(parameters.device(), parameters.gradients());
+  const HostTensor gradients(parameters.device(), parameters.gradient_sums());
   for (const ParameterId id : order) {
     const Tensor gradient = parameters.slice(gradients.tensor(), id);
     for (std::int64_t i = 0; i < gradient.elements(); ++i) {

@@ -26,7 +26,7 @@ class Optimizer {
   /// The state of a fresh run.
   Optimizer(const OptimizerOptions& options, Workspace& workspace);
 
-  /// Zeroes gradients and losses.
+  /// Zeroes gradients (not their sums, which GradientSums overwrites) and losses.
   void start_step();
   /// Of a batch that is this share of its step.
   [[nodiscard]] GradientScale gradient_scale(double share) const;

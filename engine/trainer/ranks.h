@@ -14,8 +14,9 @@ namespace voca::engine {
 
 /// The job's ranks, as a trainer and an evaluation need them. The default is a world of one.
 struct Ranks {
-  Communicator* main = nullptr;           ///< of the thread that trains
-  Communicator* gradients = nullptr;      ///< of the sums that run beside backward; another one than `main`
+  Communicator* main = nullptr;  ///< of the thread that trains
+  /// Of the sums that run beside backward: on CPUs another one than `main`, on GPUs `main` itself will do.
+  Communicator* gradients = nullptr;
   CommunicationStream* stream = nullptr;  ///< on a GPU, of those sums
   BucketOptions buckets{};
   /// Told what this rank is about to do, for a watchdog; a string that lives for ever.

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <utility>
 
 #include "engine/error.h"
 #include "engine/ops.h"
@@ -36,8 +37,9 @@ StepRunner::StepRunner(const Model& model, BatchSource& train, Workspace& worksp
     slot.arrived = Device::Event(workspace.device());
   }
   rows_by_rank_.resize(static_cast<std::size_t>(ranks.world_size()));
+  if (workspace.parameters().sums_apart()) sums_.emplace(workspace);
   if (ranks.alone()) return;
-  const Tensor& gradients = workspace.parameters().gradients();
+  const Tensor& gradients = workspace.parameters().gradient_sums();
   if (ranks.stream != nullptr) {
     buckets_.emplace(*ranks.gradients, gradients, *ranks.stream, workspace.context().stream, ranks.buckets);
   } else {
@@ -53,7 +55,7 @@ void StepRunner::queue(const StepPlace& place) {
   slot.samples.clear();
   for (std::int64_t i = 0; i < place.batches; ++i) {
     Batch batch = next_batch(place, place.first_batch + i);
-    slot.samples.push_back(share(batch));
+    slot.samples.push_back(share(place.first_batch + i, batch));
     queue_batch(place, slot.samples, batch);
   }
   Device& device = workspace_.device();
@@ -84,7 +86,7 @@ void StepRunner::queue_batch(const StepPlace& place, const std::vector<std::int6
   const bool any = std::any_of(samples.begin(), samples.end(), [](auto n) { return n > 0; });
   const auto work = [&] {
     if (first) optimizer_.start_step();
-    if (used) forward_backward(place, batch_in_step, samples.back(), batch);
+    if (used) forward_backward(place, samples, batch);
     if (!last || !any) return;  // without a sample nothing decays and nothing moves
     if (!ranks_.alone()) reduce();
     optimizer_.measure_norm();
@@ -97,9 +99,10 @@ void StepRunner::queue_batch(const StepPlace& place, const std::vector<std::int6
                                      workspace_.context().stream, std::ref(work));  // allocates nothing
 }
 
-void StepRunner::forward_backward(const StepPlace& place, std::int64_t batch_in_step, std::int64_t samples,
+void StepRunner::forward_backward(const StepPlace& place, const std::vector<std::int64_t>& samples,
                                   const Batch& batch) {
   ranks_.doing("forward and backward");
+  const auto batch_in_step = static_cast<std::int64_t>(samples.size()) - 1;
   const std::int64_t batch_in_epoch = place.first_batch + batch_in_step;
   const StepRandom random{
       .seed = place.seed,
@@ -109,21 +112,65 @@ void StepRunner::forward_backward(const StepPlace& place, std::int64_t batch_in_
   Context context = workspace_.context();
   context.communicator = ranks_.main;
   if (buckets_ && batch_in_step + 1 == place.batches) context.gradients = &*buckets_;
-  const double mine = static_cast<double>(batch.size) / static_cast<double>(samples);
+  if (sums_) {
+    const bool first = std::all_of(samples.begin(), samples.end() - 1, [](auto n) { return n == 0; });
+    sums_->start_batch(first, context.gradients);
+    context.gradients = &*sums_;
+  }
+  const double mine = static_cast<double>(batch.size) / static_cast<double>(samples.back());
   const Tensor losses = workspace_.losses(batch_in_step);
   model_.forward_backward(context, workspace_.parameters(), batch, random,
                           optimizer_.gradient_scale(mine / static_cast<double>(place.batches)),
                           workspace_.logits(batch.size), losses);
+  if (sums_) sums_->finish_batch();
   if (!ranks_.alone()) ops::weighted_sum(context, mine, losses, 0, {}, losses);
+}
+
+/// Once a run: where every rank has verified its samples, sizes follow from the order of the samples, and no
+/// batch needs asking.
+void StepRunner::agree_on_sizes() {
+  if (std::exchange(sizes_are_agreed_on_, true) || ranks_.alone()) return;
+  const auto batches = static_cast<std::size_t>(train_.batches_per_epoch());
+  constexpr double kUnknown = -1;
+  std::vector<double> mine(batches);
+  for (std::size_t b = 0; b < batches; ++b) {
+    const std::optional<std::int64_t> size = train_.size_of_batch(static_cast<std::int64_t>(b));
+    mine[b] = size ? static_cast<double>(*size) : kUnknown;
+  }
+  const std::vector<double> all = ranks_.main->gather("sizes of all batches", mine);
+  if (std::find(all.begin(), all.end(), kUnknown) != all.end()) return;
+  sizes_.resize(all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::size_t rank = i / batches;
+    sizes_[i % batches * rows_by_rank_.size() + rank] = static_cast<std::int64_t>(all[i]);
+  }
 }
 
 /// What every rank has of the global batch; returns the samples of all, 0 where one has none: then there is
 /// nothing that all could take part in.
-std::int64_t StepRunner::share(Batch& batch) {
-  rows_by_rank_[0] = batch.size;
-  bad_samples_ = train_.bad_samples();
-  if (ranks_.alone()) return batch.size;
-  const std::array<double, 2> mine{static_cast<double>(batch.size), static_cast<double>(bad_samples_)};
+std::int64_t StepRunner::share(std::int64_t batch_in_epoch, Batch& batch) {
+  agree_on_sizes();
+  if (ranks_.alone()) {
+    rows_by_rank_[0] = batch.size;
+    bad_samples_ = train_.bad_samples();
+    return batch.size;
+  }
+  if (sizes_.empty()) {
+    ask_for_sizes(batch);
+  } else {
+    const auto first = sizes_.begin() + batch_in_epoch * ranks_.world_size();
+    std::copy_n(first, rows_by_rank_.size(), rows_by_rank_.begin());
+    VOCA_CHECK(rows_by_rank_[static_cast<std::size_t>(ranks_.rank())] == batch.size);
+  }
+  batch.rows_by_rank = rows_by_rank_;
+  if (std::find(rows_by_rank_.begin(), rows_by_rank_.end(), 0) != rows_by_rank_.end()) return 0;
+  return std::accumulate(rows_by_rank_.begin(), rows_by_rank_.end(), std::int64_t{0});
+}
+
+/// Any rank's batch may have lost a sample.
+void StepRunner::ask_for_sizes(const Batch& batch) {
+  const std::array<double, 2> mine{static_cast<double>(batch.size),
+                                   static_cast<double>(train_.bad_samples())};
   ranks_.doing("agreeing on a batch");
   const std::vector<double> all = ranks_.main->gather("sizes of a batch", mine);
   bad_samples_ = 0;
@@ -131,9 +178,6 @@ std::int64_t StepRunner::share(Batch& batch) {
     rows_by_rank_[rank] = static_cast<std::int64_t>(all[2 * rank]);
     bad_samples_ += static_cast<std::int64_t>(all[2 * rank + 1]);
   }
-  batch.rows_by_rank = rows_by_rank_;
-  if (std::find(rows_by_rank_.begin(), rows_by_rank_.end(), 0) != rows_by_rank_.end()) return 0;
-  return std::accumulate(rows_by_rank_.begin(), rows_by_rank_.end(), std::int64_t{0});
 }
 
 /// Gradients and losses become those of the global batch.

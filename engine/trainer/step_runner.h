@@ -7,6 +7,7 @@
 
 #include "engine/batch.h"
 #include "engine/model.h"
+#include "engine/trainer/gradient_sums.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/optimizer.h"
 #include "engine/trainer/ranks.h"
@@ -76,10 +77,11 @@ class StepRunner {
   };
 
   [[nodiscard]] Batch next_batch(const StepPlace& place, std::int64_t batch_in_epoch);
-  [[nodiscard]] std::int64_t share(Batch& batch);
+  void agree_on_sizes();
+  [[nodiscard]] std::int64_t share(std::int64_t batch_in_epoch, Batch& batch);
+  void ask_for_sizes(const Batch& batch);
   void queue_batch(const StepPlace& place, const std::vector<std::int64_t>& samples, const Batch& batch);
-  void forward_backward(const StepPlace& place, std::int64_t batch_in_step, std::int64_t samples,
-                        const Batch& batch);
+  void forward_backward(const StepPlace& place, const std::vector<std::int64_t>& samples, const Batch& batch);
   void reduce();
   [[nodiscard]] LossValues losses(const Slot& slot, std::int64_t batch_in_step) const;
 
@@ -89,6 +91,11 @@ class StepRunner {
   Optimizer& optimizer_;
   Ranks ranks_;
   std::optional<GradientBuckets> buckets_;
+  std::optional<GradientSums> sums_;
+  bool sizes_are_agreed_on_ = false;
+  /// (batches of an epoch, world size) samples of every rank's batches, where all ranks know that none of
+  /// theirs is bad; else empty.
+  std::vector<std::int64_t> sizes_;
   std::vector<std::int64_t> rows_by_rank_;
   std::int64_t bad_samples_ = 0;
   std::array<Slot, kDepth> slots_;

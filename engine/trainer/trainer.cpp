@@ -468,7 +468,8 @@ MemoryRequest Trainer::memory_request(const TrainerConfig& config, const BatchSo
           .train_batch = train.max_batch_size(),
           .eval_batch = val == nullptr ? 0 : val->max_batch_size(),
           .grad_accum = config.grad_accum,
-          .world_size = world_size};
+          .world_size = world_size,
+          .wide_sums = config.wide_sums};
 }
 
 Trainer::Trainer(const TrainerConfig& config, const Model& model, BatchSource& train, BatchSource* val,

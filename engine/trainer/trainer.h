@@ -67,6 +67,8 @@ struct TrainerConfig {
   bool no_val = false;           ///< train without a validation split
   std::uint64_t seed = 0;
   DType compute_type = DType::kF32;
+  /// Where that has 16 bits: gradients of the step's batches and of the ranks are added up in fp32.
+  bool wide_sums = false;
 
   std::filesystem::path checkpoint_folder;  ///< of resume states; empty keeps none
   Interval checkpoint_every{.count = 1};    ///< a state is saved at the end of the run, too

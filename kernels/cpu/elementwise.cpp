@@ -29,6 +29,17 @@ void weighted_sum(const WeightedSum<T>& args) {
 }
 
 template <typename T>
+void wide_sum(const WideSum<T>& args) {
+  const T* from = args.from;
+  Stat<T>* sum = args.sum;
+  const bool add = args.add;
+  for_chunks(args.elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+    for (std::int64_t i = begin; i < end; ++i) sum[i] = add ? sum[i] + from[i] : from[i];
+  });
+}
+
+template <typename T>
 void fill(std::int64_t elements, T value, T* out) {
   for_chunks(elements, kChunkElements,
              [=](std::int64_t begin, std::int64_t end) { std::fill(out + begin, out + end, value); });
@@ -52,6 +63,8 @@ void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to) {
 
 template void weighted_sum(const WeightedSum<float>& args);
 template void weighted_sum(const WeightedSum<double>& args);
+template void wide_sum(const WideSum<float>& args);
+template void wide_sum(const WideSum<double>& args);
 template void fill(std::int64_t elements, float value, float* out);
 template void fill(std::int64_t elements, double value, double* out);
 template void cast(std::int64_t elements, const float* from, float* to);

@@ -25,8 +25,8 @@ SIMT_DEVICE bool is_finite(float x) {
   return x - x == 0.0F;
 }
 
-template <typename T>
-__global__ void __launch_bounds__(1) adamw_factors_kernel(AdamW<T> args) {
+template <typename T, typename G>
+__global__ void __launch_bounds__(1) adamw_factors_kernel(AdamW<T, G> args) {
   OptimizerState& state = *args.state;
   bool finite_losses = true;
   for (std::int64_t i = 0; i < args.loss_count; ++i) finite_losses &= is_finite(args.losses[i]);
@@ -52,8 +52,8 @@ __global__ void __launch_bounds__(1) adamw_factors_kernel(AdamW<T> args) {
       .skip = outcome != StepOutcome::kUpdated};
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads) adamw_kernel(AdamW<T> args, bool wide) {
+template <typename T, typename G>
+__global__ void __launch_bounds__(kThreads) adamw_kernel(AdamW<T, G> args, bool wide) {
   const Factors f = *static_cast<const Factors*>(args.scratch);
   const std::int64_t first = global_thread() * kOctet;
   const std::int64_t count = args.elements - first;
@@ -86,11 +86,11 @@ std::size_t adamw_scratch_bytes() {
   return sizeof(Factors);
 }
 
-template <typename T>
-void adamw(const AdamW<T>& args, void* stream) {
-  simt::launch("adamw_factors", adamw_factors_kernel<T>, {dim3(1), dim3(1), 0, stream}, args);
+template <typename T, typename G>
+void adamw(const AdamW<T, G>& args, void* stream) {
+  simt::launch("adamw_factors", adamw_factors_kernel<T, G>, {dim3(1), dim3(1), 0, stream}, args);
   if (args.elements == 0) return;
-  simt::launch("adamw", adamw_kernel<T>,
+  simt::launch("adamw", adamw_kernel<T, G>,
                {blocks_for(divide_up(args.elements, kOctet), kThreads), dim3(kThreads), 0, stream}, args,
                on_16_bytes(args.gradient, args.master, args.exp_avg, args.exp_avg_sq, args.weights));
 }
@@ -98,5 +98,7 @@ void adamw(const AdamW<T>& args, void* stream) {
 template void adamw(const AdamW<float>&, void*);
 template void adamw(const AdamW<__nv_bfloat16>&, void*);
 template void adamw(const AdamW<__half>&, void*);
+template void adamw(const AdamW<__nv_bfloat16, float>&, void*);
+template void adamw(const AdamW<__half, float>&, void*);
 
 }  // namespace voca::kernels::cuda

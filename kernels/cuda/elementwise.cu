@@ -29,6 +29,22 @@ __global__ void __launch_bounds__(kThreads) weighted_sum_kernel(WeightedSum<T> a
 }
 
 template <typename T>
+__global__ void __launch_bounds__(kThreads) wide_sum_kernel(WideSum<T> args, bool wide) {
+  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t count = args.elements - first;
+  if (count <= 0) return;
+  float from[kOctet];
+  load_octet(args.from + first, count, wide, from);
+  if (args.add) {
+    float sum[kOctet];
+    load_octet(args.sum + first, count, wide, sum);
+    SIMT_UNROLL
+    for (int i = 0; i < kOctet; ++i) from[i] += sum[i];
+  }
+  store_octet(args.sum + first, count, wide, from);
+}
+
+template <typename T>
 __global__ void __launch_bounds__(kThreads) fill_kernel(std::int64_t elements, T value, T* out, bool wide) {
   const std::int64_t first = global_thread() * kOctet;
   const std::int64_t count = elements - first;
@@ -71,6 +87,13 @@ void weighted_sum(const WeightedSum<T>& args, void* stream) {
 }
 
 template <typename T>
+void wide_sum(const WideSum<T>& args, void* stream) {
+  if (args.elements == 0) return;
+  simt::launch("wide_sum", wide_sum_kernel<T>, shape_for(args.elements, stream), args,
+               on_16_bytes(args.from, args.sum));
+}
+
+template <typename T>
 void fill(std::int64_t elements, T value, T* out, void* stream) {
   if (elements == 0) return;
   simt::launch("fill", fill_kernel<T>, shape_for(elements, stream), elements, value, out, on_16_bytes(out));
@@ -91,6 +114,9 @@ void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to, vo
 template void weighted_sum(const WeightedSum<float>&, void*);
 template void weighted_sum(const WeightedSum<__nv_bfloat16>&, void*);
 template void weighted_sum(const WeightedSum<__half>&, void*);
+template void wide_sum(const WideSum<float>&, void*);
+template void wide_sum(const WideSum<__nv_bfloat16>&, void*);
+template void wide_sum(const WideSum<__half>&, void*);
 template void fill(std::int64_t, float, float*, void*);
 template void fill(std::int64_t, __nv_bfloat16, __nv_bfloat16*, void*);
 template void fill(std::int64_t, __half, __half*, void*);

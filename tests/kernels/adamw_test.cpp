@@ -14,8 +14,8 @@ void run(Cpu, AdamW<T> args, OptimizerState& state) {
   args.state = &state;
   cpu::adamw(args);
 }
-template <typename T>
-void run(AnyCuda, AdamW<T> args, OptimizerState& state) {
+template <typename T, typename G>
+void run(AnyCuda, AdamW<T, G> args, OptimizerState& state) {
   Scratch<TestedBackend> scratch(cuda::adamw_scratch_bytes());
   Scratch<TestedBackend> state_memory(sizeof state);
   TestedBackend::copy_in(state_memory.data(), &state, sizeof state);
@@ -145,12 +145,14 @@ class AdamWBuffers : public OpTest<C> {
   std::vector<double> losses;
   OptimizerState state{.lr = 0.1};
 
-  std::vector<Statistic> step(std::int64_t n, AdamW<Element> args, bool with_weights = false) {
+  /// Gradients are of Element's precision, in G.
+  template <typename G>
+  std::vector<Statistic> step(std::int64_t n, AdamW<Element, G> args, bool with_weights = false) {
     auto norm_buffer = this->template input<Statistic>(std::vector<double>{norm});
     auto loss_buffer = this->template input<Statistic>(losses);
     std::vector<double> gradient_values = random_values(n, 1);
     for (double& value : gradient_values) value *= gradient_scale;
-    auto gradient = this->input(gradient_values);
+    auto gradient = this->template input<G>(rounded_to<Element>(gradient_values));
     auto master = this->template accumulated<Statistic>(random_values(n, 2));
     auto exp_avg = this->template accumulated<Statistic>(random_values(n, 3));
     auto exp_avg_sq = this->template accumulated<Statistic>(random_values(n, 4, 0, 1));
@@ -200,6 +202,16 @@ TYPED_TEST(AdamWBuffers, EveryElementIsUpdatedAndNoOther) {
     }
     const double tolerance = kElementwise.of<typename TypeParam::Element>();
     EXPECT_LE(normalised_error(got, concatenate(concatenate(w, m), v)), tolerance) << n;
+  }
+}
+
+TYPED_TEST(AdamWBuffers, GradientsInTheMastersTypeGiveTheSameBits) {
+  using T = typename TypeParam::Element;
+  for (const std::int64_t n : {1, 7, 1009}) {
+    this->state = {.lr = 0.1};
+    const auto narrow = this->step(n, AdamW<T>{}, true);
+    this->state = {.lr = 0.1};
+    EXPECT_EQ(this->step(n, AdamW<T, Stat<T>>{}, true), narrow);
   }
 }
 

@@ -11,6 +11,14 @@ void run(Cpu, const WeightedSum<T>& args) {
   cpu::weighted_sum(args);
 }
 template <typename T>
+void run_wide_sum(Cpu, const WideSum<T>& args) {
+  cpu::wide_sum(args);
+}
+template <typename T>
+void run_wide_sum(AnyCuda, const WideSum<T>& args) {
+  cuda::wide_sum(args, nullptr);
+}
+template <typename T>
 void run_fill(Cpu, std::int64_t n, T value, T* out) {
   cpu::fill(n, value, out);
 }
@@ -84,6 +92,25 @@ TYPED_TEST(Elementwise, WeightedSumKeepsNan) {
   auto out = this->output(3);
   run<typename TypeParam::Element>(typename TypeParam::Backend{}, {3, 1, a.data(), 0, b.data(), out.data()});
   this->expect_close(out, {NAN, NAN, 3}, {0, 0}, "0 · Inf, NaN");
+}
+
+TYPED_TEST(Elementwise, WideSumOverwritesOrAddsAndRoundsToNothingNarrower) {
+  using Element = typename TypeParam::Element;
+  using Wide = Stat<Element>;
+  const typename TypeParam::Backend backend;
+  for (const std::int64_t n : kSizes) {
+    auto from = this->input(random_values(n, 1));
+    auto sum = this->template output<Wide>(n);
+    run_wide_sum<Element>(backend, {n, from.data(), false, sum.data()});
+    EXPECT_EQ(sum.values(), from.values());
+    auto more = this->template accumulated<Wide>(random_values(n, 2));
+    std::vector<double> expected = more.values();
+    const std::vector<double> addend = from.values();
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      expected[i] = static_cast<double>(static_cast<Wide>(expected[i] + addend[i]));
+    run_wide_sum<Element>(backend, {n, from.data(), true, more.data()});
+    EXPECT_EQ(more.values(), expected);
+  }
 }
 
 TYPED_TEST(Elementwise, FillWritesEveryElement) {

@@ -24,6 +24,7 @@ using data::testing::Scratch;
 using data::testing::write_bytes;
 using data::testing::write_video;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class Program : public ::testing::Test {
@@ -122,6 +123,7 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"--lr=0", "--lr"}, Wrong{"--lr=-1", "--lr"}, Wrong{"--weight_decay=-1", "--weight_decay"},
         Wrong{"--warmup_epochs=-1", "--warmup_epochs"}, Wrong{"--schedule=cosine", "--schedule"},
         Wrong{"--max_grad_norm=-1", "--max_grad_norm"}, Wrong{"--grad_accum=0", "--grad_accum"},
+        Wrong{"--grad_dtype=fp16", "--grad_dtype: \"fp16\" is not one of auto, fp32, compute"},
         Wrong{"--pos_weight=0", "--pos_weight"}, Wrong{"--pos_weight=x", "--pos_weight"},
         Wrong{"--contrastive_weight=-1", "--contrastive_weight"},
         Wrong{"--contrastive_scope=all", "--contrastive_scope"},
@@ -371,6 +373,11 @@ TEST_F(Program, PlanKnowsAGpuThatIsNotHere) {
   EXPECT_THAT(plan["memory"].dump(), HasSubstr("matrix product workspace"));
   EXPECT_EQ(plan["free_bytes"].get<std::size_t>(), std::size_t{8} << 30);
   EXPECT_GT(plan["largest_batch_size"].get<std::int64_t>(), 0);
+  EXPECT_THAT(plan["memory"].dump(), Not(HasSubstr("gradient sums")));
+  const Words accumulating = words + Words{"--gpu_memory=8", "--grad_accum=2"};
+  EXPECT_THAT(run(accumulating, here()).json()["memory"].dump(), HasSubstr("gradient sums"));
+  EXPECT_THAT(run(accumulating + Words{"--grad_dtype=compute"}, here()).json()["memory"].dump(),
+              Not(HasSubstr("gradient sums")));
   const Outcome of_16 = run(words + Words{"--gpu_memory=16"}, here());
   EXPECT_GT(of_16.json()["largest_batch_size"].get<std::int64_t>(),
             plan["largest_batch_size"].get<std::int64_t>());

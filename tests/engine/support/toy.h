@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,10 @@ class ToySource : public BatchSource {
   [[nodiscard]] std::int64_t max_batch_size() const override { return options_.batch_size; }
   void start_epoch(std::int64_t epoch, std::int64_t first_batch) override;
   const Batch* next() override;
+  [[nodiscard]] std::optional<std::int64_t> size_of_batch(std::int64_t batch) const override {
+    if (!bad.empty()) return {};
+    return part(batch).end - part(batch).begin;
+  }
   [[nodiscard]] std::int64_t bad_samples() const override { return static_cast<std::int64_t>(bad.size()); }
 
   [[nodiscard]] std::int32_t label(std::int64_t sample) const {
