@@ -16,7 +16,7 @@ if(VOCA_SANITIZE)
 endif()
 
 file(GLOB simt_sources CONFIGURE_DEPENDS simt/*.cpp)
-list(FILTER simt_sources EXCLUDE REGEX "_test\\.cpp$|race_hooks\\.cpp$|host_device\\.cpp$")
+list(FILTER simt_sources EXCLUDE REGEX "_test\\.cpp$|race_hooks\\.cpp$|host_device\\.cpp$|(training|ranks)_support\\.cpp$|nccl_double\\.cpp$")
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu simt/*.cu)
 # A file for the host compiler that includes the .cu.
 set(wrappers)
@@ -42,12 +42,17 @@ target_compile_definitions(cuda_on_host_fixtures PRIVATE VOCA_TEST_CUDA_ON_HOST
 
 # In place of voca_backends: the engine's operations with their way to the CUDA kernels, for a whole step and a whole training of the model.
 file(GLOB operations CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/engine/ops/*.cpp)
-add_library(cuda_on_host_engine OBJECT ${operations} ${CMAKE_SOURCE_DIR}/engine/without_cuda.cpp simt/host_device.cpp simt/whole_step_test.cpp simt/training_run_test.cpp simt/engine_test.cpp
-            data/support/scratch.cpp engine/support/toy.cpp)
+add_library(cuda_on_host_engine OBJECT ${operations} ${CMAKE_SOURCE_DIR}/engine/without_cuda.cpp simt/host_device.cpp simt/whole_step_test.cpp
+            simt/training_run_test.cpp simt/engine_test.cpp simt/training_support.cpp data/support/scratch.cpp engine/support/toy.cpp)
 target_link_libraries(cuda_on_host_engine PRIVATE voca_data voca_model GTest::gtest)
 target_include_directories(cuda_on_host_engine SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
 target_compile_options(cuda_on_host_engine PRIVATE -O2)
 target_compile_definitions(cuda_on_host_engine PRIVATE VOCA_WITH_CUDA VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
+# Several ranks over functions that stand in for NCCL's, whose header says what they are.
+if(VOCA_WITH_NCCL AND VOCA_NCCL_INCLUDE_DIR)
+  target_sources(cuda_on_host_engine PRIVATE simt/nccl_double.cpp simt/ranks_support.cpp simt/multi_gpu_test.cpp simt/two_ranks_test.cpp)
+  target_include_directories(cuda_on_host_engine SYSTEM PRIVATE ${VOCA_NCCL_INCLUDE_DIR})
+endif()
 
 # voca_cuda_on_host(<name> KERNELS <options for kernels> ALL <options for kernels and executor>)
 # A test program of the fixtures with kernels and executor compiled that way, run under each schedule.
@@ -101,8 +106,8 @@ if(CMAKE_CUDA_COMPILER)
   set_tests_properties(cuda PROPERTIES TIMEOUT 1800 LABELS "kernels;cuda" SKIP_REGULAR_EXPRESSION "no CUDA device")
 
   # The engine on a device: products, the whole network, whole trainings, NCCL.
-  add_executable(cuda_engine_tests simt/engine_test.cpp simt/training_run_test.cpp simt/cuda_only_test.cpp data/support/scratch.cpp
-                 engine/support/toy.cpp)
+  add_executable(cuda_engine_tests simt/engine_test.cpp simt/training_run_test.cpp simt/cuda_only_test.cpp simt/training_support.cpp
+                 simt/ranks_support.cpp simt/two_ranks_test.cpp data/support/scratch.cpp engine/support/toy.cpp)
   target_include_directories(cuda_engine_tests SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_compile_definitions(cuda_engine_tests PRIVATE VOCA_TEST_CUDA VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
   target_compile_options(cuda_engine_tests PRIVATE -O1)

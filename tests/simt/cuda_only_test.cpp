@@ -137,38 +137,51 @@ TEST(QueueTogether, AFailureOfTheWorkIsTheCallersAndTheNextTimeIsAsEver) {
   }
 }
 
-TEST(Nccl, OfAWorldOfOneSumsInACapturedStep) {
+// Alone, NCCL has nothing to add and queues nothing for a sum in place; of what it is asked for here,
+// gathering from one place into another is the only thing that makes the GPU work: a copy.
+TEST(Nccl, OfAWorldOfOneQueuesACopyAndNoSumInACapturedGraph) {
   if (!engine::with_nccl()) GTEST_SKIP() << "built without NCCL's header";
   const auto device = make_tested_device();
   engine::MemoryStore store;
   const auto ranks = engine::make_nccl_communicator(store, engine::make_single_communicator(), {});
   constexpr std::int64_t kElements = 1000;
+  const auto place = [&](const engine::Device::Block& block) {
+    return engine::Tensor{.data = block.data(),
+                          .shape = {kElements},
+                          .dtype = engine::DType::kF32,
+                          .device = device->kind(),
+                          .name = "gradients"};
+  };
   const auto block = device->allocate("gradients", kElements * sizeof(float));
-  const engine::Tensor gradients{.data = block.data(),
-                                 .shape = {kElements},
-                                 .dtype = engine::DType::kF32,
-                                 .device = device->kind(),
-                                 .name = "gradients"};
+  const auto copy = device->allocate("gathered", kElements * sizeof(float));
+  const engine::Tensor gradients = place(block);
+  const engine::Tensor gathered = place(copy);
   std::vector<float> numbers(kElements);
   for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(i);
   write_to(*device, gradients, 0, numbers.data(), gradients.bytes());
   auto* const stream = static_cast<cudaStream_t>(device->compute_stream());
   ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
   ranks->all_reduce_sum("gradients", gradients, stream);
+  ranks->all_gather("gradients", gradients, gathered, stream);
   cudaGraph_t graph = nullptr;
   ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  std::size_t nodes = 0;
+  ASSERT_EQ(cudaGraphGetNodes(graph, nullptr, &nodes), cudaSuccess);
+  EXPECT_GE(nodes, 1U);
   cudaGraphExec_t executable = nullptr;
   ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
   for (int i = 0; i < 3; ++i) ASSERT_EQ(cudaGraphLaunch(executable, stream), cudaSuccess);
-  const engine::HostTensor host(*device, gradients);
-  for (std::int64_t i = 0; i < kElements; ++i)
-    ASSERT_EQ(host.tensor().as<float>()[i], numbers[static_cast<std::size_t>(i)]);
+  for (const engine::Tensor& tensor : {gradients, gathered}) {
+    const engine::HostTensor host(*device, tensor);
+    for (std::int64_t i = 0; i < kElements; ++i)
+      ASSERT_EQ(host.tensor().as<float>()[i], numbers[static_cast<std::size_t>(i)]);
+  }
   EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
   EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
 }
 
-/// A small network, one batch and an optimiser, with gradients and losses that NCCL sums: all that a step of
-/// a rank on a GPU does.
+/// A small network, one batch and an optimiser, with gradients and losses that NCCL is asked to sum: all that
+/// a step of a rank on a GPU does, but that NCCL, alone and in place, queues nothing.
 class NcclStep {
  public:
   NcclStep(engine::Device& device, engine::DType dtype)
@@ -176,10 +189,9 @@ class NcclStep {
         model_(model::make_crossmodal_transformer(network(), {.use_contrastive = true})),
         workspace_(*model_, {.compute_type = dtype, .train_batch = kBatch}, device),
         optimizer_({.weight_decay = 1e-2, .max_grad_norm = 1}, workspace_),
-        main_(make_communicator("main")),
-        sums_(make_communicator("gradients")),
+        ranks_(make_communicator()),
         stream_(engine::make_cuda_communication_stream()),
-        buckets_(*sums_, workspace_.parameters().gradients(), *stream_, device.compute_stream(),
+        buckets_(*ranks_, workspace_.parameters().gradients(), *stream_, device.compute_stream(),
                  {.bucket_bytes = std::size_t{1} << 16U}) {
     workspace_.parameters().initialise(1);
     batch_.size = kBatch;
@@ -195,13 +207,13 @@ class NcclStep {
 
   void queue() {
     engine::Context context = workspace_.context();
-    context.communicator = main_.get();
+    context.communicator = ranks_.get();
     context.gradients = &buckets_;
     optimizer_.start_step();
     model_->forward_backward(context, workspace_.parameters(), batch_, {.seed = 5, .step = 7},
                              optimizer_.gradient_scale(1), workspace_.logits(kBatch), workspace_.losses(0));
     buckets_.finish();
-    main_->all_reduce_sum("losses", workspace_.losses(), context.stream);
+    ranks_->all_reduce_sum("losses", workspace_.losses(), context.stream);
     optimizer_.measure_norm();
     optimizer_.update(1e-3);
   }
@@ -234,10 +246,8 @@ class NcclStep {
     return config;
   }
 
-  std::unique_ptr<engine::Communicator> make_communicator(const char* name) {
-    engine::NcclOptions options;
-    options.name = name;
-    return engine::make_nccl_communicator(store_, engine::make_single_communicator(), options);
+  std::unique_ptr<engine::Communicator> make_communicator() {
+    return engine::make_nccl_communicator(store_, engine::make_single_communicator(), {});
   }
   engine::Tensor place(const engine::Shape& shape, engine::DType dtype) {
     engine::Tensor tensor{.shape = shape, .dtype = dtype, .device = device_.kind(), .name = "batch"};
@@ -264,17 +274,16 @@ class NcclStep {
   engine::Workspace workspace_;
   engine::Optimizer optimizer_;
   engine::MemoryStore store_;
-  std::unique_ptr<engine::Communicator> main_;
-  std::unique_ptr<engine::Communicator> sums_;
+  std::unique_ptr<engine::Communicator> ranks_;
   std::unique_ptr<engine::CommunicationStream> stream_;
   engine::GradientBuckets buckets_;
   std::vector<engine::Device::Block> blocks_;
   engine::Batch batch_;
 };
 
-// The whole step, sums of gradients beside backward included, is captured in a CUDA graph. Played back it
-// leaves the bits that a queued one does.
-TEST(Nccl, RunsInACapturedTrainingStep) {
+// The whole step, with the events that order sums of gradients beside backward, is captured in a CUDA graph.
+// Played back it leaves the bits that a queued one does.
+TEST(Nccl, CanBeAskedForSumsWithinACapturedTrainingStep) {
   if (!engine::with_nccl()) GTEST_SKIP() << "built without NCCL's header";
   const auto device = make_tested_device();
   auto* const stream = static_cast<cudaStream_t>(device->compute_stream());

@@ -5,12 +5,16 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <mutex>
 #include <new>
 #include <numeric>
 #include <string_view>
+#include <utility>
 
 #include "tests/simt/block.h"
 #include "tests/simt/race.h"
+#include "tests/simt/stream.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -44,6 +48,12 @@ Schedule schedule_of_the_environment() {
 Schedule& current_schedule() {
   static Schedule schedule = schedule_of_the_environment();
   return schedule;
+}
+
+/// Executor and race detector are one for all threads of the process.
+std::mutex& executor() {
+  static std::mutex mutex;
+  return mutex;
 }
 
 void check(const char* name, const LaunchShape& shape) {
@@ -80,12 +90,16 @@ void* allocate(std::size_t bytes) {
   void* memory = std::aligned_alloc(256, (std::max<std::size_t>(bytes, 1) + 255) / 256 * 256);
   if (memory == nullptr) throw std::bad_alloc();
   std::memset(memory, 0xFF, bytes);
+  const std::lock_guard lock(executor());
   race_detector().watch(memory, bytes);
   return memory;
 }
 
 void free(void* memory) {
-  race_detector().unwatch(memory);
+  {
+    const std::lock_guard lock(executor());
+    race_detector().unwatch(memory);
+  }
   std::free(memory);
 }
 
@@ -148,8 +162,14 @@ void expect_aligned(const void* pointer, std::size_t bytes, Site site) {
   }
 }
 
-void run_grid(const char* name, const LaunchShape& shape, void (*call)(void*), void* closure) {
-  check(name, shape);
+namespace {
+
+void call_thread(void* thread) {
+  (*static_cast<const std::function<void()>*>(thread))();
+}
+
+void run_grid(const char* name, const LaunchShape& shape, std::function<void()>& thread) {
+  const std::lock_guard lock(executor());
   const dim3 grid = shape.grid;
   const std::uint64_t count = std::uint64_t{grid.x} * grid.y * grid.z;
   std::vector<std::uint64_t> order(count);
@@ -161,10 +181,20 @@ void run_grid(const char* name, const LaunchShape& shape, void (*call)(void*), v
   for (const std::uint64_t i : order) {
     const uint3 index{static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
                       static_cast<unsigned>(i / grid.x / grid.y)};
-    block().run(name, shape, index, call, closure, random());
+    block().run(name, shape, index, call_thread, &thread, random());
   }
   const std::string races = race_detector().report();
   if (!races.empty()) throw Defect(std::string("kernel ") + name + ":" + races);
+}
+
+}  // namespace
+
+void launch(const char* name, const LaunchShape& shape, std::function<void()> thread) {
+  check(name, shape);
+  if (shape.stream == nullptr) return run_grid(name, shape, thread);
+  static_cast<Stream*>(shape.stream)->queue([name, shape, thread = std::move(thread)]() mutable {
+    run_grid(name, shape, thread);
+  });
 }
 
 }  // namespace voca::simt::host

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
-#include <utility>
+#include <exception>
 
 #include "engine/error.h"
 #include "tests/simt/executor.h"
@@ -48,33 +48,30 @@ void multiply_one(const MatrixProduct& p, std::int64_t batch) {
   }
 }
 
+void multiply_now(const MatrixProduct& product) {
+  for (std::int64_t batch = 0; batch < product.batch; ++batch) {
+    if (product.dtype == DType::kBF16) {
+      multiply_one<__nv_bfloat16>(product, batch);
+    } else if (product.dtype == DType::kF16) {
+      multiply_one<__half>(product, batch);
+    } else {
+      multiply_one<float>(product, batch);
+    }
+  }
+}
+
 }  // namespace
 
 void HostDevice::synchronize(void* stream) {
-  auto& waited = *static_cast<Stream*>(stream);
-  finish(waited, waited.last());
+  static_cast<Stream*>(stream)->finish();
 }
 
 void HostDevice::copy_to_device(void* to, const void* host, std::size_t bytes, void* stream) {
-  if (stream == compute_stream()) {  // kernels that follow run at once
-    std::memcpy(to, host, bytes);
-    return;
-  }
-  static_cast<Stream*>(stream)->queued.push_back({.to = to, .from = host, .bytes = bytes});
+  static_cast<Stream*>(stream)->queue([=] { std::memcpy(to, host, bytes); });
 }
 
 void HostDevice::copy_to_host(void* host, const void* from, std::size_t bytes, void* stream) {
-  Copy copy{.to = host, .bytes = bytes};
-  copy.data.assign(static_cast<const std::byte*>(from), static_cast<const std::byte*>(from) + bytes);
-  static_cast<Stream*>(stream)->queued.push_back(std::move(copy));
-}
-
-void HostDevice::finish(Stream& stream, std::uint64_t copies) {
-  for (; stream.done < copies; ++stream.done) {
-    const Copy& copy = stream.queued.front();
-    std::memcpy(copy.to, copy.from != nullptr ? copy.from : copy.data.data(), copy.bytes);
-    stream.queued.pop_front();
-  }
+  static_cast<Stream*>(stream)->queue([=] { std::memcpy(host, from, bytes); });
 }
 
 std::byte* HostDevice::allocate_bytes(std::size_t bytes) {
@@ -83,30 +80,31 @@ std::byte* HostDevice::allocate_bytes(std::size_t bytes) {
   return static_cast<std::byte*>(data);
 }
 
+// A GPU waits for all its work before it gives memory back. Where an exception unwinds, work may wait for
+// ranks that will not come: there it is dropped, as by a process that ends.
 void HostDevice::free_bytes_at(std::byte* data) noexcept {
+  for (Stream& stream : streams_) std::uncaught_exceptions() > 0 ? stream.discard() : stream.finish();
   host::free(data);
 }
 
 void* HostDevice::make_event() {
-  return new Event;
+  return new Stream::Point;
 }
 
 void HostDevice::destroy_event(void* event) noexcept {
-  delete static_cast<Event*>(event);
+  delete static_cast<Stream::Point*>(event);
 }
 
 void HostDevice::record_event(void* event, void* stream) {
-  auto* const of = static_cast<Stream*>(stream);
-  *static_cast<Event*>(event) = {.stream = of, .copies = of->last()};
+  *static_cast<Stream::Point*>(event) = static_cast<Stream*>(stream)->end();
 }
 
-void HostDevice::stream_wait(void* /*stream*/, void* event) {
-  synchronize_event(event);
+void HostDevice::stream_wait(void* stream, void* event) {
+  static_cast<Stream*>(stream)->wait(*static_cast<const Stream::Point*>(event));
 }
 
 void HostDevice::synchronize_event(void* event) {
-  const auto* const point = static_cast<const Event*>(event);
-  if (point->stream != nullptr) finish(*point->stream, point->copies);
+  static_cast<const Stream::Point*>(event)->reach();
 }
 
 void HostProducts::prepare(const MatrixProduct& product) {
@@ -119,19 +117,12 @@ void HostProducts::tune(std::byte* workspace, std::byte* memory, std::size_t mem
   std::memset(memory, 0xFF, memory_bytes);
 }
 
-void HostProducts::multiply(const MatrixProduct& product, void* /*stream*/) {
+void HostProducts::multiply(const MatrixProduct& product, void* stream) {
   if (only_prepared_ && !prepared_.contains(key_of(product)))
     throw engine::InternalError("product {} was not prepared", key_of(product));
   ++multiplied_;
-  for (std::int64_t batch = 0; batch < product.batch; ++batch) {
-    if (product.dtype == DType::kBF16) {
-      multiply_one<__nv_bfloat16>(product, batch);
-    } else if (product.dtype == DType::kF16) {
-      multiply_one<__half>(product, batch);
-    } else {
-      multiply_one<float>(product, batch);
-    }
-  }
+  if (stream == nullptr) return multiply_now(product);
+  static_cast<Stream*>(stream)->queue([product] { multiply_now(product); });
 }
 
 }  // namespace voca::simt::host

@@ -3,14 +3,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <memory>
 #include <set>
 #include <string>
-#include <vector>
 
 #include "engine/device.h"
+#include "engine/distributed/gradient_buckets.h"
 #include "engine/matrix_products.h"
+#include "tests/simt/stream.h"
 
 // What a whole step needs beside kernels to run as on a GPU: memory of the executor that calls itself a
 // GPU's, and matrix products by plain loops.
@@ -36,10 +35,9 @@ class HostProducts final : public engine::MatrixProducts {
   std::int64_t multiplied_ = 0;
 };
 
-/// A device of kind kCuda over the executor's memory, with products of its own. Kernels run when they are
-/// launched. A copy is done as late as may be: when someone waits for its stream or for an event behind it,
-/// the host or the other stream, so that a wait left out shows; of the compute stream this holds for what the
-/// host reads.
+/// A device of kind kCuda over the executor's memory, with products of its own. Kernels, products and copies
+/// are done as late as may be, in the order that streams and events give (Stream), so that a wait left out
+/// shows. Used by one thread; several devices may be used by several.
 class HostDevice : public engine::Device {
  public:
   [[nodiscard]] engine::DeviceKind kind() const override { return engine::DeviceKind::kCuda; }
@@ -64,26 +62,23 @@ class HostDevice : public engine::Device {
   void synchronize_event(void* event) override;
 
  private:
-  struct Copy {
-    void* to = nullptr;
-    const void* from = nullptr;     ///< read when the copy is done; null: `data` is copied
-    std::vector<std::byte> data{};  ///< as it was when the copy was queued
-    std::size_t bytes = 0;
-  };
-  struct Stream {
-    std::deque<Copy> queued;
-    std::uint64_t done = 0;  ///< copies, since the beginning
-    [[nodiscard]] std::uint64_t last() const { return done + queued.size(); }
-  };
-  struct Event {
-    Stream* stream = nullptr;
-    std::uint64_t copies = 0;  ///< of the stream that it stands behind
-  };
-  static void finish(Stream& stream, std::uint64_t copies);
-
   mutable std::array<Stream, 2> streams_;
   HostProducts products_{false};
   std::size_t free_bytes_ = 0;
+};
+
+/// A stream of a HostDevice's beside its own two, for the sums of gradients.
+class HostCommunicationStream final : public engine::CommunicationStream {
+ public:
+  explicit HostCommunicationStream(Stream::When when) : stream_(when) {}
+  ~HostCommunicationStream() override { stream_.discard(); }
+
+  [[nodiscard]] void* stream() const override { return &stream_; }
+  void wait_for(void* compute) override { stream_.wait(static_cast<Stream*>(compute)->end()); }
+  void hold_up(void* compute) override { static_cast<Stream*>(compute)->wait(stream_.end()); }
+
+ private:
+  mutable Stream stream_;
 };
 
 }  // namespace voca::simt::host

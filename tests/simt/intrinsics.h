@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -58,7 +59,9 @@ void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, bool transposed, Site s
 /// Ends the kernel unless the address is a multiple of `bytes`.
 void expect_aligned(const void* pointer, std::size_t bytes, Site site);
 
-void run_grid(const char* name, const LaunchShape& shape, void (*call)(void*), void* closure);
+/// Runs the grid, each thread of which calls `thread`: at once where the launch has no stream, else in the
+/// order of that Stream.
+void launch(const char* name, const LaunchShape& shape, std::function<void()> thread);
 
 /// One lane's part in a shuffle.
 template <typename T>
@@ -100,17 +103,10 @@ namespace voca::simt {
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
             Arguments&&... arguments) {
-  struct Call {
-    void (*kernel)(Parameters...);
-    std::tuple<Parameters...> arguments;
-  } call{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
-  host::run_grid(
-      name, shape,
-      [](void* closure) {
-        const auto* c = static_cast<const Call*>(closure);
-        std::apply(c->kernel, c->arguments);
-      },
-      &call);
+  host::launch(name, shape,
+               [kernel, values = std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)] {
+                 std::apply(kernel, values);
+               });
 }
 
 inline float exp2_approx(float x) {

@@ -10,19 +10,14 @@
 #include <string>
 #include <vector>
 
-#include "data/batch_source.h"
 #include "data/device_batches.h"
-#include "data/pack.h"
 #include "data/resident_batch_source.h"
-#include "data/synth.h"
-#include "engine/ops.h"
 #include "engine/trainer/read_back.h"
-#include "engine/trainer/trainer.h"
 #include "kernels/cpu/half.h"
-#include "model/crossmodal_transformer.h"
 #include "tests/data/support/scratch.h"
 #include "tests/engine/trainer/trainer_support.h"
 #include "tests/simt/tested_device.h"
+#include "tests/simt/training_support.h"
 
 // A whole training by engine::Trainer as on a GPU: its kernels run on the CPU, memory that is not the host's,
 // copies that are late, batches staged or cut out of frames that the device holds; against the CPU backend.
@@ -35,106 +30,11 @@ using engine::HostTensor;
 using engine::Tensor;
 using engine::test::Recorder;
 
-constexpr std::int64_t kSeqLen = 5;
-constexpr std::int64_t kVisualDim = 12;
-constexpr std::int64_t kAudioDim = 8;
-
-/// Where the frames lie: assembled on the host and copied, or held on the device.
-enum class Frames { kStaged, kPinned, kResident };
-
-std::shared_ptr<const data::Dataset> make_dataset(const data::testing::Scratch& scratch, DType dtype) {
-  data::SynthOptions tree;
-  tree.out = scratch / "tree";
-  tree.videos = 22;
-  tree.frames_min = 4;
-  tree.frames_max = 9;
-  tree.visual_dim = kVisualDim;
-  tree.audio_dim = kAudioDim;
-  tree.dtype = dtype;
-  (void)data::synthesize_features(tree);
-  data::PackOptions options;
-  options.features_root = scratch / "tree";
-  options.out = scratch / "a.h5";
-  options.split_ratios = data::SplitRatios{0.6, 0.4, 0.0};
-  (void)data::pack_features(options);
-  return std::make_shared<const data::Dataset>(scratch / "a.h5");
-}
-
-data::BatchSourceOptions batches(bool training) {
-  data::BatchSourceOptions options;
-  options.sampler = {.seed = 9, .training = training, .batch_size = 4};
-  options.seq_len = kSeqLen;
-  options.augment_prob = 0.7;
-  options.residency = data::Residency::kDisk;
-  return options;
-}
-
-/// The batches of one split on a device.
-std::unique_ptr<engine::BatchSource> make_source(const std::shared_ptr<const data::Dataset>& dataset,
-                                                 data::Split split, engine::Device& device, Frames frames,
-                                                 DType compute_type) {
-  data::BatchSourceOptions options = batches(split == data::Split::kTrain);
-  options.dtype = compute_type;
-  options.num_workers = 2;
-  if (frames == Frames::kResident) options.residency = data::Residency::kGpu;
-  return data::make_device_batches(dataset, dataset->samples_of(split), options, frames == Frames::kPinned,
-                                   device);
-}
-
-/// A model whose gradients of some batches of the run are spoiled on the device.
-class Spoiled final : public engine::Model {
- public:
-  Spoiled(std::unique_ptr<engine::Model> model, std::set<std::uint32_t> batches)
-      : model_(std::move(model)), batches_(std::move(batches)) {}
-  [[nodiscard]] const std::vector<engine::ParameterSpec>& parameters() const override {
-    return model_->parameters();
-  }
-  [[nodiscard]] std::int64_t outputs() const override { return model_->outputs(); }
-  [[nodiscard]] engine::Shape input_shape(int input, std::int64_t size) const override {
-    return model_->input_shape(input, size);
-  }
-  void forward_backward(engine::Context& context, const engine::ParameterStore& parameters,
-                        const engine::Batch& batch, const engine::StepRandom& random,
-                        const engine::GradientScale& gradient_scale, const Tensor& logits,
-                        const Tensor& losses) const override {
-    model_->forward_backward(context, parameters, batch, random, gradient_scale, logits, losses);
-    if (batches_.contains(random.step)) engine::ops::fill(context, HUGE_VAL, parameters.gradient(kSpoiled));
-  }
-  void predict(engine::Context& context, const engine::ParameterStore& parameters, const engine::Batch& batch,
-               const Tensor& logits, const Tensor& row_losses) const override {
-    model_->predict(context, parameters, batch, logits, row_losses);
-  }
-
-  static constexpr engine::ParameterId kSpoiled = 2;
-
- private:
-  std::unique_ptr<engine::Model> model_;
-  std::set<std::uint32_t> batches_;
-};
-
-std::unique_ptr<engine::Model> make_model(std::set<std::uint32_t> spoiled = {}) {
-  model::ModelConfig config;
-  config.visual_dim = kVisualDim;
-  config.audio_dim = kAudioDim;
-  config.hidden = 32;
-  config.num_layers = 1;
-  config.num_heads = 1;
-  config.seq_len = kSeqLen;
-  return std::make_unique<Spoiled>(
-      model::make_crossmodal_transformer(config, {.label_smoothing = 0.1, .use_contrastive = true}),
-      std::move(spoiled));
-}
-
-engine::TrainerConfig two_epochs(DType compute_type) {
-  engine::TrainerConfig config;
-  config.epochs = 2;
-  config.lr = 1e-3;
-  config.log_every = 1;
-  config.grad_accum = 2;
-  config.select_by = engine::SelectBy::kLoss;
-  config.seed = 5;
-  config.compute_type = compute_type;
-  return config;
+/// Of a training, and of what is read beside it.
+std::unique_ptr<engine::BatchSource> source_of(const std::shared_ptr<const data::Dataset>& dataset,
+                                               data::Split split, engine::Device& device, Frames frames,
+                                               DType compute_type) {
+  return make_source(dataset, split, device, {.frames = frames, .compute_type = compute_type});
 }
 
 /// One process of a training.
@@ -142,9 +42,9 @@ struct Process {
   Process(const std::shared_ptr<const data::Dataset>& dataset, std::unique_ptr<engine::Device> on,
           Frames frames, const engine::TrainerConfig& config, std::set<std::uint32_t> spoiled = {})
       : device(std::move(on)),
-        model(make_model(std::move(spoiled))),
-        train(make_source(dataset, data::Split::kTrain, *device, frames, config.compute_type)),
-        val(make_source(dataset, data::Split::kVal, *device, frames, config.compute_type)),
+        model(make_model({.spoiled = std::move(spoiled)})),
+        train(source_of(dataset, data::Split::kTrain, *device, frames, config.compute_type)),
+        val(source_of(dataset, data::Split::kVal, *device, frames, config.compute_type)),
         trainer(config, *model, *train, val.get(), *device, recorder) {
     trainer.parameters().initialise(config.seed);
   }
@@ -331,11 +231,11 @@ TEST(DeviceBatches, AreThoseOfTheHostToTheBit) {
     const auto dataset = make_dataset(scratch, stored);
     const auto cpu = engine::make_cpu_device(1);
     for (const data::Split split : {data::Split::kTrain, data::Split::kVal}) {
-      const auto host = make_source(dataset, split, *cpu, Frames::kStaged, DType::kF32);
+      const auto host = source_of(dataset, split, *cpu, Frames::kStaged, DType::kF32);
       const std::string want = all_batches(*host, *cpu);
       for (const Frames frames : {Frames::kStaged, Frames::kPinned, Frames::kResident}) {
         const auto device = gpu();
-        const auto source = make_source(dataset, split, *device, frames, DType::kF32);
+        const auto source = source_of(dataset, split, *device, frames, DType::kF32);
         EXPECT_TRUE(all_batches(*source, *device) == want);
       }
     }
@@ -348,10 +248,10 @@ TEST(DeviceBatches, InSixteenBitsAreTheHostsRoundedOnce) {
   const auto gpu_device = gpu();
   engine::Device& device = *gpu_device;
   for (const DType type : {DType::kBF16, DType::kF16}) {
-    const auto staged = make_source(dataset, data::Split::kTrain, device, Frames::kStaged, type);
-    const auto resident = make_source(dataset, data::Split::kTrain, device, Frames::kResident, type);
+    const auto staged = source_of(dataset, data::Split::kTrain, device, Frames::kStaged, type);
+    const auto resident = source_of(dataset, data::Split::kTrain, device, Frames::kResident, type);
     EXPECT_TRUE(all_batches(*staged, device) == all_batches(*resident, device));
-    const auto exact = make_source(dataset, data::Split::kTrain, device, Frames::kStaged, DType::kF32);
+    const auto exact = source_of(dataset, data::Split::kTrain, device, Frames::kStaged, DType::kF32);
     exact->start_epoch(0, 0);
     staged->start_epoch(0, 0);
     const Tensor want = exact->next()->inputs[0];
@@ -374,14 +274,14 @@ TEST(DeviceBatches, TakeTheMemoryThatIsPlannedForThem) {
   for (const DType type : {DType::kF32, DType::kBF16}) {
     const auto gpu_device = gpu();
     engine::Device& device = *gpu_device;
-    data::BatchSourceOptions options = batches(true);
-    options.dtype = type;
+    const data::BatchSourceOptions options =
+        batch_options(true, {.frames = Frames::kStaged, .compute_type = type});
     {
-      const auto staged = make_source(dataset, data::Split::kTrain, device, Frames::kStaged, type);
+      const auto staged = source_of(dataset, data::Split::kTrain, device, Frames::kStaged, type);
       EXPECT_EQ(device.allocated_bytes(), data::staged_batch_bytes(options, kVisualDim, kAudioDim));
     }
     EXPECT_EQ(device.allocated_bytes(), 0U);
-    const auto resident = make_source(dataset, data::Split::kTrain, device, Frames::kResident, type);
+    const auto resident = source_of(dataset, data::Split::kTrain, device, Frames::kResident, type);
     EXPECT_EQ(device.allocated_bytes(), data::ResidentBatchSource::device_bytes(*dataset, samples, options));
   }
 }
@@ -435,7 +335,14 @@ TEST(DeviceMemory, OutOfItIsTheTableAndTheLargestBatch) {
     EXPECT_NE(message.find("matrix product workspace"), std::string::npos) << message;
   }
   const engine::Workspace workspace(*model, half, device);
-  EXPECT_EQ(device.allocated_bytes(), engine::plan_memory(*model, half, backend).bytes());
+  const std::size_t narrow = engine::plan_memory(*model, half, backend).bytes();
+  EXPECT_EQ(device.allocated_bytes(), narrow);
+  half.wide_sums = true;
+  HostDevice another;
+  const engine::Workspace with_sums(*model, half, another);
+  EXPECT_EQ(another.allocated_bytes(),
+            narrow + static_cast<std::size_t>(workspace.parameters().gradients().elements()) * sizeof(float));
+  EXPECT_EQ(another.allocated_bytes(), engine::plan_memory(*model, half, backend).bytes());
 }
 
 #endif
