@@ -17,6 +17,7 @@
 #include "data/bad_samples.h"
 #include "engine/error.h"
 #include "engine/random.h"
+#include "engine/thread.h"
 
 namespace voca::data {
 namespace {
@@ -127,6 +128,7 @@ struct PackedBatchSource::State {
 
   // Assembly: by a worker, or by the caller where there are none.
   void run(Worker& worker);
+  void end_workers();
   [[nodiscard]] bool can_claim() const;
   void open_slot(std::int64_t number);
   void assemble(Slot& slot, std::int64_t place, Worker& worker);
@@ -187,11 +189,22 @@ PackedBatchSource::State::State(std::shared_ptr<const Dataset> dataset_in, std::
     workers.push_back(std::make_unique<Worker>());
     workers.back()->scratch.resize(scratch);
   }
-  for (int i = 0; i < options.num_workers; ++i)
-    threads.emplace_back([this, worker = workers[static_cast<std::size_t>(i)].get()] { run(*worker); });
+  try {
+    for (const auto& worker : workers) {
+      if (options.num_workers == 0) break;
+      threads.push_back(engine::start_thread("a data worker", [this, own = worker.get()] { run(*own); }));
+    }
+  } catch (...) {
+    end_workers();  // those that were started would be waited for, and wait for work themselves
+    throw;
+  }
 }
 
 PackedBatchSource::State::~State() {
+  end_workers();
+}
+
+void PackedBatchSource::State::end_workers() {
   {
     const std::scoped_lock lock(mutex);
     stop = true;

@@ -7,6 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include "engine/thread.h"
+
 namespace voca::data {
 
 void for_each_index(std::int64_t count, int num_workers, const std::function<void(std::int64_t)>& f) {
@@ -30,7 +32,13 @@ void for_each_index(std::int64_t count, int num_workers, const std::function<voi
   };
   {
     std::vector<std::jthread> threads;
-    for (int t = 1; t < num_workers && t < count; ++t) threads.emplace_back(work);
+    try {
+      for (int t = 1; t < num_workers && t < count; ++t)
+        threads.push_back(engine::start_thread("a worker", work));
+    } catch (...) {
+      next = count;  // those that were started end with what they are at
+      throw;
+    }
     work();
   }
   if (failure) std::rethrow_exception(failure);

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "engine/thread.h"
 #include "engine/thread_budget.h"
 #include "kernels/cpu/features.h"
 
@@ -25,6 +26,8 @@ class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads) {
     kernels::cpu::set_threads(threads > 0 ? threads : thread_budget().threads);
+    // libgomp ends the process where it cannot start one, with a line of its own.
+    check_threads_can_start("the kernels", kernels::cpu::threads() - 1);
   }
 
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCpu; }

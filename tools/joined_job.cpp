@@ -14,6 +14,7 @@
 #include "engine/distributed/nccl_communicator.h"
 #include "engine/distributed/ring.h"
 #include "engine/error.h"
+#include "engine/thread.h"
 #include "engine/thread_budget.h"
 #include "tools/version.h"
 
@@ -45,12 +46,13 @@ struct JoinedJob::KeepAlive::Thread {
 JoinedJob::KeepAlive::KeepAlive(JoinedJob& job, const char* what) {
   if (!job.watchdog_) return;
   thread_ = std::make_unique<Thread>();
-  thread_->thread = std::jthread([&job, what, thread = thread_.get()](const std::stop_token& stop) {
-    std::unique_lock lock(thread->mutex);
-    do {
-      job.watchdog_->doing(what);
-    } while (!thread->wake.wait_for(lock, stop, kPoll, [&] { return stop.stop_requested(); }));
-  });
+  thread_->thread = engine::start_thread(
+      "signs of life", [&job, what, thread = thread_.get()](const std::stop_token& stop) {
+        std::unique_lock lock(thread->mutex);
+        do {
+          job.watchdog_->doing(what);
+        } while (!thread->wake.wait_for(lock, stop, kPoll, [&] { return stop.stop_requested(); }));
+      });
 }
 
 JoinedJob::KeepAlive::~KeepAlive() = default;

@@ -13,6 +13,9 @@ namespace {
 /// loaded, so the program starts itself again; where that fails it goes on as it is.
 void wait_without_hogging(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
+  // OpenBLAS is called on one thread at a time; those that it starts when it is loaded would only count
+  // against the limits of the machine.
+  static_cast<void>(::setenv("OPENBLAS_NUM_THREADS", "1", 0));
   if (::setenv("GOMP_SPINCOUNT", "10000", 0) == 0) ::execv("/proc/self/exe", argv);
 }
 

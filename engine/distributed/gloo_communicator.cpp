@@ -5,6 +5,7 @@
 #include "engine/distributed/communication_error.h"
 #include "engine/distributed/communicator.h"
 #include "engine/distributed/rank_order_sum.h"
+#include "engine/thread.h"
 
 #if defined(VOCA_WITH_GLOO)
 
@@ -217,7 +218,7 @@ GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_siz
     life_ = context_->createUnboundBuffer(nullptr, 0);
     for (int r = 0; r < world_size; ++r)
       if (r != rank) life_->recv(r, kLifeSlot, 0, 0);
-    guard_ = std::thread([this] { guard(); });
+    guard_ = start_thread<std::thread>("a communicator", [this] { guard(); });
   } catch (const CommunicationError&) {
     throw;
   } catch (const std::exception& error) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/error.h"
+#include "engine/thread.h"
 
 namespace voca::engine {
 namespace {
@@ -39,7 +40,7 @@ GradientBuckets::GradientBuckets(Communicator& communicator, const Tensor& gradi
       buckets_(cut_buckets(gradients.elements(), size_of(gradients.dtype), options.bucket_bytes)) {
   VOCA_CHECK(gradients.shape.rank() == 1);
   for (const Bucket& bucket : buckets_) trace_.buckets.push_back({.bucket = bucket, .begin = {}, .end = {}});
-  if (overlap_) worker_ = std::thread([this] { work(); });
+  if (overlap_) worker_ = start_thread<std::thread>("the sum of gradients", [this] { work(); });
 }
 
 GradientBuckets::GradientBuckets(Communicator& communicator, const Tensor& gradients,

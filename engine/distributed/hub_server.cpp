@@ -18,6 +18,7 @@
 #include "engine/distributed/communication_error.h"
 #include "engine/distributed/socket.h"
 #include "engine/error.h"
+#include "engine/thread.h"
 
 namespace voca::engine {
 namespace {
@@ -103,7 +104,7 @@ HubServer::HubServer(const RankEnvironment& environment, double meeting_seconds)
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (wake_.get() < 0) throw IoError("an event for rank 0's server: {}", std::strerror(errno));
   if (environment.world_size > 128) raise_descriptor_limit();
-  thread_ = std::thread([this] { serve(); });
+  thread_ = start_thread<std::thread>("rank 0's server of the other ranks", [this] { serve(); });
 }
 
 HubServer::~HubServer() {

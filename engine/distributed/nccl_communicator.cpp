@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "engine/distributed/nccl_api.h"
+#include "engine/thread.h"
 
 namespace voca::engine {
 namespace {
@@ -112,7 +113,7 @@ NcclCommunicator::NcclCommunicator(const NcclApi& api, KeyValueStore& store,
   VOCA_CHECK(options.attempts >= 1 && options.timeout.count() > 0);
   try {
     connect_all(store);
-    watcher_ = std::thread([this] { watch(); });
+    watcher_ = start_thread<std::thread>("a communicator", [this] { watch(); });
   } catch (...) {
     abort_nccl();
     throw;

@@ -18,6 +18,7 @@
 #include "engine/distributed/communication_error.h"
 #include "engine/distributed/socket.h"
 #include "engine/distributed/wire.h"
+#include "engine/thread.h"
 
 namespace voca::engine {
 namespace {
@@ -118,14 +119,16 @@ std::vector<RingLink> Ring::check() {
 std::vector<RingLink> Ring::run() {
   open_listener();
   // The previous rank is let in and answered while this one connects to the next.
-  std::future<Channel> incoming = std::async(std::launch::async, [this] { return serve_previous(); });
+  std::packaged_task<Channel()> serving([this] { return serve_previous(); });
+  std::future<Channel> incoming = serving.get_future();
+  const std::jthread server = start_thread("the check of the paths between ranks", std::move(serving));
   std::optional<Channel> next;
   RingLink link;
   try {
     next.emplace(connect_to_next(link));
     measure(*next, link);
   } catch (...) {
-    is_stopped_ = true;  // the future waits for its thread
+    is_stopped_ = true;  // its thread is waited for
     throw;
   }
   Channel previous = incoming.get();

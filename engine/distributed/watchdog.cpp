@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "engine/distributed/communication_error.h"
+#include "engine/thread.h"
 
 namespace voca::engine {
 namespace {
@@ -46,7 +47,7 @@ Watchdog::Watchdog(Meeting& meeting, double comm_timeout_seconds, OnFailure on_f
   channel_->send(MessageWriter(MessageType::kWatch).u32(static_cast<std::uint32_t>(milliseconds)).frame(),
                  seconds_from_now(timeout_seconds_));
   heard_ = std::chrono::steady_clock::now();
-  thread_ = std::thread([this] { watch(); });
+  thread_ = start_thread<std::thread>("the watchdog", [this] { watch(); });
 }
 
 Watchdog::~Watchdog() {
