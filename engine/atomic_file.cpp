@@ -1,6 +1,7 @@
 #include "engine/atomic_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/descriptor.h"
 #include "engine/error.h"
 
 namespace voca::engine {
@@ -43,6 +45,25 @@ std::string temporary_prefix(const std::filesystem::path& path) {
   return "." + path.filename().string() + ".";
 }
 
+/// Holds a fresh temporary file for the life of the descriptor. False where another process, which took it
+/// for a leftover, was faster. On a file system without locks nothing is held, and nothing is swept.
+bool take_before_others_sweep(int descriptor) {
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK;
+  struct stat status {};
+  return ::fstat(descriptor, &status) != 0 || status.st_nlink > 0;
+}
+
+/// Removes a temporary file whose writer is gone. One that cannot be opened or locked may have a writer.
+void remove_unless_held(const std::filesystem::path& file) {
+  const Descriptor descriptor(::open(file.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  struct stat status {};
+  if (descriptor.get() < 0 || ::fstat(descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode)) return;
+  if (::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) return;
+  if (::unlink(file.c_str()) != 0 && errno != ENOENT) fail(file, "remove");
+}
+
+}  // namespace
+
 void sync_folder(const std::filesystem::path& folder) {
   const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) fail(folder, "open the folder");
@@ -56,13 +77,16 @@ void sync_folder(const std::filesystem::path& folder) {
   }
 }
 
-}  // namespace
-
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-  std::string name =
-      (folder_of(path_) / (temporary_prefix(path_) + std::string(kSuffixLength, 'X'))).string();
-  descriptor_ = injected(FileStep::kCreate, path_) ? -1 : ::mkostemp(name.data(), O_CLOEXEC);
-  if (descriptor_ < 0) fail(path_, "create a temporary file beside it");
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)), target_(write_target(path_)) {
+  const std::string pattern =
+      (folder_of(target_) / (temporary_prefix(target_) + std::string(kSuffixLength, 'X'))).string();
+  std::string name;
+  do {
+    if (descriptor_ >= 0) ::close(descriptor_);
+    name = pattern;
+    descriptor_ = injected(FileStep::kCreate, path_) ? -1 : ::mkostemp(name.data(), O_CLOEXEC);
+    if (descriptor_ < 0) fail(path_, "create a temporary file beside it");
+  } while (!take_before_others_sweep(descriptor_));
   temporary_ = name;
   ::fchmod(descriptor_, 0644);
 }
@@ -90,6 +114,9 @@ void AtomicFile::write(const std::string& text) {
 
 void AtomicFile::commit(const std::function<void(const std::filesystem::path&)>& verify) {
   if (injected(FileStep::kSync, path_) || ::fsync(descriptor_) != 0) fail(path_, "sync");
+  // Closing can fail, and must have happened before the file is read back; the lock lives on in the copy.
+  const Descriptor lock(::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0));
+  if (lock.get() < 0) fail(path_, "keep the lock on its temporary file");
   const bool fails_to_close = injected(FileStep::kClose, path_);
   const int error_number = errno;
   if (::close(std::exchange(descriptor_, -1)) != 0) fail(path_, "close");
@@ -98,27 +125,56 @@ void AtomicFile::commit(const std::function<void(const std::filesystem::path&)>&
     fail(path_, "close");
   }
   if (verify) verify(temporary_);
-  if (injected(FileStep::kRename, path_) || ::rename(temporary_.c_str(), path_.c_str()) != 0)
+  if (injected(FileStep::kRename, path_) || ::rename(temporary_.c_str(), target_.c_str()) != 0)
     fail(path_, "rename the finished file into place");
   committed_ = true;
-  if (injected(FileStep::kSyncFolder, path_)) fail(folder_of(path_), "sync the folder");
-  sync_folder(folder_of(path_));
+  if (injected(FileStep::kSyncFolder, path_)) fail(folder_of(target_), "sync the folder");
+  sync_folder(folder_of(target_));
+}
+
+std::filesystem::path write_target(const std::filesystem::path& path) {
+  constexpr int kMostLinks = 40;  // the kernel's own limit
+  std::filesystem::path target = path;
+  for (int links = 0;; ++links) {
+    std::error_code error;
+    const std::filesystem::path next = std::filesystem::read_symlink(target, error);
+    // No link, or nothing there (yet): this is what is written.
+    if (error == std::errc::invalid_argument || error == std::errc::no_such_file_or_directory ||
+        error == std::errc::not_a_directory)
+      return target;
+    if (error) throw IoError("{}: cannot follow the link: {}", path.string(), error.message());
+    if (links == kMostLinks) throw IoError("{}: a loop of links", path.string());
+    target = next.is_absolute() ? next : folder_of(target) / next;
+  }
 }
 
 void remove_stale_temporaries(const std::filesystem::path& path) {
-  const std::string prefix = temporary_prefix(path);
+  const std::filesystem::path target = write_target(path);
+  const std::string prefix = temporary_prefix(target);
   std::error_code error;
-  std::vector<std::filesystem::path> stale;
-  for (std::filesystem::directory_iterator entry(folder_of(path), error), end; !error && entry != end;
+  std::vector<std::filesystem::path> found;
+  for (std::filesystem::directory_iterator entry(folder_of(target), error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     if (name.starts_with(prefix) && name.size() == prefix.size() + kSuffixLength &&
         name.find('.', prefix.size()) == std::string::npos)
-      stale.push_back(entry->path());
+      found.push_back(entry->path());
   }
-  if (error) throw IoError("{}: cannot read the folder: {}", folder_of(path).string(), error.message());
-  for (const auto& file : stale)
-    if (::unlink(file.c_str()) != 0 && errno != ENOENT) fail(file, "remove");
+  if (error) throw IoError("{}: cannot read the folder: {}", folder_of(target).string(), error.message());
+  for (const auto& file : found) remove_unless_held(file);
+}
+
+void make_folders(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::vector<std::filesystem::path> missing;
+  std::filesystem::path nearest = folder.has_filename() ? folder : folder.parent_path();
+  while (!nearest.empty() && !std::filesystem::exists(nearest, error) && !error) {
+    missing.push_back(nearest);
+    nearest = nearest.parent_path();
+  }
+  if (!error) std::filesystem::create_directories(folder, error);
+  if (error) throw IoError("{}: cannot make the folder: {}", folder.string(), error.message());
+  for (const auto& made : missing) sync_folder(folder_of(made));
 }
 
 void set_file_fault(std::function<int(FileStep, const std::filesystem::path&)> fault) {

@@ -11,8 +11,9 @@ namespace voca::engine {
 
 /// A file that appears whole or not at all: bytes go to a temporary file in the same folder; commit() syncs
 /// it, renames it over `path` and syncs the folder. Destroyed without commit(), the temporary file is removed
-/// and what stood at `path` is untouched. Every failure throws IoError naming the path and the system's
-/// reason.
+/// and what stood at `path` is untouched. Of a symbolic link the target is replaced, or made where it
+/// dangles. The temporary file is locked while the object lives: see remove_stale_temporaries(). Every
+/// failure throws IoError naming the path and the system's reason.
 class AtomicFile {
  public:
   /// Creates the temporary file. The folder must exist.
@@ -33,14 +34,25 @@ class AtomicFile {
 
  private:
   std::filesystem::path path_;
+  std::filesystem::path target_;
   std::filesystem::path temporary_;
   int descriptor_ = -1;
   bool committed_ = false;
 };
 
-/// Removes the temporary files of `path` that a killed process left beside it. The caller knows that no other
-/// process is writing `path`. Throws IoError when the folder cannot be read or a file not removed.
+/// The file that writing to `path` makes or replaces: the end of a chain of symbolic links, there or not.
+/// Throws IoError for a link that cannot be followed.
+[[nodiscard]] std::filesystem::path write_target(const std::filesystem::path& path);
+
+/// Removes the temporary files of `path` that a killed process left beside it; those of a living AtomicFile,
+/// of any process, stay. Throws IoError when the folder cannot be read or a file not removed.
 void remove_stale_temporaries(const std::filesystem::path& path);
+
+/// Makes the folder and those above it, so that they are still there after a power cut. Throws IoError.
+void make_folders(const std::filesystem::path& folder);
+
+/// Brings the folder's entries to the disk. Throws IoError.
+void sync_folder(const std::filesystem::path& folder);
 
 /// The steps of an AtomicFile that can fail.
 enum class FileStep : std::uint8_t { kCreate, kWrite, kSync, kClose, kRename, kSyncFolder };

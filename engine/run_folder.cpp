@@ -64,9 +64,8 @@ std::string kept_lines(const std::filesystem::path& path, const std::string& tex
 }  // namespace
 
 RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)) {
-  std::error_code error;
-  std::filesystem::create_directories(path_, error);
-  if (error) throw IoError("{}: cannot make the run folder: {}", path_.string(), error.message());
+  make_folders(path_);
+  for (const auto& file : {config_path(), metrics_path()}) remove_stale_temporaries(file);
 }
 
 RunFolder::~RunFolder() {
@@ -74,9 +73,15 @@ RunFolder::~RunFolder() {
 }
 
 bool RunFolder::has_metrics() const {
+  return has_metrics(path_);
+}
+
+bool RunFolder::has_metrics(const std::filesystem::path& run) {
   std::error_code error;
-  const std::uintmax_t size = std::filesystem::file_size(metrics_path(), error);
-  return !error && size > 0;
+  const std::uintmax_t size = std::filesystem::file_size(metrics_path_of(run), error);
+  if (error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) return false;
+  if (error) throw IoError("{}: cannot be looked at: {}", metrics_path_of(run).string(), error.message());
+  return size > 0;
 }
 
 void RunFolder::write_config(const ordered_json& config) {
@@ -87,6 +92,7 @@ void RunFolder::open_metrics(int flags) {
   if (metrics_ >= 0) ::close(std::exchange(metrics_, -1));
   metrics_ = ::open(metrics_path().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0644);
   if (metrics_ < 0) fail(metrics_path(), "open");
+  sync_folder(path_);
 }
 
 void RunFolder::start_metrics() {
@@ -113,7 +119,12 @@ void RunFolder::append(const ordered_json& line) {
     }
     rest.remove_prefix(static_cast<std::size_t>(written));
   }
-  if (line["kind"] != "step" && ::fdatasync(metrics_) != 0) fail(metrics_path(), "sync");
+  if (line["kind"] != "step") sync();
+}
+
+void RunFolder::sync() {
+  VOCA_CHECK(metrics_ >= 0);
+  if (::fdatasync(metrics_) != 0) fail(metrics_path(), "sync");
 }
 
 }  // namespace voca::engine

@@ -10,7 +10,8 @@ namespace voca::engine {
 /// to it. Every failure of the system is an IoError naming the file.
 class RunFolder {
  public:
-  /// Makes the folder, and those above it, where it is not there.
+  /// Makes the folder, and those above it, where it is not there; removes what a killed run left half written
+  /// of its records.
   explicit RunFolder(std::filesystem::path path);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
@@ -30,8 +31,9 @@ class RunFolder {
   [[nodiscard]] static std::filesystem::path checkpoint_folder_of(const std::filesystem::path& run) {
     return run / "checkpoints";
   }
-  /// Whether an earlier run left a line in metrics.jsonl.
+  /// Whether an earlier run left a line in metrics.jsonl. Throws IoError where the system does not tell.
   [[nodiscard]] bool has_metrics() const;
+  [[nodiscard]] static bool has_metrics(const std::filesystem::path& run);
 
   /// Writes config.json, whole or not at all.
   void write_config(const nlohmann::ordered_json& config);
@@ -48,6 +50,9 @@ class RunFolder {
   /// that are not finite become null. Only after start_metrics or resume_metrics. `line` has `kind`, `epoch`
   /// and `step`.
   void append(const nlohmann::ordered_json& line);
+  /// Brings every line appended to the disk: before a state is saved that has passed them. Only after
+  /// start_metrics or resume_metrics.
+  void sync();
 
  private:
   void open_metrics(int flags);

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/atomic_file.h"
 #include "engine/digest.h"
 #include "engine/error.h"
 
@@ -122,6 +123,7 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, Clock 
                                host_name(), ::getpid(), count++);
   descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
   if (descriptor_ < 0) throw IoError("{}: cannot create: {}", path_.string(), std::strerror(errno));
+  sync_folder(folder);
   Message version;
   version.add_double(1, clock_());
   version.add_bytes(3, "brain.Event:2");
@@ -161,6 +163,11 @@ void TensorBoardWriter::forget_from(std::int64_t step) {
   Message message = event(clock_(), step);
   message.add_bytes(7, start.bytes());
   write_event(message.bytes());
+}
+
+void TensorBoardWriter::sync() {
+  if (::fdatasync(descriptor_) != 0)
+    throw IoError("{}: cannot sync: {}", path_.string(), std::strerror(errno));
 }
 
 void TensorBoardWriter::write_event(const std::string& payload) {

@@ -36,6 +36,9 @@ class TensorBoardWriter {
   /// Tells TensorBoard to forget events of earlier files from `step` on: a resumed run writes them again.
   void forget_from(std::int64_t step);
 
+  /// Brings the events written so far to the disk.
+  void sync();
+
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
  private:

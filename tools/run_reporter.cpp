@@ -113,6 +113,11 @@ void RunReporter::on_message(const std::string& message) {
   progress_.message(message);
 }
 
+void RunReporter::before_state() {
+  folder_.sync();
+  tensorboard_->sync();
+}
+
 void RunReporter::on_best(const engine::TrainedModel& model) {
   write_checkpoint(facts_.save_path, model);
 }

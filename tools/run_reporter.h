@@ -42,6 +42,7 @@ class RunReporter final : public engine::TrainingObserver {
   void on_step(const engine::StepRecord& record) override;
   void on_epoch(const engine::EpochRecord& record) override;
   void on_message(const std::string& message) override;
+  void before_state() override;
   void on_best(const engine::TrainedModel& model) override;
   void on_last(const engine::TrainedModel& model) override;
 

@@ -74,9 +74,7 @@ fs::path run_of_states(const fs::path& path) {
 }
 
 bool holds_a_run(const fs::path& run_dir) {
-  std::error_code error;
-  const auto records = fs::file_size(engine::RunFolder::metrics_path_of(run_dir), error);
-  return (!error && records > 0) ||
+  return engine::RunFolder::has_metrics(run_dir) ||
          engine::has_resume_states(engine::RunFolder::checkpoint_folder_of(run_dir));
 }
 

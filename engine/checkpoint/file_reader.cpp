@@ -20,8 +20,11 @@ FileReader::FileReader(std::filesystem::path path) : path_(std::move(path)) {
   descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor_ < 0) throw IoError("{}: cannot open: {}", path_.string(), std::strerror(errno));
   struct stat status {};
-  if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
+  const int error_number = ::fstat(descriptor_, &status) == 0 ? 0 : errno;
+  if (error_number != 0 || !S_ISREG(status.st_mode)) {
     ::close(descriptor_);
+    if (error_number != 0)
+      throw IoError("{}: cannot be looked at: {}", path_.string(), std::strerror(error_number));
     throw DataError("{}: not a regular file", path_.string());
   }
   size_ = static_cast<std::uint64_t>(status.st_size);

@@ -64,7 +64,7 @@ std::vector<std::string> names_in(const std::filesystem::path& folder) {
   for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error))
     names.push_back(entry->path().filename().string());
-  if (error && error != std::errc::no_such_file_or_directory)
+  if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory)
     throw IoError("{}: cannot read the folder: {}", folder.string(), error.message());
   return names;
 }
@@ -230,12 +230,6 @@ void remove_file(const std::filesystem::path& path) {
     throw IoError("{}: cannot remove: {}", path.string(), std::strerror(errno));
 }
 
-void make_folder(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) throw IoError("{}: cannot create the folder: {}", folder.string(), error.message());
-}
-
 }  // namespace
 
 void ResumeState::copy_section(const std::string& name, DType dtype, std::span<std::byte> out) const {
@@ -278,13 +272,12 @@ FoundResumeState find_resume_state(const std::filesystem::path& folder) {
 }
 
 bool has_resume_states(const std::filesystem::path& folder) {
-  std::error_code error;
-  return std::filesystem::is_directory(folder, error) && !sequences_in(folder).empty();
+  return !sequences_in(folder).empty();
 }
 
 ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::move(folder)), keep_(keep) {
   VOCA_CHECK(keep >= 1);
-  make_folder(folder_);
+  make_folders(folder_);
   const std::filesystem::path lock = folder_ / kLock;
   lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (lock_ < 0) throw IoError("{}: cannot open: {}", lock.string(), std::strerror(errno));

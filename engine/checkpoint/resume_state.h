@@ -55,6 +55,7 @@ struct FoundResumeState {
 [[nodiscard]] FoundResumeState find_resume_state(const std::filesystem::path& folder);
 
 /// Whether the folder has a file named as a state, good or damaged. False where there is no such folder.
+/// Throws IoError when it cannot be read.
 [[nodiscard]] bool has_resume_states(const std::filesystem::path& folder);
 
 /// The writer of a run's states; one process a folder holds it.

@@ -97,6 +97,8 @@ class TrainingObserver {
   /// run() begins; 0 and 0 in a fresh run. Records of the ends of the first `epochs` epochs and of the first
   /// `step` steps stand; later ones, and those of the test, are void and will come again.
   virtual void on_start(std::int64_t /*epochs*/, std::int64_t /*step*/) {}
+  /// A state follows that has passed everything told so far: what is recorded of it must outlive a power cut.
+  virtual void before_state() {}
   /// The best on val so far (--save_path). May come again for the same weights after a crash.
   virtual void on_best(const TrainedModel& /*model*/) {}
   /// After the last step (--save_last). Comes again when a finished run is resumed.

@@ -410,6 +410,7 @@ void Trainer::Impl::save() {
   ranks.doing("saving a state");
   check_ranks_agree(ranks, workspace.parameters());
   if (store) {
+    observer.before_state();
     store->save(state_header(position_to_save(), identity()),
                 state_sections(HostParameters(workspace.parameters())));
   }

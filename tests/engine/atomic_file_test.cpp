@@ -201,6 +201,54 @@ TEST(StaleTemporaries, AreRemovedAndNothingElseIs) {
   EXPECT_THAT(names_in(folder.path()), testing::UnorderedElementsAreArray(strangers));
 }
 
+TEST(StaleTemporaries, StayWhileTheirWriterLives) {
+  const TemporaryFolder folder;
+  test::write_bytes(folder / ".a.Ab12zZ", "half");
+  AtomicFile file(folder / "a");
+  file.write(std::string("new"));
+  remove_stale_temporaries(folder / "a");
+  EXPECT_FALSE(std::filesystem::exists(folder / ".a.Ab12zZ"));
+  EXPECT_EQ(read_bytes(file.temporary_path()), "new");
+  file.commit([&](const std::filesystem::path& temporary) {
+    remove_stale_temporaries(folder / "a");  // closed by now, and not yet in its place
+    EXPECT_EQ(read_bytes(temporary), "new");
+  });
+  EXPECT_EQ(read_bytes(folder / "a"), "new");
+}
+
+TEST(StaleTemporaries, OfAKilledProcessAreSwept) {
+  const TemporaryFolder folder;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    AtomicFile file(folder / "a");
+    file.write(std::string("half"));
+    ::raise(SIGKILL);
+  }
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  EXPECT_EQ(names_in(folder.path()).size(), 1U);
+  remove_stale_temporaries(folder / "a");
+  EXPECT_THAT(names_in(folder.path()), ElementsAre());
+}
+
+TEST(AtomicFile, ReplacesTheTargetOfALinkAndMakesThatOfADanglingOne) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "there");
+  test::write_bytes(folder / "there/a", "old");
+  std::filesystem::create_symlink("there/a", folder / "link");
+  std::filesystem::create_symlink(folder / "link", folder / "twice");
+  std::filesystem::create_symlink("there/new", folder / "dangling");
+  write_file_atomically(folder / "twice", "new");
+  write_file_atomically(folder / "dangling", "first");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "twice"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "dangling"));
+  EXPECT_EQ(read_bytes(folder / "there/a"), "new");
+  EXPECT_EQ(read_bytes(folder / "there/new"), "first");
+  std::filesystem::create_symlink("loop", folder / "loop");
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(folder / "loop", "x"); }),
+              HasSubstr("loop of links"));
+}
+
 TEST(StaleTemporaries, OfAFolderThatIsNotThereAreAnError) {
   const TemporaryFolder folder;
   EXPECT_THAT(message_of<IoError>([&] { remove_stale_temporaries(folder / "not" / "there"); }),

@@ -87,6 +87,20 @@ TEST_F(RunFolderTest, LinesKeepTheirOrderAndAreThereAtOnce) {
   EXPECT_TRUE(folder.has_metrics());
 }
 
+TEST_F(RunFolderTest, WhatAKilledRunLeftHalfWrittenIsSwept) {
+  write(root_ / ".config.json.Ab12zZ", "{");
+  write(root_ / ".metrics.jsonl.Ab12zZ", "{");
+  const RunFolder folder(root_);
+  EXPECT_TRUE(std::filesystem::is_empty(root_));
+}
+
+TEST_F(RunFolderTest, RecordsThatCannotBeLookedAtAreNotTakenForNone) {
+  std::filesystem::create_symlink("metrics.jsonl", root_ / "metrics.jsonl");  // ELOOP, whoever asks
+  RunFolder folder(root_);
+  EXPECT_THROW(static_cast<void>(folder.has_metrics()), IoError);
+  EXPECT_THROW(folder.resume_metrics(1, 4), IoError);
+}
+
 TEST_F(RunFolderTest, NumbersThatAreNotFiniteBecomeNull) {
   RunFolder folder(root_);
   folder.start_metrics();
