@@ -171,6 +171,7 @@ void Packer::check_options() {
   const bool expression = options_.group_by != "none" && options_.group_by != "identity";
   finder_ =
       expression ? std::make_unique<IdentityFinder>(options_.group_by) : std::make_unique<IdentityFinder>();
+  engine::remove_stale_temporaries(options_.out);
   const engine::AtomicFile can_be_written(options_.out);  // found out now rather than after an hour
   if (tree_.form == TreeForm::kClassFolders) return;
   const auto refuse = [&](const std::string& option) {
@@ -204,6 +205,7 @@ void Packer::probe() {
   std::vector<BadVideo> bad;
   for_each_index(report_.found, options_.num_workers, [&](std::int64_t i) {
     const VideoFolder& video = tree_.videos[static_cast<std::size_t>(i)];
+    if (options_.check_stop) options_.check_stop();
     try {
       probes[static_cast<std::size_t>(i)] = probe_video(video);
     } catch (const BadVideoError& error) {
@@ -296,6 +298,7 @@ void Packer::load() {
   std::vector<BadVideo> bad;
   for_each_index(static_cast<std::int64_t>(candidates_.size()), options_.num_workers, [&](std::int64_t i) {
     Candidate& candidate = candidates_[static_cast<std::size_t>(i)];
+    if (options_.check_stop) options_.check_stop();
     try {
       load_one(candidate);
       report_progress();
@@ -321,6 +324,7 @@ void Packer::close_gaps() {
                                      std::array{report_.visual_dim, report_.audio_dim});
   std::vector<std::byte> buffer;
   for (std::size_t i = 0; i < candidates_.size(); ++i) {
+    if (options_.check_stop) options_.check_stop();
     for (const Stream stream : kStreams) {
       const auto s = static_cast<std::size_t>(stream);
       buffer.resize(static_cast<std::size_t>(candidates_[i].probe.frames[s]) * output_->row_bytes[s]);

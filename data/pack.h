@@ -64,6 +64,8 @@ struct PackOptions {
   std::string created_by = "voca-engine";
   /// Called with videos done and all, by one thread at a time.
   std::function<void(std::int64_t done, std::int64_t total)> progress;
+  /// Called before each video is read, from any thread: what it throws ends the packing, and no file is left.
+  std::function<void()> check_stop = {};
 };
 
 struct PackReport {

@@ -14,6 +14,7 @@
 #include "data/convert.h"
 #include "data/feature_tree.h"
 #include "data/npz.h"
+#include "data/unfinished_tree.h"
 #include "engine/error.h"
 #include "engine/random.h"
 
@@ -152,14 +153,18 @@ class Synthesizer {
 
   SynthReport run() {
     SynthReport report;
+    UnfinishedTree tree(options_.out);
+    folder_ = tree.path();
     const std::vector<bool> fake = draw_labels();
     for (std::int64_t i = 0; i < options_.videos; ++i) {
+      if (options_.check_stop) options_.check_stop();
       const Clip clip = draw_clip(i, fake[static_cast<std::size_t>(i)]);
       write(clip);
       ++(clip.forgery == Forgery::kNone ? report.real : report.fake);
       report.frames += clip.frames[0] + clip.frames[1];
       if (options_.progress) options_.progress(i + 1, options_.videos);
     }
+    tree.move_into_place();
     return report;
   }
 
@@ -171,6 +176,7 @@ class Synthesizer {
   void write(const Clip& clip) const;
 
   const SynthOptions& options_;
+  std::filesystem::path folder_;  ///< that the videos are written into
   std::array<std::int64_t, 2> dims_;
   std::array<std::vector<double>, 2> projections_;
   Vocoder vocoder_;
@@ -251,7 +257,7 @@ std::vector<float> Synthesizer::frames_of(const Clip& clip, Stream stream) const
 
 void Synthesizer::write(const Clip& clip) const {
   const std::filesystem::path folder =
-      options_.out / (clip.forgery == Forgery::kNone ? "real" : "fake") / clip.name;
+      folder_ / (clip.forgery == Forgery::kNone ? "real" : "fake") / clip.name;
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw engine::IoError("{}: cannot create the folder: {}", folder.string(), error.message());

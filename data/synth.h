@@ -20,6 +20,8 @@ struct SynthOptions {
   engine::DType dtype = engine::DType::kF32;  ///< kF16 or kF32
   bool compressed = false;                    ///< np.savez_compressed's deflate
   std::function<void(std::int64_t done, std::int64_t total)> progress;
+  /// Called before each video: what it throws ends the work, and nothing is left of the tree.
+  std::function<void()> check_stop = {};
 };
 
 struct SynthReport {

@@ -69,4 +69,9 @@ const char* StopSignals::reason() const noexcept {
   }
 }
 
+void StopSignals::check(const char* what) const {
+  if (signal() == 0) return;
+  throw Stopped(signal(), fmt::format("{}: stopped by {}; nothing is left of it", what, reason()));
+}
+
 }  // namespace voca::engine

@@ -2,7 +2,20 @@
 
 #include <csignal>
 
+#include "engine/error.h"
+
 namespace voca::engine {
+
+/// A signal asked to stop and there is nothing to continue from: what was under way has been cleared away,
+/// and the program is to end as the signal would have ended it.
+class Stopped : public Error {
+ public:
+  Stopped(int signal, const std::string& message) : Error(ExitCode::kInterrupted, message), signal_(signal) {}
+  [[nodiscard]] int signal() const noexcept { return signal_; }
+
+ private:
+  int signal_;
+};
 
 /// While one exists, SIGTERM, SIGINT and SIGUSR1 (what schedulers send before they kill) no longer end the
 /// process but ask it to stop after the current step; SIGPIPE is ignored, so that a peer that went away is an
@@ -22,6 +35,8 @@ class StopSignals {
   [[nodiscard]] int signal() const noexcept;
   /// Its name, e.g. "SIGTERM"; null while none has asked. Fits Trainer::StopReason.
   [[nodiscard]] const char* reason() const noexcept;
+  /// Throws Stopped, naming `what` is under way, once one has asked. From any thread.
+  void check(const char* what) const;
 
  private:
   static constexpr int kSignals[] = {SIGTERM, SIGINT, SIGUSR1, SIGPIPE};

@@ -17,6 +17,7 @@
 #include "engine/atomic_file.h"
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/signals.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -165,14 +166,21 @@ fs::path writable_folder(const fs::path& root, const std::vector<fs::path>& fold
       root.string());
 }
 
-/// Files of the same options and of what the tree was before.
+/// Files of the same options and of what the tree was before, and what killed packings left of them.
 void remove_outdated(const fs::path& folder, const CacheName& name) {
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string other = entry.path().filename().string();
-    if (other.starts_with(name.options + "-") && !other.starts_with(name.file))
-      fs::remove(entry.path(), error);
+  std::vector<fs::path> outdated;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::string other = entry->path().filename().string();
+    const bool temporary = other.starts_with(".");
+    if (temporary) other = other.substr(1, other.rfind('.') - 1);
+    if (!other.starts_with(name.options + "-") || other.starts_with(name.file)) continue;
+    if (temporary)
+      engine::remove_stale_temporaries(folder / other);
+    else
+      outdated.push_back(entry->path());
   }
+  for (const fs::path& file : outdated) fs::remove(file, error);
 }
 
 data::PackReport pack_tree(const data::FeatureTree& tree, const TreeOptions& options, const fs::path& out,
@@ -191,6 +199,8 @@ data::PackReport pack_tree(const data::FeatureTree& tree, const TreeOptions& opt
     pack.split_seed = options.split_seed;
     pack.group_by = options.group_by;
   }
+  const engine::StopSignals signals;
+  pack.check_stop = [&] { signals.check("packing the features"); };
   data::PackReport report = data::pack_features(pack);
   progress.finish();
   return report;
@@ -214,6 +224,7 @@ std::shared_ptr<const data::Dataset> pack_into_cache(const data::FeatureTree& tr
   const fs::path folder = writable_folder(tree.root, folders, progress);
   const fs::path packed = folder / name.file;
   const data::PackReport report = pack_tree(tree, options, packed, progress);
+  engine::remove_stale_temporaries(report_path(packed));
   engine::write_file_atomically(report_path(packed), data::report_json(report) + "\n");
   std::string text = data::report_text(report);
   if (text.ends_with('\n')) text.pop_back();

@@ -1,21 +1,25 @@
 #include "tools/output_file.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "data/dataset.h"
 #include "engine/atomic_file.h"
+#include "engine/checkpoint/file_reader.h"
 #include "engine/checkpoint/pt_file.h"
 #include "engine/checkpoint/safetensors.h"
+#include "engine/descriptor.h"
 #include "engine/error.h"
+#include "engine/signals.h"
 
 namespace voca::tools {
 namespace {
@@ -40,6 +44,10 @@ std::string_view name_of(OutputKind kind) {
   throw engine::InternalError("no such OutputKind: {}", static_cast<int>(kind));
 }
 
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
 bool is_safetensors(const fs::path& path) {
   try {
     static_cast<void>(engine::read_safetensors(path, engine::Verify::kStructure));
@@ -62,16 +70,15 @@ bool is_packed_dataset(const fs::path& path) {
   try {
     static_cast<void>(data::Dataset(path));
     return true;
-  } catch (const engine::Error&) {
+  } catch (const engine::DataError&) {
     return false;
   }
 }
 
 std::string first_bytes(const fs::path& path, std::size_t count) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text(count, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(count));
-  text.resize(static_cast<std::size_t>(std::max<std::streamsize>(file.gcount(), 0)));
+  const engine::FileReader file(path);
+  std::string text(std::min<std::uint64_t>(count, file.size()), '\0');
+  file.read(0, std::as_writable_bytes(std::span(text)));
   return text;
 }
 
@@ -83,14 +90,17 @@ bool is_named_for_another_kind(const OutputFile& output) {
   return std::any_of(kOthers.begin(), kOthers.end(), [&](const char* other) { return extension == other; });
 }
 
+/// A pipe or a device: written from front to back.
+void check_node(const OutputFile& output) {
+  if (output.kind == OutputKind::kPredictions || output.kind == OutputKind::kReport) return;
+  throw UsageError("{} {}: is not a regular file; give another name", output.option, output.path.string());
+}
+
 void check_existing(const OutputFile& output, const fs::file_status& status, Existing existing) {
   const std::string path = output.path.string();
   if (fs::is_directory(status))
     throw UsageError("{} {}: is a folder, the name of a file was expected", output.option, path);
-  if (!fs::is_regular_file(status)) {
-    if (output.kind == OutputKind::kPredictions || output.kind == OutputKind::kReport) return;
-    throw UsageError("{} {}: is not a regular file; give another name", output.option, path);
-  }
+  if (!fs::is_regular_file(status)) return check_node(output);
   std::error_code error;
   const bool empty = fs::file_size(output.path, error) == 0 && !error;  // of mktemp, say: nothing is lost
   if (empty) return;
@@ -106,6 +116,31 @@ void check_existing(const OutputFile& output, const fs::file_status& status, Exi
           : " and is not of this run, or there is no run to continue; move it away or give another name");
 }
 
+/// The descriptor of this process that a path such as /dev/stdout or /dev/fd/3 leads to; -1 for a file's
+/// name.
+int descriptor_named(fs::path path) {
+  constexpr int kMostLinks = 40;
+  std::error_code error;
+  const fs::path own = fs::canonical("/proc/self/fd", error);
+  for (int links = 0; !error && links < kMostLinks && fs::is_symlink(path, error); ++links) {
+    if (fs::canonical(folder_of(path), error) == own && !error) return std::stoi(path.filename().string());
+    const fs::path next = fs::read_symlink(path, error);
+    path = next.is_absolute() ? next : folder_of(path) / next;
+  }
+  return -1;
+}
+
+/// To what is no file: a pipe, a device.
+void write_all(int descriptor, const std::string& path, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(descriptor, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno == EPIPE) throw engine::Stopped(SIGPIPE, path + ": its reader is gone");
+    if (written < 0) throw IoError("{}: cannot write: {}", path, std::strerror(errno));
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
 /// Makes a file in `folder` and removes it: permissions alone do not tell of read-only file systems and
 /// quotas.
 void check_writable(const std::string& option, const fs::path& output, const fs::path& folder) {
@@ -119,8 +154,14 @@ void check_writable(const std::string& option, const fs::path& output, const fs:
   ::unlink(name.c_str());
 }
 
-fs::path folder_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+/// What a killed process left beside an output. Only a courtesy: what cannot be removed does no harm.
+void remove_leftovers(const fs::path& output) {
+  try {
+    engine::remove_stale_temporaries(output);
+    engine::remove_stale_temporaries(folder_of(engine::write_target(output)) / "voca-engine");
+  } catch (const IoError&) {
+    return;
+  }
 }
 
 }  // namespace
@@ -153,24 +194,26 @@ void check_output(const OutputFile& output, std::span<const InputFile> inputs, E
     throw UsageError("{} {}: is to hold {}, and is named {}; name it .pt or .safetensors", output.option,
                      path, name_of(output.kind), output.path.extension().string());
   }
+  if (descriptor_named(output.path) >= 0) return check_node(output);
   std::error_code error;
   const fs::file_status status = fs::status(output.path, error);
+  if (!fs::status_known(status)) throw IoError("{} {}: {}", output.option, path, error.message());
   if (fs::exists(status)) check_existing(output, status, existing);
   if (fs::exists(status) && !fs::is_regular_file(status)) return;
-  const fs::path folder = folder_of(output.path);
+  const fs::path folder = folder_of(engine::write_target(output.path));
   if (!fs::is_directory(folder, error)) {
     throw IoError("{} {}: {} is {}", output.option, path, folder.string(),
                   fs::exists(folder, error) ? "not a folder" : "a folder that does not exist; make it first");
   }
   check_writable(output.option, output.path, folder);
+  remove_leftovers(output.path);
 }
 
 void make_folder_of(const OutputFile& output) {
-  std::error_code error;
-  fs::create_directories(folder_of(output.path), error);
-  if (error) {
-    throw IoError("{} {}: cannot make the folder {}: {}", output.option, output.path.string(),
-                  folder_of(output.path).string(), error.message());
+  try {
+    engine::make_folders(folder_of(engine::write_target(output.path)));
+  } catch (const IoError& error) {
+    throw IoError("{} {}: {}", output.option, output.path.string(), error.what());
   }
 }
 
@@ -191,11 +234,17 @@ bool same_file(const fs::path& a, const fs::path& b) {
 
 void write_output(const fs::path& path, const std::string& text) {
   std::error_code error;
+  if (const int descriptor = descriptor_named(path); descriptor >= 0)
+    return write_all(descriptor, path.string(), text);
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status) || fs::is_regular_file(status)) return engine::write_file_atomically(path, text);
-  std::ofstream device(path, std::ios::binary);
-  device << text << std::flush;
-  if (!device) throw IoError("{}: cannot write: {}", path.string(), std::strerror(errno));
+  const engine::Descriptor node(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (node.get() < 0) throw IoError("{}: cannot open: {}", path.string(), std::strerror(errno));
+  write_all(node.get(), path.string(), text);
+}
+
+bool is_stdout(const fs::path& path) {
+  return path == "-" || descriptor_named(path) == STDOUT_FILENO;
 }
 
 }  // namespace voca::tools

@@ -33,7 +33,7 @@ enum class Existing : std::uint8_t {
 /// Before any work: refuses an output that is an input (by name, link or hard link), a folder, a file of
 /// another kind (which --overwrite does not replace either), one of the same kind without leave, and a folder
 /// that is missing or cannot be written. Pipes and devices are outputs for predictions and reports alone.
-/// Throws UsageError or IoError naming the option.
+/// Removes what a killed process left half written beside it. Throws UsageError or IoError naming the option.
 void check_output(const OutputFile& output, std::span<const InputFile> inputs, Existing existing);
 
 /// Whether the file's content is what `kind` names; a .pt of any program is a checkpoint if it holds a
@@ -50,7 +50,11 @@ void check_output_folder(const std::string& option, const std::filesystem::path&
 /// Whether two names lead to one file. False where either does not exist and the names differ.
 [[nodiscard]] bool same_file(const std::filesystem::path& a, const std::filesystem::path& b);
 
-/// Whole or not at all; a pipe or a device is written to. Throws IoError naming the path.
+/// Whole or not at all, and of a link the target; a pipe, a device, or what /dev/fd names is written to.
+/// Throws IoError naming the path; Stopped by SIGPIPE where a pipe's reader is gone.
 void write_output(const std::filesystem::path& path, const std::string& text);
+
+/// Whether a name for an output means stdout: "-", /dev/stdout and its like.
+[[nodiscard]] bool is_stdout(const std::filesystem::path& path);
 
 }  // namespace voca::tools

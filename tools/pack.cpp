@@ -7,6 +7,7 @@
 
 #include "engine/error.h"
 #include "engine/progress.h"
+#include "engine/signals.h"
 #include "engine/thread_budget.h"
 #include "tools/commands.h"
 #include "tools/device_options.h"
@@ -66,6 +67,8 @@ void pack(CommandLine command_line) {
   options.progress = [&](std::int64_t done, std::int64_t total) {
     progress.update({.done = done, .total = total});
   };
+  const engine::StopSignals signals;
+  options.check_stop = [&] { signals.check("pack"); };
   const data::PackReport report = data::pack_features(options);
   progress.finish();
   const std::string report_json = data::report_json(report) + "\n";

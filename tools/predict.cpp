@@ -81,7 +81,7 @@ struct Request {
 
 /// Before the first checkpoint is read.
 void check_predictions_file(const InferenceOptions& options, const Request& which) {
-  if (which.out == "-") return;
+  if (is_stdout(which.out)) return;
   std::vector<InputFile> inputs{{"--features_root", options.features_root}};
   for (const std::string& path : which.checkpoints) inputs.push_back({"--checkpoint", checkpoint_path(path)});
   check_output({"--out", which.out, OutputKind::kPredictions}, inputs,
@@ -126,7 +126,7 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   const engine::Predictions average = engine::average_logits(predictions);
   if (!job.first()) return;
   const std::string text = csv(average, *dataset);
-  if (which.out == "-") {
+  if (is_stdout(which.out)) {
     std::cout << text;
     return;
   }
@@ -167,7 +167,7 @@ void predict(CommandLine command_line) {
   set.require("checkpoint");
   set.require("features_root");
   check(options);
-  if (options.json && out == "-")
+  if (options.json && is_stdout(out))
     throw engine::UsageError("--json: describes the CSV file; name it with --out");
   in_inference_job(set, options, [&](JoinedJob& job) {
     predict_in(job, set, options,

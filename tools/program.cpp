@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <poll.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -10,8 +11,10 @@
 #include <iostream>
 #include <new>
 #include <string>
+#include <system_error>
 
 #include "engine/error.h"
+#include "engine/signals.h"
 #include "engine/terminal.h"
 #include "kernels/cpu/features.h"
 #include "tools/commands.h"
@@ -100,6 +103,21 @@ int report(engine::ExitCode code, const std::string& message) {
   return static_cast<int>(code);
 }
 
+/// Why a result did not reach its reader. `… | head -1` has read all it wants.
+engine::Stopped unwritten_stdout() {
+  pollfd out{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+  if (::poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0) return {SIGPIPE, "stdout: its reader is gone"};
+  throw engine::IoError("stdout: cannot be written");
+}
+
+/// Ends the process as the signal would have. SIGPIPE needs no words: nobody listens, and nothing is amiss.
+int end_as_by(const engine::Stopped& stopped) {
+  if (stopped.signal() != SIGPIPE) static_cast<void>(report(stopped.code(), stopped.what()));
+  std::signal(stopped.signal(), SIG_DFL);
+  std::raise(stopped.signal());
+  return static_cast<int>(stopped.code());
+}
+
 }  // namespace
 
 const Command* find_command(std::string_view name) {
@@ -126,16 +144,22 @@ int run_program(CommandLine command_line) {
     }
     // A file that grows beyond a limit is an error of its write.
     std::signal(SIGXFSZ, SIG_IGN);
+    // So is one to a pipe that nobody reads: what is under way is not left half done for a progress line.
+    std::signal(SIGPIPE, SIG_IGN);
     // Results go to stdout alone.
     auto logger = spdlog::stderr_logger_mt("voca-engine");
     logger->set_pattern("%l: %v");
     spdlog::set_default_logger(std::move(logger));
     run_command(command_line);
     std::cout.flush();
-    if (!std::cout) throw engine::IoError("stdout: cannot be written");
+    if (!std::cout) throw unwritten_stdout();
     return static_cast<int>(engine::ExitCode::kDone);
+  } catch (const engine::Stopped& stopped) {
+    return end_as_by(stopped);
   } catch (const engine::Error& error) {
     return report(error.code(), error.what());
+  } catch (const std::system_error& error) {  // of std::filesystem: with the path
+    return report(engine::ExitCode::kIo, error.what());
   } catch (const std::bad_alloc&) {
     return report(engine::ExitCode::kIo, "out of memory");
   } catch (const std::exception& error) {

@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "engine/progress.h"
+#include "engine/signals.h"
 #include "tools/commands.h"
 
 namespace voca::tools {
@@ -43,6 +44,8 @@ void synth(CommandLine command_line) {
   options.progress = [&](std::int64_t done, std::int64_t total) {
     progress.update({.done = done, .total = total});
   };
+  const engine::StopSignals signals;
+  options.check_stop = [&] { signals.check("synth"); };
   const data::SynthReport report = data::synthesize_features(options);
   progress.finish();
   if (json) {

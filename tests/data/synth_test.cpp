@@ -128,6 +128,28 @@ TEST(Synth, WhatCannotBeMadeIsRefusedByName) {
   EXPECT_THAT(refusal([](auto&) {}), HasSubstr("has real/ already"));
 }
 
+TEST(Synth, StoppedOrFailedItLeavesNothing) {
+  const Scratch scratch;
+  SynthOptions options = small(scratch / "new/tree");
+  int videos = 0;
+  options.check_stop = [&] {
+    if (++videos == 3) throw engine::IoError("enough");
+  };
+  EXPECT_THAT(message_of([&] { synthesize_features(options); }), HasSubstr("enough"));
+  EXPECT_TRUE(fs::is_empty(scratch.path()));
+  // What is in the folder already stays, and what a killed one left there goes.
+  fs::create_directories(scratch / "tree/notes");
+  fs::create_directories(scratch / "tree/.synth.Ab12zZ/real/id0");
+  options.out = scratch / "tree";
+  EXPECT_THAT(message_of([&] {
+                videos = 0;
+                synthesize_features(options);
+              }),
+              HasSubstr("enough"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(scratch / "tree"), {}), 1);
+  EXPECT_TRUE(fs::exists(scratch / "tree/notes"));
+}
+
 using Vector = std::vector<double>;
 
 /// Time-mean and maximum of each column, and a one: what a linear probe of one stream sees.

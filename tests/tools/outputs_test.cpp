@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -46,6 +47,12 @@ class Outputs : public ::testing::Test {
     scratch_ = nullptr;
   }
   static fs::path here() { return scratch_->path(); }
+  /// The exit code of a script in the folder, 128 + n where signal n ended it; `voca` is the program.
+  static int shell(const std::string& script) {
+    write_text(here() / "script.sh",
+               "voca() { '" VOCA_PROGRAM "' \"$@\"; }\ncd '" + here().string() + "'\n" + script + "\n");
+    return WEXITSTATUS(std::system(("bash '" + (here() / "script.sh").string() + "'").c_str()));
+  }
   template <typename... More>
   static Words training(const More&... more) {
     return small_training("f.h5") + Words{"--epochs=1", more...};
@@ -173,6 +180,113 @@ TEST_F(Outputs, MayBeADeviceWherePredictionsGo) {
   EXPECT_EQ(run(predicting("/dev/null"), here()).exit_code, 0);
   EXPECT_TRUE(fs::is_character_file("/dev/null"));
   expect_kept("no", training("--save_path=/dev/null"), "--save_path /dev/null", "is not a regular file");
+}
+
+TEST_F(Outputs, WhatADescriptorsNameLeadsToIsWrittenTo) {
+  const std::string predict = "voca predict --checkpoint a.pt --features_root f.h5 --quiet --out ";
+  ASSERT_EQ(shell(predict + "- > asked.csv"), 0);
+  const std::string csv = read_text(here() / "asked.csv");
+  ASSERT_THAT(csv, StartsWith("id,label,"));
+  EXPECT_EQ(shell("echo before > d.csv; " + predict + "/dev/fd/3 3>> d.csv > /dev/null"), 0);
+  EXPECT_EQ(read_text(here() / "d.csv"), "before\n" + csv);
+  // Of stdout there is the CSV alone.
+  EXPECT_EQ(shell("ln -s /proc/self/fd/1 out; " + predict + "out > e.csv"), 0);
+  EXPECT_EQ(read_text(here() / "e.csv"), csv);
+  EXPECT_TRUE(fs::is_symlink(here() / "out"));
+  EXPECT_EQ(shell("mkfifo pipe; cat pipe > g.csv & " + predict + "pipe > /dev/null; wait"), 0);
+  EXPECT_EQ(read_text(here() / "g.csv"), csv);
+  EXPECT_TRUE(fs::is_fifo(here() / "pipe"));
+  expect_kept("no", training("--save_path=/dev/fd/1", "--run_dir=fd.run"), "--save_path /dev/fd/1",
+              "is not a regular file");
+}
+
+TEST_F(Outputs, ThroughALinkReplaceItsTarget) {
+  fs::create_directories(here() / "elsewhere");
+  for (const char* name : {"l.csv", "l.h5", "l.pt"})
+    fs::create_symlink(fs::path("elsewhere") / name, here() / name);
+  for (const char* overwrite :
+       {"--overwrite=false", "--overwrite"}) {  // made through the dangling link, then replaced
+    EXPECT_EQ(run(predicting("l.csv") + Words{overwrite}, here()).exit_code, 0);
+    EXPECT_EQ(run({"pack", "--features_root=tree", "--out=l.h5", overwrite}, here()).exit_code, 0);
+    EXPECT_EQ(run(training("--save_path=l.pt", overwrite), here()).exit_code, 0);
+    for (const char* name : {"l.csv", "l.h5", "l.pt"}) {
+      EXPECT_TRUE(fs::is_symlink(here() / name)) << name;
+      EXPECT_TRUE(fs::is_regular_file(here() / "elsewhere" / name)) << name;
+    }
+  }
+  fs::create_symlink("nowhere/x.csv", here() / "lost.csv");
+  expect_kept("no", predicting("lost.csv"), "--out lost.csv", "does not exist", 74);
+}
+
+TEST_F(Outputs, EndQuietlyWhenTheirReaderHasReadEnough) {
+  for (const char* command :
+       {"predict --checkpoint a.pt --features_root f.h5", "eval --checkpoint a.pt --features_root f.h5",
+        "predict --checkpoint a.pt --features_root f.h5 --out /dev/stdout", "inspect a.pt", "help"}) {
+    EXPECT_EQ(shell(std::string("voca ") + command + " 2> said | :; exit ${PIPESTATUS[0]}"), 128 + SIGPIPE)
+        << command;
+    EXPECT_EQ(read_text(here() / "said"), "") << command;
+  }
+  // Nobody reads what it says meanwhile: the work is done all the same.
+  const std::string train =
+      "voca train --features_root f.h5 --hidden 16 --num_layers 1 --num_heads 2 --seq_len 12 --batch_size 8 "
+      "--epochs 1 ";
+  EXPECT_EQ(shell(train + "--save_path quiet.pt 2>&1 > /dev/null | :; exit ${PIPESTATUS[0]}"), 0);
+  EXPECT_EQ(run({"inspect", "quiet.pt", "--verify"}, here()).exit_code, 0);
+}
+
+TEST_F(Outputs, HalfWrittenByAKilledProcessAreSwept) {
+  const std::vector<std::string> leftovers{".s.h5.Ab12zZ",  ".s.h5.report.json.Ab12zZ",
+                                           ".s.pt.Ab12zZ",  ".s_last.pt.Ab12zZ",
+                                           ".s.csv.Ab12zZ", ".s.safetensors.Ab12zZ"};
+  for (const std::string& name : leftovers) write_text(here() / name, "half");
+  EXPECT_EQ(run({"pack", "--features_root=tree", "--out=s.h5"}, here()).exit_code, 0);
+  EXPECT_EQ(run(training("--save_path=s.pt", "--save_last=s_last.pt"), here()).exit_code, 0);
+  EXPECT_EQ(run(predicting("s.csv"), here()).exit_code, 0);
+  EXPECT_EQ(run({"inspect", "a.pt", "--export=s.safetensors"}, here()).exit_code, 0);
+  for (const std::string& name : leftovers) EXPECT_FALSE(fs::exists(here() / name)) << name;
+}
+
+/// Starts the command and sends the signal once a name that begins so lies in the folder; tries again where
+/// the command was faster.
+void expect_stopped(const Words& words, const fs::path& folder, const std::string& begins, int signal) {
+  for (int tries = 0; tries < 20; ++tries) {
+    Process process(words, folder);
+    const auto begun = [&] {
+      std::error_code error;
+      for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
+           entry.increment(error))
+        if (entry->path().filename().string().starts_with(begins)) return true;
+      return false;
+    };
+    while (process.running() && !begun()) continue;
+    process.signal(signal);
+    const Outcome outcome = process.wait();
+    EXPECT_FALSE(begun()) << "something stays";
+    if (outcome.exit_code == 0) {
+      for (const auto& entry : fs::directory_iterator(folder))
+        if (entry.path().filename() != "tree") fs::remove_all(entry.path());
+      continue;
+    }
+    EXPECT_EQ(outcome.exit_code, -signal) << outcome.err;
+    EXPECT_THAT(outcome.message(), HasSubstr("stopped by")) << outcome.err;
+    return;
+  }
+  ADD_FAILURE() << "never in time";
+}
+
+TEST_F(Outputs, OfAPackOrSynthThatIsStoppedLeaveNothing) {
+  const fs::path folder = here() / "stopped";
+  for (const int signal : {SIGTERM, SIGINT}) {
+    fs::create_directories(folder);
+    expect_stopped({"synth", "--out=tree", "--videos=1000", "--frames_max=60", "--quiet"}, folder, ".synth.",
+                   signal);
+    EXPECT_TRUE(fs::is_empty(folder));
+    make_small_tree(folder / "tree", 400);
+    expect_stopped({"pack", "--features_root=tree", "--out=k.h5", "--num_workers=1", "--quiet"}, folder,
+                   ".k.h5.", signal);
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder), {}), 1);
+    fs::remove_all(folder);
+  }
 }
 
 TEST_F(Outputs, AFolderOfAnotherProgramIsNoRunFolder) {
