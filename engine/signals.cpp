@@ -44,6 +44,8 @@ StopSignals::StopSignals() {
     if (::sigaction(kSignals[i], &action, &before_[i]) != 0) {
       throw InternalError("signals: cannot install a handler: {}", std::strerror(errno));
     }
+    // Whoever said nohup wants the process to outlive its terminal.
+    if (kSignals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN) ::sigaction(SIGHUP, &before_[i], nullptr);
   }
 }
 
@@ -64,6 +66,8 @@ const char* StopSignals::reason() const noexcept {
       return "SIGTERM";
     case SIGINT:
       return "SIGINT";
+    case SIGHUP:
+      return "SIGHUP";
     default:
       return "SIGUSR1";
   }

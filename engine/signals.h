@@ -17,10 +17,11 @@ class Stopped : public Error {
   int signal_;
 };
 
-/// While one exists, SIGTERM, SIGINT and SIGUSR1 (what schedulers send before they kill) no longer end the
-/// process but ask it to stop after the current step; SIGPIPE is ignored, so that a peer that went away is an
-/// error of a write. A second SIGINT ends the process at once, as if nothing were installed. Destroyed, what
-/// was installed before is back.
+/// While one exists, SIGTERM, SIGINT, SIGUSR1 (what schedulers send before they kill) and SIGHUP (a terminal
+/// that closes) no longer end the process but ask it to stop after the current step; SIGHUP stays ignored
+/// where it is (nohup). SIGPIPE is ignored, so that a peer that went away is an error of a write. A second
+/// SIGINT ends the process at once, as if nothing were installed. Destroyed, what was installed before is
+/// back.
 ///
 /// One at a time; throws InternalError for a second one. Whoever starts child processes that a terminal
 /// signals as well must not pass SIGINT on to them: they would see two.
@@ -31,7 +32,7 @@ class StopSignals {
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
-  /// The signal that asked first (SIGTERM, SIGINT, SIGUSR1), or 0. From any thread.
+  /// The signal that asked first (SIGTERM, SIGINT, SIGUSR1, SIGHUP), or 0. From any thread.
   [[nodiscard]] int signal() const noexcept;
   /// Its name, e.g. "SIGTERM"; null while none has asked. Fits Trainer::StopReason.
   [[nodiscard]] const char* reason() const noexcept;
@@ -39,8 +40,8 @@ class StopSignals {
   void check(const char* what) const;
 
  private:
-  static constexpr int kSignals[] = {SIGTERM, SIGINT, SIGUSR1, SIGPIPE};
-  struct sigaction before_[4]{};
+  static constexpr int kSignals[] = {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGPIPE};
+  struct sigaction before_[5]{};
 };
 
 }  // namespace voca::engine

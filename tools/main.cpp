@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -19,6 +20,13 @@ void wait_without_hogging(char** argv) {
   if (::setenv("GOMP_SPINCOUNT", "10000", 0) == 0) ::execv("/proc/self/exe", argv);
 }
 
+/// A process is called by the file it was started from: /proc/self/exe, above and by `launch`, would make it
+/// "exe" in ps, top, pgrep and the kernel's log. That path is right all the same: it is this very program
+/// even when another has been installed in its place.
+void take_its_name() {
+  ::prctl(PR_SET_NAME, "voca-engine");
+}
+
 /// A program started with stdin, stdout or stderr closed would get these numbers for the next files it opens,
 /// and write its progress into them. They are opened the wrong way round: what is read from or written to a
 /// closed one is still an error, and a result that nobody gets is not taken for done.
@@ -35,6 +43,7 @@ void open_standard_descriptors() {
 int main(int argc, char** argv) {
   open_standard_descriptors();
   wait_without_hogging(argv);
+  take_its_name();
   const char* const* words = argv;
   return voca::tools::run_program({words + 1, words + (argc > 0 ? argc : 1)});
 }

@@ -23,7 +23,7 @@ TEST_P(StopSignalsTest, AskToStopAndSayWho) {
   EXPECT_EQ(signals.signal(), GetParam());
   EXPECT_EQ(signals.reason(), "SIG" + std::string(::sigabbrev_np(GetParam())));
 }
-INSTANTIATE_TEST_SUITE_P(All, StopSignalsTest, ::testing::Values(SIGTERM, SIGINT, SIGUSR1));
+INSTANTIATE_TEST_SUITE_P(All, StopSignalsTest, ::testing::Values(SIGTERM, SIGINT, SIGUSR1, SIGHUP));
 
 TEST(StopSignals, TheFirstToAskIsTheReason) {
   const StopSignals signals;
@@ -105,6 +105,21 @@ TEST(StopSignals, WhatWasInstalledBeforeComesBack) {
   ::raise(SIGUSR1);
   EXPECT_EQ(handled, 1);
   ::sigaction(SIGUSR1, &before, nullptr);
+}
+
+TEST(StopSignals, AnIgnoredHangUpStaysIgnored) {
+  struct sigaction ours {};
+  struct sigaction before {};
+  ours.sa_handler = SIG_IGN;
+  ::sigaction(SIGHUP, &ours, &before);
+  {
+    const StopSignals signals;
+    ::raise(SIGHUP);
+    EXPECT_EQ(signals.reason(), nullptr);
+  }
+  struct sigaction after {};
+  ::sigaction(SIGHUP, &before, &after);
+  EXPECT_EQ(after.sa_handler, SIG_IGN);
 }
 
 TEST(StopSignals, ASecondInstallationIsRefused) {

@@ -160,6 +160,17 @@ TEST_F(Launch, EndsWithTheExitCodeOfARank) {
               HasSubstr("exit code 65 (a file is not what it should be); not started again"));
 }
 
+TEST_F(Launch, ItsRanksAreCalledByTheProgramsName) {
+  Process launcher(Words{"launch", "--"} + training() + Words{"--epochs=400"}, folder("name"));
+  EXPECT_TRUE(comes_true([&] {
+    return name_of_process(only_child(launcher.pid())) == "voca-engine" &&
+           fs::exists(folder("name") / "run/metrics.jsonl");
+  }));
+  EXPECT_EQ(launcher.name(), "voca-engine");
+  launcher.signal(SIGTERM);
+  EXPECT_EQ(launcher.wait().exit_code, 75);
+}
+
 TEST_F(Launch, RestartedTrainingEndsWithTheBitsOfAnUndisturbedOne) {
   const fs::path where = folder("killed");
   Process launcher(Words{"launch", "--max_restarts=3", "--"} + training(), where);

@@ -169,7 +169,7 @@ TEST_F(Train, StoppedByASignalItSavesAndContinues) {
   const fs::path whole = folder("whole");
   ASSERT_EQ(run(options, whole).exit_code, 0);
   const fs::path stopped = folder("stopped");
-  for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
+  for (const int number : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) {
     Process process(options, stopped);
     const std::size_t before =
         fs::exists(stopped / "run/metrics.jsonl") ? metrics_of(stopped / "run").size() : 0;
@@ -185,6 +185,30 @@ TEST_F(Train, StoppedByASignalItSavesAndContinues) {
   ASSERT_EQ(run(options, stopped).exit_code, 0);
   EXPECT_EQ(read_bytes(stopped / "last.pt"), read_bytes(whole / "last.pt"));
   EXPECT_EQ(metrics_of(stopped / "run"), metrics_of(whole / "run"));
+}
+
+TEST_F(Train, UnderNohupAHangUpIsNotHeard) {
+  struct sigaction ignored {};
+  struct sigaction before {};
+  ignored.sa_handler = SIG_IGN;
+  ::sigaction(SIGHUP, &ignored, &before);  // the program inherits it
+  const fs::path here = folder("nohup");
+  Process process(small_training(packed()) + Words{"--epochs=4", "--run_dir=run", "--quiet"}, here);
+  ::sigaction(SIGHUP, &before, nullptr);
+  while (process.running() && !fs::exists(here / "run/metrics.jsonl"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  process.signal(SIGHUP);
+  const Outcome outcome = process.wait();
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+}
+
+TEST_F(Train, ItsProcessIsCalledByTheProgramsName) {
+  const fs::path here = folder("name");
+  Process process(small_training(packed()) + Words{"--epochs=400", "--run_dir=run", "--quiet"}, here);
+  while (process.running() && !fs::exists(here / "run/metrics.jsonl"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(process.running());
+  EXPECT_EQ(process.name(), "voca-engine");  // as ps, top, pgrep and the kernel's log say it
 }
 
 TEST_F(Train, ThreadsWorkersAndResidencyChangeNothing) {

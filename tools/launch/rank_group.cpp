@@ -129,8 +129,8 @@ void RankGroup::on_stop(int number) {
     }
     if (!interrupted_at_) interrupted_at_ = now;
   }
-  // A rank takes a second SIGINT as an order to die, and a terminal sends it one besides ours; to SIGHUP it
-  // does not listen. SIGTERM asks it for the same, as often as one likes.
+  // A rank takes a second SIGINT as an order to die, and a terminal sends it one besides ours. SIGTERM asks
+  // it for the same, as often as one likes.
   signal_all(number == SIGUSR1 ? SIGUSR1 : SIGTERM);
   if (end_.stop_signal != 0) return;
   end_.stop_signal = number;

@@ -42,6 +42,12 @@ Words environment_with(const std::map<std::string, std::string>& changes) {
 
 }  // namespace
 
+std::string name_of_process(pid_t pid) {
+  std::string name = read_text("/proc/" + std::to_string(pid) + "/comm");
+  if (name.ends_with('\n')) name.pop_back();
+  return name;
+}
+
 std::string Outcome::message() const {
   std::string text = err;
   while (text.ends_with('\n')) text.pop_back();

@@ -24,6 +24,9 @@ struct Outcome {
   [[nodiscard]] nlohmann::ordered_json json() const;
 };
 
+/// What the system calls a process; "" where there is none.
+[[nodiscard]] std::string name_of_process(pid_t pid);
+
 /// The program (VOCA_PROGRAM) as a process of its own, in `folder`.
 class Process {
  public:
@@ -35,6 +38,8 @@ class Process {
 
   [[nodiscard]] pid_t pid() const { return pid_; }
   void signal(int number) const;
+  /// What the system calls it.
+  [[nodiscard]] std::string name() const { return name_of_process(pid_); }
   [[nodiscard]] bool running();
   /// Waits for its end.
   [[nodiscard]] Outcome wait();
