@@ -7,6 +7,7 @@
 #include "engine/checkpoint/value.h"
 #include "engine/error.h"
 #include "engine/file_kind.h"
+#include "engine/text.h"
 
 namespace voca::data::hdf5 {
 namespace {

@@ -15,8 +15,8 @@
 #include <string_view>
 #include <utility>
 
-#include "engine/checkpoint/value.h"
 #include "engine/file_kind.h"
+#include "engine/text.h"
 
 namespace voca::data {
 namespace {
@@ -172,6 +172,7 @@ struct NpzReader::State {
   std::string path;
   std::uint64_t file_bytes = 0;
   Archive archive;
+  std::vector<std::string> twice;  // names that several entries have
 
   [[nodiscard]] std::string where(const std::string& key) const { return fmt::format("{}: {}", path, key); }
 
@@ -203,7 +204,7 @@ struct NpzReader::State {
     const zip_int64_t index = zip_name_locate(archive.get(), name.c_str(), 0);
     if (index < 0) throw ArrayError(ArrayFault::kMissing, fmt::format("{}: {}", path, missing(key)));
     // Readers differ in which of two they take, so neither can be meant.
-    if (const std::vector<std::string> all = entries(); std::count(all.begin(), all.end(), name) > 1)
+    if (std::count(twice.begin(), twice.end(), name) > 0)
       damaged(where(key), "is in the archive more than once; write the file again");
     zip_stat_t stat;
     constexpr zip_uint64_t kNeeded = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_CRC;
@@ -246,6 +247,11 @@ NpzReader::NpzReader(const std::filesystem::path& path) : state_(std::make_uniqu
       damaged(state_->path, other);
     damaged(state_->path, error == ZIP_ER_NOZIP ? std::string("is no zip archive, or a truncated one")
                                                 : fmt::format("is damaged: {}", reason(error)));
+  }
+  std::vector<std::string> names = state_->entries();
+  std::sort(names.begin(), names.end());
+  for (auto at = names.begin(); (at = std::adjacent_find(at, names.end())) != names.end(); ++at) {
+    if (state_->twice.empty() || state_->twice.back() != *at) state_->twice.push_back(*at);
   }
 }
 

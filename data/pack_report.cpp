@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/pack.h"
+#include "engine/json.h"
 
 namespace voca::data {
 namespace {
@@ -202,8 +203,7 @@ std::string report_json(const PackReport& report) {
   json["bad"] = ordered_json::array();
   for (const BadVideo& video : report.bad)
     json["bad"].push_back({{"id", video.id}, {"reason", name_of(video.kind)}, {"message", video.message}});
-  // Names of folders need not be UTF-8; JSON must.
-  return json.dump(2, ' ', false, ordered_json::error_handler_t::replace);
+  return engine::json_text(json, 2);
 }
 
 }  // namespace voca::data

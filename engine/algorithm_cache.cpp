@@ -11,6 +11,7 @@
 #include "engine/atomic_file.h"
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/json.h"
 
 namespace voca::engine {
 namespace {
@@ -96,7 +97,7 @@ std::optional<AlgorithmCache::Table> AlgorithmCache::read_file() {
   std::error_code error;
   if (!std::filesystem::exists(path_, error)) return std::nullopt;
   try {
-    const ordered_json file = ordered_json::parse(read_text_file(path_, kMostBytes));
+    const ordered_json file = parse_json(read_text_file(path_, kMostBytes), "its content");
     if (file.at("format").get<int>() != kFormat) throw DataError("it is of another version");
     if (file.at("for") != describe(library_)) throw DataError("it is of another GPU or library");
     const ordered_json& products = file.at("products");

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "engine/terminal.h"
+#include "engine/text.h"
 
 namespace voca::engine {
 namespace {
@@ -161,7 +162,7 @@ void Progress::warning(std::string_view text) {
   buffer_.clear();
   if (line_open_) fmt::format_to(std::back_inserter(buffer_), "\r{}", kEraseToEnd);
   line_open_ = false;
-  buffer_ += text;
+  buffer_ += printable_lines(text);
   buffer_ += '\n';
   if (options_.redraw && last_) draw(*last_, options_.clock(), buffer_);
   options_.write(buffer_);

@@ -11,6 +11,7 @@
 
 #include "engine/atomic_file.h"
 #include "engine/error.h"
+#include "engine/json.h"
 
 namespace voca::engine {
 namespace {
@@ -38,30 +39,29 @@ bool still_holds(const ordered_json& line, std::int64_t epochs, std::int64_t ste
   return line["step"].get<std::int64_t>() <= step;
 }
 
-/// The lines of `text` that still hold, each as it stands.
-std::string kept_lines(const std::filesystem::path& path, const std::string& text, std::int64_t epochs,
-                       std::int64_t step) {
-  std::string kept;
+}  // namespace
+
+std::size_t visit_metrics(
+    const std::filesystem::path& path,
+    const std::function<void(const ordered_json& record, std::string_view line)>& visit) {
+  const std::string text = read_text_file(path, kMaxMetricsBytes);
   std::size_t number = 0;
   for (std::size_t begin = 0; begin < text.size();) {
     ++number;
     const std::size_t newline = text.find('\n', begin);
     const bool whole = newline != std::string::npos;
-    const std::size_t end = whole ? newline : text.size();
-    const std::string_view raw(text.data() + begin, end - begin);
-    begin = end + 1;
-    const ordered_json line = ordered_json::parse(raw, nullptr, /*allow_exceptions=*/false);
-    if (!is_record(line)) {
-      if (!whole) break;
+    const std::string_view line = std::string_view(text).substr(begin, newline - begin);
+    begin += line.size() + 1;
+    const auto record = parse_if_json(line, fmt::format("{}: line {}", path.string(), number));
+    if (record && is_record(*record)) {
+      visit(*record, line);
+    } else if (whole) {
       throw DataError("{}: line {} is not a record of a training; move the file away to start another",
                       path.string(), number);
     }
-    if (still_holds(line, epochs, step)) kept.append(raw).push_back('\n');
   }
-  return kept;
+  return text.size();
 }
-
-}  // namespace
 
 RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)) {
   make_folders(path_);
@@ -85,7 +85,7 @@ bool RunFolder::has_metrics(const std::filesystem::path& run) {
 }
 
 void RunFolder::write_config(const ordered_json& config) {
-  write_file_atomically(config_path(), config.dump(2) + "\n");
+  write_file_atomically(config_path(), json_text(config, 2) + "\n");
 }
 
 void RunFolder::open_metrics(int flags) {
@@ -101,16 +101,19 @@ void RunFolder::start_metrics() {
 
 void RunFolder::resume_metrics(std::int64_t epochs, std::int64_t step) {
   if (has_metrics()) {
-    const std::string text = read_text_file(metrics_path(), kMaxMetricsBytes);
-    const std::string kept = kept_lines(metrics_path(), text, epochs, step);
-    if (kept != text) write_file_atomically(metrics_path(), kept);
+    std::string kept;
+    const std::size_t size =
+        visit_metrics(metrics_path(), [&](const ordered_json& record, std::string_view line) {
+          if (still_holds(record, epochs, step)) kept.append(line).push_back('\n');
+        });
+    if (kept.size() != size) write_file_atomically(metrics_path(), kept);
   }
   open_metrics(0);
 }
 
 void RunFolder::append(const ordered_json& line) {
   VOCA_CHECK(metrics_ >= 0 && is_record(line));
-  const std::string text = line.dump() + "\n";
+  const std::string text = json_text(line) + "\n";
   for (std::string_view rest = text; !rest.empty();) {
     const ssize_t written = ::write(metrics_, rest.data(), rest.size());
     if (written < 0) {

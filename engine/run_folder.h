@@ -1,8 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 namespace voca::engine {
 
@@ -60,5 +63,12 @@ class RunFolder {
   std::filesystem::path path_;
   int metrics_ = -1;
 };
+
+/// Calls `visit` for every line of a metrics.jsonl with its record, which has a text `kind` and whole numbers
+/// `epoch` and `step`, and the line as it stands. A last line that a crash cut short is passed over. Returns
+/// the bytes of the file. Throws IoError, or DataError that names the file and the line which is no record.
+std::size_t visit_metrics(
+    const std::filesystem::path& path,
+    const std::function<void(const nlohmann::ordered_json& record, std::string_view line)>& visit);
 
 }  // namespace voca::engine

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "engine/json.h"
+#include "engine/text.h"
 
 namespace voca::tools {
 
@@ -83,9 +85,9 @@ class ConfigReader {
   [[nodiscard]] std::string lack(const char* name) const {
     const std::vector<ordered_json> values = values_of(config_, name);
     if (values.empty()) return fmt::format("no {}", name);
-    std::string text = fmt::format("{} {}", name, engine::printable(values[0].dump(), kMaxShown));
+    std::string text = fmt::format("{} {}", name, engine::printable(engine::json_text(values[0]), kMaxShown));
     for (std::size_t i = 1; i < values.size(); ++i)
-      text += " and " + engine::printable(values[i].dump(), kMaxShown);
+      text += " and " + engine::printable(engine::json_text(values[i]), kMaxShown);
     return text;
   }
 
@@ -97,7 +99,7 @@ class ConfigReader {
                             model::PositionalEncoding::kLearned})
       if (values[0] == model::name_of(form)) return form;
     throw DataError("{}: its config has positional_encoding {}; none, sinusoidal and learned are known",
-                    path_, values[0].dump());
+                    path_, engine::printable(engine::json_text(values[0]), kMaxShown));
   }
 
  private:

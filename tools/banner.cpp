@@ -4,11 +4,12 @@
 
 #include <algorithm>
 #include <cctype>
-#include <memory>
+#include <map>
+#include <set>
+#include <string_view>
 #include <vector>
 
 #include "data/audit.h"
-#include "engine/error.h"
 #include "engine/terminal.h"
 
 namespace voca::tools {
@@ -52,26 +53,32 @@ std::string batch_text(const BannerFacts& f) {
                             plural(f.steps_per_epoch, "step"), thousands(f.steps));
 }
 
+std::string apart(std::int64_t all, std::int64_t crossing, std::string_view what) {
+  if (crossing == 0) return fmt::format("all {} {} are apart", thousands(all), what);
+  return fmt::format("{} of {} {} are in several splits", thousands(crossing), thousands(all), what);
+}
+
+/// Of a file that an expression grouped, the groups: an expression that a stranger wrote is not run.
+std::string groups_text(const data::Dataset& dataset) {
+  std::map<std::int32_t, std::set<data::Split>> splits;
+  for (std::int64_t sample = 0; sample < dataset.size(); ++sample)
+    if (dataset.group(sample) >= 0) splits[dataset.group(sample)].insert(dataset.split(sample));
+  const auto crossing =
+      std::count_if(splits.begin(), splits.end(), [](const auto& group) { return group.second.size() > 1; });
+  return apart(dataset.summary().groups, crossing, "groups");
+}
+
 }  // namespace
 
 std::string identities_text(const data::Dataset& dataset) {
+  const std::string& group_by = dataset.summary().group_by;
+  const bool by_expression = !group_by.empty() && group_by != "none" && group_by != "identity";
+  if (by_expression && dataset.summary().groups > 0) return groups_text(dataset);
   std::vector<data::Split> splits;
   for (std::int64_t sample = 0; sample < dataset.size(); ++sample) splits.push_back(dataset.split(sample));
-  const std::string& group_by = dataset.summary().group_by;
-  // Splits that were given as folders, or drawn by an expression of their own, are looked at by names, too.
-  std::unique_ptr<data::IdentityFinder> finder;
-  try {
-    if (!group_by.empty() && group_by != "none" && group_by != "identity")
-      finder = std::make_unique<data::IdentityFinder>(group_by);
-  } catch (const engine::UsageError&) {
-    finder.reset();  // a file of another program: no expression
-  }
-  if (!finder) finder = std::make_unique<data::IdentityFinder>();
-  const data::IdentityAudit audit = data::audit_identities(dataset.ids(), splits, *finder);
+  const data::IdentityAudit audit = data::audit_identities(dataset.ids(), splits, data::IdentityFinder());
   if (audit.identities == 0) return "no identities in the names";
-  if (audit.crossing == 0) return fmt::format("all {} identities are apart", thousands(audit.identities));
-  return fmt::format("{} of {} identities are in several splits", thousands(audit.crossing),
-                     thousands(audit.identities));
+  return apart(audit.identities, audit.crossing, "identities");
 }
 
 std::string banner(const BannerFacts& f, int columns) {

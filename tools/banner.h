@@ -32,7 +32,8 @@ struct BannerFacts {
 /// once steps have been timed: RunReporter says it then.
 [[nodiscard]] std::string banner(const BannerFacts& facts, int columns);
 
-/// Whether the splits of a dataset share people, as far as its names tell.
+/// Whether the splits of a dataset share people, as far as its names tell, or the groups that an expression
+/// made.
 [[nodiscard]] std::string identities_text(const data::Dataset& dataset);
 
 }  // namespace voca::tools

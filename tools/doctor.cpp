@@ -23,6 +23,7 @@
 #include "tools/commands.h"
 #include "tools/finding.h"
 #include "tools/gpu_findings.h"
+#include "tools/result.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -184,9 +185,9 @@ void doctor(CommandLine command_line) {
     if (json) continue;
     const std::string line =
         fmt::format("{:<8} {:<12} {}\n", name_of(finding.verdict), finding.what, finding.text);
-    std::cout << engine::wrapped(line, columns, kTextColumn);
+    print_text(engine::wrapped(line, columns, kTextColumn));
   }
-  if (json) std::cout << ordered_json{{"versions", versions()}, {"findings", report}}.dump(2) << '\n';
+  if (json) print_json({{"versions", versions()}, {"findings", report}});
   const auto problem = std::find_if(findings.begin(), findings.end(),
                                     [](const Finding& f) { return f.verdict == Verdict::kProblem; });
   if (problem != findings.end()) throw engine::InternalError("doctor: {}: {}", problem->what, problem->text);

@@ -10,6 +10,7 @@
 #include "tools/commands.h"
 #include "tools/evaluation.h"
 #include "tools/inference_options.h"
+#include "tools/result.h"
 
 namespace voca::tools {
 
@@ -28,9 +29,9 @@ void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& optio
       evaluate(network, dataset, split, prediction_options(options, job), *device);
   if (!job.first()) return;
   if (options.json) {
-    std::cout << result.dump(2) << '\n';
+    print_json(result);
   } else {
-    std::cout << evaluation_text(result, engine::terminal_columns(STDOUT_FILENO));
+    print_text(evaluation_text(result, engine::terminal_columns(STDOUT_FILENO)));
   }
 }
 

@@ -9,6 +9,7 @@
 #include "engine/checkpoint/value.h"
 #include "engine/error.h"
 #include "engine/terminal.h"
+#include "engine/text.h"
 
 namespace voca::tools {
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/error.h"
+#include "engine/json.h"
 
 namespace voca::tools {
 
@@ -90,7 +91,8 @@ void in_inference_job(const OptionSet& set, const InferenceOptions& options,
   const nlohmann::ordered_json values = set.values();
   for (const char* name :
        {"checkpoint", "weights", "num_heads", "seq_len", "cross_attention", "split", "batch_size"})
-    if (values.contains(name)) agreement.emplace_back(std::string("--") + name, values[name].dump());
+    if (values.contains(name))
+      agreement.emplace_back(std::string("--") + name, engine::json_text(values[name]));
   in_job(agreement, options.comm_timeout, body);
 }
 

@@ -13,12 +13,17 @@
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
 #include "engine/file_kind.h"
+#include "engine/json.h"
+#include "engine/run_folder.h"
+#include "engine/text.h"
 #include "model/parameter_names.h"
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/device_options.h"
 #include "tools/network_weights.h"
 #include "tools/output_file.h"
+#include "tools/recorded_run.h"
+#include "tools/result.h"
 
 namespace voca::tools {
 namespace {
@@ -83,7 +88,8 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
     if (counts.back() > 0) result.text += fmt::format("  {} of unknown label", counts.back());
     result.text += '\n';
   }
-  result.text += fmt::format("splits: seed {}, group_by {}, {} groups\n", s.split_seed, s.group_by, s.groups);
+  result.text += fmt::format("splits: seed {}, group_by {}, {} groups\n", s.split_seed,
+                             engine::printable(s.group_by), s.groups);
   result.text += fmt::format("frame labels: {}; frames are read {}\n", s.frame_labels ? "yes" : "no",
                              s.direct ? "directly" : "through the HDF5 library (chunked or filtered)");
   result.text +=
@@ -94,7 +100,7 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
   if (!damaged.empty()) {
     std::string ids;
     for (std::size_t i = 0; i < damaged.size() && i < 10; ++i)
-      ids += (i > 0 ? ", " : "") + dataset.id(damaged[i]);
+      ids += (i > 0 ? ", " : "") + engine::printable(dataset.id(damaged[i]));
     if (damaged.size() > 10) ids += fmt::format(" and {} more", damaged.size() - 10);
     throw DataError("{}: the frames of {} videos are damaged (their checksums do not hold): {}",
                     path.string(), damaged.size(), ids);
@@ -127,12 +133,13 @@ std::pair<bool, std::string> weights_line(const std::string& path, const engine:
   }
 }
 
-/// "a, b, c and 4 more"
-std::string listed(const std::vector<std::string>& items) {
+/// "a, b, c and 4 more" of `count` places.
+std::string listed(const std::vector<std::string>& places, std::size_t count) {
   constexpr std::size_t kMaxListed = 8;
   std::string text;
-  for (std::size_t i = 0; i < std::min(items.size(), kMaxListed); ++i) text += (i > 0 ? ", " : "") + items[i];
-  if (items.size() > kMaxListed) text += fmt::format(" and {} more", items.size() - kMaxListed);
+  const std::size_t shown = std::min(places.size(), kMaxListed);
+  for (std::size_t i = 0; i < shown; ++i) text += (i > 0 ? ", " : "") + places[i];
+  if (count > shown) text += fmt::format(" and {} more", count - shown);
   return text;
 }
 
@@ -143,12 +150,14 @@ Inspection inspect_pt(const std::filesystem::path& path, bool verify, const std:
   for (const engine::PtFile::Record& record : file.records) bytes += record.size;
   Inspection result;
   const std::vector<std::string> inert = engine::list_inert(file.value);
+  const std::size_t inert_places = engine::count_inert(file.value);
   result.json = {{"kind", "PyTorch checkpoint"},
                  {"path", path.string()},
                  {"records", file.records.size()},
                  {"record_bytes", bytes},
                  {"digests", file.has_digests}};
   result.json["not_loaded"] = inert;
+  result.json["not_loaded_places"] = inert_places;
   for (const char* entry : {"epoch", "val_acc", "val_auc", "config", "engine"}) {
     if (const engine::Value* value = file.value.find(entry))
       result.json[entry] = engine::json_from_value(*value);
@@ -160,7 +169,7 @@ Inspection inspect_pt(const std::filesystem::path& path, bool verify, const std:
   result.json["weights"] = usable ? ordered_json(weights) : ordered_json();
   result.text += fmt::format("weights: {}\n", weights);
   if (!inert.empty())
-    result.text += fmt::format("not loaded, and nothing of it was run: {}\n", listed(inert));
+    result.text += fmt::format("not loaded, and nothing of it was run: {}\n", listed(inert, inert_places));
   if (verify) {
     result.json["verified"] = file.has_digests;
     result.text += verified_line(file.has_digests, "the file");
@@ -178,13 +187,13 @@ Inspection inspect_safetensors(const std::filesystem::path& path, bool verify) {
                  {"tensors", ordered_json::object()}};
   result.text = fmt::format("{}: safetensors, {} tensors\n", path.string(), file.tensors.size());
   for (const engine::NamedTensor& named : file.tensors) {
-    result.json["tensors"][named.name] = {{"dtype", engine::name_of(named.tensor.dtype)},
-                                          {"shape", named.tensor.shape}};
+    engine::add_member(result.json["tensors"], named.name,
+                       {{"dtype", engine::name_of(named.tensor.dtype)}, {"shape", named.tensor.shape}});
     result.text += fmt::format("  {}: {} ({})\n", engine::printable(named.name),
                                engine::name_of(named.tensor.dtype), fmt::join(named.tensor.shape, ", "));
   }
   for (const auto& [key, value] : file.metadata) {
-    result.json["metadata"][key] = value;
+    engine::add_member(result.json["metadata"], key, value);
     result.text += fmt::format("metadata {}: {}\n", engine::printable(key), engine::printable(value));
   }
   if (verify) {
@@ -202,7 +211,7 @@ Inspection inspect_npz(const std::filesystem::path& path, bool verify) {
   const std::vector<std::string> keys = npz.keys();
   result.text = fmt::format("{}: NumPy archive (.npz), {} arrays\n", path.string(), keys.size());
   for (const std::string& key : keys) {
-    ordered_json& array = result.json["arrays"][key];
+    ordered_json array;
     try {
       const data::NpyHeader header = npz.header(key);
       if (verify) static_cast<void>(npz.read(key));
@@ -215,6 +224,7 @@ Inspection inspect_npz(const std::filesystem::path& path, bool verify) {
       array = {{"not_read", error.what()}};
       result.text += fmt::format("  {}: not numbers, not read\n", engine::printable(key));
     }
+    engine::add_member(result.json["arrays"], key, std::move(array));
   }
   if (verify) {
     result.json["verified"] = true;
@@ -232,17 +242,39 @@ Inspection inspect_resume_state(const std::filesystem::path& path) {
   result.json = {{"kind", "resume state"}, {"path", path.string()},  {"sections", state.sections.size()},
                  {"bytes", bytes},         {"header", state.header}, {"verified", true}};
   result.text = fmt::format("{}: resume state, {} sections, {} bytes, verified\n{}\n", path.string(),
-                            state.sections.size(), bytes, state.header.dump(2));
+                            state.sections.size(), bytes, engine::json_text(state.header, 2));
   return result;
 }
 
 /// A value of a record for people: measures with four digits.
 std::string readable(const ordered_json& value) {
-  if (!value.is_number_float()) return value.dump();
+  if (!value.is_number_float()) return engine::printable(engine::json_text(value));
   const auto number = value.get<double>();
   const double size = std::abs(number);
   if (size >= 1000) return fmt::format("{:.0f}", number);
   return size == 0 || size >= 0.001 ? fmt::format("{:.4f}", number) : fmt::format("{:.4g}", number);
+}
+
+/// How many records a run has, and the last of each kind.
+void add_metrics(const std::filesystem::path& metrics, Inspection& result) {
+  constexpr std::size_t kMaxKinds = 32;  // there are three
+  ordered_json last = ordered_json::object();
+  std::int64_t count = 0;
+  engine::visit_metrics(metrics, [&](const ordered_json& record, std::string_view /*line*/) {
+    ++count;
+    const auto& kind = record["kind"].get_ref<const std::string&>();
+    if (last.contains(kind) || last.size() < kMaxKinds) last[kind] = record;
+  });
+  result.json["metrics_lines"] = count;
+  result.text += fmt::format("metrics.jsonl: {} lines; the last of each kind:\n", count);
+  for (const auto& [kind, record] : last.items()) {
+    result.text += fmt::format("  {}:", engine::printable(kind));
+    for (const auto& [key, value] : record.items())
+      if (!value.is_structured() && key != "kind")
+        result.text += fmt::format(" {} {}", engine::printable(key), readable(value));
+    result.text += '\n';
+  }
+  result.json["last"] = std::move(last);
 }
 
 Inspection inspect_run(const std::filesystem::path& path) {
@@ -252,31 +284,15 @@ Inspection inspect_run(const std::filesystem::path& path) {
         "{}: is a folder without config.json, so no run folder; a feature tree is looked at by pack",
         path.string());
   }
-  constexpr std::size_t kMaxBytes = std::size_t{1} << 30;
   Inspection result;
   result.json = {{"kind", "run folder"}, {"path", path.string()}};
-  result.json["config"] = ordered_json::parse(engine::read_text_file(config_path, kMaxBytes), nullptr, false);
-  if (result.json["config"].is_discarded()) throw DataError("{}: is not JSON", config_path.string());
-  result.text = fmt::format("{}: run folder\n{}\n", path.string(), result.json["config"].dump(2));
-  if (std::filesystem::exists(path / "metrics.jsonl")) {
-    std::istringstream lines(engine::read_text_file(path / "metrics.jsonl", kMaxBytes));
-    ordered_json last;
-    std::int64_t count = 0;
-    for (std::string line; std::getline(lines, line); ++count) {
-      if (ordered_json record = ordered_json::parse(line, nullptr, false); record.is_object())
-        last[record.value("kind", "?")] = record;
-    }
-    result.json["metrics_lines"] = count;
-    result.json["last"] = last;
-    result.text += fmt::format("metrics.jsonl: {} lines; the last of each kind:\n", count);
-    for (const auto& [kind, record] : last.items()) {
-      result.text += fmt::format("  {}:", kind);
-      for (const auto& [key, value] : record.items())
-        if (!value.is_structured() && key != "kind")
-          result.text += fmt::format(" {} {}", key, readable(value));
-      result.text += '\n';
-    }
-  }
+  result.json["config"] =
+      engine::parse_json(engine::read_text_file(config_path, kMaxConfigBytes), config_path.string());
+  result.text =
+      fmt::format("{}: run folder\n{}\n", path.string(), engine::json_text(result.json["config"], 2));
+  if (const std::filesystem::path metrics = engine::RunFolder::metrics_path_of(path);
+      std::filesystem::exists(metrics))
+    add_metrics(metrics, result);
   const engine::FoundResumeState found = engine::find_resume_state(path / "checkpoints");
   for (const std::string& message : found.messages) result.text += fmt::format("{}\n", message);
   result.json["damaged_states"] = found.messages;
@@ -361,8 +377,11 @@ void inspect(CommandLine command_line) {
     throw engine::UsageError("--weights {}: chooses what --export writes, which is not given", weights);
   if (!export_to.empty()) export_weights(checkpoint_path(path), export_to, weights, overwrite);
   const Inspection result = inspect_path(path, verify, std::max<std::int64_t>(num_workers, 1), weights);
-  std::cout << (json ? result.json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n"
-                     : result.text);
+  if (json) {
+    print_json(result.json);
+  } else {
+    print_text(result.text);
+  }
 }
 
 }  // namespace voca::tools

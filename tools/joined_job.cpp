@@ -14,6 +14,7 @@
 #include "engine/distributed/nccl_communicator.h"
 #include "engine/distributed/ring.h"
 #include "engine/error.h"
+#include "engine/json.h"
 #include "engine/thread.h"
 #include "engine/thread_budget.h"
 #include "tools/version.h"
@@ -84,15 +85,15 @@ void JoinedJob::agree(const std::string& about, const Agreement& agreement) {
   const auto key = [&](int rank) { return fmt::format("{} of rank {}", about, rank); };
   nlohmann::ordered_json mine = nlohmann::ordered_json::array();
   for (const auto& [name, value] : agreement) mine.push_back({name, value});
-  store.set(key(meeting_.rank()), mine.dump());
+  store.set(key(meeting_.rank()), engine::json_text(mine));
   const std::string verdict = about + " compared";
   if (first()) {
     std::vector<engine::RankFacts> by_rank = meeting_.facts();
     for (int rank = 0; rank < meeting_.world_size(); ++rank) {
       auto& said = by_rank[static_cast<std::size_t>(rank)].must_agree;
       said.clear();
-      for (const auto& fact : nlohmann::ordered_json::parse(store.get(key(rank), deadline)))
-        said.emplace_back(fact[0].get<std::string>(), fact[1].get<std::string>());
+      for (const auto& fact : engine::parse_json(store.get(key(rank), deadline), key(rank)))
+        said.emplace_back(fact.at(0).get<std::string>(), fact.at(1).get<std::string>());
     }
     store.set(verdict, engine::difference(by_rank));
   }

@@ -3,35 +3,52 @@
 #include <fmt/format.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include <functional>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
+
+#include "engine/terminal.h"
+#include "engine/text.h"
 
 namespace voca::tools {
 namespace {
 
-class ProgressSink final : public spdlog::sinks::base_sink<std::mutex> {
+/// Hands on "warning: …".
+class LineSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
-  explicit ProgressSink(engine::Progress& progress) : progress_(progress) {}
+  using Write = std::function<void(std::string_view)>;
+  explicit LineSink(Write write) : write_(std::move(write)) {}
 
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
     const spdlog::string_view_t level = spdlog::level::to_string_view(message.level);
-    progress_.warning(fmt::format("{}: {}", std::string_view(level.data(), level.size()),
-                                  std::string_view(message.payload.data(), message.payload.size())));
+    const std::string_view text(message.payload.data(), message.payload.size());
+    write_(fmt::format("{}: {}", std::string_view(level.data(), level.size()),
+                       engine::printable(text, text.size())));
   }
   void flush_() override {}
 
  private:
-  engine::Progress& progress_;
+  Write write_;
 };
+
+std::shared_ptr<spdlog::logger> logger_through(LineSink::Write write) {
+  return std::make_shared<spdlog::logger>("voca-engine", std::make_shared<LineSink>(std::move(write)));
+}
 
 }  // namespace
 
+std::shared_ptr<spdlog::logger> stderr_logger() {
+  return logger_through(
+      [](std::string_view line) { engine::write_at_once(STDERR_FILENO, std::string(line) + '\n'); });
+}
+
 LogThrough::LogThrough(engine::Progress& progress) : before_(spdlog::default_logger()) {
-  spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("progress", std::make_shared<ProgressSink>(progress)));
+  spdlog::set_default_logger(logger_through([&progress](std::string_view line) { progress.warning(line); }));
 }
 
 LogThrough::~LogThrough() {

@@ -10,6 +10,9 @@ class logger;
 
 namespace voca::tools {
 
+/// A logger that writes to standard error a line a message, what is no text in it spelled out.
+[[nodiscard]] std::shared_ptr<spdlog::logger> stderr_logger();
+
 /// While one lives, what the engine logs goes through `progress`, clear of its redrawn line. Warnings come
 /// from the thread that draws it.
 class LogThrough {

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "engine/error.h"
+#include "engine/text.h"
 #include "model/parameter_names.h"
 
 namespace voca::tools {

@@ -13,10 +13,13 @@
 
 #include "engine/atomic_file.h"
 #include "engine/error.h"
+#include "engine/json.h"
 #include "engine/terminal.h"
+#include "engine/text.h"
 #include "tools/nearest.h"
 #include "tools/option_hints.h"
 #include "tools/option_pages.h"
+#include "tools/recorded_run.h"
 
 namespace voca::tools {
 
@@ -26,7 +29,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
+constexpr std::size_t kMaxShown = 40;  // bytes of a value in a message
 
 std::string with_underscores(std::string_view name) {
   std::string result(name);
@@ -96,7 +99,8 @@ struct OptionSet::Option {
   void assign(const ordered_json& json_value, const std::string& source) {
     const bool is_text = std::holds_alternative<std::string*>(value);
     if (json_value.is_structured() || json_value.is_null())
-      throw UsageError("{}: is {}, expected a value", source, json_value.dump());
+      throw UsageError("{}: is {}, expected a value", source,
+                       engine::printable(engine::json_text(json_value), kMaxShown));
     if (json_value.is_string() && !is_text && json_value.get_ref<const std::string&>().empty())
       throw UsageError("{}: is empty, expected a value", source);
     assign(json_value.is_string() ? json_value.get<std::string>() : json_value.dump(), source);
@@ -369,7 +373,7 @@ void OptionSet::read_config(const std::filesystem::path& path) {
                      (path / "config.json").string());
   }
   const std::string text = engine::read_text_file(path, kMaxConfigBytes);
-  const ordered_json json = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const ordered_json json = engine::parse_json(text, fmt::format("--config {}", path.string()));
   if (!json.is_object()) throw DataError("--config {}: is not a JSON object of options", path.string());
   // A run folder's config.json keeps the options beside what else it says.
   const bool of_run = json.contains("options") && json["options"].is_object();
@@ -381,10 +385,10 @@ void OptionSet::read_config(const std::filesystem::path& path) {
     if (option == nullptr && of_other_command) continue;
     if (of_run && option != nullptr && option->left_with_run) continue;
     if (option == nullptr || option->positional || name == "config" || name == "help") {
-      throw UsageError("--config {}: \"{}\" is not an option of {}{}", path.string(), key, state_->command,
-                       state_->suggestion(name));
+      throw UsageError("--config {}: \"{}\" is not an option of {}{}", path.string(), engine::printable(key),
+                       state_->command, state_->suggestion(name));
     }
-    option->assign(value, fmt::format("--config {}: \"{}\"", path.string(), key));
+    option->assign(value, fmt::format("--config {}: \"{}\"", path.string(), engine::printable(key)));
   }
 }
 

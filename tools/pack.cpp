@@ -12,6 +12,7 @@
 #include "tools/commands.h"
 #include "tools/device_options.h"
 #include "tools/output_file.h"
+#include "tools/result.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -73,8 +74,11 @@ void pack(CommandLine command_line) {
   progress.finish();
   const std::string report_json = data::report_json(report) + "\n";
   write_output(report_path, report_json);
-  std::cout << (json ? report_json
-                     : data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
+  if (json) {
+    std::cout << report_json;
+  } else {
+    print_text(data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
+  }
 }
 
 }  // namespace voca::tools

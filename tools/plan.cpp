@@ -13,6 +13,7 @@
 #include "model/crossmodal_transformer.h"
 #include "tools/commands.h"
 #include "tools/planned_device.h"
+#include "tools/result.h"
 #include "tools/train_options.h"
 
 namespace voca::tools {
@@ -223,9 +224,11 @@ void plan(CommandLine command_line) {
   }
   const engine::DType compute_type = compute_type_of(resolve_precision(options, device.kind));
   const ordered_json result = make_plan(options, facts, device, compute_type);
-  std::cout << (options.json
-                    ? result.dump(2) + "\n"
-                    : engine::wrapped(plan_text(result), engine::terminal_columns(STDOUT_FILENO), 2));
+  if (options.json) {
+    print_json(result);
+  } else {
+    print_text(engine::wrapped(plan_text(result), engine::terminal_columns(STDOUT_FILENO), 2));
+  }
 }
 
 }  // namespace voca::tools

@@ -11,6 +11,7 @@
 #include "tools/commands.h"
 #include "tools/inference_options.h"
 #include "tools/output_file.h"
+#include "tools/result.h"
 
 namespace voca::tools {
 namespace {
@@ -133,15 +134,13 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   write_output(which.out, text);
   const std::int64_t bad = static_cast<std::int64_t>(samples.size()) - average.size();
   if (options.json) {
-    std::cout << nlohmann::ordered_json{{"out", which.out},
-                                        {"videos", average.size()},
-                                        {"bad_samples", bad},
-                                        {"checkpoints", networks.size()}}
-                     .dump(2)
-              << '\n';
+    print_json({{"out", which.out},
+                {"videos", average.size()},
+                {"bad_samples", bad},
+                {"checkpoints", networks.size()}});
   } else {
-    std::cout << fmt::format("{}: {} videos{}\n", which.out, average.size(),
-                             bad > 0 ? fmt::format(", {} left out: their frames are damaged", bad) : "");
+    print_text(fmt::format("{}: {} videos{}\n", which.out, average.size(),
+                           bad > 0 ? fmt::format(", {} left out: their frames are damaged", bad) : ""));
   }
 }
 

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 #include <poll.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -16,8 +15,10 @@
 #include "engine/error.h"
 #include "engine/signals.h"
 #include "engine/terminal.h"
+#include "engine/text.h"
 #include "kernels/cpu/features.h"
 #include "tools/commands.h"
+#include "tools/log_sink.h"
 #include "tools/nearest.h"
 #include "tools/version.h"
 
@@ -96,10 +97,14 @@ void run_command(CommandLine command_line) {
   command_of(name).run(rest);
 }
 
-/// One line, in one piece: other ranks may write to the same stream.
+/// In one piece: other ranks may write to the same stream. What a person or a file did wrong is one line,
+/// whatever is in the names that it tells; beside the rest may stand a table.
 int report(engine::ExitCode code, const std::string& message) {
   std::cout.flush();
-  engine::write_at_once(STDERR_FILENO, fmt::format("voca-engine: {}\n", message));
+  const bool one_line = code == engine::ExitCode::kUsage || code == engine::ExitCode::kBadData;
+  const std::string text =
+      one_line ? engine::printable(message, message.size()) : engine::printable_lines(message);
+  engine::write_at_once(STDERR_FILENO, fmt::format("voca-engine: {}\n", text));
   return static_cast<int>(code);
 }
 
@@ -147,9 +152,7 @@ int run_program(CommandLine command_line) {
     // So is one to a pipe that nobody reads: what is under way is not left half done for a progress line.
     std::signal(SIGPIPE, SIG_IGN);
     // Results go to stdout alone.
-    auto logger = spdlog::stderr_logger_mt("voca-engine");
-    logger->set_pattern("%l: %v");
-    spdlog::set_default_logger(std::move(logger));
+    spdlog::set_default_logger(stderr_logger());
     run_command(command_line);
     std::cout.flush();
     if (!std::cout) throw unwritten_stdout();

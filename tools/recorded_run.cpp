@@ -1,23 +1,40 @@
 #include "tools/recorded_run.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "engine/atomic_file.h"
+#include "engine/json.h"
 #include "engine/run_folder.h"
 
 namespace voca::tools {
 
 using nlohmann::ordered_json;
 
+namespace {
+
+/// Whether it is what `train` writes, so that those who look into it need not ask.
+bool is_of_training(const ordered_json& config) {
+  const auto holds = [&](const char* key, bool (ordered_json::*is)() const noexcept) {
+    const auto entry = config.find(key);
+    return entry != config.end() && ((*entry).*is)();
+  };
+  if (!config.is_object() || config.value("command", ordered_json()) != "train") return false;
+  if (!holds("options", &ordered_json::is_object)) return false;
+  if (config.contains("world_size") && !holds("world_size", &ordered_json::is_number_integer)) return false;
+  if (config.contains("data") && !holds("data", &ordered_json::is_object)) return false;
+  const ordered_json& options = config["options"];
+  return std::all_of(options.begin(), options.end(),
+                     [](const ordered_json& value) { return value.is_primitive(); });
+}
+
+}  // namespace
+
 ordered_json recorded_config(const std::filesystem::path& run_dir) {
-  constexpr std::size_t kMaxBytes = std::size_t{1} << 20;
   const std::filesystem::path path = engine::RunFolder::config_path_of(run_dir);
   if (!std::filesystem::exists(path)) return nullptr;
-  ordered_json config = ordered_json::parse(engine::read_text_file(path, kMaxBytes), nullptr,
-                                            /*allow_exceptions=*/false);
-  const bool of_training = config.is_object() && config.value("command", ordered_json()) == "train" &&
-                           config.contains("options") && config["options"].is_object();
-  return of_training ? config : ordered_json();
+  const auto config = engine::parse_if_json(engine::read_text_file(path, kMaxConfigBytes), path.string());
+  return config && is_of_training(*config) ? *config : ordered_json();
 }
 
 }  // namespace voca::tools

@@ -8,6 +8,7 @@
 #include "engine/progress.h"
 #include "engine/signals.h"
 #include "tools/commands.h"
+#include "tools/result.h"
 
 namespace voca::tools {
 
@@ -49,15 +50,10 @@ void synth(CommandLine command_line) {
   const data::SynthReport report = data::synthesize_features(options);
   progress.finish();
   if (json) {
-    std::cout << nlohmann::ordered_json{{"out", out},
-                                        {"real", report.real},
-                                        {"fake", report.fake},
-                                        {"frames", report.frames}}
-                     .dump(2)
-              << '\n';
+    print_json({{"out", out}, {"real", report.real}, {"fake", report.fake}, {"frames", report.frames}});
   } else {
-    std::cout << fmt::format("{}: {} real and {} fake videos, {} frames\n", out, report.real, report.fake,
-                             report.frames);
+    print_text(fmt::format("{}: {} real and {} fake videos, {} frames\n", out, report.real, report.fake,
+                           report.frames));
   }
 }
 

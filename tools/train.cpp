@@ -16,6 +16,7 @@
 #include "engine/checkpoint/resume_state.h"
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/json.h"
 #include "engine/signals.h"
 #include "engine/terminal.h"
 #include "engine/thread_budget.h"
@@ -27,6 +28,7 @@
 #include "tools/feature_input.h"
 #include "tools/joined_job.h"
 #include "tools/log_sink.h"
+#include "tools/result.h"
 #include "tools/run_reporter.h"
 #include "tools/train_files.h"
 #include "tools/train_notes.h"
@@ -135,31 +137,33 @@ bool stdout_is_open() {
   return (::fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) != O_RDONLY;
 }
 
-void print_result(const ordered_json& result, bool json) {
-  if (!stdout_is_open()) return;  // the run folder has it
-  if (json) {
-    std::cout << result.dump(2) << '\n';
-    return;
-  }
+std::string result_text(const ordered_json& result) {
   const auto counted = [&](const char* key, const char* one) {
     const auto count = result[key].get<std::int64_t>();
     return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
   };
-  std::cout << fmt::format("trained {}, {}", counted("epochs", "epoch"), counted("steps", "step"));
+  std::string text = fmt::format("trained {}, {}", counted("epochs", "epoch"), counted("steps", "step"));
   if (const auto bad = result["bad_steps"].get<std::int64_t>(); bad > 0)
-    std::cout << fmt::format(", {} steps skipped", bad);
-  std::cout << '\n';
+    text += fmt::format(", {} steps skipped", bad);
+  text += '\n';
   if (!result["best"].is_null()) {
-    std::cout << fmt::format("best on val: epoch {}, by {}: {:.4f}\n",
-                             result["best"]["epoch"].get<std::int64_t>(),
-                             result["best"]["by"].get<std::string>(), result["best"]["value"].get<double>());
+    text += fmt::format("best on val: epoch {}, by {}: {:.4f}\n", result["best"]["epoch"].get<std::int64_t>(),
+                        result["best"]["by"].get<std::string>(), result["best"]["value"].get<double>());
   }
   if (!result["checkpoint"].is_null())
-    std::cout << "checkpoint: " << result["checkpoint"].get<std::string>() << '\n';
+    text += fmt::format("checkpoint: {}\n", result["checkpoint"].get<std::string>());
   if (!result["no_test"].is_null())
-    std::cout << "no test: " << result["no_test"].get<std::string>() << '\n';
-  else
-    std::cout << evaluation_text(result["test"], engine::terminal_columns(STDOUT_FILENO));
+    return text + fmt::format("no test: {}\n", result["no_test"].get<std::string>());
+  return text + evaluation_text(result["test"], engine::terminal_columns(STDOUT_FILENO));
+}
+
+void print_result(const ordered_json& result, bool json) {
+  if (!stdout_is_open()) return;  // the run folder has it
+  if (json) {
+    print_json(result);
+  } else {
+    print_text(result_text(result));
+  }
 }
 
 /// What ranks other than the first have to say of the run: nothing that it does not say.
@@ -301,7 +305,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
 
   // Run.
   config.config_hash =
-      engine::sha256_hex(numeric_options(values, world_size).dump() + dataset->content_hash());
+      engine::sha256_hex(engine::json_text(numeric_options(values, world_size)) + dataset->content_hash());
   config.split_hash = dataset->split_hash();
   config.checkpoint_folder = engine::RunFolder::checkpoint_folder_of(paths.run_dir);
   std::optional<engine::RunFolder> folder;

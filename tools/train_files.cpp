@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <optional>
-#include <sstream>
+#include <string_view>
 #include <vector>
 
 #include "engine/atomic_file.h"
@@ -134,20 +134,12 @@ struct Recorded {
 
 Recorded read_records(const fs::path& metrics) {
   Recorded result;
-  constexpr std::size_t kMaxBytes = std::size_t{1} << 30;
-  std::istringstream lines(engine::read_text_file(metrics, kMaxBytes));
-  for (std::string line; std::getline(lines, line);) {
-    const ordered_json record = ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!record.is_object()) continue;
-    const ordered_json kind = record.value("kind", ordered_json());
-    const auto number = [&](const char* name) {
-      const ordered_json value = record.value(name, ordered_json());
-      return value.is_number_integer() ? value.get<std::int64_t>() : 0;
-    };
+  engine::visit_metrics(metrics, [&](const ordered_json& record, std::string_view /*line*/) {
+    const ordered_json& kind = record["kind"];
     result.tested |= kind == "test";
-    if (kind == "epoch") result.epochs = number("epoch");
-    result.steps = number("step");
-  }
+    if (kind == "epoch") result.epochs = record["epoch"].get<std::int64_t>();
+    result.steps = record["step"].get<std::int64_t>();
+  });
   return result;
 }
 

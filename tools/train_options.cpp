@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "engine/error.h"
+#include "engine/json.h"
 
 namespace voca::tools {
 
@@ -382,7 +383,8 @@ std::vector<std::pair<std::string, std::string>> options_to_agree_on(const order
   std::vector<std::pair<std::string, std::string>> options;
   for (const auto& [name, value] : values.items()) {
     if (std::find(kOfOneRank.begin(), kOfOneRank.end(), name) != kOfOneRank.end()) continue;
-    options.emplace_back("--" + name, value.is_string() ? value.get<std::string>() : value.dump());
+    options.emplace_back("--" + name,
+                         value.is_string() ? value.get<std::string>() : engine::json_text(value));
   }
   return options;
 }
@@ -392,8 +394,10 @@ ordered_json numeric_options(const ordered_json& values, int world_size) {
   for (const auto& [name, value] : values.items()) {
     if (std::find(kNotNumeric.begin(), kNotNumeric.end(), name) == kNotNumeric.end()) numeric[name] = value;
   }
-  if (numeric.contains("batch_size"))
-    numeric["batch_size"] = numeric["batch_size"].get<std::int64_t>() * world_size;
+  // Files say what they like: unsigned, since no product of it is undefined.
+  if (numeric.contains("batch_size") && numeric["batch_size"].is_number_integer())
+    numeric["batch_size"] =
+        numeric["batch_size"].get<std::uint64_t>() * static_cast<std::uint64_t>(world_size);
   return numeric;
 }
 
@@ -405,9 +409,11 @@ std::string first_difference(const RunValues& now, const RunValues& before) {
     if (name == "batch_size") {
       return fmt::format(
           "--batch_size is {} on each of {} ranks and was {} on each of {}, and their product must stay",
-          now.options[name].dump(), now.world_size, before.options[name].dump(), before.world_size);
+          engine::json_text(now.options[name]), now.world_size, engine::json_text(before.options[name]),
+          before.world_size);
     }
-    return fmt::format("--{} is {} and was {}", name, value.dump(), numeric_before[name].dump());
+    return fmt::format("--{} is {} and was {}", name, engine::json_text(value),
+                       engine::json_text(numeric_before[name]));
   }
   return {};
 }

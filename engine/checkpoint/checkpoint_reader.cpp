@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <string_view>
+#include <unordered_set>
 
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
 #include "engine/file_kind.h"
+#include "engine/json.h"
 
 namespace voca::engine {
 namespace {
@@ -21,40 +24,66 @@ constexpr std::array<std::string_view, 14> kConfigKeys = {
     "config",  "args",      "hparams", "hyper_parameters", "hyperparameters", "cfg",          "opt",
     "options", "arguments", "params",  "model_config",     "model_args",      "model_kwargs", "settings"};
 
-std::string joined(const std::string& path, const std::string& key) {
-  return path.empty() ? key : path + "." + key;
-}
+constexpr std::size_t kMaxPath = 1000;        // bytes; nobody gives a longer one to --weights
+constexpr std::size_t kMaxTensors = 100'000;  // in all state dicts together
 
-void collect_state_dicts(const Value& value, const std::string& key, int depth,
-                         std::vector<StateDict>& found) {
-  // An optimizer's state, or a pickled module, whose parameters are scattered over its parts.
-  if (value.find("param_groups") != nullptr || value.find("_parameters") != nullptr || depth > kMaxDepth)
-    return;
-  StateDict dict{.key = key, .tensors = {}, .others = {}};
-  for (const auto& [name, item] : value.entries()) {
-    const std::string* text = name.if_string();
-    if (text == nullptr) continue;
-    if (const TensorValue* tensor = item.if_tensor()) {
-      dict.tensors.push_back({*text, *tensor});
-    } else if (const InertNode* node = item.if_inert();
-               node != nullptr && text->find('.') != std::string::npos) {
-      dict.others.emplace_back(*text, node->global + ", not loaded");
+/// Finds the dicts of tensors in one file.
+class StateDictFinder {
+ public:
+  explicit StateDictFinder(const std::string& source) : source_(source) {}
+
+  std::vector<StateDict> find(const Value& root) {
+    visit(root, {}, 0);
+    return std::move(found_);
+  }
+
+ private:
+  void visit(const Value& value, const ValuePlace& place, int depth) {
+    // An optimizer's state, or a pickled module, whose parameters are scattered over its parts.
+    if (value.find("param_groups") != nullptr || value.find("_parameters") != nullptr || depth > kMaxDepth)
+      return;
+    collect(value, place);
+    for (const auto& [name, item] : value.entries()) {
+      if (name.if_string() != nullptr) visit(item, {.above = &place, .key = &name}, depth + 1);
     }
+    const std::span<const Value> items = value.items();
+    for (std::size_t i = 0; i < items.size() && items.size() <= kMaxItems; ++i)
+      visit(items[i], {.above = &place, .index = i}, depth + 1);
   }
-  if (!dict.tensors.empty() || !dict.others.empty()) found.push_back(std::move(dict));
-  for (const auto& [name, item] : value.entries()) {
-    if (name.if_string() != nullptr)
-      collect_state_dicts(item, joined(key, *name.if_string()), depth + 1, found);
+
+  void collect(const Value& value, const ValuePlace& place) {
+    StateDict dict;
+    for (const auto& [name, item] : value.entries()) {
+      const std::string* text = name.if_string();
+      if (text == nullptr) continue;
+      if (const TensorValue* tensor = item.if_tensor()) {
+        // One dict may be referred to again and again, and is copied each time.
+        if (++tensors_ > kMaxTensors)
+          throw DataError("{}: holds more than {} tensors, those of a dict that occurs again counted again",
+                          source_, kMaxTensors);
+        dict.tensors.push_back({*text, *tensor});
+      } else if (const InertNode* node = item.if_inert();
+                 node != nullptr && text->find('.') != std::string::npos && ++others_ <= kMaxTensors) {
+        dict.others.emplace_back(*text, node->global + ", not loaded");
+      }
+    }
+    if (dict.tensors.empty() && dict.others.empty()) return;
+    dict.key = path_of(place, kMaxPath + 1);
+    if (dict.key.size() <= kMaxPath) found_.push_back(std::move(dict));
   }
-  const std::span<const Value> items = value.items();
-  for (std::size_t i = 0; i < items.size() && items.size() <= kMaxItems; ++i)
-    collect_state_dicts(items[i], joined(key, std::to_string(i)), depth + 1, found);
-}
+
+  const std::string& source_;
+  std::vector<StateDict> found_;
+  std::size_t tensors_ = 0;
+  std::size_t others_ = 0;
+};
 
 /// Adds the entries whose name is new.
 void merge(nlohmann::ordered_json& config, const nlohmann::ordered_json& more) {
+  std::unordered_set<std::string> names;
+  for (const auto& [name, value] : config.items()) names.insert(name);
   for (const auto& [name, value] : more.items())
-    if (!config.contains(name)) config[name] = value;
+    if (names.insert(name).second) add_member(config, name, value);
 }
 
 /// `engine` as this program writes it; that of others is empty.
@@ -67,6 +96,8 @@ nlohmann::ordered_json own_engine(const std::string& source, nlohmann::ordered_j
         "{}: written in format {}, this program knows up to {}; use the program that wrote it or a newer one",
         source, version->get<std::int64_t>(), kCheckpointFormatVersion);
   }
+  if (const auto ranks = engine.find("world_size"); ranks != engine.end() && !ranks->is_number_integer())
+    throw DataError("{}: its engine.world_size is no whole number", source);
   return engine;
 }
 
@@ -74,7 +105,7 @@ nlohmann::ordered_json own_engine(const std::string& source, nlohmann::ordered_j
 
 LoadedCheckpoint interpret_checkpoint(const std::string& source, const Value& root) {
   LoadedCheckpoint result;
-  collect_state_dicts(root, "", 0, result.state_dicts);
+  result.state_dicts = StateDictFinder(source).find(root);
   result.not_loaded = list_inert(root);
   if (const Value* engine = root.find(kEngine)) result.engine = own_engine(source, json_from_value(*engine));
   for (const std::string_view key : kConfigKeys) {
@@ -82,13 +113,14 @@ LoadedCheckpoint interpret_checkpoint(const std::string& source, const Value& ro
       merge(result.config, json_from_value(*value));
   }
   if (!result.engine.empty()) return result;
+  auto beside = nlohmann::ordered_json::object();
   for (const auto& [name, value] : root.entries()) {
     const Value::Kind kind = value.kind();
     const bool plain = kind == Value::Kind::kBool || kind == Value::Kind::kInt ||
                        kind == Value::Kind::kDouble || kind == Value::Kind::kString;
-    if (plain && name.if_string() != nullptr && !result.config.contains(*name.if_string()))
-      result.config[*name.if_string()] = json_from_value(value);
+    if (plain && name.if_string() != nullptr) add_member(beside, *name.if_string(), json_from_value(value));
   }
+  merge(result.config, beside);
   return result;
 }
 
@@ -101,12 +133,15 @@ LoadedCheckpoint from_safetensors(const std::string& source, SafetensorsFile fil
   const auto json_of = [&](std::string_view key) {
     const auto text = file.metadata.find(std::string(key));
     if (text == file.metadata.end()) return nlohmann::ordered_json::object();
-    auto json = nlohmann::ordered_json::parse(text->second, nullptr, false);
-    return json.is_object() ? json : nlohmann::ordered_json::object();
+    auto json = parse_if_json(text->second, fmt::format("{}: metadata {}", source, key));
+    return json && json->is_object() ? *json : nlohmann::ordered_json::object();
   };
   result.engine = own_engine(source, json_of(kEngine));
   for (const std::string_view key : kConfigKeys) merge(result.config, json_of(key));
-  if (result.engine.empty()) merge(result.config, nlohmann::ordered_json(file.metadata));
+  if (!result.engine.empty()) return result;
+  auto texts = nlohmann::ordered_json::object();
+  for (const auto& [key, text] : file.metadata) add_member(texts, key, text);
+  merge(result.config, texts);
   return result;
 }
 

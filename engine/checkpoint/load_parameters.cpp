@@ -7,6 +7,7 @@
 
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
+#include "engine/text.h"
 
 namespace voca::engine {
 namespace {

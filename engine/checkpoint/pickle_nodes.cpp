@@ -1,4 +1,5 @@
 #include "engine/checkpoint/pickle_nodes.h"
+#include "engine/text.h"
 
 #include <algorithm>
 #include <array>

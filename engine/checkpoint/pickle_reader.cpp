@@ -7,6 +7,7 @@
 
 #include "engine/checkpoint/pickle_nodes.h"
 #include "engine/checkpoint/pickle_opcodes.h"
+#include "engine/text.h"
 
 namespace voca::engine {
 namespace {
@@ -16,34 +17,6 @@ using pickle::NodeId;
 using pickle::Nodes;
 
 constexpr std::size_t kMaxGlobalName = 256;
-
-/// Well-formed UTF-8 without surrogates (Unicode 15, table 3-7).
-bool is_utf8(std::string_view text) {
-  std::size_t i = 0;
-  const auto byte = [&](std::size_t at) {
-    return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U;
-  };
-  while (i < text.size()) {
-    const unsigned first = byte(i);
-    if (first < 0x80) {
-      ++i;
-      continue;
-    }
-    const std::size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-    if (first < 0xC2 || first > 0xF4) return false;
-    unsigned low = 0x80;
-    unsigned high = 0xBF;
-    if (first == 0xE0) low = 0xA0;
-    if (first == 0xED) high = 0x9F;
-    if (first == 0xF0) low = 0x90;
-    if (first == 0xF4) high = 0x8F;
-    if (byte(i + 1) < low || byte(i + 1) > high) return false;
-    for (std::size_t k = 2; k < length; ++k)
-      if ((byte(i + k) & 0xC0U) != 0x80) return false;
-    i += length;
-  }
-  return true;
-}
 
 /// The stack machine of the pickle format, over nodes instead of objects.
 class Machine {

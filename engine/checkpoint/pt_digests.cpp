@@ -5,6 +5,8 @@
 
 #include "engine/checkpoint/value.h"
 #include "engine/error.h"
+#include "engine/json.h"
+#include "engine/text.h"
 
 namespace voca::engine {
 namespace {
@@ -22,7 +24,8 @@ Digests parse(const ZipReader& zip, const ZipEntry& entry) {
   const auto* text = reinterpret_cast<const char*>(bytes.data());
   Digests digests;
   try {
-    const auto json = nlohmann::json::parse(text, text + bytes.size());
+    const auto json = parse_json({text, bytes.size()},
+                                 fmt::format("{}: record {}", zip.path().string(), printable(entry.name)));
     if (json.at("version").get<std::int64_t>() != kDigestVersion) {
       throw DataError("{}: record {} has version {}; this program knows {}", zip.path().string(),
                       printable(entry.name), json.at("version").get<std::int64_t>(), kDigestVersion);
@@ -59,12 +62,20 @@ std::string make_digests(const std::vector<RecordDigest>& records, std::uint32_t
   json["records"] = nlohmann::ordered_json::array();
   for (const RecordDigest& record : records)
     json["records"].push_back({{"name", record.name}, {"size", record.size}, {"crc32c", record.crc32c}});
-  return json.dump();
+  return json_text(json);
 }
 
 void verify_digests(const ZipReader& zip, const ZipEntry& digests) {
   const Digests expected = parse(zip, digests);
   const FileReader& file = zip.file();
+  // The list names every record once, so that none is read twice below.
+  const std::vector<ZipEntry>& entries = zip.entries();
+  if (&entries.back() != &digests || entries.size() != expected.records.size() + 1)
+    damaged(zip, "the zip directory is");
+  for (std::size_t i = 0; i < expected.records.size(); ++i) {
+    if (entries[i].name != expected.records[i].name || entries[i].size != expected.records[i].size)
+      damaged(zip, "the zip directory is");
+  }
   if (file.checksums(0, digests.header_offset).crc32c != expected.prefix_crc32c) {
     for (const RecordDigest& record : expected.records) {
       const ZipEntry* entry = zip.find(record.name);
@@ -73,13 +84,6 @@ void verify_digests(const ZipReader& zip, const ZipEntry& digests) {
         damaged(zip, fmt::format("record {} is", printable(record.name)));
     }
     damaged(zip, "a header between the records is");
-  }
-  const std::vector<ZipEntry>& entries = zip.entries();
-  if (&entries.back() != &digests || entries.size() != expected.records.size() + 1)
-    damaged(zip, "the zip directory is");
-  for (std::size_t i = 0; i < expected.records.size(); ++i) {
-    if (entries[i].name != expected.records[i].name || entries[i].size != expected.records[i].size)
-      damaged(zip, "the zip directory is");
   }
   compare(zip, digests.header_offset, digests.data_offset - digests.header_offset, zip_local_header(digests),
           "the header of voca_digests.json is");

@@ -14,6 +14,7 @@
 #include "engine/digest.h"
 #include "engine/error.h"
 #include "engine/file_kind.h"
+#include "engine/text.h"
 
 namespace voca::engine {
 namespace {

@@ -15,6 +15,8 @@
 #include "engine/digest.h"
 #include "engine/error.h"
 #include "engine/file_kind.h"
+#include "engine/json.h"
+#include "engine/text.h"
 
 namespace voca::engine {
 namespace {
@@ -101,7 +103,7 @@ Layout lay_out(const Json& user, std::span<const ResumeSection> sections) {
     layout.offsets.push_back(offset);
     offset = align(offset + section.bytes.size());
   }
-  const std::string text = header.dump();
+  const std::string text = json_text(header);
   const std::uint64_t length = text.size();
   layout.start.assign(kMagic.begin(), kMagic.end());
   layout.start.append(reinterpret_cast<const char*>(&length), sizeof(length));
@@ -147,8 +149,14 @@ Json read_header(const FileReader& file, std::uint64_t& end) {
       crc32c(text, crc32c(std::as_bytes(std::span(start).first(kPrefixBytes - sizeof(expected)))));
   if (found != expected) damaged(file, "its header");
   end = kPrefixBytes + length;
-  const auto* characters = reinterpret_cast<const char*>(text.data());
-  return Json::parse(characters, characters + text.size());
+  return parse_json({reinterpret_cast<const char*>(text.data()), text.size()},
+                    file.path().string() + ": damaged: its header");
+}
+
+std::uint64_t number_of(const Json& section, const char* key, const FileReader& file) {
+  const Json& number = section.at(key);
+  if (!number.is_number_unsigned()) damaged(file, fmt::format("a section's {}", key));
+  return number.get<std::uint64_t>();
 }
 
 ResumeState read_state(const FileReader& file) {
@@ -160,17 +168,17 @@ ResumeState read_state(const FileReader& file) {
   for (const Json& entry : header.at("sections")) {
     ResumeState::Section section;
     section.name = entry.at("name").get<std::string>();
-    const auto dtype = entry.at("dtype").get<int>();
-    if (dtype < 0 || dtype > static_cast<int>(DType::kBool)) damaged(file, "a section's type");
+    const std::uint64_t dtype = number_of(entry, "dtype", file);
+    if (dtype > static_cast<std::uint64_t>(DType::kBool)) damaged(file, "a section's type");
     section.dtype = static_cast<DType>(dtype);
-    const auto bytes = entry.at("bytes").get<std::uint64_t>();
-    const auto offset = entry.at("offset").get<std::uint64_t>();
+    const std::uint64_t bytes = number_of(entry, "bytes", file);
+    const std::uint64_t offset = number_of(entry, "offset", file);
     if (offset != align(end) - first) damaged(file, "a section's place");
     if (align(end) > file.size() || bytes > file.size() - align(end))
       damaged(file, fmt::format("section {} is cut short", printable(section.name)));
     check_zeros(file, end, align(end));
     section.bytes = file.read(align(end), bytes);
-    if (crc32c(section.bytes) != entry.at("crc32c").get<std::uint32_t>())
+    if (crc32c(section.bytes) != number_of(entry, "crc32c", file))
       damaged(file, fmt::format("section {}", printable(section.name)));
     end = align(end) + bytes;
     state.sections.push_back(std::move(section));
@@ -199,7 +207,7 @@ FoundResumeState newest_of(const std::filesystem::path& folder, const std::vecto
 /// The sequence number in the pointer file; nothing where it is damaged.
 std::optional<std::uint64_t> read_pointer(const std::filesystem::path& pointer) {
   try {
-    const Json json = Json::parse(read_text_file(pointer, 4096));
+    const Json json = parse_json(read_text_file(pointer, 4096), pointer.string());
     return sequence_of(json.at("state").get<std::string>());
   } catch (const Error&) {
     return std::nullopt;
@@ -334,7 +342,7 @@ std::filesystem::path ResumeStore::save(const Json& header, std::span<const Resu
       throw IoError("{}: what was read back is not what was written; check the disk", path.string());
   });
   next_sequence_ = sequence + 1;
-  write_file_atomically(folder_ / kStatePointer, Json{{"state", file_name(sequence)}}.dump() + "\n");
+  write_file_atomically(folder_ / kStatePointer, json_text(Json{{"state", file_name(sequence)}}) + "\n");
   prune(sequence);
   return path;
 }

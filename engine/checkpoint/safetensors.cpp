@@ -4,12 +4,14 @@
 #include <array>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <string_view>
 
 #include "engine/atomic_file.h"
 #include "engine/checkpoint/file_reader.h"
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/json.h"
+#include "engine/text.h"
 
 namespace voca::engine {
 namespace {
@@ -21,6 +23,8 @@ constexpr std::uint64_t kLengthBytes = 8;
 // 0.1 MB.
 constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{16} << 20;
 constexpr std::size_t kMaxRank = 16;
+constexpr std::size_t kMaxTensors = 100'000;
+constexpr std::size_t kMaxItems = 64;  // of a shape, before it becomes values
 constexpr std::uint64_t kAlignment = 64;
 constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
 constexpr std::string_view kMetadataKey = "__metadata__";
@@ -65,24 +69,11 @@ std::string digest_text(std::string_view digits) {
   return fmt::format(R"("{}":"{}")", kDigestKey, digits);
 }
 
-/// Parses the header; a name twice is refused, which the library alone would let pass.
-Json parse_header(const std::filesystem::path& path, const std::string& header) {
-  std::vector<std::set<std::string>> seen;
-  const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > 3) throw DataError("{}: header nested deeper than that of a safetensors file", path.string());
-    if (event == Json::parse_event_t::object_start) seen.emplace_back();
-    if (event == Json::parse_event_t::object_end) seen.pop_back();
-    if (event == Json::parse_event_t::key && !seen.back().insert(parsed.get<std::string>()).second)
-      throw DataError("{}: header names {} twice", path.string(), printable(parsed.get<std::string>()));
-    return true;
-  };
-  try {
-    Json json = Json::parse(header, check);
-    if (!json.is_object()) throw DataError("{}: header is no JSON object", path.string());
-    return json;
-  } catch (const nlohmann::json::exception&) {
-    throw DataError("{}: header is not JSON; the file is damaged or no safetensors file", path.string());
-  }
+Json parse_header(const std::filesystem::path& path, std::string_view text) {
+  const std::string where = path.string() + ": header";
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string_view::npos || text[first] != '{') throw DataError("{} is no JSON object", where);
+  return parse_json(text, where, {.keys = kMaxTensors, .items = kMaxItems});
 }
 
 std::uint64_t number(const Json& json) {
@@ -141,9 +132,10 @@ NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_p
 
 std::map<std::string, std::string> read_metadata(const std::filesystem::path& path, const Json& json) {
   std::map<std::string, std::string> metadata;
+  if (json.is_null()) return metadata;
+  if (!json.is_object()) throw DataError("{}: __metadata__ is no map of texts", path.string());
   for (const auto& [key, text] : json.items()) {
-    if (!json.is_object() || !text.is_string())
-      throw DataError("{}: __metadata__ is no map of texts", path.string());
+    if (!text.is_string()) throw DataError("{}: __metadata__ is no map of texts", path.string());
     metadata.emplace(key, text.get<std::string>());
   }
   return metadata;
@@ -198,7 +190,7 @@ SafetensorsFile read_safetensors(const std::filesystem::path& path, Verify verif
   const std::uint64_t data_offset = kLengthBytes + header_bytes;
   std::string start(data_offset, '\0');
   file->read(0, std::as_writable_bytes(std::span(start)));
-  const Json header = parse_header(path, start.substr(kLengthBytes));
+  const Json header = parse_header(path, std::string_view(start).substr(kLengthBytes));
 
   SafetensorsFile result;
   std::vector<std::pair<std::string, const Json*>> entries;
@@ -245,7 +237,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
         {"dtype", safetensors_name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   text.append((kAlignment - (kLengthBytes + text.size()) % kAlignment) % kAlignment, ' ');
   const std::uint64_t length = text.size();
   std::string start(kLengthBytes, '\0');

@@ -4,6 +4,7 @@
 
 #include "engine/checkpoint/file_reader.h"
 #include "engine/error.h"
+#include "engine/json.h"
 
 namespace voca::engine {
 namespace {
@@ -91,7 +92,7 @@ void write_training_checkpoint(const std::filesystem::path& path, const Training
 void write_weights(const std::filesystem::path& path, std::span<const NamedTensor> weights,
                    const nlohmann::ordered_json& config, nlohmann::ordered_json engine) {
   engine[std::string(kFormatVersion)] = kCheckpointFormatVersion;
-  write_safetensors(path, weights, {{"config", config.dump()}, {"engine", engine.dump()}});
+  write_safetensors(path, weights, {{"config", json_text(config)}, {"engine", json_text(engine)}});
 }
 
 }  // namespace voca::engine

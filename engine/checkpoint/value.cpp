@@ -8,6 +8,8 @@
 #include <unordered_set>
 
 #include "engine/error.h"
+#include "engine/json.h"
+#include "engine/text.h"
 
 namespace voca::engine {
 
@@ -92,20 +94,6 @@ std::string_view name_of(Value::Kind kind) {
   return "unknown";
 }
 
-std::string printable(std::string_view text, std::size_t max_bytes) {
-  std::string result;
-  for (const char c : text.substr(0, max_bytes)) {
-    const auto code = static_cast<unsigned char>(c);
-    if (code < 0x20 || code == 0x7F) {
-      result += fmt::format("\\x{:02x}", code);
-    } else {
-      result += c;
-    }
-  }
-  if (text.size() > max_bytes) result += "…";
-  return result;
-}
-
 namespace {
 
 std::string key_text(const Value& key) {
@@ -126,98 +114,161 @@ std::string describe_tensor(const TensorValue& tensor) {
                      tensor.contiguous() ? "" : ", strided");
 }
 
+/// "list of 3"
+std::string container_text(const Value& value) {
+  const std::size_t size = value.if_dict() != nullptr ? value.entries().size() : value.items().size();
+  return fmt::format("{} of {}", name_of(value.kind()), size);
+}
+
 std::string inert_text(const InertNode& node) {
   return fmt::format("<{}, not loaded>", printable(node.global));
 }
 
-void describe_into(std::string& out, const Value& value, std::size_t indent, std::size_t max_items);
-
-void describe_items(std::string& out, std::span<const Value> items, std::size_t indent,
-                    std::size_t max_items) {
-  for (std::size_t i = 0; i < std::min(items.size(), max_items); ++i) {
-    out += fmt::format("{:{}}{}: ", "", indent, i);
-    describe_into(out, items[i], indent, max_items);
-  }
-  if (items.size() > max_items) out += fmt::format("{:{}}… {} more\n", "", indent, items.size() - max_items);
+/// A key or a name in a line.
+std::string printable_key(const Value& key) {
+  const std::string* text = key.if_string();
+  return text != nullptr ? printable(*text) : key_text(key);
 }
 
-void describe_entries(std::string& out, std::span<const std::pair<Value, Value>> entries, std::size_t indent,
-                      std::size_t max_items) {
-  for (std::size_t i = 0; i < std::min(entries.size(), max_items); ++i) {
-    out += fmt::format("{:{}}{}: ", "", indent, printable(key_text(entries[i].first)));
-    describe_into(out, entries[i].second, indent, max_items);
-  }
-  if (entries.size() > max_items)
-    out += fmt::format("{:{}}… {} more\n", "", indent, entries.size() - max_items);
-}
+/// What describe() prints.
+class Description {
+ public:
+  Description(std::size_t max_items, std::size_t max_lines) : max_items_(max_items), max_lines_(max_lines) {}
 
-/// Writes what follows "key: " and everything below it.
-void describe_into(std::string& out, const Value& value, std::size_t indent, std::size_t max_items) {
-  switch (value.kind()) {
-    case Value::Kind::kString:
-      out += printable(*value.if_string()) + "\n";
-      return;
-    case Value::Kind::kBytes:
-      out += fmt::format("{} bytes\n", value.if_bytes()->data.size());
-      return;
-    case Value::Kind::kTensor:
-      out += describe_tensor(*value.if_tensor()) + "\n";
-      return;
-    case Value::Kind::kList:
-    case Value::Kind::kTuple:
-      out += fmt::format("{} of {}\n", name_of(value.kind()), value.items().size());
-      describe_items(out, value.items(), indent + 2, max_items);
-      return;
-    case Value::Kind::kDict:
-      out += fmt::format("dict of {}\n", value.if_dict()->items.size());
-      describe_entries(out, value.entries(), indent + 2, max_items);
-      return;
-    case Value::Kind::kInert:
-      out += inert_text(*value.if_inert()) + "\n";
-      describe_items(out, value.if_inert()->contents, indent + 2, max_items);
-      describe_entries(out, value.entries(), indent + 2, max_items);
-      return;
-    default:
-      out += key_text(value) + "\n";
+  /// What follows "key: " and everything below it.
+  void add(const Value& value, std::size_t indent) {
+    switch (value.kind()) {
+      case Value::Kind::kString:
+        return end_line(printable(*value.if_string()));
+      case Value::Kind::kBytes:
+        return end_line(fmt::format("{} bytes", value.if_bytes()->data.size()));
+      case Value::Kind::kTensor:
+        return end_line(describe_tensor(*value.if_tensor()));
+      case Value::Kind::kList:
+      case Value::Kind::kTuple:
+        end_line(container_text(value));
+        return add_items(value.items(), indent + 2);
+      case Value::Kind::kDict:
+        end_line(container_text(value));
+        return add_entries(value.entries(), indent + 2);
+      case Value::Kind::kInert:
+        end_line(inert_text(*value.if_inert()));
+        add_items(value.if_inert()->contents, indent + 2);
+        return add_entries(value.entries(), indent + 2);
+      default:
+        end_line(key_text(value));
+    }
   }
-}
 
-void list_inert_below(const Value& value, const std::string& path, std::vector<std::string>& found) {
-  if (const InertNode* node = value.if_inert()) {
-    found.push_back(
-        fmt::format("{}: {}", path.empty() ? "the whole file" : printable(path), printable(node->global)));
-    return;
+  void add_entries(std::span<const std::pair<Value, Value>> entries, std::size_t indent) {
+    for (std::size_t i = 0; i < std::min(entries.size(), max_items_); ++i) {
+      if (full()) return;
+      out_ += fmt::format("{:{}}{}: ", "", indent, printable_key(entries[i].first));
+      add(entries[i].second, indent);
+    }
+    add_rest(entries.size(), indent);
   }
-  const auto below = [&](const std::string& key, const Value& child) {
-    list_inert_below(child, path.empty() ? key : path + "." + key, found);
-  };
+
+  std::string take() {
+    if (cut_) out_ += fmt::format("… cut after {} lines\n", max_lines_);
+    return std::move(out_);
+  }
+
+ private:
+  /// Whether no line may follow; asked before one would.
+  bool full() {
+    cut_ = cut_ || lines_ >= max_lines_;
+    return cut_;
+  }
+
+  void end_line(const std::string& text) {
+    out_ += text;
+    out_ += '\n';
+    ++lines_;
+  }
+  void add_items(std::span<const Value> items, std::size_t indent) {
+    for (std::size_t i = 0; i < std::min(items.size(), max_items_); ++i) {
+      if (full()) return;
+      out_ += fmt::format("{:{}}{}: ", "", indent, i);
+      add(items[i], indent);
+    }
+    add_rest(items.size(), indent);
+  }
+  void add_rest(std::size_t count, std::size_t indent) {
+    if (count > max_items_ && !full())
+      end_line(fmt::format("{:{}}… {} more", "", indent, count - max_items_));
+  }
+
+  std::string out_;
+  std::size_t max_items_;
+  std::size_t max_lines_;
+  std::size_t lines_ = 0;
+  bool cut_ = false;
+};
+
+/// Calls found(place, node) for every inert node that lies in no other.
+template <typename Found>
+void visit_inert(const Value& value, const ValuePlace& place, const Found& found) {
+  if (const InertNode* node = value.if_inert()) return found(place, *node);
   if (const Dict* dict = value.if_dict()) {
-    for (const auto& [key, child] : dict->attributes) below(key_text(key), child);
+    static const Value a_key("key");
+    for (const auto& [key, child] : dict->attributes)
+      visit_inert(child, {.above = &place, .key = &key}, found);
     for (const auto& [key, child] : dict->items) {
-      below(key_text(key), child);
-      below("key", key);
+      visit_inert(child, {.above = &place, .key = &key}, found);
+      visit_inert(key, {.above = &place, .key = &a_key}, found);
     }
   }
   const auto items = value.items();
-  for (std::size_t i = 0; i < items.size(); ++i) below(std::to_string(i), items[i]);
+  for (std::size_t i = 0; i < items.size(); ++i) visit_inert(items[i], {.above = &place, .index = i}, found);
 }
 
 }  // namespace
 
-std::string describe(const Value& value, std::size_t max_items) {
-  std::string out;
+std::string describe(const Value& value, std::size_t max_items, std::size_t max_lines) {
+  Description description(max_items, max_lines);
   if (value.if_dict() != nullptr) {
-    describe_entries(out, value.entries(), 0, max_items);
+    description.add_entries(value.entries(), 0);
   } else {
-    describe_into(out, value, 0, max_items);
+    description.add(value, 0);
   }
-  return out;
+  return description.take();
 }
 
-std::vector<std::string> list_inert(const Value& value) {
+std::string path_of(const ValuePlace& place, std::size_t max_bytes) {
+  std::vector<const ValuePlace*> places;
+  for (const ValuePlace* at = &place; at->above != nullptr; at = at->above) places.push_back(at);
+  std::string path;
+  for (auto at = places.rbegin(); at != places.rend() && path.size() < max_bytes; ++at) {
+    if (!path.empty()) path += '.';
+    const Value* key = (*at)->key;
+    const std::string* text = key == nullptr ? nullptr : key->if_string();
+    if (text != nullptr) {
+      path += std::string_view(*text).substr(0, max_bytes);
+    } else {
+      path += key == nullptr ? std::to_string((*at)->index) : key_text(*key);
+    }
+  }
+  if (path.size() > max_bytes) path.resize(max_bytes);
+  return path;
+}
+
+std::vector<std::string> list_inert(const Value& value, std::size_t max_places) {
+  constexpr std::size_t kMaxPath = 200;
   std::vector<std::string> found;
-  list_inert_below(value, "", found);
+  visit_inert(value, {}, [&](const ValuePlace& place, const InertNode& node) {
+    if (found.size() >= max_places) return;
+    const std::string path = path_of(place, kMaxPath + 1);
+    found.push_back(fmt::format("{}: {}", path.empty() ? "the whole file" : printable(path, kMaxPath),
+                                printable(node.global)));
+  });
   return found;
+}
+
+std::size_t count_inert(const Value& value) {
+  std::size_t count = 0;
+  visit_inert(value, {}, [&](const ValuePlace& /*place*/, const InertNode& /*node*/) { ++count; });
+  return count;
 }
 
 Value value_from_json(const nlohmann::ordered_json& json) {
@@ -247,45 +298,81 @@ Value value_from_json(const nlohmann::ordered_json& json) {
   }
 }
 
-nlohmann::ordered_json json_from_value(const Value& value) {
-  if (const auto* truth = value.if_bool()) return *truth;
-  if (const auto* number = value.if_int()) return *number;
-  if (const auto* number = value.if_unsigned()) return *number;
-  if (const auto* number = value.if_double()) return *number;
-  if (const auto* text = value.if_string()) return *text;
-  if (value.is_none()) return nullptr;
-  if (const TensorValue* tensor = value.if_tensor()) {
-    if (tensor->elements() != 1) return describe_tensor(*tensor);
+namespace {
+
+/// Makes the JSON of one tree, within a sum of values.
+class JsonMaker {
+ public:
+  nlohmann::ordered_json make(const Value& value) {
+    if (const auto* truth = value.if_bool()) return *truth;
+    if (const auto* number = value.if_int()) return *number;
+    if (const auto* number = value.if_unsigned()) return *number;
+    if (const auto* number = value.if_double()) return *number;
+    if (value.is_none()) return nullptr;
+    if (const auto* text = value.if_string()) {
+      if (fits(text->size() / kTextPerValue)) return *text;
+      return fmt::format("str of {} bytes", text->size());
+    }
+    if (const TensorValue* tensor = value.if_tensor()) return of_tensor(*tensor);
+    if (value.if_list() != nullptr || value.if_tuple() != nullptr) return of_items(value);
+    // omegaconf's DictConfig, which Hydra and Lightning save, keeps what it stands for under these.
+    for (const char* inner : {"_val", "_content"}) {
+      if (const Value* content = value.find(inner); content != nullptr && value.if_inert() != nullptr)
+        return make(*content);
+    }
+    if (value.if_dict() != nullptr || !value.entries().empty()) return of_entries(value);
+    if (const InertNode* node = value.if_inert()) return inert_text(*node);
+    return fmt::format("{} bytes", value.if_bytes()->data.size());
+  }
+
+ private:
+  static constexpr std::size_t kTextPerValue = 32;  // bytes of text that weigh as much as a value
+
+  /// Whether so many more values fit; they are taken then.
+  bool fits(std::size_t values) {
+    if (values > left_) return false;
+    left_ -= values;
+    return true;
+  }
+
+  static nlohmann::ordered_json of_tensor(const TensorValue& tensor) {
+    if (tensor.elements() != 1) return describe_tensor(tensor);
     double element = 0;
-    tensor->copy_to(std::span(&element, 1));
-    if (is_floating(tensor->dtype)) return element;
+    tensor.copy_to(std::span(&element, 1));
+    if (is_floating(tensor.dtype)) return element;
     return static_cast<std::int64_t>(element);
   }
-  if (value.if_list() != nullptr || value.if_tuple() != nullptr) {
+
+  nlohmann::ordered_json of_items(const Value& value) {
+    if (!fits(value.items().size())) return container_text(value);
     auto array = nlohmann::ordered_json::array();
-    for (const Value& item : value.items()) array.push_back(json_from_value(item));
+    for (const Value& item : value.items()) array.push_back(make(item));
     return array;
   }
-  // omegaconf's DictConfig, which Hydra and Lightning save, keeps what it stands for under these.
-  for (const char* inner : {"_val", "_content"}) {
-    if (const Value* content = value.find(inner); content != nullptr && value.if_inert() != nullptr)
-      return json_from_value(*content);
-  }
-  if (value.if_dict() != nullptr || !value.entries().empty()) {
-    // ordered_json looks keys up one by one; built as a vector it stays linear in a large dict.
-    nlohmann::ordered_json::object_t object;
-    object.reserve(value.entries().size());
+
+  nlohmann::ordered_json of_entries(const Value& value) {
+    std::size_t cost = 0;
+    for (const auto& [key, item] : value.entries())
+      cost += 1 + (key.if_string() != nullptr ? key.if_string()->size() / kTextPerValue : 0);
+    if (!fits(cost))
+      return value.if_inert() != nullptr ? inert_text(*value.if_inert()) : container_text(value);
+    auto object = nlohmann::ordered_json::object();
+    object.get_ref<nlohmann::ordered_json::object_t&>().reserve(value.entries().size());
     std::unordered_set<std::string> keys;
     for (const auto& [key, item] : value.entries()) {
-      if (keys.insert(key_text(key)).second) {
-        static_cast<std::vector<nlohmann::ordered_json::object_t::value_type>&>(object).emplace_back(
-            key_text(key), json_from_value(item));
-      }
+      std::string name = key_text(key);
+      if (keys.insert(name).second) add_member(object, std::move(name), make(item));
     }
     return object;
   }
-  if (const InertNode* node = value.if_inert()) return inert_text(*node);
-  return fmt::format("{} bytes", value.if_bytes()->data.size());
+
+  std::size_t left_ = 100'000;
+};
+
+}  // namespace
+
+nlohmann::ordered_json json_from_value(const Value& value) {
+  return JsonMaker().make(value);
 }
 
 }  // namespace voca::engine

@@ -178,19 +178,32 @@ class Value {
 [[nodiscard]] std::string_view name_of(Value::Kind kind);
 
 /// One indented line an entry, as `inspect` prints it: `lr: 0.0003`, `weight: tensor float32 (3, 4)`,
-/// `hook: <os.system, not loaded>`. Long lists are cut after `max_items`.
-[[nodiscard]] std::string describe(const Value& value, std::size_t max_items = 64);
+/// `hook: <os.system, not loaded>`. Long lists are cut after `max_items`, the whole after `max_lines`: values
+/// may be shared, so that a few bytes stand for more than can be printed.
+[[nodiscard]] std::string describe(const Value& value, std::size_t max_items = 64,
+                                   std::size_t max_lines = 2000);
 
-/// Text from a file as it may go to a terminal: control characters spelled out, cut after `max_bytes`.
-[[nodiscard]] std::string printable(std::string_view text, std::size_t max_bytes = 200);
+/// A value's place in a tree. A walk keeps one a level, and joins them only where a path is told: a long key
+/// is not copied for every value below it.
+struct ValuePlace {
+  const ValuePlace* above = nullptr;  ///< null: the tree itself
+  const Value* key = nullptr;         ///< of a dict's entry; null: an item
+  std::size_t index = 0;              ///< of an item
+};
+/// "args.hooks.0", its first `max_bytes`; empty for the tree itself.
+[[nodiscard]] std::string path_of(const ValuePlace& place, std::size_t max_bytes);
 
-/// Where inert nodes lie, as "args.hook: os.system"; what lies within one is not listed.
-[[nodiscard]] std::vector<std::string> list_inert(const Value& value);
+/// Where inert nodes lie, as "args.hook: os.system", the first `max_places`; what lies within one is not
+/// listed.
+[[nodiscard]] std::vector<std::string> list_inert(const Value& value, std::size_t max_places = 100);
+/// How many places there are.
+[[nodiscard]] std::size_t count_inert(const Value& value);
 
 /// Objects become dicts, arrays lists.
 [[nodiscard]] Value value_from_json(const nlohmann::ordered_json& json);
 /// Dicts and inert nodes with entries become objects (keys as text), lists and tuples arrays, one-element
-/// tensors numbers. What JSON has no form for becomes the text that describe() has for it.
+/// tensors numbers. What JSON has no form for becomes the text that describe() has for it, and so does what
+/// no longer fits into 100 000 values, shared ones counted each time.
 [[nodiscard]] nlohmann::ordered_json json_from_value(const Value& value);
 
 }  // namespace voca::engine

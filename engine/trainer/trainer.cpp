@@ -7,6 +7,7 @@
 
 #include "engine/checkpoint/resume_state.h"
 #include "engine/error.h"
+#include "engine/json.h"
 #include "engine/trainer/step_runner.h"
 #include "engine/trainer/training_state.h"
 
@@ -363,7 +364,7 @@ void Trainer::Impl::start_together() {
   const RunIdentity none;
   const std::string header =
       text_of_first_rank(ranks, "state of the run", state_header(position_to_save(), none).dump());
-  if (!ranks.first()) continue_from(position_of(nlohmann::ordered_json::parse(header)));
+  if (!ranks.first()) continue_from(position_of(parse_json(header, "rank 0: state of the run")));
 }
 
 TrainingResult Trainer::Impl::run() {

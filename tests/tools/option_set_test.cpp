@@ -268,7 +268,7 @@ TEST(OptionSet, NamesWhatIsWrongInAConfig) {
     return message_of([&] { e.parse({"--config", path.c_str()}); });
   };
   EXPECT_EQ(message("[1]"), "--config " + path + ": is not a JSON object of options");
-  EXPECT_EQ(message("{\"hidden\": "), "--config " + path + ": is not a JSON object of options");
+  EXPECT_EQ(message("{\"hidden\": "), "--config " + path + ": is not JSON, at column 11");
   EXPECT_EQ(message("{\"hiden\": 3}"),
             "--config " + path + ": \"hiden\" is not an option of train; did you mean --hidden?");
   EXPECT_EQ(message("{\"hidden\": \"x\"}"),

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "checkpoint_support.h"
+#include "engine/file_kind.h"
 #include "pickle_support.h"
 #include "tests/engine/support/file_faults.h"
 
@@ -105,21 +106,36 @@ TEST_F(SafetensorsTest, RefusesAHeaderThatIsNotThere) {
 }
 
 TEST_F(SafetensorsTest, RefusesAHeaderThatIsNone) {
-  for (const char* header : {"  ", "[]", "1 ", "{ ", "{\"a\"}", "{\"\xFF\":{}}", "nullnull"})
+  for (const char* header :
+       {"  ", "[]", "1 ", "{ ", "{\"a\"}", "{\"\xFF\":{}}", "nullnull", "\xEF\xBB\xBF{}", "\f{}"})
     EXPECT_THAT(refusal(header, 0), HasSubstr("header")) << header;
-  EXPECT_THAT(refusal(R"({"a":[[[[[1]]]]]})", 0), HasSubstr("deeper"));
-  EXPECT_THAT(refusal(std::string(1 << 20, '['), 0), HasSubstr("deeper"));
+  EXPECT_THAT(refusal("{\"a\":" + std::string(70, '[') + std::string(70, ']') + "}", 0), HasSubstr("deeper"));
+  EXPECT_THAT(refusal("{\"a\":" + std::string(1 << 20, '['), 0), HasSubstr("deeper"));
   for (const char* metadata : {"[1]", "1", R"({"a":1})", R"({"a":null})", "\"x\""})
     EXPECT_THAT(refusal(std::string(R"({"__metadata__":)") + metadata + "}", 0), HasSubstr("__metadata__"));
+}
+
+/// What the reference implementation (0.8) takes and refuses.
+TEST_F(SafetensorsTest, SpacesMayStandAroundTheHeaderAndNothingElse) {
+  const std::string header = R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":[1]}})";
+  for (const std::string& text : {" " + header, "\t\r\n " + header, header + " \n\r\t"}) {
+    EXPECT_THAT(read(text, 8).tensors, SizeIs(1)) << text;
+    EXPECT_EQ(file_kind(path_), FileKind::kSafetensors) << text;
+  }
+  const std::string nul(1, '\0');
+  for (const std::string& text :
+       {header + nul, header + " " + nul + nul, header + "x", header + "{}", nul + header})
+    EXPECT_THAT(refusal(text, 8), HasSubstr("header")) << text;
+  EXPECT_THAT(read(R"({"__metadata__":null})", 0).metadata, IsEmpty());
 }
 
 TEST_F(SafetensorsTest, RefusesANameTwice) {
   const std::string w = entry("\"F32\"", "[2]", "[0,8]");
   EXPECT_THAT(refusal(R"({"w":)" + w + R"(,"w":)" + entry("\"F32\"", "[2]", "[8,16]") + "}", 16),
-              HasSubstr("w twice"));
-  EXPECT_THAT(refusal(R"({"__metadata__":{"a":"1","a":"2"}})", 0), HasSubstr("a twice"));
+              HasSubstr("\"w\" twice"));
+  EXPECT_THAT(refusal(R"({"__metadata__":{"a":"1","a":"2"}})", 0), HasSubstr("\"a\" twice"));
   EXPECT_THAT(refusal(R"({"w":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8),
-              HasSubstr("dtype twice"));
+              HasSubstr("\"dtype\" twice"));
 }
 
 TEST_F(SafetensorsTest, RefusesTensorsThatAreNotWhatTheySayByName) {

@@ -1,0 +1,153 @@
+// Files that are no more than JSON and text, made to hurt: each ends in one line and exit code 65, and what
+// it says reaches a terminal as text.
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+#include <random>
+
+#include "engine/checkpoint/safetensors.h"
+#include "engine/text.h"
+#include "tests/data/support/scratch.h"
+#include "tests/engine/support/mutate.h"
+#include "tests/tools/support/program.h"
+
+namespace voca::tools {
+namespace {
+
+using data::testing::Scratch;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::Outcome;
+using testing::run;
+
+const std::string kDeep(200'000, '[');
+const std::string kRecord = R"({"kind":"step","epoch":1,"step":1,"loss":0.5})";
+constexpr const char* kClear =
+    "\\u009b2J\\u001b[2J\\u202e";  // C1's CSI, ESC [ and an override of direction, in JSON
+
+class HostileFiles : public ::testing::Test {
+ protected:
+  void write(const std::string& name, const std::string& text) const {
+    std::filesystem::create_directories((scratch_ / name).parent_path());
+    std::ofstream(scratch_ / name, std::ios::binary) << text;
+  }
+  [[nodiscard]] Outcome run_here(const testing::Words& words) const {
+    return run(words, scratch_.path(), {{"COLUMNS", "200"}});
+  }
+  void expect_refused(const testing::Words& words, int code, const std::string& what) const {
+    const Outcome outcome = run_here(words);
+    EXPECT_EQ(outcome.exit_code, code) << outcome.err;
+    EXPECT_THAT(outcome.message(), AllOf(HasSubstr("voca-engine: "), HasSubstr(what)));
+    EXPECT_LT(outcome.err.size(), 2000U);
+  }
+  /// That nothing a terminal obeys is in it, but line ends.
+  static void expect_text(const std::string& out) { EXPECT_EQ(engine::printable_lines(out), out); }
+
+  Scratch scratch_;
+};
+
+TEST_F(HostileFiles, ADeepRunFolderIsRefused) {
+  write("run/config.json", kDeep + std::string(kDeep.size(), ']'));
+  expect_refused({"inspect", "run"}, 65, "run/config.json: nested deeper than 64 levels");
+  write("run/config.json", R"({"command":"train","options":{"run_dir":)" + kDeep + "}}");
+  expect_refused({"eval", "--checkpoint", "run", "--features_root", "x.h5"}, 65,
+                 "run/config.json: nested deeper");
+  write("run/config.json", "{}");
+  write("run/metrics.jsonl", kRecord + "\n{\"kind\":" + kDeep + "\n");
+  expect_refused({"inspect", "run"}, 65, "run/metrics.jsonl: line 2: nested deeper");
+}
+
+TEST_F(HostileFiles, ARecordThatIsNoneIsNamedByItsLine) {
+  write("run/config.json", "{}");
+  for (const char* line :
+       {R"({"kind":5})", R"({"kind":"step"})", "5", "x", R"({"kind":"epoch","epoch":"1","step":1})"}) {
+    write("run/metrics.jsonl", kRecord + "\n" + line + "\n" + kRecord + "\n");
+    expect_refused({"inspect", "run"}, 65, "run/metrics.jsonl: line 2 is not a record of a training");
+  }
+  // A crash cuts the last line short.
+  write("run/metrics.jsonl", kRecord + "\n" + kRecord.substr(0, 20));
+  const Outcome outcome = run_here({"inspect", "run", "--json"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.json()["metrics_lines"], 1);
+}
+
+TEST_F(HostileFiles, AConfigOfOptionsIsBounded) {
+  write("c.json", "{\"lr\":" + kDeep + std::string(kDeep.size(), ']') + "}");
+  expect_refused({"plan", "--config", "c.json"}, 65, "--config c.json: nested deeper than 64 levels");
+  std::string keys = "{";
+  for (int i = 0; i < 50'000; ++i) keys += "\"" + std::to_string(i) + "\":0,";
+  keys.back() = '}';
+  write("c.json", keys);
+  expect_refused({"plan", "--config", "c.json"}, 65, "--config c.json: an object of more than 10000 keys");
+  write("c.json", "{\"lr\":[\"" + std::string(100'000, 'x') + "\"]}");
+  expect_refused({"plan", "--config", "c.json"}, 64, R"("lr": is ["xxx)");
+  write("c.json", "{\"lr\":1,\"lr\":2}");
+  expect_refused({"plan", "--config", "c.json"}, 65, "has the key \"lr\" twice");
+}
+
+TEST_F(HostileFiles, MetadataOfWeightsIsBounded) {
+  engine::write_safetensors(scratch_ / "a.safetensors", {}, {{"config", kDeep}});
+  expect_refused({"eval", "--checkpoint", "a.safetensors", "--features_root", "x.h5"}, 65,
+                 "a.safetensors: metadata config: nested deeper");
+  engine::write_safetensors(scratch_ / "b.safetensors", {}, {{"config", "not JSON"}});
+  expect_refused({"eval", "--checkpoint", "b.safetensors", "--features_root", "x.h5"}, 65,
+                 "holds no weights");
+}
+
+TEST_F(HostileFiles, NothingInThemIsObeyedByATerminal) {
+  write("c.json", std::string("{\"") + kClear + "\\n\":1}");
+  const Outcome unknown = run_here({"plan", "--config", "c.json"});
+  EXPECT_EQ(unknown.exit_code, 64);
+  EXPECT_THAT(unknown.message(), HasSubstr(R"("\u009b2J\x1b[2J\u202e\x0a" is not an option of plan)"));
+  expect_text(unknown.err);
+
+  write("run/config.json", std::string("{\"note\":\"") + kClear + "\"}");
+  write("run/metrics.jsonl", std::string("{\"kind\":\"") + kClear + "\",\"epoch\":1,\"step\":1,\"" + kClear +
+                                 "\":\"" + kClear + "\"}\n");
+  const Outcome shown = run_here({"inspect", "run"});
+  EXPECT_EQ(shown.exit_code, 0) << shown.err;
+  EXPECT_THAT(shown.out, HasSubstr("\\u009b2J"));
+  expect_text(shown.out);
+  // For programs the text is what it is.
+  const Outcome json = run_here({"inspect", "run", "--json"});
+  EXPECT_EQ(json.json()["config"]["note"], "\u009b2J\x1b[2J\u202e");
+
+  engine::write_safetensors(scratch_ / "a.safetensors", {}, {{"\u009b2J", "\u202e\x1b[2J"}});
+  const Outcome weights = run_here({"inspect", "a.safetensors"});
+  EXPECT_EQ(weights.exit_code, 0) << weights.err;
+  expect_text(weights.out);
+}
+
+TEST_F(HostileFiles, AFileNamedInOtherBytesIsToldInUtf8) {
+  const std::string name = "w\xFF\u009b.safetensors";
+  engine::write_safetensors(scratch_ / name, {}, {});
+  const Outcome json = run_here({"inspect", name, "--json"});
+  EXPECT_EQ(json.exit_code, 0) << json.err;
+  EXPECT_EQ(json.json()["path"], "w\uFFFD\u009b.safetensors");
+  const Outcome text = run_here({"inspect", name});
+  EXPECT_THAT(text.out, HasSubstr("w\\xff\\u009b.safetensors: safetensors"));
+  const Outcome missing = run_here({"inspect", "no\xFF\n\u009b"});
+  EXPECT_EQ(missing.exit_code, 74);
+  expect_text(missing.err);
+}
+
+/// Whatever becomes of a run folder: it is described, or refused in one line that names the file.
+TEST_F(HostileFiles, AnyMutationOfARunFolderIsReadOrRefused) {
+  const std::string config =
+      R"({"command":"train","version":"0.1.0","options":{"lr":0.001,"batch_size":16},"world_size":1})";
+  const std::string metrics = kRecord + "\n" + R"({"kind":"epoch","epoch":1,"step":9,"val_auc":null})" + "\n";
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 60; ++i) {
+    write("run/config.json", i % 2 == 0 ? config : engine::test::mutate(config, random));
+    write("run/metrics.jsonl", i % 2 != 0 ? metrics : engine::test::mutate(metrics, random));
+    const Outcome outcome = run_here({"inspect", "run"});
+    if (outcome.exit_code == 0) continue;
+    EXPECT_EQ(outcome.exit_code, 65) << outcome.err;
+    EXPECT_THAT(outcome.message(), HasSubstr(i % 2 == 0 ? "run/metrics.jsonl: line " : "run/config.json: "));
+  }
+}
+
+}  // namespace
+}  // namespace voca::tools
