@@ -1,4 +1,5 @@
 #include "data/npy.h"
+#include "engine/text.h"
 
 #include <fmt/format.h>
 
@@ -18,12 +19,34 @@ using engine::DType;
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr std::size_t kFixedBytes = kMagic.size() + 2;  // magic, major, minor
-/// NumPy itself refuses headers beyond 10 000 bytes; the version 1.0 format cannot say more than this.
-constexpr std::size_t kMaxHeader = 65535;
+constexpr std::size_t kMaxHeader = 10'000;              // as NumPy
+constexpr std::size_t kMaxRank = 64;                    // as NumPy 2
+constexpr std::size_t kMaxShown = 20;                   // bytes of a text in a message
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 62;
 
 [[noreturn]] void fail(ArrayFault fault, const std::string& where, std::string_view what) {
   throw ArrayError(fault, fmt::format("{}: {}", where, what));
+}
+
+/// The type that NumPy means by a name or by a code without its byte order. "l", "long" and their like, whose
+/// size is the platform's, are none: what NumPy writes is a code with a size.
+std::optional<DType> known_type(std::string_view name) {
+  struct Known {
+    DType dtype;
+    std::array<std::string_view, 4> names;  // code, name, character, C's name
+  };
+  static constexpr std::array<Known, 9> kKnown{{{DType::kF16, {"f2", "float16", "e", "half"}},
+                                                {DType::kF32, {"f4", "float32", "f", "single"}},
+                                                {DType::kF64, {"f8", "float64", "d", "double"}},
+                                                {DType::kI8, {"i1", "int8", "b", "byte"}},
+                                                {DType::kI16, {"i2", "int16", "h", "short"}},
+                                                {DType::kI32, {"i4", "int32", "i", "intc"}},
+                                                {DType::kI64, {"i8", "int64", "q", "longlong"}},
+                                                {DType::kU8, {"u1", "uint8", "B", "ubyte"}},
+                                                {DType::kBool, {"b1", "bool", "?", "bool_"}}}};
+  for (const Known& known : kKnown)
+    if (std::find(known.names.begin(), known.names.end(), name) != known.names.end()) return known.dtype;
+  return std::nullopt;
 }
 
 /// The Python literal of a header: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
@@ -66,7 +89,8 @@ class HeaderParser {
   }
 
   void skip_space() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t')) ++at_;
+    while (at_ < text_.size() && std::string_view(" \n\r\t\f").find(text_[at_]) != std::string_view::npos)
+      ++at_;
   }
   bool next_is(char c) {
     skip_space();
@@ -107,48 +131,45 @@ class HeaderParser {
     if (next_is('['))
       fail(ArrayFault::kType, where_, "is a structured array; numbers of one type are needed");
     const std::string_view text = quoted();
-    struct Known {
-      std::string_view code;
-      DType dtype;
-    };
-    static constexpr std::array<Known, 9> kKnown{{{"f2", DType::kF16},
-                                                  {"f4", DType::kF32},
-                                                  {"f8", DType::kF64},
-                                                  {"i1", DType::kI8},
-                                                  {"i2", DType::kI16},
-                                                  {"i4", DType::kI32},
-                                                  {"i8", DType::kI64},
-                                                  {"u1", DType::kU8},
-                                                  {"b1", DType::kBool}}};
-    const char order = text.empty() ? ' ' : text[0];
-    if (order == '<' || order == '>' || order == '|' || order == '=') {
-      for (const Known& known : kKnown) {
-        if (text.substr(1) != known.code) continue;
-        header_.dtype = known.dtype;
-        header_.big_endian = order == '>' && engine::size_of(known.dtype) > 1;
-        return;
-      }
+    const bool ordered = !text.empty() && std::string_view("<>|=").find(text[0]) != std::string_view::npos;
+    // NumPy takes a byte order before a code or a character, not before a name.
+    if (const auto dtype = known_type(text.substr(ordered ? 1 : 0));
+        dtype && (!ordered || text.size() <= 3)) {
+      header_.dtype = *dtype;
+      header_.big_endian = text[0] == '>' && engine::size_of(*dtype) > 1;
+      return;
     }
     fail(ArrayFault::kType, where_,
          fmt::format("its elements are of type '{}'; float16, float32 or float64 is needed",
-                     text.substr(0, 20)));
+                     engine::printable(text, kMaxShown)));
   }
 
   void shape() {
     expect('(');
+    bool comma = true;  // of "(6)" is missing what makes it a tuple
     while (!accept(')')) {
-      skip_space();
-      std::int64_t extent = 0;
-      const char* const end = text_.data() + text_.size();
-      const auto [stop, error] = std::from_chars(text_.data() + at_, end, extent);
-      if (error != std::errc() || extent < 0)
-        fail(ArrayFault::kShape, where_, "its header has a shape that is no tuple of sizes");
-      at_ = static_cast<std::size_t>(stop - text_.data());
-      accept('L');  // Python 2 wrote long integers so
-      header_.shape.push_back(extent);
-      if (!accept(',') && !next_is(')')) damaged("its header has a shape that is no tuple");
+      header_.shape.push_back(extent());
+      comma = accept(',');
+      if (!comma && !next_is(')')) damaged("its header has a shape that is no tuple");
     }
-    if (header_.shape.size() > 32) fail(ArrayFault::kShape, where_, "it has more than 32 dimensions");
+    if (!comma && header_.shape.size() == 1)
+      fail(ArrayFault::kShape, where_, "its header has a shape that is a number in parentheses, no tuple");
+    if (header_.shape.size() > kMaxRank)
+      fail(ArrayFault::kShape, where_, fmt::format("it has more than {} dimensions", kMaxRank));
+  }
+
+  /// A whole number as Python takes it: "02" is none.
+  std::int64_t extent() {
+    skip_space();
+    std::int64_t value = 0;
+    const std::string_view rest = text_.substr(at_);
+    const auto [stop, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
+    const auto digits = static_cast<std::size_t>(stop - rest.data());
+    if (error != std::errc() || value < 0 || (rest[0] == '0' && value != 0))
+      fail(ArrayFault::kShape, where_, "its header has a shape that is no tuple of sizes");
+    at_ += digits;
+    accept('L');  // Python 2 wrote long integers so
+    return value;
   }
 
   void check_size() const {
@@ -227,7 +248,7 @@ std::size_t npy_header_bytes(std::span<const std::byte> start, const std::string
   for (std::size_t i = length_bytes; i-- > 0;) length = length * 256 + byte(kFixedBytes + i);
   if (length > kMaxHeader) {
     fail(ArrayFault::kDamaged, where,
-         fmt::format("declares a header of {} bytes, beyond all reason", length));
+         fmt::format("declares a header of {} bytes; NumPy reads {} at most", length, kMaxHeader));
   }
   return kFixedBytes + length_bytes + length;
 }

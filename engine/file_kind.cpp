@@ -102,9 +102,10 @@ FileKind kind_of(const Edges& file) {
     if (start.size() > magic.at && start.substr(magic.at).starts_with(magic.bytes)) return magic.kind;
   if (start.starts_with("PK\x03\x04"sv) || start.starts_with("PK\x05\x06"sv)) return kind_of_zip(file);
   // The header's length is small, so its upper bytes are zeros: no text looks like this.
-  if (start.size() > kSafetensorsLength && start[kSafetensorsLength] == '{' &&
-      start.substr(5, 3) == "\0\0\0"sv)
-    return FileKind::kSafetensors;
+  if (start.size() > kSafetensorsLength && start.substr(5, 3) == "\0\0\0"sv) {
+    const std::size_t first = start.find_first_not_of(" \t\r\n", kSafetensorsLength);
+    if (first != std::string_view::npos && start[first] == '{') return FileKind::kSafetensors;
+  }
   if (start.size() > 2 && start[0] == '\x80' && start[1] >= 2 && start[1] <= 5) return FileKind::kPickle;
   return start.size() >= kMinText && is_text(start) ? kind_of_text(start) : FileKind::kUnknown;
 }

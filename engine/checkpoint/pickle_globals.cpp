@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/checkpoint/pickle_nodes.h"
+#include "engine/text.h"
 #include "kernels/cpu/half.h"
 
 namespace voca::engine::pickle {
@@ -161,6 +162,37 @@ std::optional<NodeId> rebuild_parameter(Nodes& nodes, std::span<const NodeId> ar
   return id;
 }
 
+/// torch._utils._rebuild_device_tensor_from_cpu_tensor(tensor, dtype, device, requires_grad), of devices
+/// without storages of their own.
+std::optional<NodeId> rebuild_device_tensor(const Nodes& nodes, std::span<const NodeId> args) {
+  if (args.size() != 4 || !is(nodes, args[0], Node::Type::kTensor) ||
+      !is(nodes, args[1], Node::Type::kGlobal))
+    return std::nullopt;
+  const NamedType* dtype = find_type(kDTypes, nodes[args[1]].text);
+  const auto* tensor = static_cast<const TensorValue*>(nodes[args[0]].object.get());
+  if (dtype == nullptr || dtype->dtype != static_cast<std::int64_t>(tensor->dtype)) return std::nullopt;
+  return args[0];
+}
+
+std::optional<NodeId> call_known(Nodes& nodes, std::string_view name, std::span<const NodeId> args);
+
+/// torch._tensor._rebuild_from_type_v2(rebuild, type, arguments, attributes): a tensor that Python attributes
+/// were set on, a torch.nn.Buffer among them. They say nothing of its numbers. Other types may mean something
+/// else by theirs.
+std::optional<NodeId> rebuild_from_type(Nodes& nodes, std::span<const NodeId> args) {
+  if (args.size() != 4 || !is(nodes, args[0], Node::Type::kGlobal) ||
+      !is(nodes, args[1], Node::Type::kGlobal) || !is(nodes, args[2], Node::Type::kTuple))
+    return std::nullopt;
+  const std::string rebuild = nodes[args[0]].text;
+  const std::string& type = nodes[args[1]].text;
+  const bool plain =
+      type == "torch.Tensor" || type == "torch.nn.parameter.Parameter" || type == "torch.nn.parameter.Buffer";
+  if (!plain || !rebuild.starts_with("torch._utils._rebuild_")) return std::nullopt;
+  nodes.charge_values(nodes[args[2]].children.size());
+  const std::vector<NodeId> arguments = nodes[args[2]].children;
+  return call_known(nodes, rebuild, arguments);
+}
+
 /// collections.OrderedDict() or OrderedDict([(key, value), …])
 std::optional<NodeId> ordered_dict(Nodes& nodes, std::span<const NodeId> args) {
   std::vector<NodeId> flat;
@@ -274,6 +306,10 @@ std::optional<NodeId> call_known(Nodes& nodes, std::string_view name, std::span<
   if (name == "torch._utils._rebuild_tensor_v3") return rebuild_tensor(nodes, args, true);
   if (name == "torch._utils._rebuild_parameter" || name == "torch._utils._rebuild_parameter_with_state")
     return rebuild_parameter(nodes, args);
+  if (name == "torch._utils._rebuild_device_tensor_from_cpu_tensor")
+    return rebuild_device_tensor(nodes, args);
+  if (name == "torch._tensor._rebuild_from_type_v2" || name == "torch._tensor._rebuild_from_type")
+    return rebuild_from_type(nodes, args);
   if (name == "collections.OrderedDict") return ordered_dict(nodes, args);
   if (name == "torch.Size" && args.size() == 1 &&
       (is(nodes, args[0], Node::Type::kTuple) || is(nodes, args[0], Node::Type::kList)))

@@ -5,9 +5,11 @@
 #include <sys/stat.h>
 
 #include <cstring>
+#include <random>
 
 #include "data/convert.h"
 #include "tests/data/support/scratch.h"
+#include "tests/engine/support/mutate.h"
 
 namespace voca::data {
 namespace {
@@ -242,13 +244,87 @@ TEST(Npy, HeadersThatAreNotWhatNumpyWritesAreRefused) {
             ArrayFault::kType);
 }
 
+std::string header_of(const std::string& descr, const std::string& shape, const std::string& end = "\n") {
+  return "{'descr': " + descr + ", 'fortran_order': False, 'shape': " + shape + ", }" + end;
+}
+
+/// What numpy.load (2.4) makes of each.
+TEST(Npy, TypesAreWhatNumpyTakesThemFor) {
+  struct Case {
+    const char* descr;
+    DType dtype;
+    bool big_endian = false;
+  };
+  for (const Case& c :
+       std::vector<Case>{{"'<f4'", DType::kF32},    {"'f4'", DType::kF32},       {"'float32'", DType::kF32},
+                         {"'=f4'", DType::kF32},    {"'|f4'", DType::kF32},      {"'>f4'", DType::kF32, true},
+                         {"'f'", DType::kF32},      {"'<f'", DType::kF32},       {"'single'", DType::kF32},
+                         {"'half'", DType::kF16},   {"'e'", DType::kF16},        {"\"float16\"", DType::kF16},
+                         {"'double'", DType::kF64}, {"'>d'", DType::kF64, true}, {"'float64'", DType::kF64},
+                         {"'uint8'", DType::kU8},   {"'B'", DType::kU8},         {"'|u1'", DType::kU8},
+                         {"'int8'", DType::kI8},    {"'b'", DType::kI8},         {"'>i1'", DType::kI8},
+                         {"'int16'", DType::kI16},  {"'int32'", DType::kI32},    {"'i'", DType::kI32},
+                         {"'int64'", DType::kI64},  {"'q'", DType::kI64},        {"'bool'", DType::kBool},
+                         {"'?'", DType::kBool},     {"'<b1'", DType::kBool}}) {
+    const std::string text = header_of(c.descr, "(3, 2)");
+    const NpyHeader header = parse_npy_header(npy_with_header(text, text.size()), "x");
+    EXPECT_EQ(header.dtype, c.dtype) << c.descr;
+    EXPECT_EQ(header.big_endian, c.big_endian) << c.descr;
+  }
+  for (const char* descr :
+       {"'<float32'", "'>half'", "'f4 '", "' f4'", "'F4'", "'Float32'", "'float_'", "'!f4'", "'f4,f4'", "''",
+        "'<'", "'f'4", "'<f16'", "'O'", "'|O'", "'<U3'", "'float32\x1b[2J'"})
+    EXPECT_NE(header_fault(header_of(descr, "(3, 2)")), ArrayFault::kUnreadable) << descr;
+}
+
+TEST(Npy, ShapesAreTuplesOfPythonsNumbers) {
+  for (const char* shape : {"()", "(6,)", "(2,3)", "(2, 3,)", "( 2 ,\n3 )", "(0,3)", "(00,3)", "(2L,3L)"})
+    EXPECT_EQ(header_fault(header_of("'<f4'", shape)), ArrayFault::kUnreadable) << shape;
+  for (const char* shape : {"(6)", "(02,3)", "(2,007)", "(,)", "(2,,3)", "[2,3]", "2", "(2l,3)", "(2.0,)",
+                            "(-2,)", "(1+1,)", "(True,3)", "(2 3)", "(2", "((2,3)"})
+    EXPECT_NE(header_fault(header_of("'<f4'", shape)), ArrayFault::kUnreadable) << shape;
+  EXPECT_EQ(header_fault(header_of("'<f4'", "(6)")), ArrayFault::kShape);
+}
+
+TEST(Npy, LinesMayEndInAnyWay) {
+  for (const char* end : {"", "\n", "\r\n", " \r\n", "\r", "\f\n", "\t \n\n"})
+    EXPECT_EQ(header_fault(header_of("'<f4'", "(2,3)", end)), ArrayFault::kUnreadable);
+  for (const std::string& end :
+       {std::string(1, '\0'), std::string("\v\n"), std::string(";\n"), std::string("x")})
+    EXPECT_EQ(header_fault(header_of("'<f4'", "(2,3)", end)), ArrayFault::kDamaged);
+}
+
+TEST(Npy, AHeaderHasTenThousandBytesAtMost) {
+  const std::string text = header_of("'<f4'", "(2,3)");
+  const auto padded = [&](std::size_t bytes) { return text + std::string(bytes - text.size(), ' '); };
+  EXPECT_EQ(header_fault(padded(10'000)), ArrayFault::kUnreadable);
+  EXPECT_EQ(header_fault(padded(10'001)), ArrayFault::kDamaged);
+}
+
+TEST(Npy, AnyMutationOfAHeaderIsReadOrRefused) {
+  std::mt19937_64 random(3);
+  int read = 0;
+  for (int i = 0; i < 20'000; ++i) {
+    const std::string text = engine::test::mutate(header_of("'<f4'", "(2, 3)", " \r\n"), random);
+    const std::vector<std::byte> bytes = npy_with_header(text, text.size());
+    try {
+      if (npy_header_bytes(bytes, "x") != bytes.size()) continue;
+      EXPECT_GE(parse_npy_header(bytes, "x").elements(), 0) << text;
+      ++read;
+    } catch (const ArrayError& error) {
+      EXPECT_THAT(error.what(), ::testing::StartsWith("x: "));
+    }
+  }
+  EXPECT_GT(read, 50);
+}
+
 TEST(Npy, VersionsAndLengthsBeyondTheFormatAreRefused) {
   std::vector<std::byte> bytes = npy_with_header("{}", 2);
   bytes[6] = std::byte{4};
   EXPECT_THROW(static_cast<void>(npy_header_bytes(bytes, "x")), ArrayError);
   bytes[6] = std::byte{2};  // now the length is four bytes, of which two are text: "{}" is far too long
   EXPECT_THAT(message_of([&] { static_cast<void>(npy_header_bytes(bytes, "x")); }),
-              HasSubstr("beyond all reason"));
+              HasSubstr("NumPy reads 10000 at most"));
   EXPECT_THROW(static_cast<void>(npy_header_bytes(std::span(bytes).first(8), "x")), ArrayError);
 }
 

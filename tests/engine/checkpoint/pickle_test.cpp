@@ -121,6 +121,35 @@ TEST(PickleReader, UnderstandsATensorAndItsViews) {
   EXPECT_THAT(floats(*read(tensor(16, numbers({0, 3}), numbers({3, 1}))).if_tensor()), SizeIs(0));
 }
 
+TEST(PickleReader, UnderstandsTensorsThatAttributesWereSetOn) {
+  const std::string block = tuple({storage("FloatStorage", "0", 16), number(0), numbers({2}), numbers({1}),
+                                   op(Opcode::kNewFalse), kDict});
+  const std::string rebuild = global("torch._utils", "_rebuild_tensor_v2");
+  const auto typed = [&](const std::string& function, const std::string& type, const std::string& arguments) {
+    return read(
+        call(global("torch._tensor", "_rebuild_from_type_v2"), tuple({function, type, arguments, kDict})));
+  };
+  const std::string tensor_type = global("torch", "Tensor");
+  EXPECT_NE(typed(rebuild, tensor_type, block).if_tensor(), nullptr);
+  EXPECT_NE(typed(rebuild, global("torch.nn.parameter", "Buffer"), block).if_tensor(), nullptr);
+  EXPECT_NE(
+      read(call(global("torch._tensor", "_rebuild_from_type"), tuple({rebuild, tensor_type, block, kDict})))
+          .if_tensor(),
+      nullptr);
+  // Another type, or a call of something else, stays what it is.
+  EXPECT_NE(typed(rebuild, global("my", "Tensor"), block).if_inert(), nullptr);
+  EXPECT_NE(typed(global("os", "system"), tensor_type, tuple({text("x")})).if_inert(), nullptr);
+  EXPECT_NE(typed(global("torch._tensor", "_rebuild_from_type_v2"), tensor_type, block).if_inert(), nullptr);
+  EXPECT_NE(typed(text("torch._utils._rebuild_tensor_v2"), tensor_type, block).if_inert(), nullptr);
+  const std::string whole = test::tensor(0, numbers({2}), numbers({1}));
+  const auto of_device = [&](const char* dtype) {
+    return read(call(global("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"),
+                     tuple({whole, global("torch", dtype), text("hpu:0"), op(Opcode::kNewFalse)})));
+  };
+  EXPECT_NE(of_device("float32").if_tensor(), nullptr);
+  EXPECT_NE(of_device("float16").if_inert(), nullptr);
+}
+
 // -- what it refuses to build
 
 TEST(PickleReader, NoGlobalIsResolvedHoweverItIsCalled) {

@@ -124,6 +124,20 @@ TEST(PtFile, ObjectsAreInertAndCanBePrinted) {
                     HasSubstr("defaults: <collections.defaultdict")));
 }
 
+TEST(PtFile, BuffersAndOtherTensorsWithAttributesAreTensors) {
+  const PtFile file = read_pt(golden("buffers.pt"));
+  const auto tensor = [&](const char* name) { return *file.value.find(name)->if_tensor(); };
+  EXPECT_EQ(floats(tensor("weight")), pattern(0, 6));
+  EXPECT_TRUE(tensor("weight").parameter);
+  EXPECT_EQ(floats(tensor("mean")), pattern(1, 3));
+  EXPECT_FALSE(tensor("mean").parameter);
+  const auto elements = pattern(2, 6);
+  EXPECT_THAT(floats(tensor("transposed")),
+              ElementsAre(elements[0], elements[3], elements[1], elements[4], elements[2], elements[5]));
+  EXPECT_EQ(floats(tensor("noted")), pattern(3, 4));
+  EXPECT_THAT(list_inert(file.value), ElementsAre("subclass: torch._tensor._rebuild_from_type_v2"));
+}
+
 TEST(PtFile, AnExpandedTensorIsInertWithAdvice) {
   EXPECT_THAT(list_inert(read_pt(golden("expanded.pt")).value), ElementsAre(HasSubstr(".contiguous()")));
 }
