@@ -8,18 +8,19 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
-#include <mutex>
 #include <set>
 #include <unordered_set>
 #include <utility>
 
 #include "data/convert.h"
-#include "data/hdf5.h"
+#include "data/hdf5_reader.h"
 #include "data/packed_format.h"
 #include "data/parallel.h"
+#include "data/rehearsal.h"
 #include "engine/descriptor.h"
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/path_status.h"
 
 namespace voca::data {
 namespace {
@@ -40,7 +41,7 @@ struct Frames {
 }  // namespace
 
 std::string hdf5_version() {
-  const std::scoped_lock lock(hdf5::hdf5_mutex());
+  const hdf5::Session session;
   unsigned major = 0;
   unsigned minor = 0;
   unsigned release = 0;
@@ -56,13 +57,13 @@ struct Dataset::State {
   DatasetSummary summary;
   engine::Descriptor descriptor;
   // Declared before the frames so that it is closed after them; open only while rows are read through it.
-  Handle file;
+  std::optional<hdf5::Reader> reader;
   std::array<Frames, 2> frames;
 
   ~State() {
-    const std::scoped_lock lock(hdf5::hdf5_mutex());
+    const hdf5::Session session;
     for (Frames& stream : frames) stream.dataset.reset();
-    file.reset();
+    reader.reset();
   }
 
   template <typename... Args>
@@ -77,9 +78,12 @@ struct Dataset::State {
 
   void open_file();
   void load();
-  void load_header(const hdf5::Reader& reader);
-  void load_index(const hdf5::Reader& reader);
-  void open_frames(const hdf5::Reader& reader, Stream stream);
+  void read_all_but_frames(const Announce& announce);
+  void load_header();
+  void load_index();
+  void open_frames(Stream stream);
+  /// Whose visual frame that is, as far as the offsets say.
+  [[nodiscard]] std::size_t sample_at(std::size_t frame) const;
   void check_index() const;
   void check_offsets(Stream stream) const;
   void summarise();
@@ -89,21 +93,28 @@ struct Dataset::State {
 };
 
 void Dataset::State::open_file() {
-  descriptor.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (descriptor.get() < 0) throw IoError("{}: cannot open: {}", name, std::strerror(errno));
+  descriptor.reset(
+      engine::uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
   struct stat status {};
-  if (::fstat(descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode)) bad("is not a regular file");
+  if (descriptor.get() < 0 || ::fstat(descriptor.get(), &status) != 0)
+    throw IoError("{}: cannot open: {}", name, std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) bad("is not a regular file");
   file_bytes = static_cast<std::uint64_t>(status.st_size);
+}
+
+void Dataset::State::read_all_but_frames(const Announce& announce) {
+  const hdf5::Session session;
+  reader.emplace(name, descriptor.get(), file_bytes, announce);
+  load_header();
+  load_index();
+  for (const Stream stream : kStreams) open_frames(stream);
+  if (!frames[0].dataset && !frames[1].dataset) reader.reset();
 }
 
 void Dataset::State::load() {
   open_file();
-  const std::scoped_lock lock(hdf5::hdf5_mutex());
-  const hdf5::Quiet quiet;
-  hdf5::Reader reader(name, file_bytes);
-  load_header(reader);
-  load_index(reader);
-  for (const Stream stream : kStreams) open_frames(reader, stream);
+  rehearse(name, file_bytes, [&](const Announce& announce) { read_all_but_frames(announce); });
+  read_all_but_frames({});
   check_index();
   const std::string computed = data::content_hash(index);
   if (summary.content_hash.empty()) summary.content_hash = computed;
@@ -111,66 +122,77 @@ void Dataset::State::load() {
     bad("its content hash is {}, {} was written: labels, ids, offsets or splits are damaged", computed,
         summary.content_hash);
   }
-  summary.direct = !frames[0].dataset && !frames[1].dataset;
-  if (!summary.direct) file = reader.take_file();
+  summary.direct = !reader;
   summarise();
 }
 
-void Dataset::State::load_header(const hdf5::Reader& reader) {
-  const std::optional<std::string> format = reader.text_attribute("format");
+void Dataset::State::load_header() {
+  const std::optional<std::string> format = reader->text_attribute("format");
   if (format != kFormatName) {
     bad("is no packed dataset: attribute format is {}, {} is expected; voca-engine pack writes one",
         format ? "'" + *format + "'" : "missing", kFormatName);
   }
-  const std::optional<std::int64_t> version = reader.integer_attribute("version");
+  const std::optional<std::int64_t> version = reader->integer_attribute<std::int64_t>("version");
   if (version != kFormatVersion) {
     bad("is of format version {}; this program reads version {}", version ? std::to_string(*version) : "none",
         kFormatVersion);
   }
-  const std::optional<std::string> dtype = reader.text_attribute("dtype");
+  const std::optional<std::string> dtype = reader->text_attribute("dtype");
   if (dtype == engine::name_of(DType::kF16)) {
     index.dtype = DType::kF16;
   } else if (dtype != engine::name_of(DType::kF32)) {
     bad("attribute dtype is {}; float16 or float32 is expected", dtype ? "'" + *dtype + "'" : "missing");
   }
-  summary.split_seed = static_cast<std::uint64_t>(reader.integer_attribute("split_seed").value_or(0));
-  summary.split_ratios = reader.real_attribute("split_ratios");
-  summary.group_by = reader.text_attribute("group_by").value_or("");
-  summary.source = reader.text_attribute("source").value_or("");
-  summary.created_by = reader.text_attribute("created_by").value_or("");
-  summary.content_hash = reader.text_attribute("content_hash").value_or("");
+  summary.split_seed = reader->integer_attribute<std::uint64_t>("split_seed").value_or(0);
+  summary.split_ratios = reader->real_attribute("split_ratios");
+  summary.group_by = reader->text_attribute("group_by").value_or("");
+  summary.source = reader->text_attribute("source").value_or("");
+  summary.created_by = reader->text_attribute("created_by").value_or("");
+  summary.content_hash = reader->text_attribute("content_hash").value_or("");
   for (const Stream stream : kStreams) {
     const std::string attribute = std::string(name_of(stream)) + "_dim";
-    const std::optional<std::int64_t> dim = reader.integer_attribute(attribute.c_str());
+    const std::optional<std::int64_t> dim = reader->integer_attribute<std::int64_t>(attribute.c_str());
     if (!dim || *dim < 1 || *dim > std::numeric_limits<std::int32_t>::max())
       bad("attribute {} is {}; a width is expected", attribute, dim ? std::to_string(*dim) : "missing");
     index.dims[static_cast<std::size_t>(stream)] = *dim;
   }
 }
 
-void Dataset::State::load_index(const hdf5::Reader& reader) {
-  index.ids = reader.strings("/ids");
+void Dataset::State::load_index() {
+  index.ids = reader->strings("/ids");
   const std::int64_t n = size();
   if (n < 1) bad("holds no sample");
-  index.offsets[0] = reader.integers<std::int64_t>("/visual/offsets", n + 1);
-  index.offsets[1] = reader.integers<std::int64_t>("/audio/offsets", n + 1);
-  index.labels = reader.integers<std::uint8_t>("/labels", n);
-  index.splits = reader.integers<std::uint8_t>("/split", n);
+  const auto id_of = [&](std::size_t i) { return i < index.ids.size() ? index.ids[i] : "the end"; };
+  index.offsets[0] = reader->integers<std::int64_t>("/visual/offsets", n + 1, id_of);
+  index.offsets[1] = reader->integers<std::int64_t>("/audio/offsets", n + 1, id_of);
+  index.labels = reader->integers<std::uint8_t>("/labels", n, id_of);
+  index.splits = reader->integers<std::uint8_t>("/split", n, id_of);
   // Files written by others may lack what only this program makes.
-  if (reader.has("/groups")) {
-    index.groups = reader.integers<std::int32_t>("/groups", n);
+  if (reader->has("/groups")) {
+    index.groups = reader->integers<std::int32_t>("/groups", n, id_of);
   } else {
     index.groups.assign(static_cast<std::size_t>(n), -1);
   }
-  if (reader.has("/checksums")) index.checksums = reader.integers<std::uint32_t>("/checksums", n);
-  if (reader.has("/frame_labels")) index.frame_labels = reader.integers<std::uint8_t>("/frame_labels", -1);
+  if (reader->has("/checksums")) index.checksums = reader->integers<std::uint32_t>("/checksums", n, id_of);
+  if (reader->has("/frame_labels")) {
+    index.frame_labels = reader->integers<std::uint8_t>("/frame_labels", -1,
+                                                        [&](std::size_t i) { return id_of(sample_at(i)); });
+  }
 }
 
-void Dataset::State::open_frames(const hdf5::Reader& reader, Stream stream) {
+std::size_t Dataset::State::sample_at(std::size_t frame) const {
+  const auto& offsets = index.offsets[0];
+  const auto next = std::find_if(offsets.begin(), offsets.end(), [&](std::int64_t offset) {
+    return offset > static_cast<std::int64_t>(frame);
+  });
+  return static_cast<std::size_t>(std::max<std::ptrdiff_t>(next - offsets.begin() - 1, 0));
+}
+
+void Dataset::State::open_frames(Stream stream) {
   const auto s = static_cast<std::size_t>(stream);
   const std::string object = fmt::format("/{}/frames", name_of(stream));
-  Handle dataset = reader.dataset(object);
-  const std::vector<hsize_t> extents = reader.extents(dataset);
+  Handle dataset = reader->dataset(object);
+  const std::vector<hsize_t> extents = reader->extents(dataset);
   const Handle type(H5Dget_type(dataset.get()), H5Tclose);
   if (H5Tequal(type.get(), hdf5::frame_type(index.dtype).get()) <= 0)
     bad("{} is not of little-endian {}, as attribute dtype says", object, engine::name_of(index.dtype));
@@ -210,8 +232,10 @@ void Dataset::State::check_index() const {
   for (std::size_t i = 0; i < index.ids.size(); ++i) {
     if (index.ids[i].empty() || !seen.insert(index.ids[i]).second)
       bad("/ids: entry {} is {}", i, index.ids[i].empty() ? "empty" : "there twice: " + index.ids[i]);
-    if (index.splits[i] >= kSplits) bad("/split: entry {} is {}; 0 train, 1 val, 2 test", i, index.splits[i]);
-    if (index.groups[i] < -1) bad("/groups: entry {} is {}; −1 or more is expected", i, index.groups[i]);
+    if (index.splits[i] >= kSplits)
+      bad("/split: entry {} ({}) is {}; 0 train, 1 val, 2 test", i, index.ids[i], index.splits[i]);
+    if (index.groups[i] < -1)
+      bad("/groups: entry {} ({}) is {}; −1 or more is expected", i, index.ids[i], index.groups[i]);
   }
   if (index.frame_labels.empty()) return;
   if (static_cast<std::int64_t>(index.frame_labels.size()) != summary.frames[0]) {
@@ -263,8 +287,7 @@ void Dataset::State::read_direct(std::uint64_t at, std::span<std::byte> out) con
 
 void Dataset::State::read_through_library(std::size_t stream, std::int64_t row, std::int64_t count,
                                           std::byte* out) const {
-  const std::scoped_lock lock(hdf5::hdf5_mutex());
-  const hdf5::Quiet quiet;
+  const hdf5::Session session;
   const Handle space(H5Dget_space(frames[stream].dataset.get()), H5Sclose);
   const std::array<hsize_t, 2> start{static_cast<hsize_t>(row), 0};
   const std::array<hsize_t, 2> extent{static_cast<hsize_t>(count), static_cast<hsize_t>(index.dims[stream])};
@@ -272,8 +295,8 @@ void Dataset::State::read_through_library(std::size_t stream, std::int64_t row, 
   H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr);
   if (H5Dread(frames[stream].dataset.get(), hdf5::frame_type(index.dtype).get(), memory.get(), space.get(),
               H5P_DEFAULT, out) < 0) {
-    bad("rows {} to {} of /{}/frames cannot be read: {}", row, row + count,
-        name_of(static_cast<Stream>(stream)), hdf5::last_error());
+    reader->refuse(fmt::format("rows {} to {} of /{}/frames cannot be read: {}", row, row + count,
+                               name_of(static_cast<Stream>(stream)), hdf5::last_error()));
   }
 }
 

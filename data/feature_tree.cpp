@@ -7,16 +7,17 @@
 #include <cctype>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <system_error>
 #include <unordered_map>
 #include <utility>
 
+#include "engine/checkpoint/file_reader.h"
 #include "engine/digest.h"
 #include "engine/error.h"
 #include "engine/file_kind.h"
+#include "engine/path_status.h"
 
 namespace voca::data {
 namespace {
@@ -52,9 +53,19 @@ struct PresentFolder {
   KnownFolder known;
 };
 
+/// What a path leads to, links followed; nothing where nothing is there: links that lead nowhere, or in a
+/// circle, are part of a tree. A file system that does not answer is not, and half a tree is no tree:
+/// IoError.
+std::optional<struct stat> look(const fs::path& path) {
+  struct stat status {};
+  if (engine::uninterrupted([&] { return ::stat(path.c_str(), &status); }) == 0) return status;
+  if (engine::says_absent(errno) || errno == ELOOP) return std::nullopt;
+  throw engine::IoError("{}: cannot be looked at: {}", path.string(), std::strerror(errno));
+}
+
 bool is_folder(const fs::path& path) {
-  std::error_code error;
-  return fs::is_directory(path, error);
+  const std::optional<struct stat> status = look(path);
+  return status && S_ISDIR(status->st_mode);
 }
 
 /// What programs leave in folders; packed trees lie beside their trees.
@@ -83,8 +94,11 @@ std::string stream_name(Stream stream) {
 /// Whether a folder is that of a video: one stream is enough, its other one is then missed by name.
 bool holds_a_stream(const fs::path& folder) {
   return std::any_of(kStreams.begin(), kStreams.end(), [&](Stream stream) {
-    std::error_code error;
-    return fs::exists(fs::symlink_status(folder / stream_name(stream), error));
+    const fs::path file = folder / stream_name(stream);
+    struct stat status {};
+    if (engine::uninterrupted([&] { return ::lstat(file.c_str(), &status); }) == 0) return true;
+    if (engine::says_absent(errno) || errno == ELOOP) return false;
+    throw engine::IoError("{}: cannot be looked at: {}", file.string(), std::strerror(errno));
   });
 }
 
@@ -102,7 +116,10 @@ std::vector<PresentFolder> known_folders(const fs::path& root, const std::vector
   std::vector<PresentFolder> present;
   for (const std::string& name : names) {
     const std::optional<KnownFolder> known = known_by(name);
-    if (known && is_folder(root / name) && !holds_a_stream(root / name)) present.push_back({name, *known});
+    if (!known) continue;
+    // A class behind a link to a disk that is not there is not a class that the tree does not have.
+    if (!look(root / name)) throw engine::IoError("{}: is a link that leads nowhere", (root / name).string());
+    if (is_folder(root / name) && !holds_a_stream(root / name)) present.push_back({name, *known});
   }
   return present;
 }
@@ -160,15 +177,16 @@ std::optional<VideoFolder> look_at(const fs::path& folder, const KnownFolder& kn
   video.folder = folder;
   video.label = known.label;
   video.split = known.split;
-  struct stat status {};
-  bool there = ::lstat(folder.c_str(), &status) == 0;
-  video.is_link = there && S_ISLNK(status.st_mode);
-  if (video.is_link) there = ::stat(folder.c_str(), &status) == 0;
-  if (!there) {
-    video.fault = fmt::format("{}: cannot be looked into: {}", video.folder.string(), std::strerror(errno));
+  const std::optional<struct stat> status = look(folder);
+  const int error_number = errno;
+  std::error_code error;
+  video.is_link = fs::is_symlink(folder, error);
+  if (!status) {
+    video.fault =
+        fmt::format("{}: cannot be looked into: {}", video.folder.string(), std::strerror(error_number));
     return video;
   }
-  if (!S_ISDIR(status.st_mode)) return std::nullopt;
+  if (!S_ISDIR(status->st_mode)) return std::nullopt;
   return video;
 }
 
@@ -193,32 +211,30 @@ using FileIdentity = std::array<std::uint64_t, 4>;
 std::optional<FileIdentity> files_of(const VideoFolder& video) {
   FileIdentity identity{};
   for (const Stream stream : kStreams) {
-    struct stat status {};
-    if (::stat(stream_file(video, stream).c_str(), &status) != 0) return std::nullopt;
+    const std::optional<struct stat> status = look(stream_file(video, stream));
+    if (!status) return std::nullopt;
     const auto s = static_cast<std::size_t>(stream);
-    identity[2 * s] = status.st_dev;
-    identity[2 * s + 1] = status.st_ino;
+    identity[2 * s] = status->st_dev;
+    identity[2 * s + 1] = status->st_ino;
   }
   return identity;
 }
 
-/// Whether two files hold the same bytes; false where one cannot be read.
+/// Whether two files are there and hold the same bytes.
 bool same_bytes(const fs::path& a, const fs::path& b) {
-  std::error_code error;
-  if (fs::file_size(a, error) != fs::file_size(b, error) || error) return false;
-  std::ifstream first(a, std::ios::binary);
-  std::ifstream second(b, std::ios::binary);
-  constexpr std::size_t kChunk = std::size_t{1} << 16;
-  std::vector<char> one(kChunk);
-  std::vector<char> two(kChunk);
-  while (first && second) {
-    first.read(one.data(), static_cast<std::streamsize>(kChunk));
-    second.read(two.data(), static_cast<std::streamsize>(kChunk));
-    if (first.gcount() != second.gcount() ||
-        !std::equal(one.begin(), one.begin() + first.gcount(), two.begin()))
-      return false;
+  const auto size_of = [](const fs::path& path) -> std::int64_t {
+    const std::optional<struct stat> status = look(path);
+    return status && S_ISREG(status->st_mode) ? status->st_size : -1;
+  };
+  if (size_of(a) < 0 || size_of(a) != size_of(b)) return false;
+  const engine::FileReader first(a);
+  const engine::FileReader second(b);
+  constexpr std::uint64_t kChunk = std::uint64_t{1} << 16;
+  for (std::uint64_t at = 0; at < first.size(); at += kChunk) {
+    const std::uint64_t count = std::min(kChunk, first.size() - at);
+    if (first.read(at, count) != second.read(at, count)) return false;
   }
-  return first.eof() && second.eof();
+  return true;
 }
 
 bool same_content(const VideoFolder& a, const VideoFolder& b) {
@@ -348,10 +364,10 @@ fs::path stream_file(const VideoFolder& video, Stream stream) {
 }
 
 FeatureTree scan_feature_tree(const fs::path& root) {
-  std::error_code error;
-  const fs::file_status status = fs::status(root, error);
-  if (!fs::exists(status)) throw engine::DataError("{}: no such folder; {}", root.string(), kExpected);
-  if (!fs::is_directory(status)) {
+  const engine::PathKind root_kind = engine::path_kind(root);
+  if (root_kind == engine::PathKind::kAbsent)
+    throw engine::IoError("{}: no such folder; {}", root.string(), kExpected);
+  if (root_kind != engine::PathKind::kFolder) {
     const std::string_view kind = engine::describe(engine::file_kind(root));
     throw engine::DataError("{}: is {}, not a folder; {}", root.string(), kind.empty() ? "a file" : kind,
                             kExpected);
@@ -376,11 +392,10 @@ std::string fingerprint(const FeatureTree& tree) {
   engine::Sha256 digest;
   for (const VideoFolder& video : tree.videos) {
     for (const Stream stream : kStreams) {
-      struct stat status {};
-      const bool there = ::stat(stream_file(video, stream).c_str(), &status) == 0;
-      digest.update(there ? fmt::format("{}\n{} {}.{}\n", video.id, status.st_size, status.st_mtim.tv_sec,
-                                        status.st_mtim.tv_nsec)
-                          : fmt::format("{}\nnone\n", video.id));
+      const std::optional<struct stat> status = look(stream_file(video, stream));
+      digest.update(status ? fmt::format("{}\n{} {}.{}\n", video.id, status->st_size, status->st_mtim.tv_sec,
+                                         status->st_mtim.tv_nsec)
+                           : fmt::format("{}\nnone\n", video.id));
     }
   }
   return digest.finish();

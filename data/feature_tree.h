@@ -73,11 +73,12 @@ struct FeatureTree {
 /// deeper folders are not searched, so no loop of links can catch it. Letter case of the class and split
 /// folders does not matter. dev/, val/, valid/, validation/ and dev_temp/ are val. A video in two splits, by
 /// its files or by its name, stays in the later of train, val and test. Throws DataError when the root is no
-/// folder, has the folders of two forms, or holds no video; IoError when it cannot be listed.
+/// folder, has the folders of two forms, or holds no video; IoError when it is not there, or when anything of
+/// it cannot be looked at: a class that cannot be read is not one that is not there.
 [[nodiscard]] FeatureTree scan_feature_tree(const std::filesystem::path& root);
 
 /// SHA-256 over ids, sizes and modification times of the tree's files: the same while nobody touched it. For
-/// a cache that wants to know whether to pack again.
+/// a cache that wants to know whether to pack again. Throws IoError when a file cannot be looked at.
 [[nodiscard]] std::string fingerprint(const FeatureTree& tree);
 
 }  // namespace voca::data

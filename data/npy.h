@@ -29,7 +29,7 @@ struct Buffer {
 
 /// What is wrong with an array or with the file it is in.
 enum class ArrayFault : std::uint8_t {
-  kUnreadable,  ///< the system refused: missing, no permission, a loop of links, an I/O error
+  kUnreadable,  ///< no file to be read: missing, a loop of links, a folder or a pipe
   kDamaged,     ///< no zip archive, a truncated one, or one that contradicts itself
   kChecksum,    ///< the bytes are not the ones that were written (CRC-32 of the zip entry)
   kMissing,     ///< the archive has no such array

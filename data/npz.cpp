@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "engine/file_kind.h"
+#include "engine/path_status.h"
 #include "engine/text.h"
 
 namespace voca::data {
@@ -49,6 +50,12 @@ using File = std::unique_ptr<zip_file_t, FileCloser>;
   throw ArrayError(ArrayFault::kDamaged, fmt::format("{}: {}", where, what));
 }
 
+/// Whether libzip failed because the system did. A damaged archive makes it seek to places that there are
+/// not.
+bool is_of_the_system(int zip_error) {
+  return zip_error == ZIP_ER_READ || zip_error == ZIP_ER_OPEN;
+}
+
 struct Entry {
   zip_uint64_t index = 0;
   std::uint64_t size = 0;
@@ -57,6 +64,15 @@ struct Entry {
   bool deflated = false;
 };
 
+[[noreturn]] void refuse_to_open(zip_t* archive, const std::string& where) {
+  zip_error_t* const error = zip_get_error(archive);
+  const std::string message = fmt::format("cannot be opened: {}", zip_error_strerror(error));
+  if (zip_error_code_zip(error) == ZIP_ER_MEMORY) throw std::bad_alloc();
+  if (is_of_the_system(zip_error_code_zip(error)) && zip_error_code_system(error) != 0)
+    throw ReadError(zip_error_code_system(error), fmt::format("{}: {}", where, message));
+  damaged(where, message);
+}
+
 /// The bytes of one entry, in order. libzip finds them; isa-l inflates and sums them, several times faster
 /// than zlib does.
 class EntryStream {
@@ -64,7 +80,7 @@ class EntryStream {
   EntryStream(zip_t* archive, const Entry& entry, const std::string& where)
       : entry_(entry), where_(where), input_left_(entry.compressed) {
     file_.reset(zip_fopen_index(archive, entry.index, ZIP_FL_COMPRESSED));
-    if (!file_) damaged(where, fmt::format("cannot be opened: {}", zip_strerror(archive)));
+    if (!file_) refuse_to_open(archive, where);
     if (!entry.deflated) return;
     input_ = Buffer(std::min<std::uint64_t>(entry.compressed, kChunk));
     inflater_ = std::make_unique_for_overwrite<inflate_state>();
@@ -104,9 +120,11 @@ class EntryStream {
       const zip_int64_t count = zip_fread(file_.get(), out.data(), out.size());
       if (count < 0) {
         zip_error_t* const error = zip_file_get_error(file_.get());
-        const bool io = zip_error_code_zip(error) == ZIP_ER_READ && zip_error_code_system(error) != 0;
-        throw ArrayError(io ? ArrayFault::kUnreadable : ArrayFault::kDamaged,
-                         fmt::format("{}: cannot be read: {}", where_, zip_error_strerror(error)));
+        const int error_number = zip_error_code_system(error);
+        const std::string message = fmt::format("{}: cannot be read: {}", where_, zip_error_strerror(error));
+        if (is_of_the_system(zip_error_code_zip(error)) && error_number != 0)
+          throw ReadError(error_number, message);
+        throw ArrayError(ArrayFault::kDamaged, message);
       }
       if (count == 0) damaged(where_, "is truncated");
       out = out.subspan(static_cast<std::size_t>(count));
@@ -149,16 +167,22 @@ class EntryStream {
 };
 
 [[noreturn]] void unreadable(const std::string& path, int error_number) {
-  throw ArrayError(ArrayFault::kUnreadable,
-                   fmt::format("{}: cannot open: {}", path, std::strerror(error_number)));
+  const std::string message = fmt::format("{}: cannot open: {}", path, std::strerror(error_number));
+  if (!engine::says_absent(error_number) && error_number != ELOOP) throw ReadError(error_number, message);
+  throw ArrayError(ArrayFault::kUnreadable, message);
 }
 
 /// Only regular files are opened: anything else might block for ever.
 int open_regular(const std::string& path, std::uint64_t& size) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) unreadable(path, errno);
+  const int descriptor =
+      engine::uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   struct stat status {};
-  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
+  if (descriptor < 0 || ::fstat(descriptor, &status) != 0) {
+    const int error_number = errno;
+    if (descriptor >= 0) ::close(descriptor);
+    unreadable(path, error_number);
+  }
+  if (!S_ISREG(status.st_mode)) {
     ::close(descriptor);
     throw ArrayError(ArrayFault::kUnreadable, fmt::format("{}: is not a regular file", path));
   }
@@ -239,9 +263,14 @@ NpzReader::NpzReader(const std::filesystem::path& path) : state_(std::make_uniqu
   state_->path = path.string();
   const int descriptor = open_regular(state_->path, state_->file_bytes);
   int error = 0;
+  errno = 0;
   state_->archive.reset(zip_fdopen(descriptor, 0, &error));
   if (!state_->archive) {
+    const int error_number = errno;
     ::close(descriptor);
+    if (is_of_the_system(error) && error_number != 0)
+      throw ReadError(error_number,
+                      fmt::format("{}: cannot be read: {}", state_->path, std::strerror(error_number)));
     if (error == ZIP_ER_MEMORY) throw std::bad_alloc();
     if (const std::string other = engine::mistaken_kind(path, engine::FileKind::kNpz); !other.empty())
       damaged(state_->path, other);

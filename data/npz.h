@@ -11,6 +11,18 @@
 
 namespace voca::data {
 
+/// The system failed while a file was opened or read: this says nothing about what is in it.
+class ReadError : public engine::IoError {
+ public:
+  ReadError(int error_number, const std::string& message)
+      : engine::IoError("{}", message), error_number_(error_number) {}
+  /// errno's value.
+  [[nodiscard]] int error_number() const noexcept { return error_number_; }
+
+ private:
+  int error_number_;
+};
+
 /// Arrays by name from an .npz (a zip archive of .npy files, stored or deflated), as np.savez and
 /// np.savez_compressed write them. Only arrays that are asked for are read; one that is there twice
 /// is refused. Memory: what an array declares,
@@ -18,7 +30,8 @@ namespace voca::data {
 /// the compressed bytes. One thread at a time.
 class NpzReader {
  public:
-  /// Reads the archive's directory. Throws ArrayError naming the file.
+  /// Reads the archive's directory. Throws ArrayError naming the file, here and below, for what the file is,
+  /// and ReadError for what the system does not do.
   explicit NpzReader(const std::filesystem::path& path);
   ~NpzReader();
   NpzReader(const NpzReader&) = delete;

@@ -25,7 +25,7 @@ enum class PackType : std::uint8_t { kSource, kFp16, kFp32 };
 /// Why a video was left out.
 enum class BadVideoKind : std::uint8_t {
   kMissingStream,   ///< no visual_embeddings.npz or no audio_embeddings.npz
-  kUnreadable,      ///< permission, I/O error, a loop of links
+  kUnreadable,      ///< a loop of links, a folder or a pipe in place of a file
   kDamaged,         ///< no zip, truncated, contradicts itself
   kChecksum,        ///< CRC error of a zip entry
   kNoEmbeddings,    ///< the archive has no array "embeddings"
@@ -95,7 +95,8 @@ struct PackReport {
 
 /// Packs a feature tree into one HDF5 file (docs/data.md). The file appears whole and verified, or not at
 /// all; its bytes depend on the tree and the options, not on num_workers or the time. Memory: about twice the
-/// largest video per thread. Throws UsageError, DataError (strict; or no video is left) and IoError.
+/// largest video per thread. Throws UsageError, DataError (strict; or no video is left) and IoError, also
+/// when the system fails to read a video: such a failure passes, and the video would stay left out.
 PackReport pack_features(const PackOptions& options);
 
 /// What of the packed file will not do for training or measuring, a line each: splits that are empty or of

@@ -4,18 +4,23 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "data/convert.h"
 #include "data/npz.h"
 #include "engine/digest.h"
+#include "engine/path_status.h"
 
 namespace voca::data {
 namespace {
 
 using engine::DType;
+using namespace std::chrono_literals;
 
 constexpr const char* kEmbeddings = "embeddings";
 constexpr const char* kFrameLabels = "frame_labels";
@@ -40,13 +45,28 @@ BadVideoKind kind_of(ArrayFault fault) {
   return BadVideoKind::kDamaged;
 }
 
-/// Runs `f`, with the faults of arrays as faults of the video.
+/// Failures of the system that may be over in a moment: a network disk that stumbled, other threads' files.
+bool may_pass(int error_number) {
+  constexpr std::array kPassing{EIO, ESTALE, ETIMEDOUT, EAGAIN, EMFILE, ENFILE};
+  return std::find(kPassing.begin(), kPassing.end(), error_number) != kPassing.end();
+}
+
+/// How long such a failure is waited for before each further try.
+constexpr std::array<std::chrono::milliseconds, 3> kPatience{{50ms, 200ms, 800ms}};
+
+/// Runs `f`, with the faults of arrays as faults of the video. What the system fails in is tried again and is
+/// no fault of the video: its error goes on.
 template <typename F>
 auto reading(F f) {
-  try {
-    return f();
-  } catch (const ArrayError& error) {
-    throw BadVideoError(kind_of(error.fault()), error.what());
+  for (std::size_t tries = 0;; ++tries) {
+    try {
+      return f();
+    } catch (const ArrayError& error) {
+      throw BadVideoError(kind_of(error.fault()), error.what());
+    } catch (const ReadError& error) {
+      if (tries == kPatience.size() || !may_pass(error.error_number())) throw;
+      std::this_thread::sleep_for(kPatience[tries]);
+    }
   }
 }
 
@@ -86,14 +106,15 @@ std::string found_in(const std::filesystem::path& folder) {
 std::int64_t file_size(const VideoFolder& video, Stream stream) {
   const std::string path = stream_file(video, stream).string();
   struct stat status {};
-  if (::stat(path.c_str(), &status) == 0) return status.st_size;
+  if (engine::uninterrupted([&] { return ::stat(path.c_str(), &status); }) == 0) return status.st_size;
   const int error_number = errno;
   if (error_number == ENOENT) {
     throw BadVideoError(BadVideoKind::kMissingStream,
                         fmt::format("{}: there is no such file (found {})", path, found_in(video.folder)));
   }
-  throw BadVideoError(BadVideoKind::kUnreadable,
-                      fmt::format("{}: cannot open: {}", path, std::strerror(error_number)));
+  const std::string message = fmt::format("{}: cannot open: {}", path, std::strerror(error_number));
+  if (!engine::says_absent(error_number) && error_number != ELOOP) throw ReadError(error_number, message);
+  throw BadVideoError(BadVideoKind::kUnreadable, message);
 }
 
 void check_header(const NpyHeader& header, const std::string& path) {
@@ -245,7 +266,7 @@ VideoProbe probe_video(const VideoFolder& video) {
                         fmt::format("{}: its name is not UTF-8; rename the folder", video.folder.string()));
   }
   VideoProbe probe;
-  for (const Stream stream : kStreams) probe.file_bytes += file_size(video, stream);
+  for (const Stream stream : kStreams) probe.file_bytes += reading([&] { return file_size(video, stream); });
   for (const Stream stream : kStreams) {
     const auto s = static_cast<std::size_t>(stream);
     const std::string path = stream_file(video, stream).string();

@@ -32,7 +32,8 @@ struct VideoProbe {
   std::int64_t file_bytes = 0;  ///< of its two files
 };
 
-/// Opens both files and reads the headers. Throws BadVideoError.
+/// Opens both files and reads the headers. Throws BadVideoError for what is wrong with the video, and IoError
+/// when the system fails, tried again where that may pass: nothing is known of the video then.
 [[nodiscard]] VideoProbe probe_video(const VideoFolder& video);
 
 struct LoadedVideo {
@@ -45,7 +46,7 @@ struct LoadedVideo {
 };
 
 /// Reads, checks and converts a video to rows of type `to` (kF16 or kF32). `form` says where its label comes
-/// from. Throws BadVideoError.
+/// from. Throws as probe_video() does.
 [[nodiscard]] LoadedVideo load_video(const VideoFolder& video, const VideoProbe& probe, TreeForm form,
                                      engine::DType to);
 

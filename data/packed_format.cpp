@@ -1,10 +1,13 @@
 #include "data/packed_format.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "engine/digest.h"
 #include "engine/error.h"
@@ -59,13 +62,25 @@ std::string content_hash(const PackedIndex& index) {
 PackedFileWriter::PackedFileWriter(std::filesystem::path path, engine::DType dtype,
                                    const std::array<std::int64_t, 2>& rows,
                                    const std::array<std::int64_t, 2>& dims)
-    : path_(std::move(path)) {
-  const std::scoped_lock lock(hdf5::hdf5_mutex());
-  const hdf5::Quiet quiet;
-  const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+    : path_(std::move(path)),
+      descriptor_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)),
+      access_(descriptor_.get()) {
+  if (descriptor_.get() < 0)
+    throw engine::IoError("{}: cannot create: {}", path_.string(), std::strerror(errno));
+  const hdf5::Session session;
+  try {
+    lay_out(dtype, rows, dims);
+  } catch (...) {
+    file_.reset();  // within the session
+    throw;
+  }
+}
+
+void PackedFileWriter::lay_out(engine::DType dtype, const std::array<std::int64_t, 2>& rows,
+                               const std::array<std::int64_t, 2>& dims) {
+  const Handle access = access_.properties();
   H5Pset_libver_bounds(access.get(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
   H5Pset_alignment(access.get(), 1, kAlignment);
-  H5Pset_file_locking(access.get(), false, true);
   file_ = Handle(H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, timeless(H5P_FILE_CREATE).get(), access.get()),
                  H5Fclose);
   if (!file_) fail("create");
@@ -89,11 +104,11 @@ PackedFileWriter::PackedFileWriter(std::filesystem::path path, engine::DType dty
     frames_at_[s] = at;
   }
   if (H5Fflush(file_.get(), H5F_SCOPE_GLOBAL) < 0) fail("write");
+  check_written();
 }
 
 PackedFileWriter::~PackedFileWriter() {
-  const std::scoped_lock lock(hdf5::hdf5_mutex());
-  const hdf5::Quiet quiet;
+  const hdf5::Session session;
   file_.reset();
 }
 
@@ -101,7 +116,14 @@ std::uint64_t PackedFileWriter::frames_at(Stream stream) const {
   return frames_at_[static_cast<std::size_t>(stream)];
 }
 
+void PackedFileWriter::check_written() const {
+  if (access_.error() != 0)
+    throw engine::IoError("{}: cannot write: {}", path_.string(), std::strerror(access_.error()));
+}
+
 void PackedFileWriter::fail(const char* what) const {
+  check_written();
+  if (hdf5::lacked_memory()) throw std::bad_alloc();
   throw engine::IoError("{}: cannot {}: {}", path_.string(), what, hdf5::last_error());
 }
 
@@ -140,8 +162,7 @@ void PackedFileWriter::write_attribute(const char* name, const std::string& text
 }
 
 void PackedFileWriter::finish(const PackedIndex& index, const PackedAttributes& attributes) {
-  const std::scoped_lock lock(hdf5::hdf5_mutex());
-  const hdf5::Quiet quiet;
+  const hdf5::Session session;
   const std::size_t n = index.ids.size();
   write_vector("/visual/offsets", H5T_STD_I64LE, H5T_NATIVE_INT64, n + 1, index.offsets[0].data());
   write_vector("/audio/offsets", H5T_STD_I64LE, H5T_NATIVE_INT64, n + 1, index.offsets[1].data());
@@ -165,8 +186,8 @@ void PackedFileWriter::finish(const PackedIndex& index, const PackedAttributes& 
   write_attribute("source", attributes.source);
   write_attribute("created_by", attributes.created_by);
   write_attribute("content_hash", attributes.content_hash);
-  // What the library could not write it says when it closes.
   if (H5Fflush(file_.get(), H5F_SCOPE_GLOBAL) < 0 || !file_.close()) fail("write");
+  check_written();
 }
 
 }  // namespace voca::data

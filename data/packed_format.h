@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "data/hdf5.h"
+#include "data/hdf5_file.h"
 #include "data/split.h"
+#include "engine/descriptor.h"
 #include "engine/dtype.h"
 
 // The packed dataset, HDF5, format version 1 (docs/data.md). Internal to data/.
@@ -65,10 +67,17 @@ class PackedFileWriter {
   void write_attribute(const char* name, const std::string& text);
   void write_attribute(const char* name, hid_t file_type, hid_t memory_type, std::size_t count,
                        const void* data);
+  /// Creates the file and lays the frames out.
+  void lay_out(engine::DType dtype, const std::array<std::int64_t, 2>& rows,
+               const std::array<std::int64_t, 2>& dims);
+  /// Throws IoError when anything could not be written so far.
+  void check_written() const;
   [[noreturn]] void fail(const char* what) const;
 
   std::filesystem::path path_;
-  hdf5::Handle file_;
+  engine::Descriptor descriptor_;
+  hdf5::FileAccess access_;
+  hdf5::Handle file_;  // closed before its access and its descriptor
   std::array<std::uint64_t, 2> frames_at_{};
 };
 

@@ -12,19 +12,21 @@
 
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/path_status.h"
 
 namespace voca::engine {
 
 FileReader::FileReader(std::filesystem::path path) : path_(std::move(path)) {
   // Not blocking: a pipe by that name must not hang the program.
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor_ < 0) throw IoError("{}: cannot open: {}", path_.string(), std::strerror(errno));
+  descriptor_ = uninterrupted([&] { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   struct stat status {};
-  const int error_number = ::fstat(descriptor_, &status) == 0 ? 0 : errno;
-  if (error_number != 0 || !S_ISREG(status.st_mode)) {
+  if (descriptor_ < 0 || ::fstat(descriptor_, &status) != 0) {
+    const int error_number = errno;
+    if (descriptor_ >= 0) ::close(descriptor_);
+    throw IoError("{}: cannot open: {}", path_.string(), std::strerror(error_number));
+  }
+  if (!S_ISREG(status.st_mode)) {
     ::close(descriptor_);
-    if (error_number != 0)
-      throw IoError("{}: cannot be looked at: {}", path_.string(), std::strerror(error_number));
     throw DataError("{}: not a regular file", path_.string());
   }
   size_ = static_cast<std::uint64_t>(status.st_size);

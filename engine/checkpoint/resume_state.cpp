@@ -16,6 +16,7 @@
 #include "engine/error.h"
 #include "engine/file_kind.h"
 #include "engine/json.h"
+#include "engine/path_status.h"
 #include "engine/text.h"
 
 namespace voca::engine {
@@ -192,10 +193,16 @@ ResumeState read_state(const FileReader& file) {
 FoundResumeState newest_of(const std::filesystem::path& folder, const std::vector<std::uint64_t>& sequences) {
   FoundResumeState found;
   for (const std::uint64_t sequence : sequences) {
+    const std::filesystem::path path = folder / file_name(sequence);
     try {
-      found.state = read_resume_state(folder / file_name(sequence));
+      found.state = read_resume_state(path);
       break;
-    } catch (const Error& error) {
+    } catch (const DataError& error) {
+      found.messages.emplace_back(error.what());
+    } catch (const IoError& error) {
+      // A save may have removed it since it was listed. Any other failure of the system says nothing of the
+      // state: to fall back from a good one would lose what it holds.
+      if (is_there(path)) throw;
       found.messages.emplace_back(error.what());
     }
   }
@@ -209,7 +216,7 @@ std::optional<std::uint64_t> read_pointer(const std::filesystem::path& pointer) 
   try {
     const Json json = parse_json(read_text_file(pointer, 4096), pointer.string());
     return sequence_of(json.at("state").get<std::string>());
-  } catch (const Error&) {
+  } catch (const DataError&) {
     return std::nullopt;
   } catch (const nlohmann::json::exception&) {
     return std::nullopt;
@@ -221,8 +228,7 @@ std::optional<std::uint64_t> read_pointer(const std::filesystem::path& pointer) 
 void check_pointer(const std::filesystem::path& folder, const std::vector<std::uint64_t>& sequences,
                    FoundResumeState& found) {
   const std::filesystem::path pointer = folder / kStatePointer;
-  std::error_code error;
-  if (!std::filesystem::exists(pointer, error)) return;
+  if (!is_there(pointer)) return;
   const auto named = read_pointer(pointer);
   if (!named) {
     found.messages.push_back(fmt::format("{}: damaged; ignored", pointer.string()));
@@ -280,7 +286,7 @@ FoundResumeState find_resume_state(const std::filesystem::path& folder) {
 }
 
 bool has_resume_states(const std::filesystem::path& folder) {
-  return !sequences_in(folder).empty();
+  return is_folder(folder) && !sequences_in(folder).empty();
 }
 
 ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::move(folder)), keep_(keep) {

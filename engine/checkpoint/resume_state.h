@@ -51,11 +51,11 @@ struct FoundResumeState {
 
 /// The newest state in `folder` that verifies. Damaged newer ones are passed over with a message each.
 /// Changes nothing; other processes may call it while one saves. A folder that does not exist has no state.
-/// Throws DataError when there are states and none verifies.
+/// Throws DataError when there are states and none verifies; IoError when one cannot be read: it may be good.
 [[nodiscard]] FoundResumeState find_resume_state(const std::filesystem::path& folder);
 
 /// Whether the folder has a file named as a state, good or damaged. False where there is no such folder.
-/// Throws IoError when it cannot be read.
+/// Throws IoError when it cannot be looked into.
 [[nodiscard]] bool has_resume_states(const std::filesystem::path& folder);
 
 /// The writer of a run's states; one process a folder holds it.

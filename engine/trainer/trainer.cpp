@@ -8,6 +8,7 @@
 #include "engine/checkpoint/resume_state.h"
 #include "engine/error.h"
 #include "engine/json.h"
+#include "engine/path_status.h"
 #include "engine/trainer/step_runner.h"
 #include "engine/trainer/training_state.h"
 
@@ -498,7 +499,7 @@ bool Trainer::resume_latest() {
 }
 
 void Trainer::resume_from(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) return impl_->restore(read_resume_state(path));
+  if (!is_folder(path)) return impl_->restore(read_resume_state(path));
   const FoundResumeState found = find_resume_state(path);
   for (const std::string& message : found.messages) impl_->observer.on_message(message);
   if (!found.state) throw DataError("--resume {}: the folder has no training state", path.string());

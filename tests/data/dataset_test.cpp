@@ -152,7 +152,7 @@ TEST(Dataset, FilesThatContradictThemselvesAreRefusedByName) {
        [&](hid_t f) {
          overwrite(f, "/visual/offsets", i64, Offsets{0, 3, 8, 13});
        }},
-      {"/split: entry 1 is 3",
+      {"/split: entry 1 (fake/id00002_b) is 3",
        [&](hid_t f) {
          overwrite(f, "/split", u8, Bytes{0, 3, 1});
        }},
@@ -164,7 +164,7 @@ TEST(Dataset, FilesThatContradictThemselvesAreRefusedByName) {
        [&](hid_t f) {
          overwrite(f, "/checksums", H5T_NATIVE_UINT32, std::vector<std::uint32_t>{1, 2, 3});
        }},
-      {"/groups: entry 0 is -5",
+      {"/groups: entry 0 (fake/id00001_a) is -5",
        [](hid_t f) {
          overwrite(f, "/groups", H5T_NATIVE_INT32, std::vector<std::int32_t>{-5, 0, 1});
        }},
