@@ -10,6 +10,7 @@
 #include "engine/thread.h"
 #include "engine/thread_budget.h"
 #include "kernels/cpu/features.h"
+#include "kernels/cpu/parallel.h"
 
 namespace voca::engine {
 namespace {
@@ -26,8 +27,8 @@ class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads) {
     kernels::cpu::set_threads(threads > 0 ? threads : thread_budget().threads);
-    // libgomp ends the process where it cannot start one, with a line of its own.
-    check_threads_can_start("the kernels", kernels::cpu::threads() - 1);
+    const int team = kernels::cpu::threads();
+    start_team("the kernels", team, [&] { kernels::cpu::parallel_for(team, [](std::int64_t) {}); });
   }
 
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCpu; }

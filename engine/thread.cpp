@@ -1,16 +1,25 @@
 #include "engine/thread.h"
 
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
 #include <condition_variable>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "engine/error.h"
+#include "engine/terminal.h"
 
 namespace voca::engine {
+namespace {
 
-void no_thread(const char* purpose, int error_number) {
-  throw IoError(
+std::string reason(const char* purpose, int error_number) {
+  return fmt::format(
       "a thread for {} cannot be started: {}; raise the limit on processes and threads (ulimit -u, pids.max "
       "of "
       "the cgroup) or on memory (ulimit -v), or ask for fewer with --threads and --num_workers",
@@ -28,6 +37,31 @@ void check_threads_can_start(const char* purpose, int count) {
       changed.wait(lock, stop, [] { return false; });
     }));
   }
+}
+
+std::atomic<const char*> team_being_started = nullptr;
+
+/// Of a process that ends while a team is started: the library has called exit().
+void end_without_team() {
+  const char* const purpose = team_being_started;
+  if (purpose == nullptr) return;
+  write_at_once(STDERR_FILENO, "voca-engine: " + reason(purpose, EAGAIN) + "\n");
+  ::_exit(static_cast<int>(ExitCode::kIo));
+}
+
+}  // namespace
+
+void no_thread(const char* purpose, int error_number) {
+  throw IoError("{}", reason(purpose, error_number));
+}
+
+void start_team(const char* purpose, int size, const std::function<void()>& start) {
+  if (size <= 1) return;
+  check_threads_can_start(purpose, size - 1);
+  static const bool registered = std::atexit(end_without_team) == 0;
+  if (registered) team_being_started = purpose;
+  start();
+  team_being_started = nullptr;
 }
 
 }  // namespace voca::engine

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -21,9 +22,9 @@ template <typename Thread = std::jthread, typename F>
   }
 }
 
-/// Throws as start_thread() does unless so many threads can run beside this one, and leaves none. For
-/// libraries that end the process when a thread cannot be had, as libgomp does. Limits that others share may
-/// bind later.
-void check_threads_can_start(const char* purpose, int count);
+/// Has `start`, the first parallel region of a library that ends the process where it cannot have a thread,
+/// start its team of `size`. Throws as start_thread() does where so many cannot run; should the library still
+/// end the process, others having taken the last one meanwhile, that is with the same words and exit code 74.
+void start_team(const char* purpose, int size, const std::function<void()>& start);
 
 }  // namespace voca::engine
