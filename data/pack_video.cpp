@@ -15,6 +15,7 @@
 #include "data/npz.h"
 #include "engine/digest.h"
 #include "engine/path_status.h"
+#include "engine/text.h"
 
 namespace voca::data {
 namespace {
@@ -68,24 +69,6 @@ auto reading(F f) {
       std::this_thread::sleep_for(kPatience[tries]);
     }
   }
-}
-
-/// Whether bytes are UTF-8, as the ids of a packed file must be (RFC 3629).
-bool is_utf8(const std::string& text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t length = lead < 0x80                   ? 1
-                               : lead >= 0xC2 && lead < 0xE0 ? 2
-                               : (lead & 0xF0) == 0xE0       ? 3
-                               : lead >= 0xF0 && lead < 0xF5 ? 4
-                                                             : 0;
-    if (length == 0 || i + length > text.size()) return false;
-    for (std::size_t j = 1; j < length; ++j) {
-      if ((static_cast<unsigned char>(text[i + j]) & 0xC0) != 0x80) return false;
-    }
-    i += length;
-  }
-  return true;
 }
 
 /// The first few names in a video's folder, for a message.
@@ -261,7 +244,7 @@ VideoProbe probe_video(const VideoFolder& video) {
                                     "unclear; remove one of the two",
                                     video.folder.string(), video.other_label));
   }
-  if (!is_utf8(video.id)) {
+  if (!engine::is_utf8(video.id)) {
     throw BadVideoError(BadVideoKind::kUnreadable,
                         fmt::format("{}: its name is not UTF-8; rename the folder", video.folder.string()));
   }

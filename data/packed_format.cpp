@@ -63,7 +63,7 @@ PackedFileWriter::PackedFileWriter(std::filesystem::path path, engine::DType dty
                                    const std::array<std::int64_t, 2>& rows,
                                    const std::array<std::int64_t, 2>& dims)
     : path_(std::move(path)),
-      descriptor_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)),
+      descriptor_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)),
       access_(descriptor_.get()) {
   if (descriptor_.get() < 0)
     throw engine::IoError("{}: cannot create: {}", path_.string(), std::strerror(errno));

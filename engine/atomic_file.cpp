@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -38,11 +40,24 @@ bool injected(FileStep step, const std::filesystem::path& path) {
   return errno != 0;
 }
 
-/// mkostemp's six characters.
 constexpr std::size_t kSuffixLength = 6;
 
 std::string temporary_prefix(const std::filesystem::path& path) {
   return "." + path.filename().string() + ".";
+}
+
+/// A new file beside `target`, for the user's umask to narrow. −1 with errno where there can be none.
+int create_temporary(const std::filesystem::path& target, std::filesystem::path& temporary) {
+  constexpr std::string_view kCharacters = "abcdefghijklmnopqrstuvwxyz0123456789";
+  for (;;) {
+    std::array<unsigned char, kSuffixLength> random{};
+    if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size())) return -1;
+    std::string name = temporary_prefix(target);
+    for (const unsigned char byte : random) name += kCharacters[byte % kCharacters.size()];
+    temporary = folder_of(target) / name;
+    const int descriptor = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor >= 0 || errno != EEXIST) return descriptor;
+  }
 }
 
 /// Holds a fresh temporary file for the life of the descriptor. False where another process, which took it
@@ -78,17 +93,11 @@ void sync_folder(const std::filesystem::path& folder) {
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)), target_(write_target(path_)) {
-  const std::string pattern =
-      (folder_of(target_) / (temporary_prefix(target_) + std::string(kSuffixLength, 'X'))).string();
-  std::string name;
   do {
     if (descriptor_ >= 0) ::close(descriptor_);
-    name = pattern;
-    descriptor_ = injected(FileStep::kCreate, path_) ? -1 : ::mkostemp(name.data(), O_CLOEXEC);
+    descriptor_ = injected(FileStep::kCreate, path_) ? -1 : create_temporary(target_, temporary_);
     if (descriptor_ < 0) fail(path_, "create a temporary file beside it");
   } while (!take_before_others_sweep(descriptor_));
-  temporary_ = name;
-  ::fchmod(descriptor_, 0644);
 }
 
 AtomicFile::~AtomicFile() {

@@ -16,7 +16,7 @@ namespace voca::engine {
 /// failure throws IoError naming the path and the system's reason.
 class AtomicFile {
  public:
-  /// Creates the temporary file. The folder must exist.
+  /// Creates the temporary file, readable and writable as the umask leaves it. The folder must exist.
   explicit AtomicFile(std::filesystem::path path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;

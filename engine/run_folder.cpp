@@ -90,7 +90,7 @@ void RunFolder::write_config(const ordered_json& config) {
 
 void RunFolder::open_metrics(int flags) {
   if (metrics_ >= 0) ::close(std::exchange(metrics_, -1));
-  metrics_ = ::open(metrics_path().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0644);
+  metrics_ = ::open(metrics_path().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666);
   if (metrics_ < 0) fail(metrics_path(), "open");
   sync_folder(path_);
 }

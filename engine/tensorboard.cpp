@@ -121,7 +121,7 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, Clock 
   static std::atomic<int> count = 0;
   path_ = folder / fmt::format("events.out.tfevents.{:010}.{}.{}.{}", static_cast<std::int64_t>(clock_()),
                                host_name(), ::getpid(), count++);
-  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
+  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
   if (descriptor_ < 0) throw IoError("{}: cannot create: {}", path_.string(), std::strerror(errno));
   sync_folder(folder);
   Message version;

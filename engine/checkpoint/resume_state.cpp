@@ -293,7 +293,7 @@ ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::
   VOCA_CHECK(keep >= 1);
   make_folders(folder_);
   const std::filesystem::path lock = folder_ / kLock;
-  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (lock_ < 0) throw IoError("{}: cannot open: {}", lock.string(), std::strerror(errno));
   // Some network file systems have no locks; there the caller's care has to do.
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {

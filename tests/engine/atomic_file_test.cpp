@@ -268,5 +268,18 @@ TEST(ReadTextFile, ReadsTheWholeAndRefusesWhatIsTooLarge) {
               HasSubstr(std::strerror(EISDIR)));
 }
 
+TEST(AtomicFile, LeavesPermissionsToTheUmask) {
+  const TemporaryFolder folder;
+  for (const mode_t mask : {mode_t{022}, mode_t{027}, mode_t{077}, mode_t{002}}) {
+    const std::filesystem::path path = folder.path() / std::to_string(mask);
+    const mode_t before = ::umask(mask);
+    write_file_atomically(path, "text");
+    ::umask(before);
+    struct stat status {};
+    ASSERT_EQ(::stat(path.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0666 & ~mask) << mask;
+  }
+}
+
 }  // namespace
 }  // namespace voca::engine
