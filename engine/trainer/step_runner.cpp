@@ -137,6 +137,7 @@ void StepRunner::agree_on_sizes() {
     const std::optional<std::int64_t> size = train_.size_of_batch(static_cast<std::int64_t>(b));
     mine[b] = size ? static_cast<double>(*size) : kUnknown;
   }
+  ranks_.doing("agreeing on the batches");
   const std::vector<double> all = ranks_.main->gather("sizes of all batches", mine);
   if (std::find(all.begin(), all.end(), kUnknown) != all.end()) return;
   sizes_.resize(all.size());
