@@ -5,6 +5,7 @@
 
 #include "data/pack.h"
 #include "engine/json.h"
+#include "engine/text.h"
 
 namespace voca::data {
 namespace {
@@ -149,7 +150,8 @@ std::string report_text(const PackReport& report) {
   constexpr std::size_t kMaxListed = 20;
   for (std::size_t i = 0; i < std::min(report.bad.size(), kMaxListed); ++i) {
     const BadVideo& video = report.bad[i];
-    text += fmt::format("  {}  [{}]  {}\n", video.id, name_of(video.kind), video.message);
+    text += fmt::format("  {}  [{}]  {}\n", engine::printable(video.id), name_of(video.kind),
+                        engine::printable(video.message, video.message.size()));
   }
   if (report.bad.size() > kMaxListed)
     text += fmt::format("  and {} more, in the report\n", report.bad.size() - kMaxListed);

@@ -62,9 +62,10 @@ class Builder final : public nlohmann::json_sax<Json> {
   };
 
   bool open() {
-    if (open_.size() >= limits_.depth)
+    if (open_.size() >= limits_.depth) {
       throw DataError("{}: nested deeper than {} levels; what this program writes is not", where_,
                       limits_.depth);
+    }
     open_.emplace_back();
     return true;
   }

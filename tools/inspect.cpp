@@ -269,9 +269,10 @@ void add_metrics(const std::filesystem::path& metrics, Inspection& result) {
   result.text += fmt::format("metrics.jsonl: {} lines; the last of each kind:\n", count);
   for (const auto& [kind, record] : last.items()) {
     result.text += fmt::format("  {}:", engine::printable(kind));
-    for (const auto& [key, value] : record.items())
+    for (const auto& [key, value] : record.items()) {
       if (!value.is_structured() && key != "kind")
         result.text += fmt::format(" {} {}", engine::printable(key), readable(value));
+    }
     result.text += '\n';
   }
   result.json["last"] = std::move(last);

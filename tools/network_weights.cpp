@@ -6,6 +6,7 @@
 #include <array>
 #include <optional>
 #include <string_view>
+#include <unordered_map>
 
 #include "engine/error.h"
 #include "engine/text.h"
@@ -75,28 +76,37 @@ std::string joined(const std::string& a, const std::string& b) {
   return a.empty() || b.empty() ? a + b : a + "." + b;
 }
 
-Candidate& with_prefix(std::vector<Candidate>& candidates, const StateDict& dict, const std::string& prefix) {
-  const auto found = std::find_if(candidates.begin(), candidates.end(),
-                                  [&](const Candidate& candidate) { return candidate.prefix == prefix; });
-  if (found != candidates.end()) return *found;
-  return candidates.emplace_back(
-      Candidate{.dict = &dict, .prefix = prefix, .key = {}, .tensors = {}, .broken = {}});
-}
+/// The candidates of one dict by what stands before the names; other networks may have very many.
+class Candidates {
+ public:
+  explicit Candidates(const StateDict& dict) : dict_(dict) {}
+
+  [[nodiscard]] bool has(const std::string& prefix) const { return places_.contains(prefix); }
+  Candidate& at(const std::string& prefix) {
+    const auto [place, fresh] = places_.try_emplace(prefix, all_.size());
+    if (fresh) all_.push_back({.dict = &dict_, .prefix = prefix, .key = {}, .tensors = {}, .broken = {}});
+    return all_[place->second];
+  }
+  std::vector<Candidate> take() { return std::move(all_); }
+
+ private:
+  const StateDict& dict_;
+  std::vector<Candidate> all_;
+  std::unordered_map<std::string, std::size_t> places_;
+};
 
 std::vector<Candidate> candidates_in(const StateDict& dict) {
-  std::vector<Candidate> candidates;
+  Candidates found(dict);
   for (const NamedTensor& named : dict.tensors) {
     if (const auto name = split(without_wrappers(named.name)))
-      with_prefix(candidates, dict, name->prefix).tensors.push_back({name->own, named.tensor});
+      found.at(name->prefix).tensors.push_back({name->own, named.tensor});
   }
   for (const auto& [name, what] : dict.others) {
     const auto own = split(without_wrappers(name));
-    if (!own) continue;
-    const bool beside_others = std::any_of(candidates.begin(), candidates.end(),
-                                           [&](const Candidate& c) { return c.prefix == own->prefix; });
-    if (beside_others || model::is_telling_name(own->own))
-      with_prefix(candidates, dict, own->prefix).broken = fmt::format("{} is {}", own->own, what);
+    if (own && (found.has(own->prefix) || model::is_telling_name(own->own)))
+      found.at(own->prefix).broken = fmt::format("{} is {}", own->own, what);
   }
+  std::vector<Candidate> candidates = found.take();
   std::erase_if(candidates, [](const Candidate& candidate) { return !candidate.telling(); });
   for (Candidate& candidate : candidates) {
     candidate.key = candidates.size() > 1 ? joined(dict.key, candidate.prefix) : dict.key;
@@ -114,10 +124,15 @@ bool same(const Candidate& a, const Candidate& b) {
                     });
 }
 
-std::vector<Candidate> all_candidates(const LoadedCheckpoint& checkpoint) {
+std::vector<Candidate> all_candidates(const std::string& path, const LoadedCheckpoint& checkpoint) {
+  constexpr std::size_t kMost = 64;  // of one training: a model, its average, a teacher
   std::vector<Candidate> all;
   for (const StateDict& dict : checkpoint.state_dicts) {
     for (Candidate& candidate : candidates_in(dict)) all.push_back(std::move(candidate));
+    if (all.size() > kMost) {
+      throw DataError("{}: has weights of {} in more than {} places; no training saves so many", path,
+                      model::kNetworkName, kMost);
+    }
   }
   return all;
 }
@@ -189,7 +204,7 @@ std::string keys_of(const std::vector<Candidate>& candidates, const char* before
 
 NetworkWeights find_weights(const std::string& path, const LoadedCheckpoint& checkpoint,
                             const std::string& key) {
-  const std::vector<Candidate> all = all_candidates(checkpoint);
+  const std::vector<Candidate> all = all_candidates(path, checkpoint);
   if (all.empty()) refuse_others(path, checkpoint);
   std::vector<Candidate> chosen = all;
   if (!key.empty()) {

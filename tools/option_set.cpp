@@ -98,9 +98,10 @@ struct OptionSet::Option {
   // Numbers and switches of JSON in the form of the command line.
   void assign(const ordered_json& json_value, const std::string& source) {
     const bool is_text = std::holds_alternative<std::string*>(value);
-    if (json_value.is_structured() || json_value.is_null())
+    if (json_value.is_structured() || json_value.is_null()) {
       throw UsageError("{}: is {}, expected a value", source,
                        engine::printable(engine::json_text(json_value), kMaxShown));
+    }
     if (json_value.is_string() && !is_text && json_value.get_ref<const std::string&>().empty())
       throw UsageError("{}: is empty, expected a value", source);
     assign(json_value.is_string() ? json_value.get<std::string>() : json_value.dump(), source);

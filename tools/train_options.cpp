@@ -395,9 +395,10 @@ ordered_json numeric_options(const ordered_json& values, int world_size) {
     if (std::find(kNotNumeric.begin(), kNotNumeric.end(), name) == kNotNumeric.end()) numeric[name] = value;
   }
   // Files say what they like: unsigned, since no product of it is undefined.
-  if (numeric.contains("batch_size") && numeric["batch_size"].is_number_integer())
+  if (numeric.contains("batch_size") && numeric["batch_size"].is_number_integer()) {
     numeric["batch_size"] =
         numeric["batch_size"].get<std::uint64_t>() * static_cast<std::uint64_t>(world_size);
+  }
   return numeric;
 }
 

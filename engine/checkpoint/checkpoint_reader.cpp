@@ -58,9 +58,10 @@ class StateDictFinder {
       if (text == nullptr) continue;
       if (const TensorValue* tensor = item.if_tensor()) {
         // One dict may be referred to again and again, and is copied each time.
-        if (++tensors_ > kMaxTensors)
+        if (++tensors_ > kMaxTensors) {
           throw DataError("{}: holds more than {} tensors, those of a dict that occurs again counted again",
                           source_, kMaxTensors);
+        }
         dict.tensors.push_back({*text, *tensor});
       } else if (const InertNode* node = item.if_inert();
                  node != nullptr && text->find('.') != std::string::npos && ++others_ <= kMaxTensors) {

@@ -1,16 +1,20 @@
 // Files that are no more than JSON and text, made to hurt: each ends in one line and exit code 65, and what
 // it says reaches a terminal as text.
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <hdf5.h>
 
 #include <fstream>
 #include <random>
 
+#include "data/dataset.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/text.h"
 #include "tests/data/support/scratch.h"
 #include "tests/engine/support/mutate.h"
 #include "tests/tools/support/program.h"
+#include "tools/banner.h"
 
 namespace voca::tools {
 namespace {
@@ -94,6 +98,49 @@ TEST_F(HostileFiles, MetadataOfWeightsIsBounded) {
   engine::write_safetensors(scratch_ / "b.safetensors", {}, {{"config", "not JSON"}});
   expect_refused({"eval", "--checkpoint", "b.safetensors", "--features_root", "x.h5"}, 65,
                  "holds no weights");
+}
+
+TEST_F(HostileFiles, WeightsInVeryManyPlacesAreRefusedSoon) {
+  // Each of 20 000 tensors looks like the beginning of another copy of the network.
+  constexpr std::size_t kTensors = 20'000;
+  std::string header = "{";
+  for (std::size_t i = 0; i < kTensors; ++i) {
+    header += fmt::format(R"({}"p{}.v_proj.0.weight":{{"dtype":"F32","shape":[1],"data_offsets":[{},{}]}})",
+                          i > 0 ? "," : "", i, 4 * i, 4 * i + 4);
+  }
+  header += "}";
+  std::string length(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(header.size() >> (8 * i));
+  write("a.safetensors", length + header + std::string(4 * kTensors, '\0'));
+  expect_refused({"eval", "--checkpoint", "a.safetensors", "--features_root", "x.h5"}, 65,
+                 "a.safetensors: has weights of CrossModalTransformer in more than 64 places");
+}
+
+/// Sets an attribute of a packed file to a text.
+void set_attribute(const std::filesystem::path& path, const char* name, const std::string& text) {
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  const hid_t type = H5Tcopy(H5T_C_S1);
+  H5Tset_size(type, text.size());
+  const hid_t space = H5Screate(H5S_SCALAR);
+  ASSERT_GE(H5Adelete(file, name), 0);
+  const hid_t attribute = H5Acreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+  ASSERT_GE(H5Awrite(attribute, type, text.data()), 0);
+  H5Aclose(attribute);
+  H5Sclose(space);
+  H5Tclose(type);
+  H5Fclose(file);
+}
+
+TEST_F(HostileFiles, AnExpressionThatADatasetNamesIsNotRun) {
+  // On a name of many a's it takes for ever; another overflows the stack on a long one.
+  data::testing::write_video(scratch_ / "tree/real" / std::string(200, 'a'), 9, 9, 0);
+  for (const char* video : {"tree/real/b1", "tree/real/c", "tree/fake/d", "tree/fake/e", "tree/fake/b2"})
+    data::testing::write_video(scratch_ / video, 9, 9, 1);
+  ASSERT_EQ(run_here({"pack", "--features_root", "tree", "--out", "f.h5", "--group_by", "[bc]"}).exit_code,
+            0);
+  EXPECT_EQ(identities_text(data::Dataset(scratch_ / "f.h5")), "all 2 groups are apart");
+  set_attribute(scratch_ / "f.h5", "group_by", "(a*)*x");
+  EXPECT_EQ(identities_text(data::Dataset(scratch_ / "f.h5")), "all 2 groups are apart");
 }
 
 TEST_F(HostileFiles, NothingInThemIsObeyedByATerminal) {

@@ -1,10 +1,12 @@
 #include "tools/option_set.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
+#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "engine/atomic_file.h"
 #include "engine/error.h"
 #include "tests/data/support/scratch.h"
+#include "tests/engine/support/mutate.h"
 
 namespace voca::tools {
 namespace {
@@ -257,6 +260,28 @@ TEST(OptionSet, ReadsItsOwnValuesBack) {
   EXPECT_EQ(second.lr, 0.1);
   EXPECT_EQ(second.seed, 18446744073709551615U);
   EXPECT_TRUE(second.use_contrastive);
+}
+
+TEST(OptionSet, AnyMutationOfAConfigIsTakenOrRefused) {
+  const Scratch scratch;
+  const std::string path = (scratch / "c.json").string();
+  const std::string config =
+      R"({"command":"train","options":{"hidden":8,"lr":1e-3,"use_contrastive":true,"seed":7}})";
+  std::mt19937_64 random(6);
+  int refused = 0;
+  for (int i = 0; i < 2000; ++i) {
+    std::ofstream(path, std::ios::binary) << engine::test::mutate(config, random);
+    try {
+      Example e;
+      e.parse({"--config", path.c_str()});
+    } catch (const engine::Error& error) {
+      ++refused;
+      EXPECT_TRUE(error.code() == engine::ExitCode::kUsage || error.code() == engine::ExitCode::kBadData)
+          << error.what();
+      EXPECT_THAT(error.what(), ::testing::StartsWith("--config " + path));
+    }
+  }
+  EXPECT_GT(refused, 500);
 }
 
 TEST(OptionSet, NamesWhatIsWrongInAConfig) {

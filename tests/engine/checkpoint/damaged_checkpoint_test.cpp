@@ -1,6 +1,7 @@
 // Flips, truncations and mutations of checkpoint files: detected and named where the file carries digests,
 // and never more than a refusal anywhere.
 
+#include <cstring>
 #include <random>
 
 #include "checkpoint_support.h"
@@ -179,6 +180,31 @@ TEST(DamagedPt, AnyMutationIsReadOrRefused) {
   for (const char* name : kGoldens)
     refused += count_refused(folder / name, read_bytes(golden(name)), use_pt, 300, random);
   EXPECT_GT(refused, 4000);
+}
+
+/// A header mutated behind the length that it has, so that it is reached.
+TEST(DamagedSafetensors, AnyMutationOfTheHeaderIsReadOrRefused) {
+  const TemporaryFolder folder;
+  const std::string header =
+      R"({"__metadata__":{"format":"pt","config":"{\"hidden\": 48}"},"weight":{"dtype":"F32","shape":[2,3],)"
+      R"("data_offsets":[0,24]},"bias":{"dtype":"F16","shape":[4],"data_offsets":[24,32]}}  )";
+  std::mt19937_64 random(9);
+  int refused = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const std::string text = mutate(header, random);
+    const std::uint64_t length = text.size();
+    std::string bytes(sizeof length, '\0');
+    std::memcpy(bytes.data(), &length, sizeof length);
+    write_bytes(folder / "a.safetensors", bytes + text + std::string(32, '\1'));
+    try {
+      use_safetensors(folder / "a.safetensors", Verify::kEverything);
+      (void)read_training_checkpoint(folder / "a.safetensors");
+    } catch (const DataError& error) {
+      ++refused;
+      EXPECT_THAT(error.what(), HasSubstr((folder / "a.safetensors").string()));
+    }
+  }
+  EXPECT_GT(refused, 1000);
 }
 
 /// The pickle of a golden file mutated inside an archive whose own numbers are right, so that it is reached.

@@ -6,11 +6,15 @@
 #include <atomic>
 #include <cmath>
 #include <csignal>
+#include <cstring>
 #include <limits>
+#include <random>
 #include <thread>
 
 #include "checkpoint_support.h"
+#include "engine/digest.h"
 #include "resume_support.h"
+#include "tests/engine/support/mutate.h"
 
 namespace voca::engine {
 namespace {
@@ -19,8 +23,10 @@ using test::message_of;
 using test::names_in;
 using test::number_of;
 using test::NumberedState;
+using test::read_bytes;
 using test::save_number;
 using test::TemporaryFolder;
+using test::write_bytes;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -256,6 +262,58 @@ TEST(ResumeStore, SomeoneWhoReadsAlwaysFindsAState) {
   done = true;
   reader.join();
   EXPECT_GE(reads, 20);
+}
+
+// -- headers whose checksum holds
+
+/// `state` with another header, its length and checksum set right.
+std::string with_header(const std::string& state, const std::string& header) {
+  constexpr std::size_t kPrefix = 20;  // magic, length, checksum
+  std::uint64_t old_length = 0;
+  std::memcpy(&old_length, state.data() + 8, sizeof old_length);
+  const auto align = [](std::size_t offset) { return (offset + 63) / 64 * 64; };
+  std::string start = state.substr(0, 8);
+  const std::uint64_t length = header.size();
+  start.append(reinterpret_cast<const char*>(&length), sizeof length);
+  const std::uint32_t crc = crc32c(std::as_bytes(std::span(header)), crc32c(std::as_bytes(std::span(start))));
+  start.append(reinterpret_cast<const char*>(&crc), sizeof crc);
+  start += header;
+  start.resize(align(start.size()), '\0');
+  return start + state.substr(align(kPrefix + old_length));
+}
+
+TEST(ResumeHeader, ADeepOneIsRefused) {
+  const TemporaryFolder folder;
+  ResumeStore store(folder.path(), 2);
+  const auto path = save_number(store, 1);
+  const std::string state = read_bytes(path);
+  write_bytes(path, with_header(state, "{\"user\":" + std::string(200'000, '[')));
+  EXPECT_THAT(message_of<DataError>([&] { (void)read_resume_state(path); }),
+              AllOf(HasSubstr(path.string()), HasSubstr("its header: nested deeper than 64 levels")));
+}
+
+TEST(ResumeHeader, AnyMutationIsReadOrRefused) {
+  const TemporaryFolder folder;
+  ResumeStore store(folder.path(), 2);
+  const auto path = save_number(store, 1);
+  const std::string state = read_bytes(path);
+  std::uint64_t length = 0;
+  std::memcpy(&length, state.data() + 8, sizeof length);
+  const std::string header = state.substr(20, length);
+  write_bytes(path, with_header(state, header));
+  EXPECT_EQ(number_of(read_resume_state(path)), 1);
+  std::mt19937_64 random(4);
+  int refused = 0;
+  for (int i = 0; i < 3000; ++i) {
+    write_bytes(path, with_header(state, test::mutate(header, random)));
+    try {
+      (void)read_resume_state(path);
+    } catch (const DataError& error) {
+      ++refused;
+      EXPECT_THAT(error.what(), HasSubstr(path.string()));
+    }
+  }
+  EXPECT_GT(refused, 1000);
 }
 
 }  // namespace
