@@ -104,6 +104,7 @@ void Dataset::State::open_file() {
 
 void Dataset::State::read_all_but_frames(const Announce& announce) {
   const hdf5::Session session;
+  hdf5::require_memory();
   reader.emplace(name, descriptor.get(), file_bytes, announce);
   load_header();
   load_index();

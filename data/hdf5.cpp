@@ -1,5 +1,7 @@
 #include "data/hdf5.h"
 
+#include <new>
+
 namespace voca::data::hdf5 {
 namespace {
 
@@ -37,6 +39,11 @@ std::string last_error() {
   std::string text = "no reason given";
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_innermost, &text);
   return text;
+}
+
+void require_memory() {
+  constexpr std::size_t kEnough = std::size_t{8} << 20;
+  ::operator delete(::operator new(kEnough));
 }
 
 bool lacked_memory() {

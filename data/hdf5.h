@@ -63,6 +63,9 @@ class Handle {
 
 /// The innermost message of the library's last error.
 [[nodiscard]] std::string last_error();
+/// Throws std::bad_alloc where little memory is left: the library does not survive everywhere that it gets
+/// none.
+void require_memory();
 /// Whether the last call failed because it could not get memory.
 [[nodiscard]] bool lacked_memory();
 

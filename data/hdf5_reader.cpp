@@ -228,12 +228,11 @@ void Reader::check_chunks(const Handle& dataset, const Handle& plist, const std:
   const std::uint64_t most = chunk_bytes + chunk_bytes / kLengthening + kLengtheningBytes;
   for (std::vector<hsize_t> at(shape.size(), 0);;) {
     hsize_t stored = 0;
-    if (H5Dget_chunk_storage_size(dataset.get(), at.data(), &stored) < 0)
-      refuse(fmt::format("{} has chunks that cannot be read: {}", name, last_error()));
-    if (stored == 0 || stored > most) {
-      refuse(fmt::format(
-          "damaged: the chunk of {} at ({}) {}", name, fmt::join(at, ", "),
-          stored == 0 ? "was never written" : fmt::format("is {} bytes long, for {}", stored, chunk_bytes)));
+    const bool there = H5Dget_chunk_storage_size(dataset.get(), at.data(), &stored) >= 0 && stored > 0;
+    if (!there || stored > most) {
+      refuse(fmt::format("damaged: the chunk of {} at ({}) {}", name, fmt::join(at, ", "),
+                         there ? fmt::format("is {} bytes long, for {}", stored, chunk_bytes)
+                               : fmt::format("was never written: {}", last_error())));
     }
     std::size_t axis = at.size();
     while (axis > 0 && (at[axis - 1] += chunk[axis - 1]) >= shape[axis - 1]) at[--axis] = 0;

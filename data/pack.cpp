@@ -83,7 +83,7 @@ struct Output {
   Output(const std::filesystem::path& path, DType dtype, const std::array<std::int64_t, 2>& rows,
          const std::array<std::int64_t, 2>& dims)
       : file(std::make_unique<engine::AtomicFile>(path)),
-        packed(std::make_unique<PackedFileWriter>(file->temporary_path(), dtype, rows, dims)),
+        packed(std::make_unique<PackedFileWriter>(file->temporary_path(), path.string(), dtype, rows, dims)),
         raw(std::make_unique<RandomWriter>(file->temporary_path(), path.string())) {
     std::uint64_t end = 0;
     for (const Stream stream : kStreams) {

@@ -4,15 +4,13 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
-#include <thread>
 #include <utility>
 
 #include "data/convert.h"
 #include "data/npz.h"
+#include "data/patience.h"
 #include "engine/digest.h"
 #include "engine/path_status.h"
 #include "engine/text.h"
@@ -21,7 +19,6 @@ namespace voca::data {
 namespace {
 
 using engine::DType;
-using namespace std::chrono_literals;
 
 constexpr const char* kEmbeddings = "embeddings";
 constexpr const char* kFrameLabels = "frame_labels";
@@ -46,28 +43,14 @@ BadVideoKind kind_of(ArrayFault fault) {
   return BadVideoKind::kDamaged;
 }
 
-/// Failures of the system that may be over in a moment: a network disk that stumbled, other threads' files.
-bool may_pass(int error_number) {
-  constexpr std::array kPassing{EIO, ESTALE, ETIMEDOUT, EAGAIN, EMFILE, ENFILE};
-  return std::find(kPassing.begin(), kPassing.end(), error_number) != kPassing.end();
-}
-
-/// How long such a failure is waited for before each further try.
-constexpr std::array<std::chrono::milliseconds, 3> kPatience{{50ms, 200ms, 800ms}};
-
 /// Runs `f`, with the faults of arrays as faults of the video. What the system fails in is tried again and is
 /// no fault of the video: its error goes on.
 template <typename F>
 auto reading(F f) {
-  for (std::size_t tries = 0;; ++tries) {
-    try {
-      return f();
-    } catch (const ArrayError& error) {
-      throw BadVideoError(kind_of(error.fault()), error.what());
-    } catch (const ReadError& error) {
-      if (tries == kPatience.size() || !may_pass(error.error_number())) throw;
-      std::this_thread::sleep_for(kPatience[tries]);
-    }
+  try {
+    return with_patience(f);
+  } catch (const ArrayError& error) {
+    throw BadVideoError(kind_of(error.fault()), error.what());
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "engine/digest.h"
 #include "engine/error.h"
+#include "engine/path_status.h"
 
 namespace voca::data {
 namespace {
@@ -59,30 +60,32 @@ std::string content_hash(const PackedIndex& index) {
   return digest.finish();
 }
 
-PackedFileWriter::PackedFileWriter(std::filesystem::path path, engine::DType dtype,
+PackedFileWriter::PackedFileWriter(const std::filesystem::path& path, std::string name, engine::DType dtype,
                                    const std::array<std::int64_t, 2>& rows,
                                    const std::array<std::int64_t, 2>& dims)
-    : path_(std::move(path)),
-      descriptor_(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)),
+    : name_(std::move(name)),
+      descriptor_(
+          engine::uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); })),
       access_(descriptor_.get()) {
-  if (descriptor_.get() < 0)
-    throw engine::IoError("{}: cannot create: {}", path_.string(), std::strerror(errno));
+  if (descriptor_.get() < 0) throw engine::IoError("{}: cannot create: {}", name_, std::strerror(errno));
   const hdf5::Session session;
   try {
-    lay_out(dtype, rows, dims);
+    lay_out(path, dtype, rows, dims);
   } catch (...) {
     file_.reset();  // within the session
     throw;
   }
 }
 
-void PackedFileWriter::lay_out(engine::DType dtype, const std::array<std::int64_t, 2>& rows,
+void PackedFileWriter::lay_out(const std::filesystem::path& path, engine::DType dtype,
+                               const std::array<std::int64_t, 2>& rows,
                                const std::array<std::int64_t, 2>& dims) {
+  hdf5::require_memory();
   const Handle access = access_.properties();
   H5Pset_libver_bounds(access.get(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
   H5Pset_alignment(access.get(), 1, kAlignment);
-  file_ = Handle(H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, timeless(H5P_FILE_CREATE).get(), access.get()),
-                 H5Fclose);
+  file_ =
+      Handle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, timeless(H5P_FILE_CREATE).get(), access.get()), H5Fclose);
   if (!file_) fail("create");
   const Handle type = hdf5::frame_type(dtype);
   const Handle plist = timeless(H5P_DATASET_CREATE);
@@ -118,13 +121,13 @@ std::uint64_t PackedFileWriter::frames_at(Stream stream) const {
 
 void PackedFileWriter::check_written() const {
   if (access_.error() != 0)
-    throw engine::IoError("{}: cannot write: {}", path_.string(), std::strerror(access_.error()));
+    throw engine::IoError("{}: cannot write: {}", name_, std::strerror(access_.error()));
 }
 
 void PackedFileWriter::fail(const char* what) const {
   check_written();
   if (hdf5::lacked_memory()) throw std::bad_alloc();
-  throw engine::IoError("{}: cannot {}: {}", path_.string(), what, hdf5::last_error());
+  throw engine::IoError("{}: cannot {}: {}", name_, what, hdf5::last_error());
 }
 
 void PackedFileWriter::write_vector(const char* name, hid_t file_type, hid_t memory_type, std::size_t count,
@@ -163,6 +166,7 @@ void PackedFileWriter::write_attribute(const char* name, const std::string& text
 
 void PackedFileWriter::finish(const PackedIndex& index, const PackedAttributes& attributes) {
   const hdf5::Session session;
+  hdf5::require_memory();
   const std::size_t n = index.ids.size();
   write_vector("/visual/offsets", H5T_STD_I64LE, H5T_NATIVE_INT64, n + 1, index.offsets[0].data());
   write_vector("/audio/offsets", H5T_STD_I64LE, H5T_NATIVE_INT64, n + 1, index.offsets[1].data());

@@ -46,12 +46,12 @@ struct PackedAttributes {
 };
 
 /// Writes a packed file in three steps: the constructor lays the frames out and says where they go, the
-/// caller writes them there (with pwrite, from any thread), finish() adds the rest. Throws IoError naming the
-/// file.
+/// caller writes them there (with pwrite, from any thread), finish() adds the rest. Throws IoError with
+/// `name`, the file's name for a person.
 class PackedFileWriter {
  public:
-  PackedFileWriter(std::filesystem::path path, engine::DType dtype, const std::array<std::int64_t, 2>& rows,
-                   const std::array<std::int64_t, 2>& dims);
+  PackedFileWriter(const std::filesystem::path& path, std::string name, engine::DType dtype,
+                   const std::array<std::int64_t, 2>& rows, const std::array<std::int64_t, 2>& dims);
   ~PackedFileWriter();
   PackedFileWriter(const PackedFileWriter&) = delete;
   PackedFileWriter& operator=(const PackedFileWriter&) = delete;
@@ -68,13 +68,13 @@ class PackedFileWriter {
   void write_attribute(const char* name, hid_t file_type, hid_t memory_type, std::size_t count,
                        const void* data);
   /// Creates the file and lays the frames out.
-  void lay_out(engine::DType dtype, const std::array<std::int64_t, 2>& rows,
-               const std::array<std::int64_t, 2>& dims);
+  void lay_out(const std::filesystem::path& path, engine::DType dtype,
+               const std::array<std::int64_t, 2>& rows, const std::array<std::int64_t, 2>& dims);
   /// Throws IoError when anything could not be written so far.
   void check_written() const;
   [[noreturn]] void fail(const char* what) const;
 
-  std::filesystem::path path_;
+  std::string name_;
   engine::Descriptor descriptor_;
   hdf5::FileAccess access_;
   hdf5::Handle file_;  // closed before its access and its descriptor

@@ -20,7 +20,7 @@ namespace voca::data {
 namespace {
 
 /// Processor time of a child: opening reads an index of some megabytes in a fraction of a second.
-constexpr rlim_t kSeconds = 5;
+constexpr rlim_t kSeconds = 2;
 constexpr std::uint64_t kBytesPerSecond = std::uint64_t{16} << 20;
 
 /// What the child sends: a tag, a text and a NUL each.

@@ -16,6 +16,7 @@
 #include "data/npz.h"
 #include "data/unfinished_tree.h"
 #include "engine/error.h"
+#include "engine/path_status.h"
 #include "engine/random.h"
 
 namespace voca::data {
@@ -295,8 +296,7 @@ void check(const SynthOptions& options) {
   if (options.audio_dim < 1) throw UsageError("--audio_dim is {}; it must be at least 1", options.audio_dim);
   VOCA_CHECK(options.dtype == engine::DType::kF16 || options.dtype == engine::DType::kF32);
   for (const char* const name : {"real", "fake", "train", "dev", "val", "test"}) {
-    std::error_code error;
-    if (std::filesystem::exists(options.out / name, error))
+    if (engine::is_there(options.out / name))
       throw engine::DataError("{}: has {}/ already; choose a new folder", options.out.string(), name);
   }
 }

@@ -9,6 +9,7 @@
 
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/error.h"
+#include "engine/path_status.h"
 #include "tools/recorded_run.h"
 #include "tools/train_options.h"
 
@@ -22,7 +23,7 @@ using nlohmann::ordered_json;
 /// The options of the run that have to do with its files.
 TrainOptions options_of_run(const fs::path& run) {
   const fs::path config = run / "config.json";
-  if (!fs::exists(config)) {
+  if (!engine::is_there(config)) {
     throw DataError(
         "{}: is a folder without config.json, so not a run folder; name a checkpoint (.pt, .safetensors) or "
         "the "
@@ -81,8 +82,7 @@ void check_is_of_run(const fs::path& checkpoint, const fs::path& run) {
 }  // namespace
 
 fs::path checkpoint_path(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return path;
+  if (!engine::is_folder(path)) return path;
   const TrainOptions options = options_of_run(path);
   const RunPaths paths = run_paths(options);
   const bool keeps_last = options.no_val && !options.save_last.empty();
@@ -97,7 +97,7 @@ fs::path checkpoint_path(const fs::path& path) {
   candidates.push_back(path / kept.filename());
   candidates.push_back((path / ".." / kept.filename()).lexically_normal());
   const auto found = std::find_if(candidates.begin(), candidates.end(), [&](const fs::path& candidate) {
-    return fs::is_regular_file(candidate, error);
+    return engine::path_kind(candidate) == engine::PathKind::kFile;
   });
   if (found == candidates.end()) {
     throw DataError(

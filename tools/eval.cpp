@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "engine/error.h"
+#include "engine/path_status.h"
 #include "engine/progress.h"
 #include "engine/terminal.h"
 #include "tools/checkpoint_path.h"
@@ -50,7 +51,7 @@ void eval(CommandLine command_line) {
   set.require("checkpoint");
   set.require("features_root");
   check(options);
-  if (checkpoint.find(',') != std::string::npos && !std::filesystem::exists(checkpoint)) {
+  if (checkpoint.find(',') != std::string::npos && !engine::is_there(checkpoint)) {
     throw engine::UsageError(
         "--checkpoint {}: no such file; eval measures one checkpoint, predict averages several", checkpoint);
   }

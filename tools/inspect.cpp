@@ -14,6 +14,7 @@
 #include "engine/error.h"
 #include "engine/file_kind.h"
 #include "engine/json.h"
+#include "engine/path_status.h"
 #include "engine/run_folder.h"
 #include "engine/text.h"
 #include "model/parameter_names.h"
@@ -280,7 +281,7 @@ void add_metrics(const std::filesystem::path& metrics, Inspection& result) {
 
 Inspection inspect_run(const std::filesystem::path& path) {
   const std::filesystem::path config_path = path / "config.json";
-  if (!std::filesystem::exists(config_path)) {
+  if (!engine::is_there(config_path)) {
     throw DataError(
         "{}: is a folder without config.json, so no run folder; a feature tree is looked at by pack",
         path.string());
@@ -292,7 +293,7 @@ Inspection inspect_run(const std::filesystem::path& path) {
   result.text =
       fmt::format("{}: run folder\n{}\n", path.string(), engine::json_text(result.json["config"], 2));
   if (const std::filesystem::path metrics = engine::RunFolder::metrics_path_of(path);
-      std::filesystem::exists(metrics))
+      engine::is_there(metrics))
     add_metrics(metrics, result);
   const engine::FoundResumeState found = engine::find_resume_state(path / "checkpoints");
   for (const std::string& message : found.messages) result.text += fmt::format("{}\n", message);

@@ -14,6 +14,7 @@
 #include "engine/atomic_file.h"
 #include "engine/error.h"
 #include "engine/json.h"
+#include "engine/path_status.h"
 #include "engine/terminal.h"
 #include "engine/text.h"
 #include "tools/nearest.h"
@@ -373,7 +374,7 @@ std::vector<std::string> OptionSet::words_with(
 }
 
 void OptionSet::read_config(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) {
+  if (engine::is_folder(path)) {
     throw UsageError("--config {}: is a folder; of a run folder name its file, {}", path.string(),
                      (path / "config.json").string());
   }

@@ -5,6 +5,7 @@
 
 #include "engine/atomic_file.h"
 #include "engine/json.h"
+#include "engine/path_status.h"
 #include "engine/run_folder.h"
 
 namespace voca::tools {
@@ -32,7 +33,7 @@ bool is_of_training(const ordered_json& config) {
 
 ordered_json recorded_config(const std::filesystem::path& run_dir) {
   const std::filesystem::path path = engine::RunFolder::config_path_of(run_dir);
-  if (!std::filesystem::exists(path)) return nullptr;
+  if (!engine::is_there(path)) return nullptr;
   const auto config = engine::parse_if_json(engine::read_text_file(path, kMaxConfigBytes), path.string());
   return config && is_of_training(*config) ? *config : ordered_json();
 }

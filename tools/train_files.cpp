@@ -11,6 +11,7 @@
 #include "engine/checkpoint/pt_file.h"
 #include "engine/checkpoint/resume_state.h"
 #include "engine/error.h"
+#include "engine/path_status.h"
 #include "tools/checkpoint_path.h"
 #include "tools/output_file.h"
 #include "tools/recorded_run.h"
@@ -26,7 +27,7 @@ using nlohmann::ordered_json;
 /// Whether a checkpoint was trained here with the options that this run's numbers depend on: it is this run's
 /// then, or one with the same numbers, wherever it lies.
 bool is_of_run(const fs::path& path, const RunValues& now) {
-  if (!fs::is_regular_file(path)) return false;
+  if (engine::path_kind(path) != engine::PathKind::kFile) return false;
   try {
     const engine::LoadedCheckpoint found = engine::read_training_checkpoint(path);
     const RunValues before{found.config, found.engine.value("world_size", 1)};
@@ -39,18 +40,15 @@ bool is_of_run(const fs::path& path, const RunValues& now) {
 }
 
 bool is_run_folder(const fs::path& path) {
-  std::error_code error;
-  return fs::is_directory(path, error) &&
-         (fs::is_directory(engine::RunFolder::checkpoint_folder_of(path), error) ||
-          fs::exists(engine::RunFolder::config_path_of(path), error));
+  return engine::is_folder(path) && (engine::is_folder(engine::RunFolder::checkpoint_folder_of(path)) ||
+                                     engine::is_there(engine::RunFolder::config_path_of(path)));
 }
 
 /// --resume PATH is a state or a folder of states; what people try beside it is answered.
 void check_resume_source(const TrainOptions& options) {
   if (options.resume.empty() || options.resume == "auto") return;
   const fs::path path = options.resume;
-  std::error_code error;
-  if (!fs::exists(path, error)) {
+  if (!engine::is_there(path)) {
     throw engine::IoError("--resume {}: no such file or folder; auto continues the run of --run_dir",
                           path.string());
   }
@@ -58,7 +56,7 @@ void check_resume_source(const TrainOptions& options) {
     throw UsageError("--resume {0}: is a run folder; continue its run with --run_dir {0} --resume auto",
                      path.string());
   }
-  if (fs::is_directory(path, error) || !is_of_kind(path, OutputKind::kCheckpoint)) return;
+  if (engine::is_folder(path) || !is_of_kind(path, OutputKind::kCheckpoint)) return;
   throw UsageError(
       "--resume {0}: is a checkpoint, not a training state; continue a run with --run_dir DIR --resume auto, "
       "or "
@@ -70,7 +68,7 @@ void check_resume_source(const TrainOptions& options) {
 fs::path run_of_states(const fs::path& path) {
   fs::path states = fs::absolute(path).lexically_normal();
   if (!states.has_filename()) states = states.parent_path();  // "checkpoints/"
-  return fs::is_directory(path) ? states.parent_path() : states.parent_path().parent_path();
+  return engine::is_folder(path) ? states.parent_path() : states.parent_path().parent_path();
 }
 
 bool holds_a_run(const fs::path& run_dir) {
@@ -147,8 +145,8 @@ Recorded read_records(const fs::path& metrics) {
 /// command that was to continue it. A run that was killed before its first state is.
 bool lost_its_states(const fs::path& run_dir) {
   const fs::path metrics = engine::RunFolder::metrics_path_of(run_dir);
-  if (!fs::exists(metrics)) return false;
-  if (fs::exists(engine::RunFolder::checkpoint_folder_of(run_dir) / engine::kStatePointer)) return true;
+  if (!engine::is_there(metrics)) return false;
+  if (engine::is_there(engine::RunFolder::checkpoint_folder_of(run_dir) / engine::kStatePointer)) return true;
   const Recorded recorded = read_records(metrics);
   if (recorded.tested) return true;
   const ordered_json config = recorded_config(run_dir);
@@ -183,7 +181,7 @@ void check_best_is_there(engine::Trainer& trainer, const RunPaths& paths,
   const std::optional<engine::ValidationSummary>& best = trainer.best();
   if (!best) return;
   const std::string path = paths.save_path.string();
-  if (fs::exists(paths.save_path)) {
+  if (engine::is_there(paths.save_path)) {
     if (is_best_of(paths.save_path, trainer)) return;
     throw UsageError(
         "--save_path {}: is not the best checkpoint of this run so far, which is of epoch {}; put that one "
@@ -244,7 +242,7 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths, const
         "name another folder",
         paths.run_dir.string());
   }
-  if (fs::is_directory(options.features_root) && lies_in(paths.run_dir, options.features_root)) {
+  if (engine::is_folder(options.features_root) && lies_in(paths.run_dir, options.features_root)) {
     throw UsageError("--run_dir {}: lies in the feature tree {}; name a folder outside it",
                      paths.run_dir.string(), options.features_root);
   }
@@ -272,7 +270,7 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths, const
 void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options, const RunPaths& paths,
                         const data::Dataset& dataset) {
   const std::string path = folder.path().string();
-  if (fs::exists(folder.config_path()) && recorded_config(folder.path()).is_null()) {
+  if (engine::is_there(folder.config_path()) && recorded_config(folder.path()).is_null()) {
     throw UsageError("--run_dir {}: its config.json is not of a training, or damaged; name another folder",
                      path);
   }

@@ -105,7 +105,7 @@ TEST(DamagedHdf5, NoByteThatIsReplacedCrashesAnything) {
 /// Puts a dataset of one row in the place of another one.
 template <typename T>
 void replace(hid_t file, const char* name, hid_t file_type, hid_t memory_type, const std::vector<T>& values) {
-  H5Ldelete(file, name, H5P_DEFAULT);
+  if (H5Lexists(file, name, H5P_DEFAULT) > 0) H5Ldelete(file, name, H5P_DEFAULT);
   const hsize_t count = values.size();
   const hid_t space = H5Screate_simple(1, &count, nullptr);
   const hid_t dataset = H5Dcreate2(file, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
@@ -115,7 +115,7 @@ void replace(hid_t file, const char* name, hid_t file_type, hid_t memory_type, c
 }
 
 void replace_attribute(hid_t file, const char* name, hid_t file_type, hid_t memory_type, const void* value) {
-  H5Adelete(file, name);
+  if (H5Aexists(file, name) > 0) H5Adelete(file, name);
   const hid_t space = H5Screate(H5S_SCALAR);
   const hid_t attribute = H5Acreate2(file, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT);
   ASSERT_GE(H5Awrite(attribute, memory_type, value), 0);
@@ -218,7 +218,8 @@ struct ChunkedFrames {
     H5Pset_chunk(list, 2, chunk.data());
     H5Pset_alloc_time(list, H5D_ALLOC_TIME_INCR);
     filters(list);
-    const hid_t space = H5Screate_simple(2, shape.data(), nullptr);
+    constexpr std::array<hsize_t, 2> kMost{H5S_UNLIMITED, H5S_UNLIMITED};
+    const hid_t space = H5Screate_simple(2, shape.data(), kMost.data());
     const hid_t frames =
         H5Dcreate2(file, "/visual/frames", H5T_IEEE_F32LE, space, H5P_DEFAULT, list, H5P_DEFAULT);
     ASSERT_GE(frames, 0);

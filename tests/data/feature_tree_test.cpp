@@ -68,7 +68,9 @@ TEST(FeatureTree, LoopsOfLinksAreSurvivedAndBrokenOnesNamed) {
 
 TEST(FeatureTree, WhatIsNoTreeIsRefusedSayingWhatIsExpected) {
   const Scratch root;
-  EXPECT_THAT(refusal(root / "absent"), AllOf(HasSubstr("no such folder"), HasSubstr("real/ and fake/")));
+  EXPECT_THROW(static_cast<void>(scan_feature_tree(root / "absent")), engine::IoError);
+  EXPECT_THAT(testing::message_of([&] { static_cast<void>(scan_feature_tree(root / "absent")); }),
+              AllOf(HasSubstr("no such folder"), HasSubstr("real/ and fake/")));
   testing::write_bytes(root / "file", {});
   EXPECT_THAT(refusal(root / "file"), HasSubstr("not a folder"));
   fs::create_directories(root / "Videos");

@@ -156,6 +156,28 @@ TEST(ResumeStore, FallsBackFromADamagedNewestAndSaysSo) {
               UnorderedElementsAre(".lock", "latest.json", state_name(1), state_name(3)));
 }
 
+// It may be good: to fall back would lose it, and the next save would remove it.
+TEST(ResumeStore, AStateThatTheSystemDoesNotReadIsNoDamagedOne) {
+  const TemporaryFolder folder;
+  ResumeStore store(folder.path());
+  save_number(store, 1);
+  const auto newest = save_number(store, 2);
+  const auto aside = folder / "aside";
+  std::filesystem::rename(newest, aside);
+  std::filesystem::create_symlink(newest.filename(), newest);  // ELOOP
+  EXPECT_THROW(static_cast<void>(store.load()), IoError);
+  EXPECT_THROW(static_cast<void>(find_resume_state(folder.path())), IoError);
+  std::filesystem::rename(aside, newest);
+  EXPECT_EQ(number_of(*store.load().state), 2);
+}
+
+TEST(ResumeStore, AFolderThatCannotBeLookedIntoIsNotOneWithoutStates) {
+  const TemporaryFolder folder;
+  std::filesystem::create_symlink("loop", folder / "loop");
+  EXPECT_THROW(static_cast<void>(has_resume_states(folder / "loop")), IoError);
+  EXPECT_FALSE(has_resume_states(folder / "absent"));
+}
+
 TEST(ResumeStore, SaysWhenTheStateThatThePointerNamesIsGone) {
   const TemporaryFolder folder;
   ResumeStore store(folder.path());

@@ -1,0 +1,196 @@
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "data/dataset.h"
+#include "data/npz.h"
+#include "data/pack.h"
+#include "data/patience.h"
+#include "engine/error.h"
+#include "tests/data/support/scratch.h"
+
+// What the system fails in is an error of it: nothing is left out, made up or lost over it.
+
+namespace voca::data {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::Scratch;
+
+/// Without root's rights while this lives, where the test runs as root: files may be forbidden then.
+class Unprivileged {
+ public:
+  Unprivileged() : root_(::geteuid() == 0) {
+    constexpr uid_t kNobody = 65534;
+    if (root_ && ::seteuid(kNobody) != 0) throw engine::IoError("seteuid: {}", std::strerror(errno));
+  }
+  ~Unprivileged() {
+    if (root_ && ::seteuid(0) != 0) std::abort();
+  }
+  Unprivileged(const Unprivileged&) = delete;
+  Unprivileged& operator=(const Unprivileged&) = delete;
+
+ private:
+  bool root_;
+};
+
+/// A limit of this process, as it was before when this goes.
+class Limit {
+ public:
+  Limit(__rlimit_resource resource, rlim_t value) : resource_(resource) {
+    ::getrlimit(resource, &before_);
+    const rlimit now{value, before_.rlim_max};
+    ::setrlimit(resource, &now);
+  }
+  ~Limit() { ::setrlimit(resource_, &before_); }
+  Limit(const Limit&) = delete;
+  Limit& operator=(const Limit&) = delete;
+
+ private:
+  __rlimit_resource resource_;
+  rlimit before_{};
+};
+
+/// The first descriptor that is free: as a limit, not one more file can be opened.
+rlim_t first_free_descriptor() {
+  const int descriptor = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  ::close(descriptor);
+  return static_cast<rlim_t>(descriptor);
+}
+
+/// Four videos of each class, open to everyone.
+void write_tree(const Scratch& scratch) {
+  for (int i = 0; i < 4; ++i) {
+    testing::write_video(scratch / ("tree/real/v" + std::to_string(i)), 3, 4, i);
+    testing::write_video(scratch / ("tree/fake/v" + std::to_string(i)), 4, 3, i);
+  }
+  fs::permissions(scratch.path(), fs::perms::all);
+}
+
+PackReport pack_into(const Scratch& scratch, const std::string& name) {
+  PackOptions options;
+  options.features_root = scratch / "tree";
+  options.out = scratch / name;
+  return pack_features(options);
+}
+
+/// Packs without root's rights; what it threw as an IoError, "" otherwise.
+std::string failure_of_packing(const Scratch& scratch) {
+  const Unprivileged nobody;
+  try {
+    pack_into(scratch, "a.h5");
+  } catch (const engine::IoError& error) {
+    return error.what();
+  } catch (const std::exception& error) {
+    ADD_FAILURE() << error.what();
+  }
+  return "";
+}
+
+TEST(SystemFailures, AClassThatCannotBeLookedAtIsNotOneThatIsNotThere) {
+  const Scratch scratch;
+  write_tree(scratch);
+  fs::permissions(scratch / "tree", fs::perms::owner_read | fs::perms::group_read | fs::perms::others_read);
+  EXPECT_THAT(failure_of_packing(scratch), HasSubstr("cannot be looked at: Permission denied"));
+  fs::permissions(scratch / "tree", fs::perms::all);
+  fs::permissions(scratch / "tree/fake", fs::perms::none);
+  EXPECT_THAT(failure_of_packing(scratch), HasSubstr("tree/fake"));
+  fs::permissions(scratch / "tree/fake", fs::perms::all);
+  for (const char* const target : {"nowhere", "fake"}) {  // a disk that is not there; a loop
+    fs::rename(scratch / "tree/fake", scratch / "kept");
+    fs::create_symlink(target, scratch / "tree/fake");
+    EXPECT_THAT(failure_of_packing(scratch), HasSubstr("tree/fake: is a link that leads nowhere"));
+    fs::remove(scratch / "tree/fake");
+    fs::rename(scratch / "kept", scratch / "tree/fake");
+  }
+  EXPECT_FALSE(fs::exists(scratch / "a.h5"));
+  EXPECT_EQ(failure_of_packing(scratch), "");
+  EXPECT_EQ(Dataset(scratch / "a.h5").size(), 8);
+}
+
+TEST(SystemFailures, AVideoThatTheSystemDoesNotReadIsNotQuarantined) {
+  const Scratch scratch;
+  write_tree(scratch);
+  const fs::path file = scratch / "tree/fake/v2/audio_embeddings.npz";
+  fs::permissions(file, fs::perms::none);
+  EXPECT_THAT(failure_of_packing(scratch), HasSubstr(file.string() + ": cannot open: Permission denied"));
+  fs::permissions(file, fs::perms::all);
+  fs::permissions(file.parent_path(), fs::perms::none);
+  EXPECT_THAT(failure_of_packing(scratch), HasSubstr(file.parent_path().string()));
+  fs::permissions(file.parent_path(), fs::perms::all);
+  for (const auto& entry : fs::directory_iterator(scratch.path())) EXPECT_EQ(entry.path().filename(), "tree");
+  EXPECT_TRUE(pack_into(scratch, "a.h5").bad.empty());
+}
+
+TEST(SystemFailures, TooManyOpenFilesSayNothingOfAnArchive) {
+  const Scratch scratch;
+  write_tree(scratch);
+  const Limit limit(RLIMIT_NOFILE, first_free_descriptor());
+  try {
+    const NpzReader reader(scratch / "tree/real/v0/audio_embeddings.npz");
+    ADD_FAILURE() << "opened";
+  } catch (const ReadError& error) {
+    EXPECT_EQ(error.error_number(), EMFILE);
+  }
+}
+
+TEST(SystemFailures, OneDescriptorTooFewForTheArchivesLibrarySaysNothingOfItEither) {
+  const Scratch scratch;
+  write_tree(scratch);
+  const Limit limit(RLIMIT_NOFILE, first_free_descriptor() + 1);
+  EXPECT_THROW(NpzReader(scratch / "tree/real/v0/audio_embeddings.npz"), ReadError);
+}
+
+TEST(SystemFailures, WhatMayPassIsTriedAgain) {
+  int tries = 0;
+  const auto read = [&](int error_number, int failures) {
+    return [&tries, error_number, failures] {
+      if (++tries <= failures) throw ReadError(error_number, "failed");
+      return 7;
+    };
+  };
+  EXPECT_EQ(with_patience(read(EIO, 2)), 7);
+  EXPECT_EQ(tries, 3);
+  tries = 0;
+  EXPECT_THROW(with_patience(read(EMFILE, 100)), ReadError);
+  EXPECT_EQ(tries, 1 + static_cast<int>(kPatience.size()));
+  tries = 0;
+  EXPECT_THROW(with_patience(read(EACCES, 100)), ReadError);
+  EXPECT_EQ(tries, 1);
+}
+
+TEST(SystemFailures, AFileThatMayNotGrowFurtherIsAnErrorAndLeavesTheOldOne) {
+  const Scratch scratch;
+  write_tree(scratch);
+  pack_into(scratch, "a.h5");
+  const std::vector<std::byte> before = testing::read_bytes(scratch / "a.h5");
+  ::signal(SIGXFSZ, SIG_IGN);
+  constexpr std::size_t kStep = 1500;
+  for (std::size_t most = 0; most < before.size(); most += kStep) {
+    std::string message;
+    {
+      const Limit limit(RLIMIT_FSIZE, most);
+      message = message_of([&] { pack_into(scratch, "a.h5"); });
+    }
+    EXPECT_THAT(message, HasSubstr(std::strerror(EFBIG))) << most;
+    EXPECT_THAT(message, HasSubstr((scratch / "a.h5").string() + ": ")) << most;
+    EXPECT_EQ(testing::read_bytes(scratch / "a.h5"), before);
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(scratch.path()))
+      names.push_back(entry.path().filename().string());
+    EXPECT_THAT(names, ::testing::UnorderedElementsAre("a.h5", "tree")) << most;
+  }
+  pack_into(scratch, "a.h5");
+  EXPECT_EQ(testing::read_bytes(scratch / "a.h5"), before);
+}
+
+}  // namespace
+}  // namespace voca::data
