@@ -2,11 +2,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
+#include <functional>
+#include <new>
 
 #include "data/dataset.h"
 #include "data/npz.h"
@@ -191,6 +195,54 @@ TEST(SystemFailures, AFileThatMayNotGrowFurtherIsAnErrorAndLeavesTheOldOne) {
   pack_into(scratch, "a.h5");
   EXPECT_EQ(testing::read_bytes(scratch / "a.h5"), before);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they take far more than is used
+
+/// Bytes of address space that this process has.
+std::size_t address_space() {
+  std::ifstream file("/proc/self/statm");
+  std::size_t pages = 0;
+  file >> pages;
+  return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+/// What `work` ends with in a child that may have `room` more bytes: an exit code, or −signal.
+int ends_with(std::size_t room, const std::function<void()>& work) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const rlimit limit{address_space() + room, RLIM_INFINITY};
+    ::setrlimit(RLIMIT_AS, &limit);
+    int code = 0;
+    try {
+      work();
+    } catch (const engine::Error& error) {
+      code = static_cast<int>(error.code());
+    } catch (const std::bad_alloc&) {
+      code = static_cast<int>(engine::ExitCode::kIo);
+    }
+    ::_exit(code);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+TEST(SystemFailures, TooLittleMemoryIsAnErrorWhereverItRunsOut) {
+  const Scratch scratch;
+  write_tree(scratch);
+  pack_into(scratch, "a.h5");
+  fs::copy_file(testing::golden("chunked.h5"), scratch / "chunked.h5");
+  constexpr std::size_t kStep = std::size_t{96} << 10;
+  for (std::size_t room = 0; room < 110 * kStep; room += kStep) {
+    using ::testing::AnyOf;
+    for (const char* const name : {"a.h5", "chunked.h5"})
+      EXPECT_THAT(ends_with(room, [&] { const Dataset data(scratch / name); }), AnyOf(0, 74)) << room;
+    EXPECT_THAT(ends_with(room, [&] { pack_into(scratch, "a.h5"); }), AnyOf(0, 74)) << room;
+  }
+  EXPECT_EQ(Dataset(scratch / "a.h5").size(), 8);
+}
+
+#endif
 
 }  // namespace
 }  // namespace voca::data
