@@ -220,8 +220,11 @@ void make_folder_of(const OutputFile& output) {
 void check_output_folder(const std::string& option, const fs::path& folder) {
   std::error_code error;
   fs::path nearest = fs::absolute(folder).lexically_normal();
-  while (!fs::exists(nearest, error) && nearest != nearest.parent_path()) nearest = nearest.parent_path();
-  if (!fs::is_directory(nearest, error))
+  while (!fs::exists(nearest, error) && !error && nearest != nearest.parent_path())
+    nearest = nearest.parent_path();
+  const bool is_folder = !error && fs::is_directory(nearest, error);
+  if (error) throw IoError("{} {}: {}: {}", option, folder.string(), nearest.string(), error.message());
+  if (!is_folder)
     throw UsageError("{} {}: {} is a file, a folder was expected", option, folder.string(), nearest.string());
   check_writable(option, folder, nearest);
 }

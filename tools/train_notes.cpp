@@ -56,6 +56,12 @@ std::vector<std::string> notes_on_run(const TrainOptions& o, const data::Dataset
                     "not --lr {:.3g}",
                     o.warmup_epochs, o.epochs, highest_lr(o), o.lr));
   }
+  if (o.no_val && !o.save_last.empty() && !o.save_path.empty()) {  // of --config: typed, it is refused
+    notes.push_back(
+        fmt::format("note: --save_path {} will not be written: with --no_val nothing is selected; the "
+                    "checkpoint is --save_last {}",
+                    o.save_path, o.save_last));
+  }
   if (const std::string reason = why_untested(dataset); !reason.empty())
     notes.push_back(fmt::format("note: there will be no test: {}", reason));
   return notes;

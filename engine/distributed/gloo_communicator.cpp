@@ -219,8 +219,10 @@ GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_siz
     for (int r = 0; r < world_size; ++r)
       if (r != rank) life_->recv(r, kLifeSlot, 0, 0);
     guard_ = start_thread<std::thread>("a communicator", [this] { guard(); });
-  } catch (const CommunicationError&) {
+  } catch (const Error&) {
     throw;
+  } catch (const std::system_error& error) {
+    no_thread("a communicator", error.code().value());  // one of Gloo's own
   } catch (const std::exception& error) {
     throw CommunicationError(
         "communicator {}: rank {} of {}, at {}, could not connect to the others in {:.3f} s: {}", name_,

@@ -95,8 +95,8 @@ TEST_F(RunFolderTest, WhatAKilledRunLeftHalfWrittenIsSwept) {
 }
 
 TEST_F(RunFolderTest, RecordsThatCannotBeLookedAtAreNotTakenForNone) {
-  std::filesystem::create_symlink("metrics.jsonl", root_ / "metrics.jsonl");  // ELOOP, whoever asks
   RunFolder folder(root_);
+  std::filesystem::create_symlink("metrics.jsonl", root_ / "metrics.jsonl");  // ELOOP, whoever asks
   EXPECT_THROW(static_cast<void>(folder.has_metrics()), IoError);
   EXPECT_THROW(folder.resume_metrics(1, 4), IoError);
 }

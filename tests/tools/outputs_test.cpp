@@ -289,6 +289,17 @@ TEST_F(Outputs, OfAPackOrSynthThatIsStoppedLeaveNothing) {
   }
 }
 
+TEST_F(Outputs, ThatWillNotBeWrittenAreSaidBeforeTheTraining) {
+  expect_kept("no", training("--no_val", "--save_path=n.pt", "--save_last=m.pt"), "--save_path",
+              "nothing is selected");
+  write_text(here() / "n.json", R"({"no_val": true, "save_path": "n.pt", "save_last": "m.pt"})");
+  const Outcome outcome = run(training("--config=n.json"), here(), {{"COLUMNS", "200"}});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("note: --save_path n.pt will not be written"));
+  EXPECT_FALSE(fs::exists(here() / "n.pt"));
+  EXPECT_TRUE(fs::exists(here() / "m.pt"));
+}
+
 TEST_F(Outputs, AFolderOfAnotherProgramIsNoRunFolder) {
   fs::create_directories(here() / "theirs" / "checkpoints");
   write_text(here() / "theirs" / "config.json", "{\"model_type\": \"bert\"}\n");

@@ -412,5 +412,20 @@ TEST(Resume, StoppedWithoutAFolderSaysThatNothingWasSaved) {
               AllOf(HasSubstr("SIGINT"), HasSubstr("step 1"), HasSubstr("nothing was saved")));
 }
 
+TEST(Records, AreAskedForBeforeEveryStateThatHasPassedThem) {
+  const TemporaryFolder folder;
+  Recorder recorder;
+  std::vector<std::string> order;
+  recorder.before_saving = [&] { order.push_back("records " + recorder.calls.back()); };
+  set_file_fault([&](FileStep step, const std::filesystem::path& path) {
+    if (step == FileStep::kCreate && path.extension() == ".resume") order.push_back("state");
+    return 0;
+  });
+  static_cast<void>(make_run({.name = "plain"}, recorder, folder.path())->trainer.run());
+  set_file_fault({});
+  EXPECT_THAT(
+      order, ElementsAre("records epoch 1", "state", "records epoch 2", "state", "records epoch 3", "state"));
+}
+
 }  // namespace
 }  // namespace voca::engine

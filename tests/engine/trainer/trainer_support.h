@@ -53,6 +53,7 @@ class Recorder : public TrainingObserver {
   std::optional<TrainedModel> last_told;  ///< its parameters live as long as the trainer
   std::function<void(const StepRecord&)> progress;
   std::function<void(const std::string& call)> after_call;
+  std::function<void()> before_saving;
 
   void on_start(std::int64_t epochs_done, std::int64_t step) override {
     std::erase_if(lines, [&](const Line& line) {
@@ -74,6 +75,9 @@ class Recorder : public TrainingObserver {
     call(fmt::format("epoch {}", record.epoch));
   }
   void on_message(const std::string& message) override { messages.push_back(message); }
+  void before_state() override {
+    if (before_saving) before_saving();
+  }
   void on_best(const TrainedModel& model) override {
     best_bits = bits_of(model.parameters);
     call(fmt::format("best {}", model.epoch));
