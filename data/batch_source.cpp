@@ -36,7 +36,12 @@ struct AlignedDelete {
 using AlignedBytes = std::unique_ptr<std::byte[], AlignedDelete>;
 
 AlignedBytes aligned_bytes(std::size_t count) {
-  return AlignedBytes(static_cast<std::byte*>(::operator new[](count, std::align_val_t{kCacheLine})));
+  void* const bytes = ::operator new[](count, std::align_val_t{kCacheLine}, std::nothrow);
+  if (bytes == nullptr) {
+    throw engine::IoError("out of memory: {} bytes for batches cannot be had, {}; lower --batch_size", count,
+                          engine::free_host_memory().text());
+  }
+  return AlignedBytes(static_cast<std::byte*>(bytes));
 }
 
 /// One batch being assembled or in use.

@@ -1,7 +1,6 @@
 #include "data/frame_reader.h"
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
 #include <new>
 #include <string>
@@ -117,28 +116,6 @@ class HostReader final : public FrameReader {
   Buffer bytes_;
 };
 
-/// The first number of a file, if it has one.
-std::optional<std::int64_t> number_in(const char* path) {
-  std::ifstream file(path);
-  std::int64_t value = 0;
-  if (file >> value) return value;
-  return std::nullopt;
-}
-
-/// What the system, and the control group this process is in, would still give.
-std::int64_t available_memory() {
-  std::int64_t available = 0;
-  std::ifstream file("/proc/meminfo");
-  for (std::string key; file >> key;) {
-    std::int64_t kilobytes = 0;
-    if (key == "MemAvailable:" && file >> kilobytes) available = kilobytes * 1024;
-  }
-  const std::optional<std::int64_t> limit = number_in("/sys/fs/cgroup/memory.max");
-  const std::optional<std::int64_t> used = number_in("/sys/fs/cgroup/memory.current");
-  if (limit && used) available = std::min(available, std::max<std::int64_t>(*limit - *used, 0));
-  return available;
-}
-
 }  // namespace
 
 Residency parse_residency(std::string_view text) {
@@ -167,9 +144,10 @@ std::int64_t frame_bytes(const Dataset& dataset, std::span<const std::int64_t> s
   return bytes;
 }
 
-Residency resolve_residency(Residency residency, std::int64_t bytes) {
+Residency resolve_residency(Residency residency, std::int64_t bytes, int copies, std::size_t free) {
   if (residency != Residency::kAuto) return residency;
-  return bytes <= available_memory() / 2 ? Residency::kHost : Residency::kDisk;
+  const std::size_t share = free / 2 / static_cast<std::size_t>(copies);
+  return static_cast<std::size_t>(bytes) <= share ? Residency::kHost : Residency::kDisk;
 }
 
 }  // namespace voca::data

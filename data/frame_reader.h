@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "engine/memory_limits.h"
 
 namespace voca::data {
 
@@ -43,8 +44,9 @@ class FrameReader {
 
 /// Bytes the frames of `samples` take.
 [[nodiscard]] std::int64_t frame_bytes(const Dataset& dataset, std::span<const std::int64_t> samples);
-/// kAuto resolved for a source in host memory: kHost when the frames take at most half of the memory that is
-/// still to be had, else kDisk. Others unchanged.
-[[nodiscard]] Residency resolve_residency(Residency residency, std::int64_t bytes);
+/// kAuto resolved for a source in host memory: kHost when `copies` of the frames, one for each rank here,
+/// take at most half of the `free` bytes of memory, else kDisk. Others unchanged.
+[[nodiscard]] Residency resolve_residency(Residency residency, std::int64_t bytes, int copies = 1,
+                                          std::size_t free = engine::free_host_memory().bytes);
 
 }  // namespace voca::data

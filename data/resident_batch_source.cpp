@@ -49,11 +49,6 @@ std::array<std::int64_t, 2> frames_of(const Dataset& dataset, std::span<const st
   return frames;
 }
 
-std::size_t input_bytes(const Dataset& dataset, const BatchSourceOptions& options, Stream stream) {
-  return static_cast<std::size_t>(options.sampler.batch_size * options.seq_len * dataset.dim(stream)) *
-         engine::size_of(options.dtype);
-}
-
 }  // namespace
 
 struct ResidentBatchSource::State {
@@ -249,10 +244,15 @@ ResidentBatchSource::~ResidentBatchSource() = default;
 
 std::size_t ResidentBatchSource::device_bytes(const Dataset& dataset, std::span<const std::int64_t> samples,
                                               const BatchSourceOptions& options) {
-  std::size_t bytes =
-      static_cast<std::size_t>(frame_bytes(dataset, samples)) + Directions::bytes(options.sampler.batch_size);
-  for (const Stream stream : kStreams) bytes += input_bytes(dataset, options, stream);
-  return bytes;
+  return static_cast<std::size_t>(frame_bytes(dataset, samples)) +
+         batch_bytes(options, dataset.dim(Stream::kVisual), dataset.dim(Stream::kAudio));
+}
+
+std::size_t ResidentBatchSource::batch_bytes(const BatchSourceOptions& options, std::int64_t visual_dim,
+                                             std::int64_t audio_dim) {
+  const std::int64_t rows = options.sampler.batch_size * options.seq_len;
+  return static_cast<std::size_t>(rows * (visual_dim + audio_dim)) * engine::size_of(options.dtype) +
+         Directions::bytes(options.sampler.batch_size);
 }
 
 std::int64_t ResidentBatchSource::samples_per_epoch() const {

@@ -29,6 +29,10 @@ class ResidentBatchSource final : public engine::BatchSource {
   [[nodiscard]] static std::size_t device_bytes(const Dataset& dataset, std::span<const std::int64_t> samples,
                                                 const BatchSourceOptions& options);
 
+  /// Of these, its batch.
+  [[nodiscard]] static std::size_t batch_bytes(const BatchSourceOptions& options, std::int64_t visual_dim,
+                                               std::int64_t audio_dim);
+
   [[nodiscard]] std::int64_t samples_per_epoch() const override;
   [[nodiscard]] std::int64_t batches_per_epoch() const override;
   [[nodiscard]] std::int64_t max_batch_size() const override;

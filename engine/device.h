@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/memory_limits.h"
 #include "engine/tensor.h"
 
 namespace voca::engine {
@@ -37,6 +38,8 @@ class Device {
   [[nodiscard]] virtual std::string description() const = 0;
   /// Bytes that can be allocated now; 0 when unknown.
   [[nodiscard]] virtual std::size_t free_bytes() const = 0;
+  /// The same with what limits them.
+  [[nodiscard]] virtual FreeMemory free_memory() const { return {.bytes = free_bytes(), .limit = ""}; }
   /// Waits for all work queued on `stream`; the CPU has none.
   virtual void synchronize(void* stream) = 0;
 
@@ -183,7 +186,8 @@ class Device {
 /// say.
 [[nodiscard]] std::vector<int> usable_cores();
 
-/// The CPU: ordinary memory, kernels on `threads` threads (0: thread_budget()).
+/// The CPU: ordinary memory, kernels on `threads` threads (0: thread_budget()). Throws IoError where the
+/// process may not have the addresses that these take for matrix products (ulimit -v).
 [[nodiscard]] std::unique_ptr<Device> make_cpu_device(int threads);
 
 /// A table of memory for people, largest first, with the sum.

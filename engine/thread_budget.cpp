@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
@@ -12,6 +11,7 @@
 #include <fstream>
 #include <string_view>
 
+#include "engine/cgroup.h"
 #include "engine/device.h"
 
 namespace voca::engine {
@@ -61,27 +61,6 @@ std::optional<double> quota_of_v1(const fs::path& folder) {
   return quotient(quota, period);
 }
 
-/// The least of a group's quota and of those above it. In a container the path may be the host's, of which
-/// only the end, or nothing, is to be found below `mount`.
-template <typename QuotaOf>
-std::optional<double> least_quota(const fs::path& mount, const fs::path& group, QuotaOf quota_of) {
-  std::optional<double> least;
-  for (fs::path relative = group.relative_path();; relative = relative.parent_path()) {
-    if (const std::optional<double> quota = quota_of(mount / relative))
-      least = std::min(least.value_or(*quota), *quota);
-    if (relative.empty()) return least;
-  }
-}
-
-bool lists_cpu(std::string_view controllers) {
-  while (!controllers.empty()) {
-    const std::size_t comma = controllers.find(',');
-    if (controllers.substr(0, comma) == "cpu") return true;
-    controllers.remove_prefix(comma == controllers.npos ? controllers.size() : comma + 1);
-  }
-  return false;
-}
-
 std::string counted(int number, const char* what) {
   return fmt::format("{} {}{}", number, what, number == 1 ? "" : "s");
 }
@@ -110,24 +89,10 @@ ThreadBudget share_of_cpus(int ranks, const ThreadLimits& limits) {
 }  // namespace
 
 std::optional<double> cgroup_cpu_quota(const fs::path& root) {
-  const fs::path mounts = root / "sys/fs/cgroup";
-  std::ifstream file(root / "proc/self/cgroup");
   std::optional<double> least;
-  // "0::/user.slice" of version 2, "4:cpu,cpuacct:/jobs/17" of version 1; a machine may have both.
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t first = line.find(':');
-    const std::size_t second = first == line.npos ? line.npos : line.find(':', first + 1);
-    if (second == line.npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const fs::path group = line.substr(second + 1);
-    std::optional<double> quota;
-    if (controllers.empty()) {
-      quota = least_quota(mounts, group, quota_of_v2);
-      if (!quota) quota = least_quota(mounts / "unified", group, quota_of_v2);
-    } else if (lists_cpu(controllers)) {
-      for (const std::string& name : std::array<std::string, 3>{controllers, "cpu", "cpu,cpuacct"})
-        if (!quota) quota = least_quota(mounts / name, group, quota_of_v1);
-    }
+  for (const Cgroup& group : cgroups_of_process("cpu", root)) {
+    const std::optional<double> quota =
+        group.version == 2 ? quota_of_v2(group.folder) : quota_of_v1(group.folder);
     if (quota) least = std::min(least.value_or(*quota), *quota);
   }
   return least;

@@ -27,7 +27,7 @@ struct ThreadLimits {
 };
 
 /// The CPU time that the cgroup (version 1 or 2) of this process and those above it leave, in CPUs; nothing
-/// where there is no limit. Reads proc/self/cgroup and sys/fs/cgroup below `root`.
+/// where there is no limit. Finds them below `root` (engine/cgroup.h).
 [[nodiscard]] std::optional<double> cgroup_cpu_quota(const std::filesystem::path& root = "/");
 
 /// What `--threads 0` stands for, with so many ranks on this node. OMP_NUM_THREADS is taken at its word; else

@@ -23,11 +23,6 @@ std::string thousands(std::int64_t number) {
   return text;
 }
 
-std::string memory(std::size_t bytes) {
-  const double mib = static_cast<double>(bytes) / 1048576.0;
-  return mib < 1024 ? fmt::format("{:.1f} MiB", mib) : fmt::format("{:.1f} GiB", mib / 1024);
-}
-
 std::string plural(std::int64_t number, const char* what) {
   return fmt::format("{} {}{}", thousands(number), what, number == 1 ? "" : "s");
 }
@@ -86,8 +81,7 @@ std::string banner(const BannerFacts& f, int columns) {
   const std::string data = fmt::format("{}: {} train, {} val, {} test; {}", f.dataset->path().string(),
                                        videos(data::Split::kTrain), videos(data::Split::kVal),
                                        videos(data::Split::kTest), identities_text(*f.dataset));
-  std::string device = fmt::format("{}, {}; {} for the step, {} free", f.device, f.precision,
-                                   memory(f.needed), memory(f.free));
+  std::string device = fmt::format("{}, {}; {}", f.device, f.precision, f.memory);
   if (!f.threads.empty()) device += "; threads: " + f.threads;
   if (f.time_follows) device += "; the expected time follows";
   std::string text;

@@ -23,8 +23,7 @@ struct BannerFacts {
   std::string precision;      ///< that it computes in
   std::string threads;        ///< why so many; empty where there is nothing to say
   bool time_follows = false;  ///< the run is long enough for RunReporter to say its time
-  std::size_t needed = 0;     ///< bytes
-  std::size_t free = 0;       ///< bytes of the device
+  std::string memory;         ///< what it takes of what there is
 };
 
 /// Five lines, each broken where it does not fit the columns: the run folder with the command that shows it,

@@ -15,6 +15,7 @@
 #include "engine/distributed/communicator.h"
 #include "engine/distributed/environment.h"
 #include "engine/error.h"
+#include "engine/memory_limits.h"
 #include "engine/random.h"
 #include "engine/terminal.h"
 #include "engine/thread_budget.h"
@@ -40,6 +41,11 @@ Finding check_build() {
 
 /// Some OpenBLAS builds compute wrong products on processors newer than they are.
 Finding check_blas() {
+  try {
+    static_cast<void>(engine::make_cpu_device(0));  // it has the addresses for its products
+  } catch (const engine::Error& error) {
+    return {"blas", Verdict::kProblem, error.what()};
+  }
   constexpr std::int64_t kM = 67;
   constexpr std::int64_t kN = 129;
   constexpr std::int64_t kK = 253;
@@ -103,11 +109,10 @@ Finding check_threads() {
 }
 
 Finding check_memory() {
-  const std::size_t free = engine::make_cpu_device(0)->free_bytes();
-  const double gib = static_cast<double>(free) / 1073741824.0;
-  const std::string text = fmt::format("{:.1f} GiB free", gib);
-  if (gib >= 2) return {"memory", Verdict::kOk, text};
-  return {"memory", Verdict::kWarning, text + "; ask voca-engine plan whether a training fits"};
+  constexpr std::size_t kPlenty = std::size_t{2} << 30;
+  const engine::FreeMemory free = engine::free_host_memory();
+  if (free.bytes >= kPlenty) return {"memory", Verdict::kOk, free.text()};
+  return {"memory", Verdict::kWarning, free.text() + "; ask voca-engine plan whether a training fits"};
 }
 
 Finding check_disk(const std::filesystem::path& folder) {

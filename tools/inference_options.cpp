@@ -76,7 +76,10 @@ void warn_of_other_split(const TrainedNetwork& network, const data::Dataset& dat
 }
 
 PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job) {
-  return {.batch_size = options.batch_size, .num_workers = options.num_workers, .ranks = job.ranks()};
+  return {.batch_size = options.batch_size,
+          .num_workers = options.num_workers,
+          .ranks = job.ranks(),
+          .ranks_here = job.alone() ? 1 : job.environment().local_world_size};
 }
 
 std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, const JoinedJob& job,

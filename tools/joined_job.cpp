@@ -111,7 +111,7 @@ void JoinedJob::agree(const std::string& about, const Agreement& agreement) {
   throw engine::UsageError("{}; start every rank on the same", difference);
 }
 
-void JoinedJob::connect(const engine::Device& device) {
+void JoinedJob::connect(engine::Device& device) {
   if (alone()) return;
   const std::chrono::milliseconds timeout(static_cast<std::int64_t>(comm_timeout_ * 1000));
   const bool gpu = device.kind() == engine::DeviceKind::kCuda;
@@ -134,6 +134,7 @@ void JoinedJob::connect(const engine::Device& device) {
   ranks_.main = main_.get();
   ranks_.gradients = gpu ? main_.get() : gradients_.get();
   ranks_.stream = stream_.get();
+  engine::warm_up(ranks_, device);
 }
 
 void JoinedJob::fail(const std::string& why) {

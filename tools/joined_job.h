@@ -51,8 +51,9 @@ class JoinedJob {
   }
   /// Compares more, once it is known. Throws as the constructor does.
   void agree(const std::string& about, const Agreement& agreement);
-  /// Makes the collectives of tensors on `device`; ranks() is alone before. With one rank it changes nothing.
-  void connect(const engine::Device& device);
+  /// Makes the collectives of tensors on `device`, which have then taken what memory they take there; ranks()
+  /// is alone before. With one rank it changes nothing.
+  void connect(engine::Device& device);
   [[nodiscard]] const engine::Ranks& ranks() const { return ranks_; }
 
   /// Tells the other ranks that this one fails, and why.

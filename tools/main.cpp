@@ -8,21 +8,28 @@
 
 namespace {
 
+/// What libraries read of the environment when they are loaded, so the program starts itself again; where
+/// that fails it goes on as it is.
+///
 /// libgomp's threads spin some milliseconds at each barrier before they sleep. On a machine that other jobs
 /// share, spinning takes the core from the thread that is waited for: steps of a small model became up to 25
-/// times slower. 10000 turns of spinning cost nothing on an idle machine. libgomp reads this when it is
-/// loaded, so the program starts itself again; where that fails it goes on as it is.
-void wait_without_hogging(char** argv) {
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
-  // OpenBLAS is called on one thread at a time; those that it starts when it is loaded would only count
-  // against the limits of the machine.
-  static_cast<void>(::setenv("OPENBLAS_NUM_THREADS", "1", 0));
-  if (::setenv("GOMP_SPINCOUNT", "10000", 0) == 0) ::execv("/proc/self/exe", argv);
+/// times slower. 10000 turns of spinning cost nothing on an idle machine.
+///
+/// OpenBLAS starts a thread a core, each with a buffer of 128 MiB of addresses, which it waits for without
+/// end under a `ulimit -v` that has no room, even at exit. We use none of these threads.
+void tell_libraries(char** argv) {
+  bool told = false;
+  const auto set = [&](const char* name, const char* value) {
+    if (std::getenv(name) == nullptr) told |= ::setenv(name, value, 0) == 0;
+  };
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) set("GOMP_SPINCOUNT", "10000");
+  set("OPENBLAS_NUM_THREADS", "1");
+  if (told) ::execv("/proc/self/exe", argv);
 }
 
-/// A process is called by the file it was started from: /proc/self/exe, above and by `launch`, would make it
-/// "exe" in ps, top, pgrep and the kernel's log. That path is right all the same: it is this very program
-/// even when another has been installed in its place.
+/// A process is called by the file it was started from: /proc/self/exe, above and by `launch`, would
+/// make it "exe" in ps, top, pgrep and the kernel's log. That path is right all the same: it is this very
+/// program even when another has been installed in its place.
 void take_its_name() {
   ::prctl(PR_SET_NAME, "voca-engine");
 }
@@ -42,7 +49,7 @@ void open_standard_descriptors() {
 
 int main(int argc, char** argv) {
   open_standard_descriptors();
-  wait_without_hogging(argv);
+  tell_libraries(argv);
   take_its_name();
   const char* const* words = argv;
   return voca::tools::run_program({words + 1, words + (argc > 0 ? argc : 1)});

@@ -4,7 +4,6 @@
 #include <iostream>
 #include <vector>
 
-#include "data/device_batches.h"
 #include "data/frame_reader.h"
 #include "engine/error.h"
 #include "engine/progress.h"
@@ -14,6 +13,7 @@
 #include "tools/commands.h"
 #include "tools/planned_device.h"
 #include "tools/result.h"
+#include "tools/run_memory.h"
 #include "tools/train_options.h"
 
 namespace voca::tools {
@@ -27,8 +27,7 @@ struct DataFacts {
   std::int64_t audio_dim = 512;
   std::int64_t train_samples = 0;  ///< 0: no data given
   std::int64_t val_samples = 0;
-  std::size_t frame_bytes = 0;  ///< of both splits
-  std::size_t frames_in_memory = 0;
+  std::int64_t frame_bytes = 0;  ///< of both splits
   double pos_weight = 1;
 };
 
@@ -41,36 +40,8 @@ DataFacts look_at(const data::Dataset& dataset, const TrainOptions& options) {
                   .train_samples = static_cast<std::int64_t>(train.size()),
                   .val_samples = static_cast<std::int64_t>(val.size()),
                   .pos_weight = resolve_pos_weight(options, dataset.summary())};
-  const data::Residency asked = data::parse_residency(options.data_residency);
-  for (const auto& samples : {train, val}) {
-    const std::int64_t bytes = data::frame_bytes(dataset, samples);
-    facts.frame_bytes += static_cast<std::size_t>(bytes);
-    if (data::resolve_residency(asked, bytes) == data::Residency::kHost)
-      facts.frames_in_memory += static_cast<std::size_t>(bytes);
-  }
+  facts.frame_bytes = data::frame_bytes(dataset, train) + data::frame_bytes(dataset, val);
   return facts;
-}
-
-/// Of the device's memory, what the batches in flight take; frames are apart.
-std::size_t source_bytes(const TrainOptions& options, engine::DType compute_type, const DataFacts& facts,
-                         engine::DeviceKind device, std::int64_t batch) {
-  TrainOptions with_batch = options;
-  with_batch.batch_size = batch;
-  data::BatchSourceOptions training = batch_options(with_batch, true);
-  training.dtype = compute_type;
-  const std::size_t bytes = device == engine::DeviceKind::kCpu
-                                ? data::batch_buffer_bytes(training, facts.visual_dim, facts.audio_dim)
-                                : data::staged_batch_bytes(training, facts.visual_dim, facts.audio_dim);
-  return bytes * (options.no_val ? 1 : 2);
-}
-
-/// Of the device's memory, what the frames take. On a GPU `auto` holds them when they fit beside the rest.
-std::size_t held_frame_bytes(const TrainOptions& options, const DataFacts& facts, const PlannedDevice& device,
-                             std::size_t others) {
-  if (device.kind == engine::DeviceKind::kCpu) return facts.frames_in_memory;
-  const data::Residency asked = data::parse_residency(options.data_residency);
-  const bool fit = device.free_bytes && others + facts.frame_bytes <= *device.free_bytes;
-  return asked == data::Residency::kGpu || (asked == data::Residency::kAuto && fit) ? facts.frame_bytes : 0;
 }
 
 template <typename T>
@@ -90,37 +61,29 @@ ordered_json make_plan(const TrainOptions& options, const DataFacts& facts, cons
   const model::LossConfig losses = loss_config(options, facts.pos_weight);
   const std::unique_ptr<engine::Model> network =
       model::make_crossmodal_transformer(config, losses, activations(options));
-  const engine::MemoryRequest request{.compute_type = compute_type,
-                                      .train_batch = options.batch_size,
-                                      .eval_batch = options.no_val ? 0 : options.batch_size,
-                                      .grad_accum = options.grad_accum,
-                                      .wide_sums = sums_in_fp32(options, 1)};
-  const engine::Backend backend{.device = device.kind};
-  engine::MemoryPlan memory = engine::plan_memory(*network, request, backend);
+  const RunNeeds needs =
+      training_needs(options, *network, {.device = device.kind}, compute_type, /*world_size=*/1,
+                     {.visual_dim = facts.visual_dim,
+                      .audio_dim = facts.audio_dim,
+                      .frame_bytes = facts.frame_bytes,
+                      .val_samples = facts.val_samples});
+  const Room room = room_of(device.kind, device.free);
+  const RunMemory memory = plan_run(needs, room);
+  const std::optional<std::int64_t> largest = largest_batch(needs, memory, room);
   const engine::ParameterStore parameters(network->parameters(), engine::DType::kF32, false, nullptr);
   const model::StepFlops flops = model::count_flops(config, losses, options.batch_size, activations(options));
-  const std::size_t of_device = memory.bytes();
-  memory.lines.push_back(
-      {"batches", source_bytes(options, compute_type, facts, device.kind, options.batch_size)});
-  const std::size_t frames = held_frame_bytes(options, facts, device, memory.bytes());
-  if (frames > 0) memory.lines.push_back({"frames held in memory", frames});
-  std::optional<std::int64_t> largest;
-  if (device.free_bytes) {
-    largest = engine::largest_batch(
-        *network, request, *device.free_bytes,
-        [&](std::int64_t batch) {
-          return source_bytes(options, compute_type, facts, device.kind, batch) + frames;
-        },
-        std::int64_t{1} << 20, backend);
-  }
   ordered_json json{{"device", device.description},
                     {"parameters", parameters.parameters()},
                     {"batch_size", options.batch_size},
-                    {"memory", lines_json(memory.lines)},
-                    {"memory_bytes", memory.bytes()},
-                    {"device_memory_bytes", of_device},
-                    {"activations_at_peak", lines_json(memory.arena_lines)},
-                    {"free_bytes", or_null(device.free_bytes)},
+                    {"memory", lines_json(memory.device)},
+                    {"memory_bytes", bytes_of(memory.device)},
+                    {"device_memory_bytes", bytes_of(memory.workspace)},
+                    {"host_memory", lines_json(memory.host)},
+                    {"activations_at_peak", lines_json(memory.activations)},
+                    {"free_bytes", device.free ? ordered_json(device.free->bytes) : ordered_json()},
+                    {"free_limit", device.free ? ordered_json(device.free->limit) : ordered_json()},
+                    {"host_free_bytes", room.host.bytes},
+                    {"host_free_limit", room.host.limit},
                     {"largest_batch_size", or_null(largest)},
                     {"flops_per_step",
                      {{"gemm_forward", flops.gemm_forward},
@@ -151,6 +114,10 @@ std::vector<engine::MemoryLine> lines_of(const ordered_json& json) {
   return lines;
 }
 
+std::string free_text(const ordered_json& bytes, const ordered_json& limit) {
+  return engine::FreeMemory{.bytes = bytes.get<std::size_t>(), .limit = limit.get<std::string>()}.text();
+}
+
 std::string plan_text(const ordered_json& p) {
   const ordered_json& flops = p["flops_per_step"];
   std::string text = fmt::format("{} parameters, batch {}, on {}\n", p["parameters"].dump(),
@@ -162,11 +129,16 @@ std::string plan_text(const ordered_json& p) {
   text += fmt::format("\nmemory\n{}\nof the activations, at their peak\n{}",
                       engine::format_memory(lines_of(p["memory"])),
                       engine::format_memory(lines_of(p["activations_at_peak"])));
+  if (!p["host_memory"].empty()) {
+    text += fmt::format("\nof the host\n{}\nmemory of the host: {}\n",
+                        engine::format_memory(lines_of(p["host_memory"])),
+                        free_text(p["host_free_bytes"], p["host_free_limit"]));
+  }
   if (p["free_bytes"].is_null()) {
     text += "\nfree memory: n/a; --gpu_memory GIB says what to plan for\n";
   } else {
     const auto largest = p["largest_batch_size"].get<std::int64_t>();
-    text += fmt::format("\nfree memory: {:.1f} MiB; {}\n", p["free_bytes"].get<double>() / 1048576.0,
+    text += fmt::format("\nmemory: {}; {}\n", free_text(p["free_bytes"], p["free_limit"]),
                         largest > 0 ? fmt::format("the largest --batch_size that fits is {}", largest)
                                     : "not even one video fits");
   }

@@ -52,7 +52,7 @@ PlannedDevice gpu_that_is_here(const DeviceOptions& options, engine::DType dtype
   const std::unique_ptr<engine::Device> device = make_device(options, note);
   PlannedDevice planned{.kind = device->kind(),
                         .description = device->description(),
-                        .free_bytes = device->free_bytes(),
+                        .free = device->free_memory(),
                         .flops_per_s = peak_flops(device->description(), dtype, options.cuda.allow_tf32),
                         .flops_source = "the data sheet gives as the peak of its matrix products"};
   return planned;
@@ -82,7 +82,7 @@ PlannedDevice look_at_device(const DeviceOptions& options, std::size_t gpu_memor
     const std::unique_ptr<engine::Device> cpu = make_device(options, note);
     return {.kind = cpu->kind(),
             .description = cpu->description(),
-            .free_bytes = cpu->free_bytes(),
+            .free = cpu->free_memory(),
             .flops_per_s = measure_gemm_rate(),
             .flops_source = "a large product reaches now"};
   }
@@ -90,10 +90,10 @@ PlannedDevice look_at_device(const DeviceOptions& options, std::size_t gpu_memor
   PlannedDevice planned = found ? gpu_that_is_here(options, dtype_on(engine::DeviceKind::kCuda), note)
                                 : PlannedDevice{.kind = engine::DeviceKind::kCuda,
                                                 .description = "a GPU that is not here: " + cuda.reason,
-                                                .free_bytes = std::nullopt,
+                                                .free = std::nullopt,
                                                 .flops_per_s = std::nullopt,
                                                 .flops_source = ""};
-  if (gpu_memory > 0) planned.free_bytes = gpu_memory;
+  if (gpu_memory > 0) planned.free = engine::FreeMemory{.bytes = gpu_memory, .limit = ""};
   return planned;
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "engine/dtype.h"
+#include "engine/memory_limits.h"
 #include "engine/model.h"
 #include "tools/device_options.h"
 
@@ -16,9 +17,9 @@ namespace voca::tools {
 struct PlannedDevice {
   engine::DeviceKind kind = engine::DeviceKind::kCpu;
   std::string description;
-  std::optional<std::size_t> free_bytes;  ///< nothing: not known
-  std::optional<double> flops_per_s;      ///< what matrix products cannot beat; nothing: not known
-  std::string flops_source;               ///< where that number is from
+  std::optional<engine::FreeMemory> free;  ///< nothing: not known
+  std::optional<double> flops_per_s;       ///< what matrix products cannot beat; nothing: not known
+  std::string flops_source;                ///< where that number is from
 };
 
 /// A GPU's peak on matrix products of `dtype`, dense, in FLOP/s, by NVIDIA's data sheets (A100 80 GB, 2021,

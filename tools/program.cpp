@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "engine/error.h"
+#include "engine/memory_limits.h"
 #include "engine/signals.h"
 #include "engine/terminal.h"
 #include "engine/text.h"
@@ -123,6 +124,16 @@ int end_as_by(const engine::Stopped& stopped) {
   return static_cast<int>(stopped.code());
 }
 
+/// What an allocation that failed leaves to say.
+std::string out_of_memory_text() {
+  try {
+    return fmt::format("out of memory; {} now: raise the limit, or take smaller sizes (plan has the table)",
+                       engine::free_host_memory().text());
+  } catch (const std::bad_alloc&) {
+    return "out of memory";
+  }
+}
+
 }  // namespace
 
 const Command* find_command(std::string_view name) {
@@ -164,7 +175,7 @@ int run_program(CommandLine command_line) {
   } catch (const std::system_error& error) {  // of std::filesystem: with the path
     return report(engine::ExitCode::kIo, error.what());
   } catch (const std::bad_alloc&) {
-    return report(engine::ExitCode::kIo, "out of memory");
+    return report(engine::ExitCode::kIo, out_of_memory_text());
   } catch (const std::exception& error) {
     return report(engine::ExitCode::kInternal, error.what());
   }

@@ -11,7 +11,6 @@
 #include <optional>
 
 #include "data/device_batches.h"
-#include "data/resident_batch_source.h"
 #include "engine/atomic_file.h"
 #include "engine/checkpoint/resume_state.h"
 #include "engine/digest.h"
@@ -29,6 +28,7 @@
 #include "tools/joined_job.h"
 #include "tools/log_sink.h"
 #include "tools/result.h"
+#include "tools/run_memory.h"
 #include "tools/run_reporter.h"
 #include "tools/train_files.h"
 #include "tools/train_notes.h"
@@ -108,28 +108,33 @@ struct Batches {
   std::unique_ptr<engine::BatchSource> val;  ///< null with --no_val
 };
 
-/// Frames are held on a GPU where --data_residency asks for it, and with auto where they fit beside `planned`
-/// bytes.
 Batches make_batches(const TrainOptions& options, engine::DType compute_type,
-                     const std::shared_ptr<const data::Dataset>& dataset, std::size_t planned,
+                     const std::shared_ptr<const data::Dataset>& dataset, data::Residency residency,
                      const engine::RankEnvironment& rank, engine::Device& device) {
-  data::BatchSourceOptions training = batch_options(options, true, rank.rank, rank.world_size);
-  data::BatchSourceOptions validation = batch_options(options, false, rank.rank, rank.world_size);
-  training.dtype = validation.dtype = compute_type;
-  const std::vector<std::int64_t> train = dataset->samples_of(data::Split::kTrain);
-  const std::vector<std::int64_t> val =
-      options.no_val ? std::vector<std::int64_t>() : dataset->samples_of(data::Split::kVal);
-  if (training.residency == data::Residency::kAuto && device.kind() == engine::DeviceKind::kCuda) {
-    std::size_t held = data::ResidentBatchSource::device_bytes(*dataset, train, training);
-    if (!options.no_val) held += data::ResidentBatchSource::device_bytes(*dataset, val, validation);
-    if (planned + held <= device.free_bytes())
-      training.residency = validation.residency = data::Residency::kGpu;
-  }
+  const auto make = [&](data::Split split) {
+    data::BatchSourceOptions batches =
+        batch_options(options, split == data::Split::kTrain, rank.rank, rank.world_size);
+    batches.dtype = compute_type;
+    batches.residency = residency;
+    return data::make_device_batches(dataset, dataset->samples_of(split), batches, options.pin_memory,
+                                     device);
+  };
   Batches batches;
-  batches.train = data::make_device_batches(dataset, train, training, options.pin_memory, device);
-  if (!options.no_val)
-    batches.val = data::make_device_batches(dataset, val, validation, options.pin_memory, device);
+  batches.train = make(data::Split::kTrain);
+  if (!options.no_val) batches.val = make(data::Split::kVal);
   return batches;
+}
+
+/// What the memory of a run depends on of its data.
+DataSizes sizes_of(const data::Dataset& dataset, const TrainOptions& options) {
+  DataSizes sizes{.visual_dim = dataset.dim(data::Stream::kVisual),
+                  .audio_dim = dataset.dim(data::Stream::kAudio),
+                  .frame_bytes = data::frame_bytes(dataset, dataset.samples_of(data::Split::kTrain))};
+  if (options.no_val) return sizes;
+  const std::vector<std::int64_t> val = dataset.samples_of(data::Split::kVal);
+  sizes.frame_bytes += data::frame_bytes(dataset, val);
+  sizes.val_samples = static_cast<std::int64_t>(val.size());
+  return sizes;
 }
 
 /// Whether anybody can read stdout: main() leaves a closed one unwritable.
@@ -234,7 +239,7 @@ std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const d
 std::string banner_of(const TrainOptions& options, const RunPaths& paths, const data::Dataset& dataset,
                       const engine::Model& network, const engine::BatchSource& train,
                       const engine::RankEnvironment& environment, const std::string& precision,
-                      std::size_t planned, engine::Device& device, int columns) {
+                      const RunMemory& memory, const Room& room, engine::Device& device, int columns) {
   const bool chooses_threads = device.kind() == engine::DeviceKind::kCpu && options.threads == 0;
   return banner(
       {.run_dir = paths.run_dir,
@@ -252,8 +257,7 @@ std::string banner_of(const TrainOptions& options, const RunPaths& paths, const 
        .precision = precision,
        .threads = chooses_threads ? engine::thread_budget(environment.local_world_size).reason : "",
        .time_follows = total_steps(options, train) > RunReporter::kTimedSteps + 1,
-       .needed = planned,
-       .free = device.free_bytes()},
+       .memory = memory_text(memory, room)},
       columns);
 }
 
@@ -292,16 +296,15 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   // Model and batches.
   const double pos_weight = resolve_pos_weight(options, dataset->summary());
   const std::unique_ptr<engine::Model> network = make_network(options, *dataset, pos_weight, progress);
-  const engine::MemoryRequest request{.compute_type = config.compute_type,
-                                      .train_batch = options.batch_size,
-                                      .eval_batch = options.no_val ? 0 : options.batch_size,
-                                      .grad_accum = options.grad_accum,
-                                      .world_size = world_size,
-                                      .wide_sums = config.wide_sums};
-  const std::size_t planned =
-      engine::plan_memory(*network, request, {.device = device->kind(), .products = device->products()})
-          .bytes();
-  Batches batches = make_batches(options, config.compute_type, dataset, planned, environment, *device);
+  // The memory that communicators take is gone before what is left is asked for.
+  job.connect(*device);
+  const Room room = look_at_room(*device, job.ranks(), environment.local_world_size);
+  const RunMemory memory = plan_run_that_fits(
+      training_needs(options, *network, {.device = device->kind(), .products = device->products()},
+                     config.compute_type, world_size, sizes_of(*dataset, options)),
+      room);
+  Batches batches =
+      make_batches(options, config.compute_type, dataset, memory.residency, environment, *device);
 
   // Run.
   config.config_hash =
@@ -323,13 +326,12 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
     reporter =
         make_reporter(*folder, progress, options, paths, values, facts, total_steps(options, *batches.train));
     progress.message(banner_of(options, paths, *dataset, *network, *batches.train, environment,
-                               values["precision"], planned, *device, progress.columns()));
+                               values["precision"], memory, room, *device, progress.columns()));
   }
   for (const std::string& note : notes_on_run(options, *dataset, world_size)) {
     const std::string lines = engine::wrapped(note, progress.columns(), 2);
     note.starts_with("warning: ") ? progress.warning(lines) : progress.message(lines);
   }
-  job.connect(*device);
   engine::Ranks ranks = job.ranks();
   ranks.buckets.bucket_bytes = static_cast<std::size_t>(options.bucket_mb * 1048576);
   SilentObserver silent;

@@ -10,6 +10,7 @@
 #include "engine/error.h"
 #include "model/crossmodal_transformer.h"
 #include "tools/network_weights.h"
+#include "tools/run_memory.h"
 
 namespace voca::tools {
 
@@ -143,18 +144,30 @@ engine::Predictions predict_samples(const TrainedNetwork& network,
                                     const std::vector<std::int64_t>& samples,
                                     const PredictionOptions& options, engine::Device& device) {
   check_widths(network, *dataset);
+  const data::BatchSourceOptions batches{.sampler = {.training = false,
+                                                     .batch_size = options.batch_size,
+                                                     .rank = options.ranks.rank(),
+                                                     .world_size = options.ranks.world_size()},
+                                         .seq_len = network.config.seq_len,
+                                         .num_workers = static_cast<int>(options.num_workers),
+                                         .residency = data::Residency::kDisk,
+                                         .max_bad_samples = std::numeric_limits<std::int64_t>::max()};
+  const engine::MemoryRequest request{.eval_batch = options.batch_size,
+                                      .world_size = options.ranks.world_size()};
+  static_cast<void>(plan_run_that_fits(
+      {.network = network.model.get(),
+       .request = request,
+       .backend = {.device = device.kind(), .products = device.products()},
+       .batches = batches,
+       .pinned = true,
+       .visual_dim = network.config.visual_dim,
+       .audio_dim = network.config.audio_dim,
+       .predictions = static_cast<std::int64_t>(samples.size()),
+       .operations = [&](std::int64_t batch) { return model::count_flops(network.config, {}, batch).all(); }},
+      look_at_room(device, options.ranks, options.ranks_here)));
   const std::unique_ptr<engine::BatchSource> source =
-      data::make_device_batches(dataset, samples,
-                                {.sampler = {.training = false,
-                                             .batch_size = options.batch_size,
-                                             .rank = options.ranks.rank(),
-                                             .world_size = options.ranks.world_size()},
-                                 .seq_len = network.config.seq_len,
-                                 .num_workers = static_cast<int>(options.num_workers),
-                                 .residency = data::Residency::kDisk,
-                                 .max_bad_samples = std::numeric_limits<std::int64_t>::max()},
-                                /*pinned=*/true, device);
-  engine::Workspace workspace(*network.model, {.eval_batch = options.batch_size}, device);
+      data::make_device_batches(dataset, samples, batches, /*pinned=*/true, device);
+  engine::Workspace workspace(*network.model, request, device);
   load_weights(network.path, network.weights, workspace.parameters());
   engine::Evaluator evaluator(*network.model, *source, workspace, options.losses, options.ranks);
   engine::Predictions predictions = *evaluator.run();

@@ -57,6 +57,7 @@ struct PredictionOptions {
   std::int64_t num_workers = 2;
   bool losses = false;    ///< also each sample's loss; every sample needs a label then
   engine::Ranks ranks{};  ///< that share the work; every one gets all predictions
+  int ranks_here = 1;     ///< of those, on this node
 };
 
 /// Runs the network in float32 over `samples` of `dataset`, each once, ascending; samples whose frames are

@@ -136,6 +136,16 @@ Evaluator::Evaluator(const Model& model, BatchSource& source, Workspace& workspa
   if (losses) host_losses_.resize(workspace.row_losses(batch).bytes());
 }
 
+std::size_t Evaluator::host_bytes(std::int64_t samples, std::int64_t outputs, std::int64_t batch_size,
+                                  int world_size) {
+  const auto logits = static_cast<std::size_t>(outputs);
+  const std::size_t row = sizeof(std::int64_t) + sizeof(std::int32_t) + sizeof(double) * (logits + 1);
+  const std::size_t kept = static_cast<std::size_t>(samples) * (2 * row + sizeof(std::size_t));
+  if (world_size == 1) return kept;
+  const std::size_t message = static_cast<std::size_t>(batch_size) * sizeof(double) * (3 + logits);
+  return kept + message * static_cast<std::size_t>(2 + world_size);
+}
+
 const Predictions* Evaluator::run(const StopRequested& stop) {
   predictions_.samples.clear();
   predictions_.labels.clear();

@@ -58,6 +58,11 @@ class Evaluator {
   /// `workspace` was made for batches as large as the source's. With `losses` false labels are not read.
   Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses, Ranks ranks = {});
 
+  /// Memory of the host that one takes: the predictions of `samples`, and what `world_size` ranks tell each
+  /// other of a batch of `batch_size`.
+  [[nodiscard]] static std::size_t host_bytes(std::int64_t samples, std::int64_t outputs,
+                                              std::int64_t batch_size, int world_size);
+
   /// Asked between batches; true, on any rank, abandons the evaluation on all.
   using StopRequested = std::function<bool()>;
   /// A fresh pass. The same object is filled again at each call: nothing is allocated after construction,

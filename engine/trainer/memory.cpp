@@ -87,18 +87,16 @@ std::size_t product_workspace_bytes(const Backend& backend) {
 
 /// Refuses before anything is taken: on the CPU memory that is not there shows only when it is touched.
 const Model& check_fits(const Model& model, const MemoryRequest& request, Device& device) {
-  const std::size_t free = device.free_bytes();
+  const FreeMemory free = device.free_memory();
   const Backend backend{.device = device.kind(), .products = device.products()};
   const MemoryPlan plan = plan_memory(model, request, backend);
-  if (free == 0 || plan.bytes() <= free) return model;
+  if (!free.known() || plan.bytes() <= free.bytes) return model;
   const std::int64_t batch = std::max(request.train_batch, request.eval_batch);
-  const std::int64_t fits = largest_batch(model, request, free, {}, batch, backend);
-  const std::string advice = fits > 0 ? fmt::format("the largest --batch_size that fits is {}", fits)
-                                      : "not even one sample fits: take a smaller model";
-  throw Error(
-      ExitCode::kIo,
-      fmt::format("{}: out of memory: {} bytes are needed for --batch_size {}, {} are free; {}:\n{}",
-                  name_of(device.kind()), plan.bytes(), batch, free, advice, format_memory(plan.lines)));
+  throw_out_of_memory({.where = std::string(name_of(device.kind())),
+                       .lines = plan.lines,
+                       .free = free,
+                       .batch = batch,
+                       .largest = largest_batch(model, request, free.bytes, {}, batch, backend)});
 }
 
 }  // namespace
@@ -146,6 +144,21 @@ std::int64_t largest_batch(const Model& model, const MemoryRequest& request, std
     (fits(middle) ? good : bad) = middle;
   }
   return good;
+}
+
+void throw_out_of_memory(const OutOfMemory& what) {
+  std::size_t needed = 0;
+  for (const MemoryLine& line : what.lines) needed += line.bytes;
+  const std::string limit = what.free.limit.empty() ? "" : fmt::format(" ({})", what.free.limit);
+  const std::string sharers = what.ranks == 1 ? "" : fmt::format(" by each of {} ranks here", what.ranks);
+  const std::string advice = what.largest > 0
+                                 ? fmt::format("the largest --batch_size that fits is {}", what.largest)
+                                 : "not even one sample fits: take a smaller model or a shorter --seq_len";
+  throw Error(ExitCode::kIo,
+              fmt::format("{}: out of memory: {} bytes are needed{} for --batch_size {}, {} are free{}; "
+                          "{}:\n{}",
+                          what.where, needed, sharers, what.batch, what.free.bytes, limit, advice,
+                          format_memory(what.lines)));
 }
 
 Workspace::Workspace(const Model& model, const MemoryRequest& request, Device& device)

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "engine/context.h"
@@ -42,6 +43,19 @@ struct MemoryPlan {
                                          const std::function<std::size_t(std::int64_t)>& source_bytes,
                                          std::int64_t limit = std::int64_t{1} << 20,
                                          const Backend& backend = {});
+
+/// What does not fit.
+struct OutOfMemory {
+  std::string where;              ///< "cpu", "cuda", "host"
+  std::vector<MemoryLine> lines;  ///< all that is needed there
+  FreeMemory free;                ///< all that there is
+  int ranks = 1;                  ///< that share it and need as much each
+  std::int64_t batch = 0;
+  std::int64_t largest = 0;  ///< batch that fits; 0: none
+};
+/// Throws Error (exit 74): a line with what is needed, what there is and the largest batch that fits, and the
+/// table of what takes how much.
+[[noreturn]] void throw_out_of_memory(const OutOfMemory& what);
 
 /// All the device memory of a run, taken at once when it is made: parameters with their gradients and
 /// moments, one arena that training and evaluation share, and the places where passes leave their results. On

@@ -27,6 +27,27 @@ std::uint32_t checksum(const ParameterStore& parameters) {
 
 }  // namespace
 
+void warm_up(const Ranks& ranks, Device& device) {
+  if (ranks.alone() || ranks.stream == nullptr) return;
+  constexpr const char* kName = "first collectives";
+  const auto most = static_cast<std::int64_t>(ranks.buckets.bucket_bytes / sizeof(float));
+  const Device::Block block = device.allocate(kName, ranks.buckets.bucket_bytes);
+  ranks.stream->wait_for(device.compute_stream());
+  for (const std::int64_t elements : {std::int64_t{1}, std::max<std::int64_t>(most, 1)}) {
+    const Tensor data{.data = block.data(),
+                      .shape = {elements},
+                      .dtype = DType::kF32,
+                      .device = device.kind(),
+                      .name = kName};
+    ranks.gradients->all_reduce_sum(kName, data, ranks.stream->stream());
+    ranks.stream->hold_up(device.compute_stream());  // one after the other: both work on one block
+    ranks.main->all_reduce_sum(kName, data, device.compute_stream());
+    ranks.main->broadcast(kName, data, 0, device.compute_stream());
+    ranks.stream->wait_for(device.compute_stream());
+  }
+  device.synchronize(device.compute_stream());
+}
+
 std::int64_t sum_over_ranks(const Ranks& ranks, const char* name, std::int64_t mine) {
   if (ranks.alone()) return mine;
   const auto value = static_cast<double>(mine);

@@ -28,6 +28,11 @@ struct Ranks {
   [[nodiscard]] bool first() const { return rank() == 0; }
 };
 
+/// Has the ranks' communicators take the device memory that they keep from their first collectives on, small
+/// ones and such of whole buckets: what is free afterwards is free. Does nothing where collectives run on the
+/// host, whose buffers are part of the plan.
+void warm_up(const Ranks& ranks, Device& device);
+
 /// The sum over the ranks of a number that each knows of itself, exact up to 2^53.
 [[nodiscard]] std::int64_t sum_over_ranks(const Ranks& ranks, const char* name, std::int64_t mine);
 /// Whether any rank says so.

@@ -314,6 +314,11 @@ TEST(FrameReader, AutoIsHostWhereThereIsRoom) {
   EXPECT_EQ(resolve_residency(Residency::kAuto, 1000), Residency::kHost);
   EXPECT_EQ(resolve_residency(Residency::kAuto, std::int64_t{1} << 60), Residency::kDisk);
   EXPECT_EQ(resolve_residency(Residency::kHost, std::int64_t{1} << 60), Residency::kHost);
+  // Half of the memory is for the copies of all ranks of a machine.
+  EXPECT_EQ(resolve_residency(Residency::kAuto, 1000, 1, 2000), Residency::kHost);
+  EXPECT_EQ(resolve_residency(Residency::kAuto, 1000, 1, 1999), Residency::kDisk);
+  EXPECT_EQ(resolve_residency(Residency::kAuto, 1000, 4, 8000), Residency::kHost);
+  EXPECT_EQ(resolve_residency(Residency::kAuto, 1000, 4, 7999), Residency::kDisk);
   EXPECT_THROW(static_cast<void>(parse_residency("tape")), engine::UsageError);
 }
 

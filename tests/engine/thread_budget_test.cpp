@@ -24,6 +24,9 @@ class CgroupQuota : public ::testing::Test {
     fs::create_directories(path.parent_path());
     write_file_atomically(path, text);
   }
+  void mount_v2() const {
+    write("proc/self/mountinfo", "32 31 0:29 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n");
+  }
   [[nodiscard]] std::optional<double> quota() const { return cgroup_cpu_quota(root_.path()); }
 
  private:
@@ -33,6 +36,7 @@ class CgroupQuota : public ::testing::Test {
 TEST_F(CgroupQuota, IsNoneWithoutCgroupsOrLimits) {
   EXPECT_EQ(quota(), std::nullopt);
   write("proc/self/cgroup", "0::/user.slice\n");
+  mount_v2();
   EXPECT_EQ(quota(), std::nullopt);
   write("sys/fs/cgroup/user.slice/cpu.max", "max 100000\n");
   EXPECT_EQ(quota(), std::nullopt);
@@ -40,6 +44,7 @@ TEST_F(CgroupQuota, IsNoneWithoutCgroupsOrLimits) {
 
 TEST_F(CgroupQuota, OfVersion2IsTheLeastOfTheGroupAndThoseAboveIt) {
   write("proc/self/cgroup", "0::/jobs/17\n");
+  mount_v2();
   write("sys/fs/cgroup/jobs/17/cpu.max", "300000 100000\n");
   EXPECT_EQ(quota(), 3);
   write("sys/fs/cgroup/jobs/cpu.max", "150000 100000\n");
@@ -50,6 +55,7 @@ TEST_F(CgroupQuota, OfVersion2IsTheLeastOfTheGroupAndThoseAboveIt) {
 
 TEST_F(CgroupQuota, OfAContainerIsFoundAtItsRoot) {
   write("proc/self/cgroup", "0::/\n");
+  mount_v2();
   write("sys/fs/cgroup/cpu.max", "200000 100000\n");
   EXPECT_EQ(quota(), 2);
 }
@@ -57,6 +63,8 @@ TEST_F(CgroupQuota, OfAContainerIsFoundAtItsRoot) {
 TEST_F(CgroupQuota, OfVersion1IsReadWhereItsControllerIsMounted) {
   // The path is the host's; below the container's mount only its root is to be seen.
   write("proc/self/cgroup", "5:memory:/m\n4:cpu,cpuacct:/docker/4f2a\n1:name=systemd:/\n0::/\n");
+  write("proc/self/mountinfo",
+        "32 31 0:29 /docker/4f2a /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n");
   write("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
   write("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
   EXPECT_EQ(quota(), std::nullopt);

@@ -78,7 +78,8 @@ TEST(PlannedDevice, IsTheCpuWithItsMeasuredRateWhereNoGpuIsMeant) {
   const PlannedDevice cpu = look_at_device({.device = "cpu"}, 0, always_float32, [](const std::string&) {});
   EXPECT_EQ(cpu.kind, engine::DeviceKind::kCpu);
   EXPECT_GT(cpu.flops_per_s.value_or(0), 0);
-  EXPECT_GT(cpu.free_bytes.value_or(0), 0U);
+  ASSERT_TRUE(cpu.free);
+  EXPECT_GT(cpu.free->bytes, 0U);
   EXPECT_THROW((void)look_at_device({.device = "cpu"}, 80 * kGib, always_float32, [](const std::string&) {}),
                UsageError);
 }
@@ -92,9 +93,10 @@ TEST(PlannedDevice, MayBeAGpuThatIsNotHere) {
   }
   const PlannedDevice gpu = look_at_device({.device = "cuda"}, 80 * kGib, always_float32, ignore);
   EXPECT_EQ(gpu.kind, engine::DeviceKind::kCuda);
-  EXPECT_EQ(gpu.free_bytes, 80 * kGib);
+  ASSERT_TRUE(gpu.free);
+  EXPECT_EQ(gpu.free->bytes, 80 * kGib);
   EXPECT_EQ(gpu.flops_per_s, std::nullopt);
-  EXPECT_EQ(look_at_device({.device = "cuda"}, 0, always_float32, ignore).free_bytes, std::nullopt);
+  EXPECT_FALSE(look_at_device({.device = "cuda"}, 0, always_float32, ignore).free);
 }
 
 TEST(PeakFlops, DependOnTypeAndAreUnknownForOtherGpus) {

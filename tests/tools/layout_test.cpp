@@ -102,8 +102,8 @@ TEST_F(Layout, TrainingBeginsWithFiveLinesOnWhatItIs) {
   EXPECT_THAT(first[2],
               ContainsRegex("^model   hidden 16, 2 layers, 2 heads, 12 frames: [0-9,]+ parameters$"));
   EXPECT_EQ(first[3], "batch   8 x 1 rank = 8 videos; 4 steps an epoch, 16 in all");
-  EXPECT_THAT(first[4], AllOf(StartsWith("device  cpu, 1 thread"), HasSubstr("for the step, "),
-                              HasSubstr(" free"), HasSubstr("the expected time follows")));
+  EXPECT_THAT(first[4], AllOf(StartsWith("device  cpu, 1 thread"), HasSubstr("; takes "), HasSubstr("iB of "),
+                              HasSubstr("frames in memory, "), HasSubstr("the expected time follows")));
   EXPECT_THAT(trained.err, ContainsRegex("expected time: [0-9:]+ for 5 steps of "));
   EXPECT_EQ(run_in(80, training() + Words{"--quiet"}).err, "");
 }
