@@ -9,6 +9,7 @@
 #include "data/convert.h"
 #include "data/npy.h"
 #include "data/parallel.h"
+#include "engine/activity.h"
 #include "engine/digest.h"
 #include "engine/error.h"
 
@@ -89,6 +90,7 @@ class HostReader final : public FrameReader {
   }
 
   void load(std::int64_t sample) {
+    engine::report_activity("loading frames into memory");
     std::uint32_t crc = 0;
     try {
       for (const Stream stream : kStreams) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "data/bad_samples.h"
+#include "engine/activity.h"
 #include "engine/arena.h"
 #include "engine/context.h"
 #include "engine/digest.h"
@@ -162,6 +163,7 @@ std::uint32_t ResidentBatchSource::State::upload_stream(std::int64_t sample, Str
     next_chunk = 1 - next_chunk;
     step = std::min(all - first, static_cast<std::int64_t>(chunk.host.bytes() / row));
     const std::size_t bytes = static_cast<std::size_t>(step) * row;
+    engine::report_activity("uploading frames");
     chunk.copied.synchronize();
     dataset->read_raw(stream, sample, first, step, chunk.host.data());
     crc = engine::crc32c({chunk.host.data(), bytes}, crc);

@@ -1,14 +1,20 @@
 #include "engine/algorithm_cache.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 
+#include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 
 #include "engine/atomic_file.h"
+#include "engine/descriptor.h"
 #include "engine/digest.h"
 #include "engine/error.h"
 #include "engine/json.h"
@@ -22,14 +28,40 @@ constexpr int kFormat = 1;
 constexpr std::size_t kMostBytes = std::size_t{16} << 20;
 constexpr double kWorthwhile = 0.98;
 
-std::string hex(const Algorithm& algorithm) {
+/// Held while the file is read, added to and written. A file system without locks goes without, and a process
+/// that was stopped inside is not waited for for ever.
+class CacheLock {
+ public:
+  explicit CacheLock(std::filesystem::path path)
+      : file_(::open((path += ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
+    constexpr int kTries = 1000;
+    constexpr std::chrono::milliseconds kPause(10);
+    for (int i = 0; i < kTries && file_.get() >= 0 && ::flock(file_.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
+      if (errno != EWOULDBLOCK && errno != EINTR) return;
+      std::this_thread::sleep_for(kPause);
+    }
+  }
+
+ private:
+  Descriptor file_;
+};
+
+ordered_json describe(const ProductLibrary& library) {
+  return {{"device", library.device},
+          {"capability", library.capability},
+          {"driver", library.driver},
+          {"library", library.library}};
+}
+
+}  // namespace
+
+std::string text_of(const Algorithm& algorithm) {
   std::string text;
   for (const std::uint64_t word : algorithm) text += fmt::format("{:016x}", word);
   return text;
 }
 
-/// Throws DataError when it is not what hex() writes.
-Algorithm from_hex(const std::string& text) {
+Algorithm algorithm_of(const std::string& text) {
   constexpr std::size_t kDigits = 16;
   Algorithm algorithm{};
   if (text.size() != kDigits * algorithm.size()) throw DataError("an algorithm has {} digits", text.size());
@@ -40,15 +72,6 @@ Algorithm from_hex(const std::string& text) {
   }
   return algorithm;
 }
-
-ordered_json describe(const ProductLibrary& library) {
-  return {{"device", library.device},
-          {"capability", library.capability},
-          {"driver", library.driver},
-          {"library", library.library}};
-}
-
-}  // namespace
 
 std::string product_key(const MatrixProduct& p, bool allow_tf32) {
   const auto letter = [](kernels::Transpose transpose) {
@@ -105,7 +128,7 @@ std::optional<AlgorithmCache::Table> AlgorithmCache::read_file() {
       throw DataError("its digest does not hold");
     Table table;
     for (const auto& [key, entry] : products.items()) {
-      table[key] = {.algorithm = from_hex(entry.at("algorithm").get<std::string>()),
+      table[key] = {.algorithm = algorithm_of(entry.at("algorithm").get<std::string>()),
                     .microseconds = entry.at("microseconds").get<double>(),
                     .candidates = entry.at("candidates").get<std::int64_t>()};
     }
@@ -130,12 +153,24 @@ void AlgorithmCache::insert(const std::string& key, const ChosenAlgorithm& chose
 
 void AlgorithmCache::save() {
   if (path_.empty() || !changed_) return;
-  if (const std::optional<Table> table = read_file()) {
-    for (const auto& [key, chosen] : *table) chosen_[key] = chosen;
+  try {
+    std::error_code error;
+    std::filesystem::create_directories(path_.parent_path(), error);
+    const CacheLock lock(path_);
+    if (const std::optional<Table> table = read_file()) {
+      for (const auto& [key, chosen] : *table) chosen_[key] = chosen;
+    }
+    write_file();
+    changed_ = false;
+  } catch (const IoError& failure) {
+    message_ = fmt::format("{}; the next run chooses its algorithms anew", failure.what());
   }
+}
+
+void AlgorithmCache::write_file() const {
   ordered_json products = ordered_json::object();
   for (const auto& [key, chosen] : chosen_) {
-    products[key] = {{"algorithm", hex(chosen.algorithm)},
+    products[key] = {{"algorithm", text_of(chosen.algorithm)},
                      {"microseconds", chosen.microseconds},
                      {"candidates", chosen.candidates}};
   }
@@ -143,14 +178,7 @@ void AlgorithmCache::save() {
                           {"for", describe(library_)},
                           {"digest", sha256_hex(products.dump())},
                           {"products", products}};
-  try {
-    std::error_code error;
-    std::filesystem::create_directories(path_.parent_path(), error);
-    write_file_atomically(path_, file.dump(2) + "\n");
-    changed_ = false;
-  } catch (const IoError& failure) {
-    message_ = fmt::format("{}; the next run chooses its algorithms anew", failure.what());
-  }
+  write_file_atomically(path_, file.dump(2) + "\n");
 }
 
 }  // namespace voca::engine

@@ -26,6 +26,10 @@ struct ProductLibrary {
 /// An algorithm as the library describes it: opaque, valid for one version of it.
 using Algorithm = std::array<std::uint64_t, 8>;
 
+/// In hexadecimal digits, and back; throws DataError when it is not what the other wrote.
+[[nodiscard]] std::string text_of(const Algorithm& algorithm);
+[[nodiscard]] Algorithm algorithm_of(const std::string& text);
+
 struct ChosenAlgorithm {
   Algorithm algorithm{};
   double microseconds = 0;      ///< of one product, when it was chosen
@@ -54,9 +58,10 @@ class AlgorithmCache {
 
   [[nodiscard]] const ChosenAlgorithm* find(const std::string& key) const;
   void insert(const std::string& key, const ChosenAlgorithm& chosen);
-  /// Writes what was inserted beside what the file holds by now. Of two processes that found an algorithm for
-  /// one product the first to write is right, and the other's object takes it over too. A folder that cannot
-  /// be written costs the next run its tuning and nothing else: it is a message.
+  /// Writes what was inserted beside what the file holds by now; one process at a time, so that nothing of
+  /// another's is lost. Of two that found an algorithm for one product the first to write is right, and the
+  /// other's object takes it over too. A folder that cannot be written costs the next run its tuning and
+  /// nothing else: it is a message.
   void save();
 
   [[nodiscard]] std::size_t size() const { return chosen_.size(); }
@@ -68,6 +73,7 @@ class AlgorithmCache {
  private:
   using Table = std::map<std::string, ChosenAlgorithm>;
   [[nodiscard]] std::optional<Table> read_file();
+  void write_file() const;
 
   ProductLibrary library_;
   std::filesystem::path path_;  // empty: nothing on disk

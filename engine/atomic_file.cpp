@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/activity.h"
 #include "engine/descriptor.h"
 #include "engine/error.h"
 
@@ -106,9 +108,13 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
+  // In pieces, each of which is some progress.
+  constexpr std::size_t kMostAtOnce = std::size_t{16} << 20;
   while (!bytes.empty()) {
+    report_activity("writing a file");
+    const std::size_t piece = std::min(bytes.size(), kMostAtOnce);
     const ssize_t written =
-        injected(FileStep::kWrite, path_) ? -1 : ::write(descriptor_, bytes.data(), bytes.size());
+        injected(FileStep::kWrite, path_) ? -1 : ::write(descriptor_, bytes.data(), piece);
     if (written < 0) {
       if (errno == EINTR) continue;
       fail(path_, "write");

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/algorithm_sharing.h"
 #include "engine/device.h"
 
 namespace voca::engine {
@@ -25,10 +26,15 @@ struct CudaDeviceOptions {
   bool allow_tf32 = false;
   /// Time the algorithms of each product once (--gemm_autotune); false takes the library's first.
   bool autotune = true;
+  AlgorithmSharing sharing{};  ///< with the other ranks of a job
 };
 
 /// GPU `index` of those CUDA sees, from 0. Throws UsageError naming --device when it cannot be used. All of
 /// it is used by one thread.
 [[nodiscard]] std::unique_ptr<Device> make_cuda_device(int index, const CudaDeviceOptions& options);
+
+/// "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", of the GPU that this thread computes on: the same in every
+/// process, whatever number CUDA_VISIBLE_DEVICES gives it there. Empty in a build without CUDA.
+[[nodiscard]] std::string cuda_device_uuid();
 
 }  // namespace voca::engine

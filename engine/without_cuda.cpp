@@ -18,6 +18,10 @@ std::unique_ptr<Device> make_cuda_device(int /*index*/, const CudaDeviceOptions&
   throw UsageError("--device cuda: {}", cuda_availability().reason);
 }
 
+std::string cuda_device_uuid() {
+  return {};
+}
+
 std::unique_ptr<CommunicationStream> make_cuda_communication_stream() {
   throw UsageError("--device cuda: this build has no CUDA");
 }

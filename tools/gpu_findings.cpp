@@ -5,7 +5,7 @@
 #include <charconv>
 #include <filesystem>
 
-#include "engine/shared_library.h"
+#include "engine/distributed/nccl_version.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -172,14 +172,10 @@ Finding judge_nccl(std::optional<int> version, std::size_t gpus) {
     if (gpus < 2) return {"nccl", Verdict::kOk, "no libnccl.so.2; one GPU or none needs none"};
     return {"nccl", Verdict::kWarning, "no libnccl.so.2: several GPUs need it; install libnccl2"};
   }
-  // ncclGetVersion: 10000 major + 100 minor + patch since 2.9, 1000 major + … before.
-  const int v = *version;
-  const int major = v >= 10000 ? v / 10000 : v / 1000;
-  const int minor = v >= 10000 ? v % 10000 / 100 : v % 1000 / 100;
-  const std::string text = fmt::format("NCCL {}.{}.{}", major, minor, v % 100);
-  if (major > 2 || (major == 2 && minor >= 14)) return {"nccl", Verdict::kOk, text};
-  return {"nccl", Verdict::kWarning,
-          text + ": 2.14 or newer is needed, which starts without blocking; update libnccl2"};
+  const engine::NcclVersion found = engine::nccl_version(*version);
+  const std::string text = "NCCL " + found.text;
+  if (found.advice.empty()) return {"nccl", Verdict::kOk, text};
+  return {"nccl", Verdict::kWarning, text + ": " + found.advice};
 }
 
 Finding no_library(bool kernel_driver) {
@@ -189,15 +185,6 @@ Finding no_library(bool kernel_driver) {
           "libraries, or in a container set NVIDIA_DRIVER_CAPABILITIES=compute,utility"};
 }
 
-std::optional<int> find_nccl() {
-  const std::optional<engine::SharedLibrary> library = engine::SharedLibrary::open("libnccl.so.2");
-  if (!library) return std::nullopt;
-  const auto get_version = library->function<int (*)(int*)>("ncclGetVersion");
-  int version = 0;
-  if (get_version == nullptr || get_version(&version) != 0) return std::nullopt;
-  return version;
-}
-
 }  // namespace
 
 GpuFacts look_for_gpus() {
@@ -205,7 +192,7 @@ GpuFacts look_for_gpus() {
   return {.nvml = engine::query_nvml(functions ? &*functions : nullptr),
           .kernel_driver = std::filesystem::exists("/proc/driver/nvidia/version"),
           .toolkit = versions()["cuda_toolkit"].get<std::string>(),
-          .nccl_version = find_nccl()};
+          .nccl_version = engine::find_nccl()};
 }
 
 std::vector<Finding> judge_gpus(const GpuFacts& facts) {

@@ -82,10 +82,12 @@ PredictionOptions prediction_options(const InferenceOptions& options, const Join
           .ranks_here = job.alone() ? 1 : job.environment().local_world_size};
 }
 
-std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, const JoinedJob& job,
+std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, JoinedJob& job,
                                             engine::Progress& progress) {
-  return make_device(of_rank({.device = options.device, .threads = options.threads}, job.environment()),
-                     [&](const std::string& note) { progress.message(note); });
+  const DeviceOptions asked{.device = options.device, .threads = options.threads};
+  auto device = make_device(of_rank(asked, job), [&](const std::string& note) { progress.message(note); });
+  job.agree_on_devices(*device, asked);
+  return device;
 }
 
 void in_inference_job(const OptionSet& set, const InferenceOptions& options,

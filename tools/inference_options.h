@@ -44,8 +44,8 @@ void warn_of_other_split(const TrainedNetwork& network, const data::Dataset& dat
                          engine::Progress& progress);
 [[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job);
 /// The one of --device; of several GPUs of a node each rank takes its own.
-[[nodiscard]] std::unique_ptr<engine::Device> make_device(const InferenceOptions& options,
-                                                          const JoinedJob& job, engine::Progress& progress);
+[[nodiscard]] std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, JoinedJob& job,
+                                                          engine::Progress& progress);
 
 /// Runs `body` in the job of ranks that this process belongs to; usually it is alone. Rank 0 is to print.
 void in_inference_job(const OptionSet& set, const InferenceOptions& options,

@@ -1,5 +1,7 @@
 #include "tools/joined_job.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -12,6 +14,7 @@
 #include "engine/device.h"
 #include "engine/distributed/communication_error.h"
 #include "engine/distributed/nccl_communicator.h"
+#include "engine/distributed/nccl_version.h"
 #include "engine/distributed/ring.h"
 #include "engine/error.h"
 #include "engine/json.h"
@@ -24,6 +27,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr auto kFirstPoll = std::chrono::milliseconds(1);
 constexpr auto kPoll = std::chrono::milliseconds(200);
 /// A reason is waited for so long after a collective failed: the watchdog hears of a lost rank within it.
 constexpr auto kReasonPatience = std::chrono::seconds(5);
@@ -63,42 +67,52 @@ JoinedJob::JoinedJob(const engine::RankEnvironment& environment, Agreement agree
       meeting_(environment, facts(std::move(agreement)), {.timeout_seconds = comm_timeout}) {
   if (alone()) return;
   watchdog_.emplace(meeting_, comm_timeout);
+  activity_.emplace([this](const char* what) { watchdog_->doing(what); });
   ranks_.doing = [this](const char* what) { watchdog_->doing(what); };
+  ranks_.meet = [this](const char* what) { meet(what); };
   static_cast<void>(engine::check_ring(meeting_));
 }
 
 JoinedJob::~JoinedJob() = default;
 
-void JoinedJob::wait_for_first(const char* what) {
-  while (!meeting_.store().has(what)) {
-    watchdog_->doing(what);
-    std::this_thread::sleep_for(kPoll);
+void JoinedJob::wait_until(const std::string& what, const std::function<bool()>& condition) {
+  const std::string doing = "waiting for the other ranks, " + what;
+  for (auto pause = kFirstPoll; !condition(); pause = std::min(2 * pause, kPoll)) {
+    watchdog_->doing(doing.c_str());
+    std::this_thread::sleep_for(pause);
   }
 }
 
-void JoinedJob::agree(const std::string& about, const Agreement& agreement) {
+void JoinedJob::wait_for_first(const char* what) {
+  wait_until(what, [&] { return meeting_.store().has(what); });
+}
+
+void JoinedJob::meet(const char* what) {
   if (alone()) return;
-  // Rank 0 reads what every rank says and tells all what it found.
+  const std::string key = fmt::format("came to {}", what);
+  const std::int64_t all = ++met_[what] * meeting_.world_size();
+  watchdog_->doing(what);
+  static_cast<void>(meeting_.store().add(key, 1));
+  wait_until(what, [&] { return meeting_.store().add(key, 0) >= all; });
+}
+
+void JoinedJob::compare(const std::string& about, const std::string& mine, const Judge& judge) {
+  if (alone()) return;
   engine::KeyValueStore& store = meeting_.store();
   const engine::Deadline deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                                        std::chrono::duration<double>(comm_timeout_));
   const auto key = [&](int rank) { return fmt::format("{} of rank {}", about, rank); };
-  nlohmann::ordered_json mine = nlohmann::ordered_json::array();
-  for (const auto& [name, value] : agreement) mine.push_back({name, value});
-  store.set(key(meeting_.rank()), engine::json_text(mine));
-  const std::string verdict = about + " compared";
+  meet(about.c_str());  // as far as this they may come at very different times
+  store.set(key(meeting_.rank()), mine);
+  const std::string verdict_key = about + " compared";
   if (first()) {
-    std::vector<engine::RankFacts> by_rank = meeting_.facts();
-    for (int rank = 0; rank < meeting_.world_size(); ++rank) {
-      auto& said = by_rank[static_cast<std::size_t>(rank)].must_agree;
-      said.clear();
-      for (const auto& fact : engine::parse_json(store.get(key(rank), deadline), key(rank)))
-        said.emplace_back(fact.at(0).get<std::string>(), fact.at(1).get<std::string>());
-    }
-    store.set(verdict, engine::difference(by_rank));
+    std::vector<std::string> by_rank;
+    for (int rank = 0; rank < meeting_.world_size(); ++rank)
+      by_rank.push_back(store.get(key(rank), deadline));
+    store.set(verdict_key, judge(by_rank));
   }
-  const std::string difference = store.get(verdict, deadline);
-  if (difference.empty()) return;
+  const std::string verdict = store.get(verdict_key, deadline);
+  if (verdict.empty()) return;
   // This is how every rank is to end, so none leaves before all have read it: a rank that leaves is a lost
   // one.
   const std::string all = about + " read by all";
@@ -106,13 +120,72 @@ void JoinedJob::agree(const std::string& about, const Agreement& agreement) {
   try {
     static_cast<void>(store.get(all, Clock::now() + kReasonPatience));
   } catch (const engine::CommunicationError&) {
-    // One of them is gone already; the difference is still what to say.
+    // One of them is gone already; the verdict is still what to say.
   }
-  throw engine::UsageError("{}; start every rank on the same", difference);
+  throw engine::UsageError("{}", verdict);
+}
+
+void JoinedJob::agree(const std::string& about, const Agreement& agreement) {
+  nlohmann::ordered_json mine = nlohmann::ordered_json::array();
+  for (const auto& [name, value] : agreement) mine.push_back({name, value});
+  compare(about, engine::json_text(mine), [&](const std::vector<std::string>& by_rank) {
+    std::vector<engine::RankFacts> facts = meeting_.facts();
+    for (std::size_t rank = 0; rank < facts.size(); ++rank) {
+      facts[rank].must_agree.clear();
+      for (const auto& fact : engine::parse_json(by_rank[rank], fmt::format("{} of rank {}", about, rank)))
+        facts[rank].must_agree.emplace_back(fact.at(0).get<std::string>(), fact.at(1).get<std::string>());
+    }
+    const std::string difference = engine::difference(facts);
+    return difference.empty() ? difference : difference + "; start every rank on the same";
+  });
+}
+
+void JoinedJob::check_nccl() const {
+  const std::optional<int> number = engine::find_nccl();
+  if (!number) {
+    throw engine::UsageError(
+        "several GPUs need NCCL, and libnccl.so.2 cannot be opened here; install libnccl2 or add its folder "
+        "to "
+        "LD_LIBRARY_PATH");
+  }
+  const engine::NcclVersion version = engine::nccl_version(*number);
+  if (!version.usable) throw engine::UsageError("NCCL {}: {}", version.text, version.advice);
+  if (!version.advice.empty() && first()) spdlog::warn("NCCL {}: {}", version.text, version.advice);
+}
+
+void JoinedJob::agree_on_devices(const engine::Device& device, const DeviceOptions& options) {
+  if (alone()) return;
+  const bool asked_for_cpu = parse_device(options.device).kind == DeviceChoice::Kind::kCpu;
+  const bool gpu = device.kind() == engine::DeviceKind::kCuda;
+  agree_on_devices({.host = engine::facts_of_this_process().host,
+                    .kind = device.kind(),
+                    .uuid = gpu ? engine::cuda_device_uuid() : "",
+                    .no_gpu = gpu || asked_for_cpu ? "" : engine::cuda_availability().reason});
+  if (gpu) check_nccl();
+}
+
+void JoinedJob::agree_on_devices(const RankDevice& mine) {
+  compare("the devices", text_of(mine), [](const std::vector<std::string>& by_rank) {
+    std::vector<RankDevice> devices(by_rank.size());
+    std::transform(by_rank.begin(), by_rank.end(), devices.begin(), rank_device_of);
+    return device_conflict(devices);
+  });
+}
+
+engine::AlgorithmSharing JoinedJob::algorithm_sharing() {
+  if (alone()) return {};
+  const auto key = [this] { return fmt::format("matrix products {}", ++algorithms_told_); };
+  if (first()) return {.tell = [this, key](const std::string& text) { meeting_.store().set(key(), text); }};
+  return {.chooses = false, .hear = [this, key] {
+            const std::string one = key();
+            wait_until("which choose algorithms", [&] { return meeting_.store().has(one); });
+            return meeting_.store().get(one, Clock::now());
+          }};
 }
 
 void JoinedJob::connect(engine::Device& device) {
   if (alone()) return;
+  meet("connecting the ranks");
   const std::chrono::milliseconds timeout(static_cast<std::int64_t>(comm_timeout_ * 1000));
   const bool gpu = device.kind() == engine::DeviceKind::kCuda;
   const auto communicator = [&](const std::string& name) {
@@ -166,19 +239,23 @@ void in_job(const Agreement& agreement, double comm_timeout, const std::function
   if (interrupted) std::rethrow_exception(interrupted);
 }
 
-DeviceOptions of_rank(DeviceOptions options, const engine::RankEnvironment& environment) {
+DeviceOptions of_rank(DeviceOptions options, JoinedJob& job) {
+  const engine::RankEnvironment& environment = job.environment();
+  options.cuda.sharing = job.algorithm_sharing();
   const int ranks = environment.local_world_size;
   if (ranks <= 1) return options;
   const DeviceChoice choice = parse_device(options.device);
-  if (choice.kind != DeviceChoice::Kind::kCpu && choice.index < 0) {
-    const int gpus = engine::cuda_availability().devices;
-    if (gpus > 0 && environment.local_rank >= gpus) {
+  const int gpus =
+      choice.kind == DeviceChoice::Kind::kCpu || choice.index >= 0 ? 0 : engine::cuda_availability().devices;
+  if (gpus > 0) {
+    const std::optional<int> mine = gpu_of_rank(environment.local_rank, ranks, gpus);
+    if (!mine) {
       throw engine::UsageError(
-          "--device {}: rank {} is the {}th of {} on its node, which has {} GPUs; start one rank a GPU, or "
+          "--device {}: rank {} is number {} of {} on its node, which has {} GPUs; start one rank a GPU, or "
           "give --device cpu",
           options.device, environment.rank, environment.local_rank + 1, ranks, gpus);
     }
-    if (gpus > 0) options.device = fmt::format("cuda:{}", environment.local_rank);
+    options.device = fmt::format("cuda:{}", *mine);
   }
   if (options.threads == 0) options.threads = engine::thread_budget(ranks).threads;
   return options;

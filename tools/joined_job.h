@@ -2,12 +2,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "engine/activity.h"
+#include "engine/algorithm_sharing.h"
 #include "engine/device.h"
 #include "engine/distributed/communicator.h"
 #include "engine/distributed/environment.h"
@@ -15,6 +18,7 @@
 #include "engine/distributed/watchdog.h"
 #include "engine/trainer/ranks.h"
 #include "tools/device_options.h"
+#include "tools/rank_devices.h"
 
 namespace voca::tools {
 
@@ -49,8 +53,17 @@ class JoinedJob {
     if (first()) meeting_.store().set(what, "done");
     return result;
   }
+  /// Waits until every rank has come here, for as long as those that are missing get on with something.
+  void meet(const char* what);
   /// Compares more, once it is known. Throws as the constructor does.
   void agree(const std::string& about, const Agreement& agreement);
+  /// Compares what ranks compute on. Throws UsageError naming the ranks that cannot compute together
+  /// (device_conflict), or what several GPUs lack here.
+  void agree_on_devices(const engine::Device& device, const DeviceOptions& options);
+  /// The same of a device that is described.
+  void agree_on_devices(const RankDevice& mine);
+  /// How this rank comes to the algorithms of its matrix products.
+  [[nodiscard]] engine::AlgorithmSharing algorithm_sharing();
   /// Makes the collectives of tensors on `device`, which have then taken what memory they take there; ranks()
   /// is alone before. With one rank it changes nothing.
   void connect(engine::Device& device);
@@ -75,11 +88,21 @@ class JoinedJob {
     struct Thread;
     std::unique_ptr<Thread> thread_;
   };
+  /// Throws UsageError saying what to install; an old one that works is warned of, once.
+  void check_nccl() const;
+  /// Rank 0 judges what every rank says; throws UsageError on all of them where its verdict is not empty.
+  using Judge = std::function<std::string(const std::vector<std::string>& by_rank)>;
+  void compare(const std::string& about, const std::string& mine, const Judge& judge);
   void wait_for_first(const char* what);
+  /// Sleeps until the condition holds, which other ranks see to; this rank gets on meanwhile.
+  void wait_until(const std::string& what, const std::function<bool()>& condition);
 
   double comm_timeout_;
   engine::Meeting meeting_;
   std::optional<engine::Watchdog> watchdog_;
+  std::optional<engine::ActivityListener> activity_;
+  std::map<std::string, std::int64_t> met_;  // by what: how often
+  std::int64_t algorithms_told_ = 0;
   std::unique_ptr<engine::Communicator> main_;
   std::unique_ptr<engine::Communicator> gradients_;      // on CPUs, whose sums have a thread of their own
   std::unique_ptr<engine::CommunicationStream> stream_;  // on a GPU, of the gradients' sums
@@ -91,9 +114,9 @@ class JoinedJob {
 /// told why.
 void in_job(const Agreement& agreement, double comm_timeout, const std::function<void(JoinedJob&)>& body);
 
-/// The same options for one rank of several: a GPU of its own where it was given none by number, and its part
-/// of the CPU's cores where it was given no number of threads. Throws UsageError when there are more ranks
-/// than GPUs.
-[[nodiscard]] DeviceOptions of_rank(DeviceOptions options, const engine::RankEnvironment& environment);
+/// The same options for one rank of several: a GPU of its own where it was given none by number, the
+/// algorithms that rank 0 chooses for it, and its part of the CPU's cores where it was given no number of
+/// threads. Throws UsageError when there are more ranks than GPUs.
+[[nodiscard]] DeviceOptions of_rank(DeviceOptions options, JoinedJob& job);
 
 }  // namespace voca::tools

@@ -112,10 +112,6 @@ struct OptionSet::Option {
   template <typename T>
   static void assign_to(T* pointer, const std::string& text, const std::string& source) {
     if constexpr (std::is_same_v<T, std::string>) {
-      // Records, reports and messages, which name it, are UTF-8.
-      if (!engine::is_utf8(text))
-        throw UsageError("{}: \"{}\" is not UTF-8; rename the file or folder", source,
-                         engine::printable(text));
       *pointer = text;
     } else if constexpr (std::is_same_v<T, bool>) {
       const std::optional<bool> on = parse_switch(text);

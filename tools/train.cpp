@@ -94,12 +94,64 @@ std::int64_t total_steps(const TrainOptions& options, const engine::BatchSource&
   return options.max_steps > 0 ? std::min(all, options.max_steps) : all;
 }
 
-/// What training ends with: the checkpoint that was kept, on videos that nothing was chosen by.
-ordered_json test(const std::filesystem::path& path, const std::shared_ptr<const data::Dataset>& dataset,
-                  const TrainOptions& options, engine::Device& device) {
-  const TrainedNetwork network = load_network(path);
-  return evaluate(network, dataset, data::Split::kTest,
-                  {.batch_size = options.batch_size, .num_workers = options.num_workers}, device);
+/// The checkpoint that the run has kept; empty where it has kept none.
+std::filesystem::path kept_checkpoint(const TrainOptions& options, const RunPaths& paths,
+                                      const engine::TrainingResult& result) {
+  const bool best_is_kept = result.best || (options.no_val && options.save_last.empty());
+  return best_is_kept ? paths.save_path : std::filesystem::path(options.save_last);
+}
+
+/// The network of this run without its weights, for ranks that get them from rank 0.
+TrainedNetwork network_without_weights(const std::filesystem::path& path, const TrainOptions& options,
+                                       const data::Dataset& dataset, double pos_weight) {
+  TrainedNetwork network;
+  network.path = path.string();
+  network.config =
+      model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio));
+  network.model = model::make_crossmodal_transformer(
+      network.config, {.label_smoothing = options.label_smoothing, .pos_weight = pos_weight});
+  return network;
+}
+
+/// What training ends with: the checkpoint that was kept, on videos that nothing was chosen by. Either the
+/// measures, or why there are none: hours of training have a result all the same.
+struct Test {
+  ordered_json measures;
+  std::string untested;
+};
+
+/// On all ranks, which share the work: one that worked alone would be waited for in vain. Rank 0 alone reads
+/// the checkpoint, and its result is the one that counts.
+Test test(const std::filesystem::path& path, const std::shared_ptr<const data::Dataset>& dataset,
+          const TrainOptions& options, double pos_weight, const engine::Ranks& ranks,
+          engine::Device& device) {
+  TrainedNetwork network;
+  Test result;
+  try {
+    result.untested =
+        path.empty() ? fmt::format("no checkpoint was kept, {} was never defined on val", options.select_by)
+                     : why_untested(*dataset);
+    if (result.untested.empty()) {
+      network =
+          ranks.first() ? load_network(path) : network_without_weights(path, options, *dataset, pos_weight);
+    }
+  } catch (const DataError& error) {
+    result.untested = error.what();
+  }
+  ranks.meet("the test");
+  result.untested = engine::text_of_first_rank(ranks, "why there is no test", result.untested);
+  if (!result.untested.empty()) return result;
+  try {
+    result.measures = evaluate(network, dataset, data::Split::kTest,
+                               {.batch_size = options.batch_size,
+                                .num_workers = options.num_workers,
+                                .ranks = ranks,
+                                .weights_of_first_rank = true},
+                               device);
+  } catch (const DataError& error) {  // the same on every rank
+    result.untested = error.what();
+  }
+  return result;
 }
 
 /// The batches of a run, on its device.
@@ -191,10 +243,9 @@ std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Pr
       total_epochs(options), steps);
 }
 
-/// What the command prints of a run, and the test of the checkpoint it kept.
+/// What the command prints of a run.
 ordered_json result_json(const TrainOptions& options, const engine::TrainerConfig& config,
-                         const RunPaths& paths, const engine::TrainingResult& result,
-                         const std::shared_ptr<const data::Dataset>& dataset, engine::Device& device) {
+                         const RunPaths& paths, const engine::TrainingResult& result, const Test& tested) {
   ordered_json json{{"epochs", result.epochs}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
   if (result.overflow_steps > 0) json["overflow_steps"] = result.overflow_steps;
   json["best"] = nullptr;
@@ -203,21 +254,11 @@ ordered_json result_json(const TrainOptions& options, const engine::TrainerConfi
                     {"by", options.select_by},
                     {"value", *engine::selection_value(config.select_by, *result.best)}};
   }
-  const bool best_is_kept = result.best || (options.no_val && options.save_last.empty());
-  const std::filesystem::path kept =
-      best_is_kept ? paths.save_path : std::filesystem::path(options.save_last);
+  const std::filesystem::path kept = kept_checkpoint(options, paths, result);
   json["checkpoint"] = kept.empty() ? ordered_json() : ordered_json(kept.string());
   json["run_dir"] = paths.run_dir.string();
-  json["test"] = nullptr;
-  std::string untested =
-      kept.empty() ? fmt::format("no checkpoint was kept, {} was never defined on val", options.select_by)
-                   : why_untested(*dataset);
-  try {
-    if (untested.empty()) json["test"] = test(kept, dataset, options, device);
-  } catch (const DataError& error) {
-    untested = error.what();  // hours of training have a result all the same
-  }
-  json["no_test"] = untested.empty() ? ordered_json() : ordered_json(untested);
+  json["test"] = tested.measures;
+  json["no_test"] = tested.untested.empty() ? ordered_json() : ordered_json(tested.untested);
   return json;
 }
 
@@ -267,10 +308,11 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   engine::TrainerConfig config = trainer_config(options);
   const RunPaths paths = run_paths(options);
   engine::Progress progress = engine::Progress::on_stderr(options.quiet, /*silent=*/!job.first());
-  const LogThrough log(progress);
-  const std::unique_ptr<engine::Device> device =
-      make_device(of_rank(device_options(options), environment),
-                  [&](const std::string& text) { progress.message(text); });
+  std::optional<LogThrough> log;  // what other ranks have to say is theirs alone to say: a damaged sample
+  if (job.first()) log.emplace(progress);
+  const std::unique_ptr<engine::Device> device = make_device(
+      of_rank(device_options(options), job), [&](const std::string& text) { progress.message(text); });
+  job.agree_on_devices(*device, device_options(options));
   for (const std::string& text : check_for_device(options, device->kind())) progress.message(text);
   ordered_json values = set.values();
   values["precision"] = resolve_precision(options, device->kind());
@@ -282,9 +324,8 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first("packing the features", [&] {
     return open_features(options.features_root, tree_options(options, set), progress);
   });
-  job.agree("data and device", {{"the kind of device", std::string(engine::name_of(device->kind()))},
-                                {"the dataset's content", dataset->content_hash()},
-                                {"the dataset's split", dataset->split_hash()}});
+  job.agree("data", {{"the dataset's content", dataset->content_hash()},
+                     {"the dataset's split", dataset->split_hash()}});
   record_split(values, *dataset);
   check_labels(options, *dataset);
   check_contrastive_batch(options, *dataset, world_size);
@@ -348,9 +389,11 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
     result = trainer.run();
   }
   batches = {};  // the test has the device's memory to itself
+  const Test tested =
+      test(kept_checkpoint(options, paths, result), dataset, options, pos_weight, job.ranks(), *device);
   if (!job.first()) return;
 
-  const ordered_json json = result_json(options, config, paths, result, dataset, *device);
+  const ordered_json json = result_json(options, config, paths, result, tested);
   if (!json["test"].is_null()) {
     ordered_json line{{"kind", "test"}, {"epoch", result.last_epoch}, {"step", result.step}};
     line.update(json["test"]);

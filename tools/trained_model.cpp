@@ -168,7 +168,12 @@ engine::Predictions predict_samples(const TrainedNetwork& network,
   const std::unique_ptr<engine::BatchSource> source =
       data::make_device_batches(dataset, samples, batches, /*pinned=*/true, device);
   engine::Workspace workspace(*network.model, request, device);
-  load_weights(network.path, network.weights, workspace.parameters());
+  if (!options.weights_of_first_rank || options.ranks.first())
+    load_weights(network.path, network.weights, workspace.parameters());
+  if (options.weights_of_first_rank && !options.ranks.alone()) {
+    options.ranks.main->broadcast("weights of the checkpoint", workspace.parameters().weights(), 0,
+                                  workspace.context().stream);
+  }
   engine::Evaluator evaluator(*network.model, *source, workspace, options.losses, options.ranks);
   engine::Predictions predictions = *evaluator.run();
   if (predictions.size() == 0 && !samples.empty()) {

@@ -24,7 +24,7 @@ namespace voca::tools {
 struct TrainedNetwork {
   std::string path;  ///< for messages
   engine::LoadedCheckpoint checkpoint;
-  std::vector<engine::NamedTensor> weights;  ///< finite, with the names and shapes of `model`
+  std::vector<engine::NamedTensor> weights;  ///< finite, with the names and shapes of `model`; or none
   model::ModelConfig config;
   std::unique_ptr<engine::Model> model;
 
@@ -58,6 +58,8 @@ struct PredictionOptions {
   bool losses = false;    ///< also each sample's loss; every sample needs a label then
   engine::Ranks ranks{};  ///< that share the work; every one gets all predictions
   int ranks_here = 1;     ///< of those, on this node
+  /// The weights are rank 0's, which alone has read them: other nodes need not see the file.
+  bool weights_of_first_rank = false;
 };
 
 /// Runs the network in float32 over `samples` of `dataset`, each once, ascending; samples whose frames are

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/activity.h"
 #include "engine/digest.h"
 #include "engine/error.h"
 #include "engine/path_status.h"
@@ -45,8 +46,12 @@ void FileReader::check_range(std::uint64_t offset, std::uint64_t count) const {
 
 void FileReader::read(std::uint64_t offset, std::span<std::byte> out) const {
   check_range(offset, out.size());
+  // In pieces, each of which is some progress.
+  constexpr std::size_t kMostAtOnce = std::size_t{16} << 20;
   while (!out.empty()) {
-    const ssize_t count = ::pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
+    report_activity("reading a file");
+    const std::size_t piece = std::min(out.size(), kMostAtOnce);
+    const ssize_t count = ::pread(descriptor_, out.data(), piece, static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw IoError("{}: cannot read: {}", path_.string(), std::strerror(errno));
     if (count == 0) throw DataError("{}: became shorter while it was read", path_.string());

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/algorithm_cache.h"
+#include "engine/algorithm_choice.h"
 #include "engine/cuda/check.h"
 #include "engine/cuda/graphs.h"
 #include "engine/error.h"
@@ -30,6 +31,18 @@ constexpr double kHopeless = 1.3;
 constexpr std::size_t kAlignment = 256;
 
 static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(Algorithm));
+
+cublasLtMatmulAlgo_t to_library(const Algorithm& algorithm) {
+  cublasLtMatmulAlgo_t result{};
+  std::memcpy(&result, &algorithm, sizeof result);
+  return result;
+}
+
+Algorithm from_library(const cublasLtMatmulAlgo_t& algorithm) {
+  Algorithm result{};
+  std::memcpy(&result, &algorithm, sizeof result);
+  return result;
+}
 
 /// cuBLASLt's descriptors, each destroyed by its own function.
 template <typename Handle, cublasStatus_t (*destroy)(Handle)>
@@ -281,7 +294,9 @@ class CublasLtProducts final : public MatrixProducts {
   [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> propose(const MatrixProduct& product,
                                                           const Plan& plan) const;
   [[nodiscard]] bool is_valid(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm) const;
-  void choose(const MatrixProduct& product, Plan& plan, std::byte* memory, std::size_t memory_bytes);
+  void choose(std::byte* memory, std::size_t memory_bytes);
+  [[nodiscard]] std::optional<ChosenAlgorithm> search(const MatrixProduct& product, const Plan& plan,
+                                                      std::byte* memory, std::size_t memory_bytes) const;
   [[nodiscard]] double time(const RotatingOperands& operands, const Plan& plan,
                             const cublasLtMatmulAlgo_t& algorithm, double best) const;
   [[nodiscard]] bool repeats_itself(const RotatingOperands& operands, const Plan& plan,
@@ -358,26 +373,43 @@ bool CublasLtProducts::is_valid(const Plan& plan, const cublasLtMatmulAlgo_t& al
 
 void CublasLtProducts::tune(std::byte* workspace, std::byte* memory, std::size_t memory_bytes) {
   workspace_ = workspace;
-  if (options_.autotune) spdlog::info("choosing algorithms for {} matrix products", plans_.size());
-  for (auto& [product, plan] : plans_)
-    if (!plan.has_algorithm) choose(product, plan, memory, memory_bytes);
-  VOCA_CUDA(cudaDeviceSynchronize());
-  if (!options_.autotune) return;
-  cache_.save();
-  if (!cache_.message().empty()) spdlog::warn("{}", cache_.message());
-  // Another process may have been first with some of them.
-  choices_.clear();
   for (auto& [product, plan] : plans_) {
-    const std::string key = product_key(product, options_.allow_tf32);
-    const ChosenAlgorithm* const chosen = cache_.find(key);
-    cublasLtMatmulAlgo_t algorithm{};
-    if (chosen != nullptr) std::memcpy(&algorithm, &chosen->algorithm, sizeof algorithm);
-    if (chosen == nullptr || !is_valid(plan, algorithm)) {
-      take(product, plan, plan.algorithm, "the library's first: there is no room to time others");
-      continue;
-    }
-    take(product, plan, algorithm,
-         fmt::format("{:.1f} us, the best of {}", chosen->microseconds, chosen->candidates));
+    const void* const bias = workspace_;  // only its alignment counts here
+    if (product.add_bias) set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  }
+  if (options_.autotune) {
+    choose(memory, memory_bytes);
+  } else {
+    for (auto& [product, plan] : plans_)
+      if (!plan.has_algorithm) take(product, plan, propose(product, plan).front(), "the library's first");
+  }
+  VOCA_CUDA(cudaDeviceSynchronize());
+}
+
+void CublasLtProducts::choose(std::byte* memory, std::size_t memory_bytes) {
+  std::map<std::string, std::pair<const MatrixProduct*, Plan*>> open;
+  for (auto& [product, plan] : plans_)
+    if (!plan.has_algorithm) open[product_key(product, options_.allow_tf32)] = {&product, &plan};
+  if (options_.sharing.chooses) spdlog::info("choosing algorithms for {} matrix products", open.size());
+  AlgorithmChoice choice(cache_, options_.sharing);
+  for (const auto& [key, entry] : open) {
+    const auto [product, plan] = entry;
+    choice.choose(key,
+                  {.can_run = [&, p = plan](const Algorithm& a) { return is_valid(*p, to_library(a)); },
+                   .search = [&, m = product, p = plan] { return search(*m, *p, memory, memory_bytes); },
+                   .first = [&, m = product, p = plan] { return from_library(propose(*m, *p).front()); }});
+  }
+  choice.settle([&](const std::string& key, const Algorithm& algorithm) {
+    return is_valid(*open.at(key).second, to_library(algorithm));
+  });
+  if (!cache_.message().empty()) spdlog::warn("{}", cache_.message());
+  if (choice.passed_over() > 0) {
+    spdlog::warn("{}: the algorithms of {} matrix products cannot run them; others are taken",
+                 options_.sharing.chooses ? cache_.path().string() : "rank 0", choice.passed_over());
+  }
+  for (const auto& [key, entry] : open) {
+    const TakenAlgorithm& taken = choice.taken().at(key);
+    take(*entry.first, *entry.second, to_library(taken.algorithm), taken.how);
   }
 }
 
@@ -385,30 +417,16 @@ void CublasLtProducts::take(const MatrixProduct& product, Plan& plan, const cubl
                             const std::string& how) {
   plan.algorithm = algorithm;
   plan.has_algorithm = true;
-  Algorithm words{};
-  std::memcpy(&words, &algorithm, sizeof words);
-  choices_.push_back(
-      fmt::format("{}: {:016x} ({})", product_key(product, options_.allow_tf32), fmt::join(words, ""), how));
+  choices_.push_back(fmt::format("{}: {} ({})", product_key(product, options_.allow_tf32),
+                                 text_of(from_library(algorithm)), how));
 }
 
-/// From the cache, or by timing what the library proposes.
-void CublasLtProducts::choose(const MatrixProduct& product, Plan& plan, std::byte* memory,
-                              std::size_t memory_bytes) {
-  const std::string key = product_key(product, options_.allow_tf32);
-  if (const ChosenAlgorithm* const known = options_.autotune ? cache_.find(key) : nullptr) {
-    cublasLtMatmulAlgo_t algorithm{};
-    std::memcpy(&algorithm, &known->algorithm, sizeof algorithm);
-    if (is_valid(plan, algorithm)) return take(product, plan, algorithm, "from the cache");
-    spdlog::warn("{}: the algorithm of {} cannot run it; another is chosen", cache_.path().string(), key);
-  }
-  if (product.add_bias) {
-    const void* const bias = workspace_;  // only its alignment counts here
-    set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-  }
+/// By timing what the library proposes; nothing where `memory` has no room for operands.
+std::optional<ChosenAlgorithm> CublasLtProducts::search(const MatrixProduct& product, const Plan& plan,
+                                                        std::byte* memory, std::size_t memory_bytes) const {
   const std::vector<cublasLtMatmulAlgo_t> candidates = propose(product, plan);
   const RotatingOperands operands(product, memory, memory_bytes, cache_bytes_);
-  if (!options_.autotune || operands.sets() == 0)
-    return take(product, plan, candidates.front(), "the library's first");
+  if (operands.sets() == 0) return std::nullopt;
   // Small numbers: what NaN and denormals cost is not what is to be timed.
   VOCA_CUDA(cudaMemsetAsync(memory, 0x3C, operands.bytes(), nullptr));
   std::vector<double> microseconds(candidates.size(), std::numeric_limits<double>::infinity());
@@ -423,13 +441,13 @@ void CublasLtProducts::choose(const MatrixProduct& product, Plan& plan, std::byt
     microseconds[*chosen] = std::numeric_limits<double>::infinity();
     chosen = choose_candidate(microseconds);
   }
-  if (!chosen) throw InternalError("cuBLASLt: no algorithm runs the product {} the same way twice", key);
-  ChosenAlgorithm entry{.microseconds = microseconds[*chosen],
-                        .candidates = static_cast<std::int64_t>(candidates.size())};
-  std::memcpy(&entry.algorithm, &candidates[*chosen], sizeof entry.algorithm);
-  cache_.insert(key, entry);
-  plan.algorithm = candidates[*chosen];
-  plan.has_algorithm = true;
+  if (!chosen) {
+    throw InternalError("cuBLASLt: no algorithm runs the product {} the same way twice",
+                        product_key(product, options_.allow_tf32));
+  }
+  return ChosenAlgorithm{.algorithm = from_library(candidates[*chosen]),
+                         .microseconds = microseconds[*chosen],
+                         .candidates = static_cast<std::int64_t>(candidates.size())};
 }
 
 /// Microseconds of one product; infinite when it fails. Slow ones are timed roughly.

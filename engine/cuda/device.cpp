@@ -183,4 +183,16 @@ std::unique_ptr<Device> make_cuda_device(int index, const CudaDeviceOptions& opt
   return std::make_unique<CudaDevice>(index, options);
 }
 
+std::string cuda_device_uuid() {
+  int index = 0;
+  cudaDeviceProp properties{};
+  VOCA_CUDA(cudaGetDevice(&index));
+  VOCA_CUDA(cudaGetDeviceProperties(&properties, index));
+  std::string digits;
+  for (const char byte : properties.uuid.bytes)
+    digits += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  return fmt::format("GPU-{}-{}-{}-{}-{}", digits.substr(0, 8), digits.substr(8, 4), digits.substr(12, 4),
+                     digits.substr(16, 4), digits.substr(20));
+}
+
 }  // namespace voca::engine

@@ -4,18 +4,16 @@
 
 #include <dlfcn.h>
 
+#include "engine/distributed/nccl_version.h"
 #include "engine/error.h"
 
 namespace voca::engine {
 namespace {
 
-constexpr int kOldestVersion = NCCL_VERSION(2, 14, 0);
-
 template <typename Function>
 void find(void* library, const char* name, const std::string& path, Function& function) {
   function = reinterpret_cast<Function>(::dlsym(library, name));
-  if (function == nullptr)
-    throw Error(ExitCode::kIo, fmt::format("{}: has no {}; install NCCL 2.14 or newer", path, name));
+  if (function == nullptr) throw UsageError("{}: has no {}; install NCCL 2.14 or newer", path, name);
 }
 
 }  // namespace
@@ -23,10 +21,8 @@ void find(void* library, const char* name, const std::string& path, Function& fu
 NcclApi load_nccl(const std::string& library) {
   void* const handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    throw Error(
-        ExitCode::kIo,
-        fmt::format("NCCL cannot be opened: {}; install libnccl2 or add its folder to LD_LIBRARY_PATH",
-                    ::dlerror()));
+    throw UsageError("NCCL cannot be opened: {}; install libnccl2 or add its folder to LD_LIBRARY_PATH",
+                     ::dlerror());
   }
   NcclApi api;
   find(handle, "ncclGetVersion", library, api.get_version);
@@ -43,11 +39,10 @@ NcclApi load_nccl(const std::string& library) {
   find(handle, "ncclGroupEnd", library, api.group_end);
   find(handle, "ncclGetErrorString", library, api.get_error_string);
   find(handle, "ncclGetLastError", library, api.get_last_error);
-  int version = 0;
-  if (api.get_version(&version) != ncclSuccess || version < kOldestVersion) {
-    throw Error(ExitCode::kIo, fmt::format("{}: is NCCL {}, expected {} or newer (2.14); update it", library,
-                                           version, kOldestVersion));
-  }
+  int number = 0;
+  if (api.get_version(&number) != ncclSuccess) throw UsageError("{}: does not say its version", library);
+  if (const NcclVersion version = nccl_version(number); !version.usable)
+    throw UsageError("{}: is NCCL {}: {}", library, version.text, version.advice);
   return api;
 }
 

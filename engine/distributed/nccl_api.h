@@ -30,8 +30,8 @@ struct NcclApi {
   decltype(&ncclGetLastError) get_last_error = nullptr;
 };
 
-/// Opens the library, which stays open. Throws IoError saying what is missing when it is not there or older
-/// than 2.14, the first whose initialisation does not block.
+/// Opens the library, which stays open. Throws UsageError saying what is missing when it is not there or
+/// older than 2.14, the first whose initialisation does not block.
 [[nodiscard]] NcclApi load_nccl(const std::string& library = "libnccl.so.2");
 
 [[nodiscard]] std::unique_ptr<Communicator> make_nccl_communicator(const NcclApi& api, KeyValueStore& store,

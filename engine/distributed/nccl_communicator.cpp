@@ -12,6 +12,7 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -91,8 +92,11 @@ class NcclCommunicator final : public Communicator {
   void check(const char* collective, const char* name);
   void fail(const std::string& reason);
   void watch();
-  /// Gives the communicator up; false when NCCL does not return in time. At once where there is none.
-  bool abort_nccl() noexcept;
+  /// Ends the communicator by ncclCommAbort or ncclCommDestroy and returns what that does; nothing when NCCL
+  /// does not return in time. At once where there is none.
+  std::optional<ncclResult_t> end_nccl(ncclResult_t (*end)(ncclComm_t)) noexcept;
+  /// Gives the communicator up; false when NCCL does not return in time.
+  bool abort_nccl() noexcept { return end_nccl(api_.comm_abort).has_value(); }
 
   NcclApi api_;
   std::unique_ptr<Communicator> host_;
@@ -153,8 +157,10 @@ NcclCommunicator::~NcclCommunicator() {
   }
   const std::string reason = outcome(api_.comm_finalize(comm_), Clock::now() + options_.abort_timeout);
   if (reason.empty()) {
-    const ncclResult_t destroyed = api_.comm_destroy(comm_);
-    if (destroyed != ncclSuccess) spdlog::error("NCCL: rank {}: {}", rank(), describe(destroyed));
+    const std::optional<ncclResult_t> destroyed = end_nccl(api_.comm_destroy);
+    if (!destroyed) spdlog::error("NCCL: rank {}: ncclCommDestroy does not return", rank());
+    if (destroyed.value_or(ncclSuccess) != ncclSuccess)
+      spdlog::error("NCCL: rank {}: {}", rank(), describe(*destroyed));
     return;
   }
   spdlog::error("NCCL: rank {}: cannot end in peace: {}", rank(), reason);
@@ -327,8 +333,8 @@ void NcclCommunicator::watch() {
   }
 }
 
-bool NcclCommunicator::abort_nccl() noexcept {
-  // A call of NCCL that never returns must not keep an abort from it.
+std::optional<ncclResult_t> NcclCommunicator::end_nccl(ncclResult_t (*end)(ncclComm_t)) noexcept {
+  // A call of NCCL that never returns must not keep the end from it.
   const Deadline deadline = Clock::now() + kLockTimeout;
   bool locked = calls_.try_lock();
   while (!locked && Clock::now() < deadline) {
@@ -337,25 +343,26 @@ bool NcclCommunicator::abort_nccl() noexcept {
   }
   auto* const comm = std::exchange(comm_, nullptr);
   if (locked) calls_.unlock();
-  if (comm == nullptr) return true;
+  if (comm == nullptr) return ncclSuccess;
 
   struct Progress {
     std::mutex mutex;
     std::condition_variable changed;
-    bool done = false;
+    std::optional<ncclResult_t> result;
   };
   try {
     const auto progress = std::make_shared<Progress>();
-    std::thread([progress, comm, comm_abort = api_.comm_abort] {
-      comm_abort(comm);
+    std::thread([progress, comm, end] {
+      const ncclResult_t result = end(comm);
       const std::lock_guard lock(progress->mutex);
-      progress->done = true;
+      progress->result = result;
       progress->changed.notify_all();
     }).detach();
     std::unique_lock lock(progress->mutex);
-    return progress->changed.wait_for(lock, options_.abort_timeout, [&] { return progress->done; });
+    progress->changed.wait_for(lock, options_.abort_timeout, [&] { return progress->result.has_value(); });
+    return progress->result;
   } catch (const std::exception&) {  // no thread to be had
-    return false;
+    return std::nullopt;
   }
 }
 

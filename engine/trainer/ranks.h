@@ -21,6 +21,10 @@ struct Ranks {
   BucketOptions buckets{};
   /// Told what this rank is about to do, for a watchdog; a string that lives for ever.
   std::function<void(const char* what)> doing = [](const char*) {};
+  /// Waits until every rank has come here, for as long as those that are missing get on with something.
+  /// Before a collective to which one rank may come much later than the others: they would wait for it in
+  /// vain.
+  std::function<void(const char* what)> meet = [](const char*) {};
 
   [[nodiscard]] bool alone() const { return main == nullptr || main->world_size() == 1; }
   [[nodiscard]] int rank() const { return alone() ? 0 : main->rank(); }

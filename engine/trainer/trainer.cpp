@@ -298,6 +298,7 @@ void Trainer::Impl::finish_epoch() {
   record.seconds = progress.sums.seconds + seconds_since(begin);
   if (record.best) observer.on_best(trained_model());
   observer.on_epoch(record);
+  ranks.meet("the end of an epoch");
   if (epoch_is_trained()) {
     ++progress.epoch;
     progress.batch = 0;
@@ -360,6 +361,7 @@ void Trainer::Impl::select(EpochRecord& record) {
 /// Every rank continues from where rank 0 is.
 void Trainer::Impl::start_together() {
   if (ranks.alone()) return;
+  ranks.meet("the initial state");
   ranks.doing("sharing the initial state");
   broadcast_parameters(ranks, workspace.parameters(), workspace.context().stream);
   const RunIdentity none;
@@ -378,6 +380,7 @@ TrainingResult Trainer::Impl::run() {
     finish_epoch();
   }
   observer.on_last(trained_model());
+  ranks.meet("the end of the training");
   return {.epochs = progress.epoch,
           .last_epoch = trained_model().epoch,
           .step = progress.step,
@@ -416,6 +419,7 @@ void Trainer::Impl::save() {
     store->save(state_header(position_to_save(), identity()),
                 state_sections(HostParameters(workspace.parameters())));
   }
+  ranks.meet("a saved state");
   if (!ranks.alone()) ranks.main->barrier("state saved");
   saved = true;
 }

@@ -2,11 +2,16 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <limits>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "engine/atomic_file.h"
@@ -140,6 +145,45 @@ TEST(AlgorithmCache, OfTwoProcessesTheFirstToWriteIsRight) {
   EXPECT_EQ(*after.find("both"), algorithm(1));
   EXPECT_EQ(*after.find("one"), algorithm(3));
   EXPECT_EQ(*after.find("other"), algorithm(4));
+}
+
+/// Another process saves while this one is about to rename its file into place.
+TEST(AlgorithmCache, ASaveInsideASaveLosesNothing) {
+  const TemporaryFolder folder;
+  AlgorithmCache cache(folder.path(), kLibrary);
+  cache.insert("outer", algorithm(1));
+  pid_t other = -1;
+  set_file_fault([&](FileStep step, const std::filesystem::path&) {
+    if (step != FileStep::kRename || other >= 0) return 0;
+    other = ::fork();
+    if (other == 0) {
+      const std::filesystem::path where = folder.path();
+      set_file_fault({});  // and with it what this has captured
+      AlgorithmCache inner(where, kLibrary);
+      inner.insert("inner", algorithm(2));
+      inner.save();
+      ::_exit(inner.message().empty() ? 0 : 1);
+    }
+    // Without a lock the other is through in this time; with one it waits for us.
+    for (int i = 0; i < 100 && ::kill(other, 0) == 0; ++i) {
+      siginfo_t ended{};
+      if (::waitid(P_PID, static_cast<id_t>(other), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+          ended.si_pid == other)
+        break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return 0;
+  });
+  cache.save();
+  set_file_fault({});
+  int status = -1;
+  ASSERT_EQ(::waitpid(other, &status, 0), other);
+  EXPECT_EQ(status, 0);
+  const AlgorithmCache after(folder.path(), kLibrary);
+  ASSERT_NE(after.find("outer"), nullptr);
+  ASSERT_NE(after.find("inner"), nullptr);
+  EXPECT_EQ(*after.find("outer"), algorithm(1));
+  EXPECT_EQ(*after.find("inner"), algorithm(2));
 }
 
 TEST(AlgorithmCache, IgnoresADamagedFileWithAMessageAndReplacesIt) {

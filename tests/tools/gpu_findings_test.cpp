@@ -174,7 +174,12 @@ TEST_F(GpuFindings, AskForNcclWhereSeveralGpusAre) {
   facts_.nccl_version = 2804;  // as before 2.9
   EXPECT_EQ(judge("nccl").verdict, Verdict::kWarning);
   EXPECT_THAT(judge("nccl").text, AllOf(HasSubstr("NCCL 2.8.4"), HasSubstr("2.14 or newer")));
-  facts_.nccl_version = 21403;
+  for (const int old : {21400, 21403, 22004, 22104}) {
+    facts_.nccl_version = old;
+    EXPECT_EQ(judge("nccl").verdict, Verdict::kWarning);
+    EXPECT_THAT(judge("nccl").text, HasSubstr("2.21.5 or newer is advised; update libnccl2"));
+  }
+  facts_.nccl_version = 22105;
   EXPECT_EQ(judge("nccl").verdict, Verdict::kOk);
   fake_machine().gpus.resize(1);
   facts_.nccl_version.reset();

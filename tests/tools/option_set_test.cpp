@@ -318,18 +318,6 @@ std::string help_at(int columns) {
   return ::testing::internal::GetCapturedStdout();
 }
 
-// Records and reports that name it could not be written.
-TEST(OptionSet, RefusesTextThatIsNotUtf8) {
-  Example e;
-  EXPECT_EQ(message_of([&] {
-              static_cast<void>(e.parse({"--list",
-                                         "vid\xe9"
-                                         "o.pt"}));
-            }),
-            "--list: \"vid\\xe9o.pt\" is not UTF-8; rename the file or folder");
-  EXPECT_TRUE(e.parse({"--list", "vid\xc3\xa9o.pt"}));
-}
-
 TEST(OptionSet, HelpFitsTheColumns) {
   for (const int columns : {40, 60, 80, 120}) {
     std::istringstream help(help_at(columns));

@@ -40,6 +40,7 @@ struct Script {
   std::atomic<int> failing_inits{0};     ///< initialisations that fail
   std::atomic<bool> never_ready{false};  ///< initialisations stay in progress
   std::atomic<bool> abort_hangs{false};
+  std::atomic<bool> destroy_hangs{false};
   std::atomic<int> async_error{ncclSuccess};
   std::atomic<int> collective_result{ncclSuccess};
 
@@ -47,6 +48,7 @@ struct Script {
   std::atomic<int> aborts{0};
   std::atomic<int> aborts_ended{0};
   std::atomic<int> destroyed{0};
+  std::atomic<int> destroys_ended{0};
   std::atomic<int> blocking{-1};
   std::mutex mutex;
   std::deque<FakeComm> comms;
@@ -93,6 +95,8 @@ ncclResult_t fake_finalize(ncclComm_t /*comm*/) {
 }
 ncclResult_t fake_destroy(ncclComm_t /*comm*/) {
   ++script->destroyed;
+  while (script->destroy_hangs) std::this_thread::sleep_for(milliseconds(1));
+  ++script->destroys_ended;
   return ncclSuccess;
 }
 ncclResult_t fake_abort(ncclComm_t /*comm*/) {
@@ -163,8 +167,9 @@ class Nccl : public ::testing::Test {
  protected:
   Nccl() { script = &script_; }
   ~Nccl() override {
-    script_.abort_hangs = false;
-    while (script_.aborts_ended < script_.aborts) std::this_thread::sleep_for(milliseconds(1));
+    script_.abort_hangs = script_.destroy_hangs = false;
+    while (script_.aborts_ended < script_.aborts || script_.destroys_ended < script_.destroyed)
+      std::this_thread::sleep_for(milliseconds(1));
   }
 
   std::unique_ptr<Communicator> make(const NcclOptions& options = {}) {
@@ -223,6 +228,15 @@ TEST_F(Nccl, AnAbortThatHangsIsLeftBehind) {
   ranks.reset();
   EXPECT_EQ(script_.aborts, 1) << "once";
   EXPECT_EQ(script_.destroyed, 0);
+}
+
+TEST_F(Nccl, ADestructionThatHangsIsLeftBehind) {
+  auto ranks = make({.abort_timeout = milliseconds(50)});
+  script_.destroy_hangs = true;
+  ranks.reset();  // returns
+  EXPECT_EQ(script_.destroyed, 1);
+  EXPECT_EQ(script_.destroys_ended, 0);
+  EXPECT_EQ(script_.aborts, 0);
 }
 
 TEST_F(Nccl, AnErrorBehindAReturnedCallIsFoundAndEndsTheQueuedWork) {
@@ -319,8 +333,9 @@ TEST(NcclLibrary, ThatIsNotThereIsNamed) {
     static_cast<void>(load_nccl("libnccl-of-no-one.so.2"));
     FAIL() << "it was found";
   } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::kIo);
+    EXPECT_EQ(error.code(), ExitCode::kUsage);
     EXPECT_NE(std::string(error.what()).find("libnccl-of-no-one.so.2"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("install libnccl2"), std::string::npos) << error.what();
   }
 }
 
