@@ -20,6 +20,21 @@ DeviceChoice parse_device(const std::string& text) {
   throw engine::UsageError("--device: \"{}\" is not one of auto, cpu, cuda, cuda:N", text);
 }
 
+std::string promised_gpus(const engine::Variables& variables) {
+  for (const char* name :
+       {kLaunchedForGpus, "CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE",
+        "SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK"}) {
+    const std::string value = variables.text(name);
+    const bool none = value.empty() || value == "0" || value == "-1" || value == "NoDevFiles";
+    // "0" is a number of GPUs in some, and the first GPU in others.
+    const bool first_gpu = value == "0" && (std::string_view(name) == "CUDA_VISIBLE_DEVICES" ||
+                                            std::string_view(name).ends_with("_STEP_GPUS") ||
+                                            std::string_view(name).ends_with("_JOB_GPUS"));
+    if (!none || first_gpu) return fmt::format("{}={}", name, value);
+  }
+  return {};
+}
+
 std::unique_ptr<engine::Device> make_device(const DeviceOptions& options,
                                             const std::function<void(const std::string&)>& note) {
   const DeviceChoice choice = parse_device(options.device);
@@ -30,6 +45,12 @@ std::unique_ptr<engine::Device> make_device(const DeviceOptions& options,
     if (choice.kind == DeviceChoice::Kind::kCuda) {
       throw engine::UsageError("--device {}: {}; --device cpu computes without a GPU", options.device,
                                cuda.reason);
+    }
+    if (const std::string promise = promised_gpus(engine::Variables::of_process()); !promise.empty()) {
+      throw engine::UsageError(
+          "--device auto: {}, though {} says to compute on a GPU; mend that, or give "
+          "--device cpu to compute without",
+          cuda.reason, promise);
     }
     if (engine::built_with_cuda()) note(fmt::format("computing on the CPU: {}", cuda.reason));
   }

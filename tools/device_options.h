@@ -6,6 +6,7 @@
 
 #include "engine/cuda_device.h"
 #include "engine/device.h"
+#include "engine/distributed/variables.h"
 
 namespace voca::tools {
 
@@ -19,15 +20,22 @@ struct DeviceChoice {
 /// "auto", "cpu", "cuda", "cuda:N"; throws UsageError naming --device for anything else.
 [[nodiscard]] DeviceChoice parse_device(const std::string& text);
 
+/// Set by launch to the number of GPUs that it found on the node.
+inline constexpr const char* kLaunchedForGpus = "VOCA_LAUNCHED_FOR_GPUS";
+
 struct DeviceOptions {
   std::string device = "auto";  ///< --device
   std::int64_t threads = 0;     ///< --threads
   engine::CudaDeviceOptions cuda{};
 };
 
+/// What says that this process was started to compute on GPUs, "CUDA_VISIBLE_DEVICES=0,1"; empty where
+/// nothing does.
+[[nodiscard]] std::string promised_gpus(const engine::Variables& variables);
+
 /// Makes the device that --device asks for. auto is the first GPU that can be used, and where there is none
 /// the CPU, which `note` is told with the reason, in a build with CUDA. Throws UsageError when a GPU is asked
-/// for that cannot be used, saying why.
+/// for that cannot be used, saying why; with auto, too, where the process was started for GPUs.
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(
     const DeviceOptions& options, const std::function<void(const std::string&)>& note);
 

@@ -310,15 +310,16 @@ std::shared_ptr<const data::Dataset> open_tree(const data::FeatureTree& tree, co
 
 }  // namespace
 
+void check_readable(const char* option, const fs::path& path) {
+  if (::access(path.c_str(), R_OK) == 0) return;
+  throw IoError("{} {}: {}", option, path.string(),
+                errno == ENOENT ? "no such file or folder" : std::strerror(errno));
+}
+
 std::shared_ptr<const data::Dataset> open_features(const fs::path& features_root, const TreeOptions& options,
                                                    engine::Progress& progress) {
-  std::error_code error;
-  const fs::file_status status = fs::status(features_root, error);
-  if (!fs::exists(status)) {
-    throw IoError("--features_root {}: {}", features_root.string(),
-                  error ? error.message() : "no such file or folder");
-  }
-  if (!fs::is_directory(status)) return open_packed(features_root, options);
+  check_readable("--features_root", features_root);
+  if (!fs::is_directory(features_root)) return open_packed(features_root, options);
   const data::FeatureTree tree = data::scan_feature_tree(features_root);
   if (options.labels_needed && tree.form == data::TreeForm::kUnlabelled) refuse_without_labels(features_root);
   return open_tree(tree, options, progress);

@@ -28,6 +28,9 @@ struct TreeOptions {
   bool labels_needed = true;  ///< false: a folder of videos without labels will do, or one video's
 };
 
+/// Throws IoError naming the option when this process may not read what it names, or there is none.
+void check_readable(const char* option, const std::filesystem::path& path);
+
 /// Opens --features_root: a packed file as it is; a feature tree through a packed file beside it,
 /// <tree>.voca_cache/<options>-<content>.h5, or in the user's cache folder where that cannot be written. It
 /// is made at the first use and again when the tree or the options changed. One video is packed for this

@@ -8,13 +8,17 @@
 #include <string>
 #include <vector>
 
+#include "engine/checkpoint/resume_state.h"
 #include "engine/device.h"
 #include "engine/distributed/slurm.h"
 #include "engine/distributed/variables.h"
 #include "engine/error.h"
+#include "engine/run_folder.h"
 #include "engine/thread_budget.h"
 #include "tools/commands.h"
+#include "tools/device_options.h"
 #include "tools/launch/job.h"
+#include "tools/train_files.h"
 #include "tools/train_options.h"
 #include "tools/version.h"
 
@@ -122,36 +126,31 @@ bool is_command(std::string_view word) {
   return find_command(word) != nullptr;
 }
 
+/// Those that share their work among ranks; any other would do it on each.
+bool works_on_ranks(std::string_view command) {
+  return command == "train" || command == "eval" || command == "predict";
+}
+
 void check_command(CommandLine command) {
   const std::string example = "for example: voca-engine launch --nproc_per_node 4 -- train --features_root X";
   if (command.empty()) throw UsageError("launch: needs a command after --, {}", example);
   if (!is_command(command[0])) throw UsageError("launch: {}", unknown_command(command[0]).what());
   if (std::string_view(command[0]) == "launch")
     throw UsageError("launch: does not start itself on several ranks; {}", example);
+  if (!works_on_ranks(command[0])) {
+    throw UsageError(
+        "launch: {0} does not share its work among ranks (train, eval and predict do); start "
+        "voca-engine {0} without launch",
+        command[0]);
+  }
 }
 
-/// Whether a file was written anew: every run writes config.json of its folder once it has made that its own.
-class FileMark {
- public:
-  explicit FileMark(std::filesystem::path path) : path_(std::move(path)), at_first_(now()) {}
-  [[nodiscard]] bool has_changed() const { return now() != at_first_; }
-
- private:
-  struct Identity {
-    bool exists = false;
-    ino_t inode = 0;
-    std::int64_t seconds = 0;
-    std::int64_t nanoseconds = 0;
-    bool operator==(const Identity&) const = default;
-  };
-  [[nodiscard]] Identity now() const {
-    struct stat status {};
-    if (::stat(path_.c_str(), &status) != 0) return {};
-    return {true, status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
-  }
-  std::filesystem::path path_;
-  Identity at_first_;
-};
+/// Tells two states of a file apart; empty where there is none.
+std::string mark_of(const std::filesystem::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return {};
+  return fmt::format("{} {}.{}", status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+}
 
 /// What to start train again with: it continues from the newest state, and discards nothing any more. Before
 /// the run has begun there is nothing of this job to continue, and the folder may hold another one that
@@ -159,7 +158,9 @@ class FileMark {
 /// was saved yet, "auto" would start without it.
 std::function<Words()> restart_of_training(const Words& words, const TrainOptions& options,
                                            const OptionSet& set, bool on_first_node) {
-  const FileMark begun(run_paths(options).run_dir / "config.json");
+  // Every run writes this file of its folder once it has made that its own.
+  const std::filesystem::path config = engine::RunFolder::config_path_of(run_paths(options).run_dir);
+  const std::string at_first = mark_of(config);
   std::vector<std::pair<std::string, std::string>> changes;
   if (options.overwrite) changes.emplace_back("overwrite", "false");
   if (options.resume.empty()) changes.emplace_back("resume", "auto");
@@ -167,7 +168,7 @@ std::function<Words()> restart_of_training(const Words& words, const TrainOption
   again.insert(again.begin(), words.begin(), words.begin() + 2);  // voca-engine train
   return [=] {
     // Another node may not see the folder; rank 0 alone decides what the run starts from.
-    return on_first_node && !begun.has_changed() ? words : again;
+    return on_first_node && mark_of(config) == at_first ? words : again;
   };
 }
 
@@ -195,6 +196,7 @@ void launch(CommandLine command_line) {
   job.master_port = static_cast<int>(options.master_port);
   job.max_restarts = static_cast<int>(options.max_restarts);
   job.divide_cores = gpus == 0;
+  if (gpus > 0) job.variables[kLaunchedForGpus] = std::to_string(gpus);
   job.plain_stdout = is_switched_on(command, "json");
   job.patience.after_stop =
       std::chrono::duration_cast<Patience::Duration>(std::chrono::duration<double>(options.grace_period));
@@ -209,6 +211,10 @@ void launch(CommandLine command_line) {
     add_train_options(train_set, train);
     if (!train_set.parse(command.subspan(1))) return;
     train_set.require("features_root");
+    check_train_inputs(train, job.node == 0);
+    const std::filesystem::path pointer =
+        engine::RunFolder::checkpoint_folder_of(run_paths(train).run_dir) / engine::kStatePointer;
+    job.begins_from = [pointer] { return mark_of(pointer); };
     job.words_of_restart = restart_of_training(job.words, train, train_set, job.node == 0);
   }
   if (const JobEnd end = run_job(job); end.exit_code != 0)

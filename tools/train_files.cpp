@@ -225,6 +225,13 @@ bool lies_in(const fs::path& path, const fs::path& folder) {
 
 }  // namespace
 
+void check_train_inputs(const TrainOptions& options, bool of_rank_0) {
+  check_readable("--features_root", options.features_root);
+  if (!of_rank_0) return;
+  if (!options.init_from.empty()) check_readable("--init_from", options.init_from);
+  check_resume_source(options);
+}
+
 void check_train_files(const TrainOptions& options, const RunPaths& paths, const RunValues& now) {
   check_resume_source(options);
   const Resumed resumed = resumed_run(options, paths);

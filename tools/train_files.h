@@ -7,6 +7,10 @@
 
 namespace voca::tools {
 
+/// Before a rank is started: whether what is to be read can be, as far as its name tells. `of_rank_0`: with
+/// what rank 0 alone reads. Throws IoError, UsageError.
+void check_train_inputs(const TrainOptions& options, bool of_rank_0);
+
 /// Before any work: refuses outputs that are inputs, of another kind, of another run without --overwrite, or
 /// that cannot be written hours from now, a --run_dir in the data, a --resume that is no training state or of
 /// another run, naming the way forward. A folder with a run in it is continued or discarded, never mixed with

@@ -312,15 +312,13 @@ void Hub::check_watches(Deadline now) {
     const Rank& rank = rank_of(client);
     const double silent = seconds_between(client.heard, now);
     const double idle = seconds_between(rank.progressed, now);
-    const std::string who = describe(client.identity.from, rank.facts);
-    if (silent > client.silence_seconds) {
-      return end(ExitCode::kIo,
-                 fmt::format("{} has been silent for {:.1f} s; it was last at: {}", who, silent, rank.doing),
-                 now);
-    }
+    if (silent > client.silence_seconds)
+      return end(ExitCode::kIo, silence(client.identity.from, rank.facts, silent, rank.doing), now);
     if (idle > client.silence_seconds) {
       return end(ExitCode::kIo,
-                 fmt::format("{} has made no progress for {:.1f} s; {}", who, idle, who_does_what(now)), now);
+                 fmt::format("{} has made no progress for {:.1f} s; {}",
+                             describe(client.identity.from, rank.facts), idle, who_does_what(now)),
+                 now);
     }
   }
 }

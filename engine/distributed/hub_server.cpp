@@ -73,9 +73,13 @@ Descriptor listen_at(const RankEnvironment& environment, double meeting_seconds)
           "runs on",
           environment.master_addr, addresses.front().host());
     }
-    if (problem != EADDRINUSE || seconds_until(deadline) <= 0) {
-      throw IoError("rank 0 cannot listen at {}: {}; choose another port with VOCA_MEETING_PORT",
-                    addresses.front().text(), std::strerror(problem));
+    if (problem != EADDRINUSE)
+      throw IoError("rank 0 cannot listen at {}: {}", addresses.front().text(), std::strerror(problem));
+    if (seconds_until(deadline) <= 0) {
+      throw UsageError(
+          "rank 0 cannot listen at {}: {}; choose another port with --master_port of launch or torchrun "
+          "(MASTER_PORT under srun, VOCA_MEETING_PORT under any)",
+          addresses.front().text(), std::strerror(problem));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(kTurnMilliseconds));
   }

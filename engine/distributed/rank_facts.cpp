@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <optional>
+#include <regex>
 
 #include "engine/digest.h"
 
@@ -107,6 +107,19 @@ std::string list_of_ranks(const std::vector<int>& ranks) {
 
 std::string describe(int rank, const RankFacts& facts) {
   return fmt::format("rank {} (host {}, pid {})", rank, facts.host, facts.pid);
+}
+
+std::string silence(int rank, const RankFacts& facts, double seconds, const std::string& doing) {
+  return fmt::format("{} has been silent for {:.1f} s; it was last at: {}", describe(rank, facts), seconds,
+                     doing);
+}
+
+std::optional<NamedRank> named_rank(const std::string& line) {
+  static const std::regex form(R"(rank (\d{1,9}) \(host [^,]*, pid (\d{1,18})\)( has been silent for )?.*)");
+  std::smatch parts;
+  if (!std::regex_match(line, parts, form)) return std::nullopt;
+  return NamedRank{
+      .rank = std::stoi(parts[1].str()), .pid = std::stoll(parts[2].str()), .is_silent = parts[3].matched};
 }
 
 std::string difference(const std::vector<RankFacts>& by_rank) {

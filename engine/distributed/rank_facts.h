@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,6 +34,17 @@ void write_facts(MessageWriter& writer, const RankFacts& facts);
 [[nodiscard]] std::string list_of_ranks(const std::vector<int>& ranks);
 /// "rank 2 (host gpu07, pid 4711)"
 [[nodiscard]] std::string describe(int rank, const RankFacts& facts);
+
+/// "rank 2 (host gpu07, pid 4711) has been silent for 300.5 s; it was last at: evaluating"
+[[nodiscard]] std::string silence(int rank, const RankFacts& facts, double seconds, const std::string& doing);
+
+/// The rank that a line begins with as describe() names it, and whether the line is silence().
+struct NamedRank {
+  int rank = 0;
+  std::int64_t pid = 0;
+  bool is_silent = false;
+};
+[[nodiscard]] std::optional<NamedRank> named_rank(const std::string& line);
 
 /// Where ranks differ from rank 0, in one line: "ranks 1, 3 differ from rank 0 in --lr: 0.001, 0.0003",
 /// theirs first; "" where they agree. Hashes are told where nothing readable differs.

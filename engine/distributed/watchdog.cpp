@@ -155,8 +155,7 @@ bool Watchdog::listen(double seconds) {
   }
   const double silent = -seconds_until(heard_);
   if (silent <= timeout_seconds_ || is_stopping()) return true;
-  failed(fmt::format("{} has been silent for {:.1f} s; it was last at: {}",
-                     describe(0, meeting_.facts().front()), silent, rank_0_at_));
+  failed(silence(0, meeting_.facts().front(), silent, rank_0_at_));
   return false;
 }
 

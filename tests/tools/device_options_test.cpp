@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "engine/error.h"
@@ -72,6 +75,44 @@ TEST(MakeDevice, WithoutAGpuSaysWhyItTakesTheCpuAndRefusesAGpuWithTheSameReason)
       EXPECT_THAT(error.what(), HasSubstr(reason));
     }
   }
+}
+
+TEST(PromisedGpus, AreWhatAVariableSays) {
+  using Values = std::map<std::string, std::string>;
+  const auto of = [](const std::string& name, const std::string& value) {
+    return promised_gpus(engine::Variables(Values{{name, value}}));
+  };
+  EXPECT_EQ(promised_gpus(engine::Variables(Values{})), "");
+  EXPECT_EQ(of("CUDA_VISIBLE_DEVICES", "0"), "CUDA_VISIBLE_DEVICES=0");
+  EXPECT_EQ(of("CUDA_VISIBLE_DEVICES", "GPU-5a1b,GPU-6"), "CUDA_VISIBLE_DEVICES=GPU-5a1b,GPU-6");
+  EXPECT_EQ(of("SLURM_GPUS_ON_NODE", "4"), "SLURM_GPUS_ON_NODE=4");
+  EXPECT_EQ(of("SLURM_GPUS_PER_TASK", "1"), "SLURM_GPUS_PER_TASK=1");
+  EXPECT_EQ(of("SLURM_STEP_GPUS", "0"), "SLURM_STEP_GPUS=0");
+  EXPECT_EQ(of(kLaunchedForGpus, "8"), std::string(kLaunchedForGpus) + "=8");
+  for (const auto& [name, value] :
+       std::vector<std::pair<std::string, std::string>>{{"CUDA_VISIBLE_DEVICES", ""},
+                                                        {"CUDA_VISIBLE_DEVICES", "-1"},
+                                                        {"CUDA_VISIBLE_DEVICES", "NoDevFiles"},
+                                                        {"SLURM_GPUS", "0"},
+                                                        {"SLURM_GPUS_ON_NODE", "0"},
+                                                        {kLaunchedForGpus, "0"}})
+    EXPECT_EQ(of(name, value), "") << name << '=' << value;
+}
+
+TEST(MakeDevice, DoesNotFallToTheCpuWhereGpusWerePromised) {
+  if (gpu_is_here()) GTEST_SKIP() << "there is a GPU";
+  Notes notes;
+  ::setenv("SLURM_GPUS_PER_TASK", "1", 1);
+  try {
+    (void)make_device({.device = "auto"}, notes.listener());
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("--device auto: " + engine::cuda_availability().reason));
+    EXPECT_THAT(error.what(), HasSubstr("SLURM_GPUS_PER_TASK=1"));
+    EXPECT_THAT(error.what(), HasSubstr("--device cpu"));
+  }
+  EXPECT_EQ(make_device({.device = "cpu"}, notes.listener())->kind(), engine::DeviceKind::kCpu);
+  ::unsetenv("SLURM_GPUS_PER_TASK");
 }
 
 TEST(PlannedDevice, IsTheCpuWithItsMeasuredRateWhereNoGpuIsMeant) {

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -136,12 +138,60 @@ TEST_F(Launch, PrintsTheHelpOfTheCommandOnce) {
   EXPECT_EQ(outcome.out, run({"train", "--help"}, here()).out);
 }
 
-TEST_F(Launch, RunsThisProgramOnEachRank) {
-  const Outcome outcome =
-      run({"launch", "--nproc_per_node=3", "--", "inspect", (here() / "packed.h5").string()}, here());
-  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  for (const char* prefix : {"[rank 0] ", "[rank 1] ", "[rank 2] "})
-    EXPECT_THAT(outcome.out, HasSubstr(prefix));
+TEST_F(Launch, RefusesCommandsThatDoNotShareTheirWork) {
+  for (const char* command : {"synth", "pack", "inspect", "plan", "doctor"}) {
+    expect_refused({"launch", "--nproc_per_node=2", "--", command},
+                   std::string("launch: ") + command + " does not share its work among ranks");
+  }
+}
+
+TEST_F(Launch, FindsAMistypedPathBeforeARankIsStarted) {
+  const Words start{"launch", "--nproc_per_node=2", "--max_restarts=3", "--"};
+  struct Case {
+    Words words;
+    const char* message;
+  };
+  for (const Case& mistyped :
+       {Case{training() + Words{"--features_root=nowhere.h5"},
+             "--features_root nowhere.h5: no such file or folder"},
+        Case{training() + Words{"--init_from=no.pt"}, "--init_from no.pt: no such file or folder"},
+        Case{training() + Words{"--resume=no.resume"}, "--resume no.resume: no such file or folder"}}) {
+    const Outcome outcome = run(start + mistyped.words, folder("mistyped"));
+    EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
+    EXPECT_THAT(outcome.err, StartsWith(std::string("voca-engine: ") + mistyped.message));
+    EXPECT_THAT(outcome.err, Not(HasSubstr("rank")));
+  }
+}
+
+TEST_F(Launch, SaysWhyARankFailedAndDoesNotTryItAgain) {
+  // A folder that cannot be made is found by rank 0 alone.
+  const Outcome outcome = run(Words{"launch", "--nproc_per_node=2", "--max_restarts=3", "--"} + training() +
+                                  Words{"--save_path=/proc/nowhere/best.pt"},
+                              folder("quoted"));
+  EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
+  EXPECT_THAT(outcome.message(), HasSubstr("launch: rank 0 (pid "));
+  EXPECT_THAT(outcome.message(), HasSubstr("exit code 74: --save_path /proc/nowhere/best.pt: cannot"));
+  EXPECT_THAT(outcome.message(), HasSubstr("not started again: the start before failed in the same way"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("restart 2 of 3")));
+}
+
+TEST_F(Launch, NamesTheOptionOfAPortThatIsTaken) {
+  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = ::htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::listen(listener, 1), 0);
+  ASSERT_EQ(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const Outcome outcome = run(Words{"launch", "--nproc_per_node=2", "--max_restarts=3",
+                                    "--master_port=" + std::to_string(::ntohs(address.sin_port)), "--"} +
+                                  training(),
+                              folder("port"));
+  ::close(listener);
+  EXPECT_EQ(outcome.exit_code, 64) << outcome.err;
+  EXPECT_THAT(outcome.message(), HasSubstr("choose another port with --master_port"));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("restart 1")));
 }
 
 TEST_F(Launch, OfOneRankIsTheCommandItself) {
@@ -152,12 +202,13 @@ TEST_F(Launch, OfOneRankIsTheCommandItself) {
 }
 
 TEST_F(Launch, EndsWithTheExitCodeOfARank) {
-  const Outcome outcome =
-      run({"launch", "--nproc_per_node=2", "--max_restarts=3", "--", "inspect", "LICENSE"},
-          fs::path(VOCA_GOLDEN_DIR).parent_path().parent_path());
+  std::ofstream(here() / "no.pt") << "no checkpoint";
+  const Outcome outcome = run({"launch", "--nproc_per_node=2", "--max_restarts=3", "--", "eval",
+                               "--checkpoint=no.pt", "--features_root=packed.h5"},
+                              here());
   EXPECT_EQ(outcome.exit_code, 65);
-  EXPECT_THAT(outcome.message(),
-              HasSubstr("exit code 65 (a file is not what it should be); not started again"));
+  EXPECT_THAT(outcome.message(), HasSubstr("failed first: exit code 65: no.pt: "));
+  EXPECT_THAT(outcome.message(), HasSubstr("; not started again: it would fail again"));
 }
 
 TEST_F(Launch, ItsRanksAreCalledByTheProgramsName) {

@@ -1,14 +1,21 @@
 // Nothing that exists is destroyed by accident: outputs that are inputs, of another kind, or of another run.
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <thread>
+#include <tuple>
 
 #include "engine/atomic_file.h"
+#include "engine/distributed/communicator.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 #include "tests/tools/support/small_data.h"
@@ -346,6 +353,70 @@ TEST_F(Outputs, StayCleanWithStdinStdoutAndStderrClosed) {
   EXPECT_GE(count, 4);
   const Outcome inspected = run({"inspect", "closed.pt", "--verify"}, here());
   EXPECT_EQ(inspected.exit_code, 0) << inspected.err;
+}
+
+/// A command of a shell that closes the descriptors of `closed`, a bit each.
+std::string with_closed(int closed, const std::string& words) {
+  std::string command = "exec '" VOCA_PROGRAM "' " + words;
+  for (const auto& [bit, closing, open] :
+       {std::tuple{1, " <&-", " </dev/null"}, std::tuple{2, " >&-", " >/dev/null"},
+        std::tuple{4, " 2>&-", " 2>/dev/null"}})
+    command += (closed & bit) != 0 ? closing : open;
+  return command;
+}
+
+TEST_F(Outputs, OfAJobStayCleanWhicheverDescriptorsAreClosed) {
+  for (int closed = 1; closed < 8; ++closed) {
+    for (const int ranks : {1, 2}) {
+      if (ranks > 1 && !engine::with_gloo()) continue;
+      SCOPED_TRACE(fmt::format("closed {}, {} ranks", closed, ranks));
+      const std::string name = fmt::format("closed{}{}", closed, ranks);
+      const std::string words = fmt::format(
+          "launch --nproc_per_node {0} -- train --features_root f.h5 --hidden 16 --num_layers 1 --num_heads "
+          "2 "
+          "--seq_len 12 --batch_size 8 --epochs 1 --log_every 1 --run_dir {1} --save_path {1}.pt",
+          ranks, name);
+      // What several ranks print passes through the launcher, which finds that nobody gets it.
+      const int expected = ranks > 1 && (closed & 2) != 0 ? 74 : 0;
+      const int status =
+          std::system(("cd '" + here().string() + "' && " + with_closed(closed, words)).c_str());
+      EXPECT_EQ(WEXITSTATUS(status), expected);
+      std::ifstream lines(here() / name / "metrics.jsonl");
+      bool tested = false;
+      for (std::string line; std::getline(lines, line);) {
+        const nlohmann::json record = nlohmann::json::parse(line, nullptr, false);
+        ASSERT_TRUE(record.is_object()) << line;
+        tested |= record["kind"] == "test";
+      }
+      EXPECT_TRUE(tested);
+      EXPECT_EQ(run({"inspect", name + ".pt", "--verify"}, here()).exit_code, 0);
+    }
+  }
+}
+
+TEST_F(Outputs, OfALauncherThatAreClosedDoNotKeepSignalsFromIt) {
+  const pid_t launcher = ::fork();
+  ASSERT_GE(launcher, 0);
+  if (launcher == 0) {
+    static_cast<void>(::chdir(here().c_str()) == 0);
+    const std::string command = with_closed(
+        7,
+        "launch -- train --features_root f.h5 --hidden 16 --num_layers 1 --num_heads 2 --seq_len 12 "
+        "--batch_size 8 --epochs 100000 --log_every 1 --run_dir stopped");
+    ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    ::_exit(99);
+  }
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (std::chrono::steady_clock::now() < deadline &&
+         !std::filesystem::exists(here() / "stopped/metrics.jsonl"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ::kill(launcher, SIGTERM);
+  int status = 0;
+  while (std::chrono::steady_clock::now() < deadline && ::waitpid(launcher, &status, WNOHANG) == 0)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ::kill(launcher, SIGKILL);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 75);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <sstream>
 #include <thread>
 
+#include "data/dataset.h"
 #include "engine/checkpoint/training_checkpoint.h"
 #include "engine/distributed/communicator.h"
 #include "tests/data/support/scratch.h"
@@ -30,7 +31,9 @@ namespace fs = std::filesystem;
 using data::testing::Scratch;
 using ::testing::AllOf;
 using ::testing::AnyOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Clock = std::chrono::steady_clock;
 using nlohmann::ordered_json;
 
@@ -175,6 +178,35 @@ TEST_F(RanksOfTheProgram, EvalOverRanksMeasuresToTheLastDigit) {
   const Outcome together = run(launch(3) + predict + Words{"--out=three.csv"}, here);
   ASSERT_EQ(together.exit_code, 0) << together.err;
   EXPECT_EQ(data::testing::read_bytes(here / "three.csv"), data::testing::read_bytes(here / "one.csv"));
+}
+
+/// A rank that worked alone would be waited for in vain.
+TEST_F(RanksOfTheProgram, AllRanksTestTheBestCheckpointWithTheNumbersOfOne) {
+  const fs::path here = folder("run");
+  // The rank that reads a damaged video names it: batches of one are dealt out in turn.
+  const data::Dataset dataset(data());
+  std::vector<std::byte> bytes = data::testing::read_bytes(data());
+  const std::vector<std::int64_t> samples = dataset.samples_of(data::Split::kTest);
+  const std::int64_t victim = samples.at(1);
+  std::vector<std::byte> row(dataset.row_bytes(data::Stream::kVisual));
+  dataset.read_raw(data::Stream::kVisual, victim, 0, 1, row.data());
+  const auto at = std::search(bytes.begin(), bytes.end(), row.begin(), row.end());
+  ASSERT_NE(at, bytes.end());
+  *at ^= std::byte{4};
+  data::testing::write_bytes(here / "damaged.h5", bytes);
+
+  const Words options{"--features_root=damaged.h5", "--batch_size=1", "--max_steps=2"};
+  Words trained = training(2) + options + Words{"--json"};
+  std::erase(trained, "--use_contrastive");  // needs pairs
+  std::erase(trained, "--contrastive_scope=global");
+  const Outcome outcome = run(launch(2) + trained, here);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              ContainsRegex("\\[rank 1\\] warning: [^\n]*" + dataset.id(victim) + " are damaged"));
+  const Outcome alone =
+      run({"eval", "--checkpoint=best.pt", "--features_root=damaged.h5", "--json", "--batch_size=1"}, here);
+  ASSERT_EQ(alone.exit_code, 0) << alone.err;
+  EXPECT_EQ(outcome.json()["test"], alone.json());
 }
 
 TEST_F(RanksOfTheProgram, FourRanksStoppedContinueOnTwo) {
@@ -377,6 +409,24 @@ TEST_F(SlowRanks, RanksLostAtRandomEndTheJobInTime) {
   const fs::path whole = folder("whole");
   ASSERT_EQ(run(launch(3) + options, whole).exit_code, 0);
   EXPECT_EQ(relative_difference(weights_of(here / "last.pt"), weights_of(whole / "last.pt")), 0);
+}
+
+TEST_F(RanksOfTheProgram, AFrozenRankIsKilledOnceTheOthersAreGone) {
+  const fs::path here = folder("run");
+  Process job(launch(3) + training(3) + Words{"--epochs=10000", "--comm_timeout=4"}, here);
+  const auto deadline = Clock::now() + std::chrono::seconds(60);
+  while (Clock::now() < deadline && job.running() && !fs::exists(here / "run/metrics.jsonl"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const std::vector<pid_t> ranks = children_of(job.pid());
+  ASSERT_EQ(ranks.size(), 3U);
+  ::kill(ranks[1], SIGSTOP);
+  const Outcome outcome = job.wait();
+  EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
+  const std::string pid = std::to_string(ranks[1]) + ")";
+  EXPECT_THAT(outcome.err,
+              AllOf(HasSubstr("launch: rank 1 (pid " + pid + " is what the others waited for in vain"),
+                    Not(HasSubstr("SIGTERM"))));
+  EXPECT_THAT(outcome.message(), AllOf(HasSubstr(", pid " + pid), HasSubstr("has been silent for")));
 }
 
 TEST_F(RanksOfTheProgram, RestartsFinishTheJobWithTheBitsOfAnUndisturbedOne) {

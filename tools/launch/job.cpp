@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -77,6 +78,7 @@ Environment environment_of_process() {
 /// What all ranks of the job have in common, at every restart.
 Environment common_environment(const Job& job) {
   Environment e = environment_of_process();
+  for (const auto& [name, value] : job.variables) e[name] = value;
   e["WORLD_SIZE"] = std::to_string(job.ranks_per_node * job.nodes);
   e["LOCAL_WORLD_SIZE"] = std::to_string(job.ranks_per_node);
   e["GROUP_RANK"] = std::to_string(job.node);
@@ -155,22 +157,47 @@ bool would_fail_again(int status) {
   return code == static_cast<int>(ExitCode::kUsage) || code == static_cast<int>(ExitCode::kBadData);
 }
 
+/// With the rank's own words where it had some.
 std::string failure_line(const Job& job, const GroupEnd::Failure& failure) {
+  const std::string end = failure.said.empty()
+                              ? describe_end(failure.status)
+                              : fmt::format("exit code {}: {}", exit_code_of(failure.status), failure.said);
   return fmt::format("launch: rank {} (pid {}) failed{}: {}", failure.rank, failure.pid,
-                     job.ranks_per_node > 1 ? " first" : "", describe_end(failure.status));
+                     job.ranks_per_node > 1 ? " first" : "", end);
 }
 
-std::string no_restart_reason(const Job& job, const GroupEnd& end) {
+/// A start that failed, and what it began from.
+struct FailedStart {
+  GroupEnd::Failure failure;
+  std::string began_from;
+};
+
+/// Whether the second went as the first did, word for word: what failed so twice fails so again. Numbers of
+/// processes in what is said of a lost rank tell two losses apart. Where several launchers have to agree on
+/// the number of starts none decides alone.
+bool went_alike(const Job& job, const FailedStart& first, const FailedStart& second) {
+  return job.nodes == 1 && WIFEXITED(second.failure.status) &&
+         first.failure.status == second.failure.status && first.failure.said == second.failure.said &&
+         first.began_from == second.began_from;
+}
+
+std::string begins_from(const Job& job) {
+  return job.begins_from ? job.begins_from() : std::string();
+}
+
+std::string no_restart_reason(const Job& job, const GroupEnd& end, bool failed_alike) {
   if (end.stop_signal != 0) return fmt::format("after SIG{}", ::sigabbrev_np(end.stop_signal));
   if (would_fail_again(end.first_failure->status)) return "not started again: it would fail again";
+  if (failed_alike) return "not started again: the start before failed in the same way";
   if (job.max_restarts == 0) return "not started again (--max_restarts 0)";
   return fmt::format("not started again: {} of {} restarts are used up", job.max_restarts, job.max_restarts);
 }
 
-JobEnd job_end(const Job& job, const GroupEnd& end, const OutputRelay& relay) {
+JobEnd job_end(const Job& job, const GroupEnd& end, bool failed_alike, const OutputRelay& relay) {
   if (end.first_failure) {
-    return {.exit_code = exit_code_of(end.first_failure->status),
-            .message = failure_line(job, *end.first_failure) + "; " + no_restart_reason(job, end)};
+    return {
+        .exit_code = exit_code_of(end.first_failure->status),
+        .message = failure_line(job, *end.first_failure) + "; " + no_restart_reason(job, end, failed_alike)};
   }
   if (!end.started) {
     return {
@@ -211,20 +238,25 @@ JobEnd run_job(const Job& given) {
   const Environment common = common_environment(job);
   LauncherSignals signals;
   OutputRelay relay(job.out, job.err);
-  std::optional<GroupEnd::Failure> failure;
+  std::optional<FailedStart> before;
   for (int restart = 0;; ++restart) {
+    const std::string began_from = begins_from(job);
     RankGroup group(signals, relay, job.patience, job.plain_stdout);
     GroupEnd end = group.run(commands_of(job, common, restart));
-    if (!end.started) end.first_failure = failure;
+    if (!end.started && before) end.first_failure = before->failure;
+    const bool failed_alike = end.started && end.first_failure && before &&
+                              went_alike(job, *before, {*end.first_failure, began_from}) &&
+                              begins_from(job) == began_from;
     const bool again = end.first_failure && end.stop_signal == 0 && restart < job.max_restarts &&
-                       !would_fail_again(end.first_failure->status);
+                       !would_fail_again(end.first_failure->status) && !failed_alike;
     if (!again) {
       write_rest(relay, signals);
-      return job_end(job, end, relay);
+      return job_end(job, end, failed_alike, relay);
     }
-    failure = end.first_failure;
-    relay.add(OutputRelay::Stream::kErr, fmt::format("{}; restart {} of {}\n", failure_line(job, *failure),
-                                                     restart + 1, job.max_restarts));
+    before = {*end.first_failure, began_from};
+    relay.add(OutputRelay::Stream::kErr,
+              fmt::format("{}; restart {} of {}\n", failure_line(job, before->failure), restart + 1,
+                          job.max_restarts));
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,10 @@ struct Job {
   std::vector<std::string> words;  ///< argv of the first start, the program's name first
   /// argv of a restart; null: the same.
   std::function<std::vector<std::string>()> words_of_restart;
+  /// Names what a start begins from, such as the newest state of a training; null: always from the same.
+  std::function<std::string()> begins_from;
+  /// Set for every rank beside the variables of a job.
+  std::map<std::string, std::string> variables;
 
   int out = 1;  ///< where stdout of the ranks goes
   int err = 2;  ///< where their stderr goes, and what the launcher has to say
@@ -42,7 +47,8 @@ struct JobEnd {
 
 /// Starts the ranks with torchrun's variables and a secret of their own, watches them, and starts all of them
 /// again when one fails, up to `max_restarts` times; not after exit codes 64 and 65, which would come again,
-/// nor after a signal to stop. Call it from the main thread. Throws UsageError naming the option when nodes,
+/// nor after a signal to stop, nor where ranks of one node failed twice with the same words from the same
+/// beginning. Call it from the main thread. Throws UsageError naming the option when nodes,
 /// address, port or secret do not fit together; IoError when a rank cannot be started.
 [[nodiscard]] JobEnd run_job(const Job& job);
 

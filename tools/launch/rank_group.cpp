@@ -12,6 +12,7 @@
 #include <cstring>
 #include <string>
 
+#include "engine/distributed/rank_facts.h"
 #include "engine/error.h"
 
 namespace voca::tools {
@@ -20,6 +21,10 @@ namespace {
 using engine::ExitCode;
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
+
+/// What run_program() writes before an error, the last line of a rank that fails.
+constexpr const char* kErrorLine = "voca-engine: ";
+constexpr std::size_t kMostSaid = 500;
 
 bool is_ignored(int number) {
   struct sigaction action {};
@@ -85,8 +90,10 @@ GroupEnd RankGroup::run(const std::vector<RankCommand>& commands) {
     }
     take_signals();
     reap();
+    kill_silent();
     keep_deadlines();
   }
+  find_cause();
   return end_;
 }
 
@@ -95,9 +102,10 @@ void RankGroup::start(const RankCommand& command) {
   member.process = std::make_unique<RankProcess>(command, signals_.mask_before());
   if (!command.shares_output) {
     const std::string prefix = rank_prefix(command.rank);
-    member.outputs.push_back({member.process->out(), OutputRelay::Stream::kOut,
-                              LineCutter(plain_stdout_ ? std::string() : prefix)});
-    member.outputs.push_back({member.process->err(), OutputRelay::Stream::kErr, LineCutter(prefix)});
+    const std::string of_stdout = plain_stdout_ ? std::string() : prefix;
+    member.outputs.push_back(
+        {member.process->out(), OutputRelay::Stream::kOut, LineCutter(of_stdout), of_stdout});
+    member.outputs.push_back({member.process->err(), OutputRelay::Stream::kErr, LineCutter(prefix), prefix});
   }
   members_.push_back(std::move(member));
 }
@@ -152,7 +160,24 @@ void RankGroup::relay_output(Output& output) {
     output.cutter.finish(lines);
     output.descriptor = -1;
   }
+  pass_on(output, std::move(lines));
+}
+
+void RankGroup::pass_on(Output& output, std::string lines) {
+  const std::string error = output.prefix + kErrorLine;
+  for (std::size_t begin = 0; output.stream == OutputRelay::Stream::kErr && begin < lines.size();) {
+    const std::size_t end = std::min(lines.find('\n', begin), lines.size());
+    const std::string_view line(lines.data() + begin, end - begin);
+    if (line.starts_with(error)) output.said = line.substr(error.size(), kMostSaid);
+    begin = end + 1;
+  }
   relay_.add(output.stream, std::move(lines));
+}
+
+std::string RankGroup::Member::said() const {
+  for (const Output& output : outputs)
+    if (!output.said.empty()) return output.said;
+  return {};
 }
 
 void RankGroup::drain(Member& member) {
@@ -163,42 +188,82 @@ void RankGroup::drain(Member& member) {
     for (int i = 0; i < kMostReads && output.descriptor >= 0; ++i) relay_output(output);
     std::string lines;
     output.cutter.finish(lines);
-    relay_.add(output.stream, std::move(lines));
+    pass_on(output, std::move(lines));
     output.descriptor = -1;
   }
 }
 
 void RankGroup::reap() {
   const Member* failed = nullptr;
-  int failed_status = 0;
+  const auto is_effect = [](int status) { return exit_code_of(status) == static_cast<int>(ExitCode::kIo); };
   for (Member& member : members_) {
     if (member.ended) continue;
     const std::optional<int> status = member.process->status();
     if (!status) continue;
     member.ended = true;
+    member.status = *status;
     drain(member);
     if (exit_code_of(*status) == static_cast<int>(ExitCode::kInterrupted)) end_.saved_and_stopped = true;
     // Of several that are found together, one that lost another rank is not the first.
-    const bool is_cause = exit_code_of(*status) != static_cast<int>(ExitCode::kIo);
-    if (is_failure(*status) &&
-        (failed == nullptr || (is_cause && exit_code_of(failed_status) == static_cast<int>(ExitCode::kIo)))) {
+    if (is_failure(*status) && (failed == nullptr || (!is_effect(*status) && is_effect(failed->status))))
       failed = &member;
-      failed_status = *status;
-    }
   }
   if (failed == nullptr) return;
   // A rank that lost another one may well end before it does; until SIGTERM is sent, every end is a rank's
   // own.
-  const auto is_effect = [](int status) { return exit_code_of(status) == static_cast<int>(ExitCode::kIo); };
   const bool cause_came_later =
-      end_.first_failure && is_effect(end_.first_failure->status) && term_at_ && !is_effect(failed_status);
-  if (!end_.first_failure || cause_came_later) on_failure(*failed, failed_status);
+      end_.first_failure && is_effect(end_.first_failure->status) && term_at_ && !is_effect(failed->status);
+  if (!end_.first_failure || cause_came_later) on_failure(*failed);
 }
 
-void RankGroup::on_failure(const Member& member, int status) {
-  end_.first_failure =
-      GroupEnd::Failure{.rank = member.process->rank(), .pid = member.process->pid(), .status = status};
+void RankGroup::on_failure(const Member& member) {
+  end_.first_failure = GroupEnd::Failure{.rank = member.process->rank(),
+                                         .pid = member.process->pid(),
+                                         .status = member.status,
+                                         .said = member.said()};
   if (running() > 0 && !term_at_) term_at_ = Clock::now() + patience_.after_failure;
+}
+
+/// The rank of this node that a failed one names as what it lost; null where it names none.
+const RankGroup::Member* RankGroup::member_named(const std::string& said) const {
+  const std::optional<engine::NamedRank> named = engine::named_rank(said);
+  if (!named) return nullptr;
+  const auto found = std::find_if(members_.begin(), members_.end(), [&](const Member& member) {
+    return member.process->pid() == named->pid && member.process->rank() == named->rank;
+  });
+  return found == members_.end() ? nullptr : &*found;
+}
+
+/// A rank that the others gave up for its silence has nothing more to say: once they are gone it is not
+/// waited for.
+void RankGroup::kill_silent() {
+  if (!end_.first_failure || running() == 0) return;
+  std::vector<const Member*> silent;
+  for (const Member& member : members_) {
+    if (!member.ended || !is_failure(member.status)) continue;
+    const std::optional<engine::NamedRank> named = engine::named_rank(member.said());
+    if (named && named->is_silent) silent.push_back(member_named(member.said()));
+  }
+  const auto is_given_up = [&](const Member& member) {
+    return member.ended || std::find(silent.begin(), silent.end(), &member) != silent.end();
+  };
+  if (!std::all_of(members_.begin(), members_.end(), is_given_up)) return;
+  for (Member& member : members_) {
+    if (member.ended || member.was_ended) continue;
+    say(fmt::format("launch: rank {} (pid {}) is what the others waited for in vain: SIGKILL",
+                    member.process->rank(), member.process->pid()));
+    member.was_ended = true;
+    member.process->signal(SIGKILL);
+  }
+  term_at_.reset();
+  kill_at_.reset();
+}
+
+/// A rank that failed because it lost another one names it: where that one failed by itself, it is the cause.
+void RankGroup::find_cause() {
+  if (!end_.first_failure) return;
+  const Member* const cause = member_named(end_.first_failure->said);
+  if (cause != nullptr && !cause->was_ended && is_failure(cause->status)) on_failure(*cause);
 }
 
 void RankGroup::keep_deadlines() {
@@ -224,7 +289,10 @@ void RankGroup::keep_deadlines() {
 }
 
 void RankGroup::signal_all(int number) {
-  for (const Member& member : members_) member.process->signal(number);
+  for (Member& member : members_) {
+    member.was_ended |= !member.ended && (number == SIGTERM || number == SIGKILL);
+    member.process->signal(number);
+  }
 }
 
 void RankGroup::say(const std::string& text) {

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "engine/descriptor.h"
@@ -53,7 +54,8 @@ struct GroupEnd {
   struct Failure {
     int rank;
     pid_t pid;
-    int status;  ///< of waitpid()
+    int status;        ///< of waitpid()
+    std::string said;  ///< why, in its own last words; empty where it said nothing or nobody heard it
   };
   std::optional<Failure> first_failure;
   bool started = false;            ///< false: a signal to stop was there before
@@ -78,11 +80,16 @@ class RankGroup {
     int descriptor;  // −1 after its end
     OutputRelay::Stream stream;
     LineCutter cutter;
+    std::string prefix{};
+    std::string said{};  // the last line that tells of an error
   };
   struct Member {
     std::unique_ptr<RankProcess> process;
     std::vector<Output> outputs;
     bool ended = false;
+    bool was_ended = false;  // by a signal of ours
+    int status = 0;
+    [[nodiscard]] std::string said() const;
   };
 
   void start(const RankCommand& command);
@@ -91,8 +98,12 @@ class RankGroup {
   void on_stop(int number);
   void relay_output(Output& output);
   void drain(Member& member);
+  void pass_on(Output& output, std::string lines);
   void reap();
-  void on_failure(const Member& member, int status);
+  void on_failure(const Member& member);
+  void kill_silent();
+  void find_cause();
+  [[nodiscard]] const Member* member_named(const std::string& said) const;
   void keep_deadlines();
   void signal_all(int number);
   void say(const std::string& text);

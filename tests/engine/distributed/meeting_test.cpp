@@ -106,8 +106,9 @@ TEST(Meeting, RankZeroNamesAnAddressThatIsNotItsOwn) {
 TEST(Meeting, RankZeroNamesAPortThatIsTaken) {
   const Descriptor taken = listen_on(resolve("127.0.0.1", 0).front());
   const int port = local_address(taken.get()).port();
-  EXPECT_THAT(message_of<IoError>([&] { const HubServer server(environment_of(0, 2, port), 0.5); }),
-              HasSubstr(fmt::format("rank 0 cannot listen at 127.0.0.1:{}", port)));
+  EXPECT_THAT(message_of<UsageError>([&] { const HubServer server(environment_of(0, 2, port), 0.5); }),
+              AllOf(HasSubstr(fmt::format("rank 0 cannot listen at 127.0.0.1:{}", port)),
+                    HasSubstr("--master_port"), HasSubstr("MASTER_PORT under srun")));
 }
 
 TEST(Meeting, RankZeroMayComeLater) {

@@ -471,6 +471,64 @@ TEST_F(LaunchJob, KnowsTheCauseThoughTheRankThatLostItEndsFirst) {
   EXPECT_THAT(message(), HasSubstr("rank 1"));
 }
 
+/// A rank's last words, as run_program() writes them.
+std::string fails_saying(const std::string& words, int code) {
+  return "{ echo \"voca-engine: " + words + "\" >&2; exit " + std::to_string(code) + "; }; ";
+}
+
+TEST_F(LaunchJob, QuotesTheRankThatFailedFirst) {
+  ASSERT_EQ(run(2, "[ $RANK = 1 ] && echo noise >&2 && " +
+                       fails_saying("out.pt: No space left on device", 74) + "sleep 100"),
+            74);
+  EXPECT_THAT(message(),
+              MatchesRegex("launch: rank 1 \\(pid [0-9]+\\) failed first: exit code 74: out.pt: No "
+                           "space left on device; not started again .--max_restarts 0."));
+}
+
+TEST_F(LaunchJob, BlamesTheRankThatTheOthersName) {
+  start(2, kWritePid + "while ! { [ -e pid.0 ] && [ -e pid.1 ]; }; do sleep 0.01; done; [ $RANK = 1 ] && " +
+               fails_saying("rank 0 (host here, pid $(cat pid.0)) failed: x.h5: Permission denied", 74) +
+               "while [ ! -e go ]; do sleep 0.01; done; " + fails_saying("x.h5: Permission denied", 74));
+  const std::vector<pid_t> ranks = pids(2);
+  job_.patience.after_failure = kPatience;
+  ASSERT_TRUE(comes_true([&] { return is_gone(ranks[1]); }));
+  std::ofstream(here_ / "go") << "";
+  EXPECT_EQ(wait(), 74);
+  EXPECT_EQ(message(), "launch: rank 0 (pid " + std::to_string(ranks[0]) +
+                           ") failed first: exit code 74: x.h5: Permission denied; not started again "
+                           "(--max_restarts 0)");
+}
+
+TEST_F(LaunchJob, KillsARankAtOnceThatTheOthersFoundSilent) {
+  job_.patience.after_failure = job_.patience.after_sigterm = std::chrono::hours(1);
+  start(3,
+        kWritePid + "[ $RANK = 1 ] && kill -STOP $$; while [ ! -e pid.1 ]; do sleep 0.01; done; " +
+            fails_saying("rank 1 (host here, pid $(cat pid.1)) has been silent for 4.0 s; it was last at: a "
+                         "step",
+                         74));
+  const std::vector<pid_t> ranks = pids(3);
+  EXPECT_EQ(wait(), 74);
+  EXPECT_THAT(message(), HasSubstr("has been silent for 4.0 s"));
+  EXPECT_THAT(err(), HasSubstr("launch: rank 1 (pid " + std::to_string(ranks[1]) +
+                               ") is what the others waited for in vain: SIGKILL"));
+  EXPECT_THAT(err(), Not(HasSubstr("SIGTERM")));
+}
+
+TEST_F(LaunchJob, DoesNotKillASilentRankWhileAnotherOneHasSomethingToSay) {
+  job_.patience.after_failure = job_.patience.after_sigterm = std::chrono::hours(1);
+  const std::string silent =
+      "rank 1 (host here, pid $(cat pid.1)) has been silent for 4.0 s; it was last at: x";
+  start(3, kWritePid + "[ $RANK = 1 ] && kill -STOP $$; while [ ! -e pid.1 ]; do sleep 0.01; done; " +
+               "while [ $RANK = 0 ] && [ ! -e go ]; do sleep 0.01; done; " + fails_saying(silent, 74));
+  const std::vector<pid_t> ranks = pids(3);
+  ASSERT_TRUE(comes_true([&] { return is_gone(ranks[2]); }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_EQ(state_of(ranks[1]), 'T');
+  std::ofstream(here_ / "go") << "";
+  EXPECT_EQ(wait(), 74);
+  EXPECT_EQ(state_of(ranks[1]), 'X');
+}
+
 TEST_F(LaunchJob, SaysWhatCannotBeStarted) {
   job_.executable = "/no/such/program";
   EXPECT_EQ(run(2, ""), 99);
@@ -501,10 +559,32 @@ TEST_F(LaunchJob, StartsAgainWithTheCountAndTheCommandOfARestart) {
 
 TEST_F(LaunchJob, GivesUpWhenTheRestartsAreUsedUp) {
   job_.max_restarts = 2;
-  ASSERT_EQ(run(2, "echo x >> starts; exit 70"), 70);
+  ASSERT_EQ(run(2, "echo x >> starts; " + fails_saying("another defect, $TORCHELASTIC_RESTART_COUNT", 70)),
+            70);
   EXPECT_EQ(lines_of(read_text(here_ / "starts")).size(), 6U);
+  EXPECT_THAT(message(), HasSubstr("exit code 70: another defect, 2; not started again: 2 of 2 restarts"));
+}
+
+TEST_F(LaunchJob, GivesUpWhereAStartFailedAsTheOneBefore) {
+  job_.max_restarts = 5;
+  ASSERT_EQ(run(2, "echo x >> starts; " + fails_saying("in.h5: Permission denied", 74)), 74);
+  EXPECT_EQ(lines_of(read_text(here_ / "starts")).size(), 4U);
   EXPECT_THAT(message(),
-              HasSubstr("exit code 70 (a defect of the program); not started again: 2 of 2 restarts"));
+              HasSubstr("exit code 74: in.h5: Permission denied; not started again: the start before "
+                        "failed in the same way"));
+}
+
+TEST_F(LaunchJob, GoesOnWhileStartsBeginFromSomethingNew) {
+  job_.max_restarts = 3;
+  job_.begins_from = [folder = here_.path()] { return read_text(folder / "state"); };
+  ASSERT_EQ(run(1, "echo x >> starts; echo x >> state; exit 74"), 74);
+  EXPECT_EQ(lines_of(read_text(here_ / "starts")).size(), 4U);
+  EXPECT_THAT(message(), HasSubstr("3 of 3 restarts are used up"));
+}
+
+TEST_F(LaunchJob, StartsARankAgainThatWasKilledTwice) {
+  job_.max_restarts = 2;
+  ASSERT_EQ(run(1, "[ $TORCHELASTIC_RESTART_COUNT = 2 ] || kill -KILL $$"), 0) << message();
 }
 
 class LaunchFinal : public LaunchJob, public ::testing::WithParamInterface<int> {};
