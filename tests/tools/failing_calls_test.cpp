@@ -79,22 +79,6 @@ std::vector<Tried> commands() {
   };
 }
 
-/// What is known to end otherwise, and why.
-struct Exception {
-  std::regex call;  ///< its name and path
-  const char* reason;
-};
-
-const std::vector<Exception>& exceptions() {
-  static const std::vector<Exception> all{
-      {std::regex(R"((open|pread|close|fstat|lstat|ftruncate) .*\.h5(\.[A-Za-z0-9]{6})?)"),
-       "the HDF5 library tells of no errno, and crashes where it cannot close or extend a file"},
-      {std::regex(R"((open|fread|fopen64|stat|fstat|lstat|read|close|fclose) .*\.npz)"),
-       "a video whose file fails to be read is quarantined as a damaged one is"},
-  };
-  return all;
-}
-
 struct Kind {
   const char* name;
   int error_number;
@@ -228,8 +212,6 @@ class FailingCalls : public ::testing::TestWithParam<Tried> {
     const std::string what = logged("failed ");
     ASSERT_TRUE(outcome) << what << ": does not end";
     if (what.empty()) return;  // another order of threads: it was not reached
-    for (const Exception& exception : exceptions())
-      if (std::regex_match(what, exception.call)) return;
     const std::string told = what + ": exit " + std::to_string(outcome->exit_code) + ": " + outcome->err;
     EXPECT_EQ(std::count(tried.codes.begin(), tried.codes.end(), outcome->exit_code), 1) << told;
     if (outcome->exit_code != 0) {

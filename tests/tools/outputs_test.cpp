@@ -283,7 +283,7 @@ void expect_stopped(const Words& words, const fs::path& folder, const std::strin
 
 TEST_F(Outputs, OfAPackOrSynthThatIsStoppedLeaveNothing) {
   const fs::path folder = here() / "stopped";
-  for (const int signal : {SIGTERM, SIGINT}) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
     fs::create_directories(folder);
     expect_stopped({"synth", "--out=tree", "--videos=1000", "--frames_max=60", "--quiet"}, folder, ".synth.",
                    signal);
