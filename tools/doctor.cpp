@@ -22,6 +22,7 @@
 #include "kernels/cpu/features.h"
 #include "kernels/gemm.h"
 #include "tools/commands.h"
+#include "tools/device_options.h"
 #include "tools/finding.h"
 #include "tools/gpu_findings.h"
 #include "tools/result.h"
@@ -151,6 +152,12 @@ Finding check_backend() {
   if (cuda.devices > 0) {
     return {"backend", Verdict::kOk,
             fmt::format("{}; computes on GPU {} unless --device says otherwise", build, cuda.first)};
+  }
+  if (const std::string promise = promised_gpus(engine::Variables::of_process()); !promise.empty()) {
+    return {"backend", Verdict::kWarning,
+            fmt::format("{}; no GPU can be used, though {} says to compute on one, so that only --device cpu "
+                        "computes: {}",
+                        build, promise, cuda.reason)};
   }
   if (toolkit.empty()) return {"backend", Verdict::kOk, build + "; computes on the CPU"};
   return {"backend", Verdict::kOk, fmt::format("{}; computes on the CPU: {}", build, cuda.reason)};

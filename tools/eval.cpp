@@ -36,27 +36,50 @@ void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& optio
   }
 }
 
-}  // namespace
-
-void eval(CommandLine command_line) {
+/// What a command line asks for.
+struct EvalRequest {
   InferenceOptions options;
   std::string checkpoint;
   std::string split = "test";
-  OptionSet set("eval", "Measures a checkpoint on a split (docs/evaluation.md).");
+  OptionSet set{"eval", "Measures a checkpoint on a split (docs/evaluation.md)."};
+};
+
+/// False where it asks for help alone. Throws UsageError.
+bool read(CommandLine command_line, EvalRequest& request) {
+  OptionSet& set = request.set;
   set.begin_group("Checkpoint");
-  set.add("checkpoint", &checkpoint, "F.pt", ".pt or .safetensors; of a run folder its best");
-  set.add("split", &split, "train|val|test", "the split");
-  add_inference_options(set, options);
-  if (!set.parse(command_line)) return;
+  set.add("checkpoint", &request.checkpoint, "F.pt", ".pt or .safetensors; of a run folder its best");
+  set.add("split", &request.split, "train|val|test", "the split");
+  add_inference_options(set, request.options);
+  if (!set.parse(command_line)) return false;
   set.require("checkpoint");
   set.require("features_root");
-  check(options);
+  check(request.options);
+  const std::string& checkpoint = request.checkpoint;
   if (checkpoint.find(',') != std::string::npos && !engine::is_there(checkpoint)) {
     throw engine::UsageError(
         "--checkpoint {}: no such file; eval measures one checkpoint, predict averages several", checkpoint);
   }
-  const data::Split which = data::parse_split(split);
-  in_inference_job(set, options, [&](JoinedJob& job) { eval_in(job, set, options, checkpoint, which); });
+  static_cast<void>(data::parse_split(request.split));
+  return true;
+}
+
+}  // namespace
+
+void eval(CommandLine command_line) {
+  EvalRequest request;
+  if (!read(command_line, request)) return;
+  in_inference_job(request.set, request.options, [&](JoinedJob& job) {
+    eval_in(job, request.set, request.options, request.checkpoint, data::parse_split(request.split));
+  });
+}
+
+bool check_eval(CommandLine command_line) {
+  EvalRequest request;
+  if (!read(command_line, request)) return false;
+  check_readable("--features_root", request.options.features_root);
+  check_readable("--checkpoint", request.checkpoint);
+  return true;
 }
 
 }  // namespace voca::tools

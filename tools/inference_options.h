@@ -47,6 +47,12 @@ void warn_of_other_split(const TrainedNetwork& network, const data::Dataset& dat
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, JoinedJob& job,
                                                           engine::Progress& progress);
 
+/// What eval and predict find wrong before they meet other ranks, for a launcher to say once: options, and
+/// inputs that are not there. False where only help was asked for, which is printed. Throws UsageError,
+/// IoError.
+[[nodiscard]] bool check_eval(CommandLine command_line);
+[[nodiscard]] bool check_predict(CommandLine command_line);
+
 /// Runs `body` in the job of ranks that this process belongs to; usually it is alone. Rank 0 is to print.
 void in_inference_job(const OptionSet& set, const InferenceOptions& options,
                       const std::function<void(JoinedJob&)>& body);

@@ -17,6 +17,7 @@
 #include "engine/thread_budget.h"
 #include "tools/commands.h"
 #include "tools/device_options.h"
+#include "tools/inference_options.h"
 #include "tools/launch/job.h"
 #include "tools/train_files.h"
 #include "tools/train_options.h"
@@ -204,8 +205,11 @@ void launch(CommandLine command_line) {
   job.words = {"voca-engine"};
   job.words.insert(job.words.end(), command.begin(), command.end());
 
-  if (std::string_view(command[0]) == "train") {
-    // Wrong options are said once, here, and not by every rank.
+  // What is wrong is said once, here, and not by every rank.
+  const std::string_view name = command[0];
+  if (name == "eval" && !check_eval(command.subspan(1))) return;
+  if (name == "predict" && !check_predict(command.subspan(1))) return;
+  if (name == "train") {
     TrainOptions train;
     OptionSet train_set("train", "Trains a detector (docs/training.md).");
     add_train_options(train_set, train);

@@ -144,34 +144,57 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   }
 }
 
-}  // namespace
-
-void predict(CommandLine command_line) {
-  InferenceOptions options;
+/// What a command line asks for.
+struct PredictOptions {
+  InferenceOptions inference;
   std::string checkpoints;
   std::string split;
   std::string out = "-";
   bool overwrite = false;
-  OptionSet set(
+  OptionSet set{
       "predict",
-      "Writes the verdict on every video as CSV: id,label,split,logit,prob_real, in the order of the data.");
+      "Writes the verdict on every video as CSV: id,label,split,logit,prob_real, in the order of the data."};
+};
+
+/// False where it asks for help alone. Throws UsageError.
+bool read(CommandLine command_line, PredictOptions& options) {
+  OptionSet& set = options.set;
   set.begin_group("Checkpoint");
-  set.add("checkpoint", &checkpoints, "F.pt[,G.pt...]",
+  set.add("checkpoint", &options.checkpoints, "F.pt[,G.pt...]",
           ".pt or .safetensors; of a run folder its best; the logits of several are averaged");
-  set.add("split", &split, "train|val|test", "only this split; empty: every video");
-  set.add("out", &out, "preds.csv", "where the CSV goes; -: stdout");
-  set.add_flag("overwrite", &overwrite, "replace predictions that --out holds");
-  add_inference_options(set, options);
-  if (!set.parse(command_line)) return;
+  set.add("split", &options.split, "train|val|test", "only this split; empty: every video");
+  set.add("out", &options.out, "preds.csv", "where the CSV goes; -: stdout");
+  set.add_flag("overwrite", &options.overwrite, "replace predictions that --out holds");
+  add_inference_options(set, options.inference);
+  if (!set.parse(command_line)) return false;
   set.require("checkpoint");
   set.require("features_root");
-  check(options);
-  if (options.json && is_stdout(out))
+  check(options.inference);
+  if (options.inference.json && is_stdout(options.out))
     throw engine::UsageError("--json: describes the CSV file; name it with --out");
-  in_inference_job(set, options, [&](JoinedJob& job) {
-    predict_in(job, set, options,
-               {.checkpoints = split_list(checkpoints), .split = split, .out = out, .overwrite = overwrite});
+  return true;
+}
+
+}  // namespace
+
+void predict(CommandLine command_line) {
+  PredictOptions options;
+  if (!read(command_line, options)) return;
+  in_inference_job(options.set, options.inference, [&](JoinedJob& job) {
+    predict_in(job, options.set, options.inference,
+               {.checkpoints = split_list(options.checkpoints),
+                .split = options.split,
+                .out = options.out,
+                .overwrite = options.overwrite});
   });
+}
+
+bool check_predict(CommandLine command_line) {
+  PredictOptions options;
+  if (!read(command_line, options)) return false;
+  check_readable("--features_root", options.inference.features_root);
+  for (const std::string& path : split_list(options.checkpoints)) check_readable("--checkpoint", path);
+  return true;
 }
 
 }  // namespace voca::tools

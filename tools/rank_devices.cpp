@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "engine/distributed/rank_facts.h"
@@ -58,7 +59,8 @@ std::optional<int> gpu_of_rank(int local_rank, int local_world_size, int gpus) {
 }
 
 std::string text_of(const RankDevice& device) {
-  return engine::json_text({device.host, static_cast<int>(device.kind), device.uuid, device.no_gpu});
+  return engine::json_text(nlohmann::ordered_json::array(
+      {device.host, static_cast<int>(device.kind), device.uuid, device.no_gpu}));
 }
 
 RankDevice rank_device_of(const std::string& text) {

@@ -130,6 +130,10 @@ TEST_F(Launch, SaysOnceWhatEveryRankWouldSay) {
   expect_refused({"launch", "--nproc_per_node=4", "--", "train", "--features_root=x", "--hiden=3"},
                  "did you mean --hidden?");
   expect_refused({"launch", "--nproc_per_node=4", "--", "train"}, "--features_root PATH is needed");
+  expect_refused(
+      {"launch", "--nproc_per_node=4", "--", "eval", "--batch_size=0", "--checkpoint=x", "--features_root=x"},
+      "--batch_size: is 0");
+  expect_refused({"launch", "--nproc_per_node=4", "--", "predict", "--checkpoint=x"}, "--features_root");
 }
 
 TEST_F(Launch, PrintsTheHelpOfTheCommandOnce) {
@@ -155,7 +159,11 @@ TEST_F(Launch, FindsAMistypedPathBeforeARankIsStarted) {
        {Case{training() + Words{"--features_root=nowhere.h5"},
              "--features_root nowhere.h5: no such file or folder"},
         Case{training() + Words{"--init_from=no.pt"}, "--init_from no.pt: no such file or folder"},
-        Case{training() + Words{"--resume=no.resume"}, "--resume no.resume: no such file or folder"}}) {
+        Case{training() + Words{"--resume=no.resume"}, "--resume no.resume: no such file or folder"},
+        Case{{"eval", "--checkpoint=no.pt", "--features_root=" + (here() / "packed.h5").string()},
+             "--checkpoint no.pt: no such file or folder"},
+        Case{{"predict", "--checkpoint=no.pt", "--features_root=nowhere.h5"},
+             "--features_root nowhere.h5: no such file or folder"}}) {
     const Outcome outcome = run(start + mistyped.words, folder("mistyped"));
     EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
     EXPECT_THAT(outcome.err, StartsWith(std::string("voca-engine: ") + mistyped.message));
