@@ -107,6 +107,7 @@ void JoinedJob::compare(const std::string& about, const std::string& mine, const
   const std::string verdict_key = about + " compared";
   if (first()) {
     std::vector<std::string> by_rank;
+    by_rank.reserve(static_cast<std::size_t>(meeting_.world_size()));
     for (int rank = 0; rank < meeting_.world_size(); ++rank)
       by_rank.push_back(store.get(key(rank), deadline));
     store.set(verdict_key, judge(by_rank));
