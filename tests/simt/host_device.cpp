@@ -62,6 +62,10 @@ void multiply_now(const MatrixProduct& product) {
 
 }  // namespace
 
+HostDevice::HostDevice()
+    : streams_{Stream(schedule().landing == Landing::kEager ? Stream::When::kAtOnce : Stream::When::kLate),
+               Stream(Stream::When::kLate)} {}
+
 void HostDevice::synchronize(void* stream) {
   static_cast<Stream*>(stream)->finish();
 }

@@ -35,11 +35,14 @@ class HostProducts final : public engine::MatrixProducts {
   std::int64_t multiplied_ = 0;
 };
 
-/// A device of kind kCuda over the executor's memory, with products of its own. Kernels, products and copies
+/// A device of kind kCuda over the executor's memory, with products of its own. Copies beside the computation
 /// are done as late as may be, in the order that streams and events give (Stream), so that a wait left out
-/// shows. Used by one thread; several devices may be used by several.
+/// shows. The compute stream is late too, so that what must wait for it shows; under a schedule with eager
+/// copies it does its work at once, so that what it must wait for shows. Used by one thread; several devices
+/// may be used by several.
 class HostDevice : public engine::Device {
  public:
+  HostDevice();
   [[nodiscard]] engine::DeviceKind kind() const override { return engine::DeviceKind::kCuda; }
   [[nodiscard]] std::string description() const override { return "cuda kernels on the cpu"; }
   [[nodiscard]] std::size_t free_bytes() const override { return free_bytes_; }
@@ -62,7 +65,7 @@ class HostDevice : public engine::Device {
   void synchronize_event(void* event) override;
 
  private:
-  mutable std::array<Stream, 2> streams_;
+  mutable std::array<Stream, 2> streams_;  // compute, copies
   HostProducts products_{false};
   std::size_t free_bytes_ = 0;
 };

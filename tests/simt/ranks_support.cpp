@@ -142,7 +142,7 @@ void run_rank(const Job& job, engine::KeyValueStore& store, int rank, Outcome& o
   if (job.on_cpu) return train(job, rank, *engine::make_cpu_device(1), {}, outcome);
   const auto device = make_tested_device();
   if (job.world_size == 1) return train(job, rank, *device, {}, outcome);
-  outcome.log.fail_at = rank + 1 == job.world_size ? job.fail_at : -1;
+  outcome.log.fail_at = rank == job.failing_rank ? job.fail_at : -1;
   const auto connect = [&](const char* name) {
     engine::NcclOptions options;
     options.name = name;

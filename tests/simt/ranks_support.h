@@ -48,7 +48,8 @@ struct Job {
   bool on_cpu = false;        ///< of one rank: the CPU backend
   std::shared_ptr<const data::Dataset> dataset_of_last{};  ///< what the last rank reads instead
   std::set<std::uint32_t> spoiled{};                       ///< batches whose gradients the last rank spoils
-  std::int64_t fail_at = -1;                               ///< collective before which the last rank throws
+  std::int64_t fail_at = -1;                               ///< collective before which a rank throws
+  int failing_rank = 0;                                    ///< that one
   bool two_communicators = false;                          ///< one for the sums of gradients alone
   /// What trains; null: make_model().
   std::function<std::unique_ptr<engine::Model>()> model{};
