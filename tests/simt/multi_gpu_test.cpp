@@ -298,6 +298,7 @@ TEST_F(NcclDouble, ShowsASumThatDoesNotWaitForBackwardOrIsNotWaitedFor) {
   careless.config.epochs = 1;
   const std::string right = run_well(careless)[0]->bits;
   for (const bool waits : {true, false}) {
+    if (!waits && schedule().landing == Landing::kEager) continue;  // backward is never late there
     const Stream::When when = waits ? Stream::When::kLate : Stream::When::kAtOnce;
     careless.stream = [=] { return std::make_unique<Careless>(when, true, true); };
     EXPECT_TRUE(run_well(careless)[0]->bits == right);
