@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <numeric>
@@ -164,12 +165,16 @@ void expect_aligned(const void* pointer, std::size_t bytes, Site site) {
 
 namespace {
 
+thread_local bool grid_runs_here = false;
+
 void call_thread(void* thread) {
   (*static_cast<const std::function<void()>*>(thread))();
 }
 
 void run_grid(const char* name, const LaunchShape& shape, std::function<void()>& thread) {
   const std::lock_guard lock(executor());
+  grid_runs_here = true;
+  const std::shared_ptr<void> at_end(nullptr, [](void*) { grid_runs_here = false; });
   const dim3 grid = shape.grid;
   const std::uint64_t count = std::uint64_t{grid.x} * grid.y * grid.z;
   std::vector<std::uint64_t> order(count);
@@ -188,6 +193,10 @@ void run_grid(const char* name, const LaunchShape& shape, std::function<void()>&
 }
 
 }  // namespace
+
+bool runs_a_grid() {
+  return grid_runs_here;
+}
 
 void launch(const char* name, const LaunchShape& shape, std::function<void()> thread) {
   check(name, shape);

@@ -116,6 +116,9 @@ class RaceDetector {
 
 #endif
 
+/// Whether this operating-system thread runs a grid.
+[[nodiscard]] bool runs_a_grid();
+
 /// The one of the executor.
 [[nodiscard]] RaceDetector& race_detector();
 

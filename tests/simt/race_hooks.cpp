@@ -8,6 +8,7 @@ using voca::simt::host::AccessKind;
 using voca::simt::host::race_detector;
 
 void access(const void* address, std::size_t bytes, AccessKind kind, const void* pc) {
+  if (!voca::simt::host::runs_a_grid()) return;  // host code between kernels, or beside another rank's
   race_detector().access(address, bytes, kind, {pc, {nullptr, 0}});
 }
 
