@@ -47,9 +47,11 @@ struct DatasetSummary {
 /// thread-safe.
 class Dataset {
  public:
-  /// Throws IoError when the file cannot be opened, DataError naming file and reason when it is not a packed
-  /// dataset of version 1, is truncated, refers to other files, or contradicts itself (sizes, offsets,
-  /// labels, splits, the content hash over all but the frames).
+  /// A child process opens the file first: on some damaged ones the HDF5 library crashes. Throws IoError when
+  /// the file cannot be opened or read, or no child started, std::bad_alloc when little memory is left,
+  /// DataError naming file and reason when it is not a packed dataset of version 1, is truncated, refers to
+  /// other files, or contradicts itself (sizes, offsets, labels, splits, the content hash over all but the
+  /// frames).
   explicit Dataset(std::filesystem::path path);
   ~Dataset();
   Dataset(const Dataset&) = delete;
