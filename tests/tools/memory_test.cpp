@@ -259,7 +259,7 @@ TEST_F(LittleMemory, EvaluationEndsWithItsTable) {
 TEST_F(LittleMemory, SizesBeyondCountingAreOneLine) {
   for (const Words& sizes : {Words{"--batch_size=4000000000000000000"},
                              Words{"--batch_size=9000000000", "--seq_len=2000000000"}}) {
-    Words words = training() + sizes;
+    Words words = training() + sizes + Words{"--run_dir=refused"};
     for (const char* command : {"train", "plan"}) {
       words.front() = command;
       const Outcome outcome = run(words, here(), {{"COLUMNS", "200"}});
@@ -272,12 +272,12 @@ TEST_F(LittleMemory, SizesBeyondCountingAreOneLine) {
 TEST_F(LittleMemory, TooFewAddressesForProductsAreOneLine) {
   // OpenBLAS asks for 128 MiB a thread without end.
   for (const Words& words : {training(), training() + Words{"--threads=64"}}) {
-    const Outcome outcome = run_within(250'000, words, here());
+    const Outcome outcome = run_within(180'000, words, here());
     EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
     EXPECT_THAT(outcome.message(),
-                AllOf(HasSubstr("of addresses for matrix products, "), HasSubstr("(ulimit -v 244.1 MiB)")));
+                AllOf(HasSubstr("of addresses for matrix products, "), HasSubstr("(ulimit -v 175.8 MiB)")));
   }
-  const Outcome doctor = run_within(250'000, {"doctor"}, here());
+  const Outcome doctor = run_within(180'000, {"doctor"}, here());
   EXPECT_EQ(doctor.exit_code, 70) << doctor.err;
   EXPECT_THAT(doctor.out, HasSubstr("addresses"));
 }
