@@ -1,5 +1,6 @@
 #include "engine/device.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -11,6 +12,7 @@
 #include "engine/thread_budget.h"
 #include "kernels/cpu/features.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/product_buffers.h"
 
 namespace voca::engine {
 namespace {
@@ -40,8 +42,11 @@ std::size_t addresses_of_thread() {
 /// OpenBLAS asks for them again and again, without end, where there is no room.
 void check_addresses(int threads) {
   const FreeMemory free = free_addresses();
+  if (!free.known()) return;
+  // glibc would give each thread a heap of its own, of 64 MiB of addresses.
+  ::mallopt(M_ARENA_MAX, 1);
   const std::size_t needed = static_cast<std::size_t>(threads) * addresses_of_thread();
-  if (!free.known() || needed <= free.bytes) return;
+  if (needed <= free.bytes) return;
   const std::size_t fit = free.bytes / addresses_of_thread();
   throw IoError("cpu: {} thread{} need{} {} of addresses for matrix products, {}: raise the limit{}", threads,
                 threads == 1 ? "" : "s", threads == 1 ? "s" : "", memory_text(needed), free.text(),
@@ -64,7 +69,8 @@ class CpuDevice final : public Device {
   }
   [[nodiscard]] std::size_t free_bytes() const override { return free_memory().bytes; }
   [[nodiscard]] FreeMemory free_memory() const override {
-    return free_host_memory("/", static_cast<std::size_t>(kernels::cpu::threads()) * addresses_of_thread());
+    const auto threads = static_cast<std::size_t>(kernels::cpu::threads());
+    return free_host_memory("/", kernels::cpu::has_multiplied() ? 0 : threads * kProductAddresses);
   }
   void synchronize(void* /*stream*/) override {}
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/product_buffers.h"
 #include "kernels/gemm.h"
 
 // One single-threaded BLAS product, row-major.
@@ -16,6 +17,7 @@ namespace detail {
 inline void use_one_blas_thread() {
   static const bool done = [] {
     openblas_set_num_threads(1);
+    multiplied = true;
     return true;
   }();
   static_cast<void>(done);

@@ -243,6 +243,14 @@ TEST_F(LittleMemory, TrainEndsWithTheTableThatPlanPrints) {
   }
 }
 
+TEST_F(LittleMemory, WhatFitsIsTrainedAndTested) {
+  // Beside 128 MiB for products and the program itself some tens of MiB are left: none for a heap a thread.
+  const Outcome trained =
+      run_within(300'000, training() + Words{"--epochs=2", "--run_dir=fits", "--json", "--quiet"}, here());
+  ASSERT_EQ(trained.exit_code, 0) << trained.err;
+  EXPECT_FALSE(trained.json()["test"].is_null()) << trained.json();
+}
+
 TEST_F(LittleMemory, EvaluationEndsWithItsTable) {
   const Outcome trained = run(training() + Words{"--epochs=1", "--save_last=last.pt", "--quiet"}, here());
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
