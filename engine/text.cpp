@@ -57,7 +57,7 @@ void append(std::string& out, std::string_view text, std::size_t max_bytes, bool
     } else {
       const auto code = static_cast<unsigned>(c.code);
       fmt::format_to(std::back_inserter(out),
-                     fmt::runtime(c.valid && code >= 0x80 ? "\\u{:04x}" : "\\x{:02x}"), code);
+                     fmt::runtime(c.valid && code >= 0x7F ? "\\u{:04x}" : "\\x{:02x}"), code);
     }
     at += c.length;
   }

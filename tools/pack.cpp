@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iostream>
 
 #include "engine/error.h"
 #include "engine/progress.h"
@@ -75,7 +74,7 @@ void pack(CommandLine command_line) {
   const std::string report_json = data::report_json(report) + "\n";
   write_output(report_path, report_json);
   if (json) {
-    std::cout << report_json;
+    print_text(report_json);  // as print_json() does
   } else {
     print_text(data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
   }

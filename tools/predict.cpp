@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iostream>
 #include <numeric>
 #include <sstream>
 
@@ -128,7 +127,7 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   if (!job.first()) return;
   const std::string text = csv(average, *dataset);
   if (is_stdout(which.out)) {
-    std::cout << text;
+    print_data(text);
     return;
   }
   write_output(which.out, text);

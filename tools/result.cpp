@@ -1,5 +1,7 @@
 #include "tools/result.h"
 
+#include <unistd.h>
+
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -13,7 +15,17 @@ void print_text(std::string_view text) {
 }
 
 void print_json(const nlohmann::ordered_json& json) {
-  std::cout << engine::json_text(json, 2) << '\n';
+  // Beyond line ends JSON has such characters in its texts alone, and the form they are spelled out in is
+  // JSON's own.
+  print_text(engine::json_text(json, 2) + '\n');
+}
+
+void print_data(std::string_view text) {
+  if (::isatty(STDOUT_FILENO) == 1) {
+    print_text(text);
+  } else {
+    std::cout << text;
+  }
 }
 
 }  // namespace voca::tools

@@ -10,6 +10,7 @@
 #include "data/convert.h"
 #include "tests/data/support/scratch.h"
 #include "tests/engine/support/mutate.h"
+#include "tests/support/allocations.h"
 
 namespace voca::data {
 namespace {
@@ -120,6 +121,23 @@ TEST(Npz, AMissingArrayIsToldWithWhatIsThere) {
               HasSubstr("has no array 'embeddings' (found features.npy)"));
   EXPECT_THAT(NpzReader(golden("more_keys.npz")).keys(),
               ::testing::UnorderedElementsAre("paths", "objects", "fps", "frame_labels", "embeddings"));
+}
+
+TEST(Npz, WorkGrowsWithTheNumberOfArrays) {
+  const Scratch scratch;
+  const std::vector<float> value{1};
+  const auto work = [&](int count) {
+    std::vector<NamedArray> arrays;
+    for (int i = 0; i < count; ++i)
+      arrays.push_back({"a" + std::to_string(i), DType::kF32, {1}, std::as_bytes(std::span(value))});
+    write_npz(scratch / "many.npz", arrays, false);
+    const std::int64_t before = voca::test::allocations();
+    const NpzReader reader(scratch / "many.npz");
+    for (const NamedArray& array : arrays) EXPECT_EQ(reader.header(array.name).elements(), 1);
+    return voca::test::allocations() - before;
+  };
+  const std::int64_t few = work(100);
+  EXPECT_LE(work(1000), 11 * few);
 }
 
 TEST(Npz, AnotherKindOfFileIsNamed) {

@@ -156,7 +156,7 @@ TEST(Json, IsParsedInOnePlace) {
 
 TEST(Text, WhatATerminalObeysIsSpelledOut) {
   EXPECT_EQ(printable("plain ü € 😀 \\"), "plain ü € 😀 \\");
-  EXPECT_EQ(printable(std::string("a\n\t\x1b[2J\x7f\0b", 10)), R"(a\x0a\x09\x1b[2J\x7f\x00b)");
+  EXPECT_EQ(printable(std::string("a\n\t\x1b[2J\x7f\0b", 10)), R"(a\x0a\x09\x1b[2J\u007f\x00b)");
   EXPECT_EQ(printable("\xC2\x9B"
                       "31m \xC2\x80 \xC2\xA0"),
             "\\u009b31m \\u0080 \xC2\xA0");  // C1; a space stays

@@ -1,20 +1,27 @@
 // Files that are no more than JSON and text, made to hurt: each ends in one line and exit code 65, and what
 // it says reaches a terminal as text.
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <hdf5.h>
+#include <unistd.h>
 
+#include <array>
+#include <cstdlib>
 #include <fstream>
+#include <iostream>
 #include <random>
 
 #include "data/dataset.h"
+#include "engine/atomic_file.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/text.h"
 #include "tests/data/support/scratch.h"
 #include "tests/engine/support/mutate.h"
 #include "tests/tools/support/program.h"
 #include "tools/banner.h"
+#include "tools/result.h"
 
 namespace voca::tools {
 namespace {
@@ -150,7 +157,7 @@ TEST_F(HostileFiles, NothingInThemIsObeyedByATerminal) {
   EXPECT_THAT(unknown.message(), HasSubstr(R"("\u009b2J\x1b[2J\u202e\x0a" is not an option of plan)"));
   expect_text(unknown.err);
 
-  write("run/config.json", std::string("{\"note\":\"") + kClear + "\"}");
+  write("run/config.json", std::string("{\"note\":\"") + kClear + "\x7f\"}");
   write("run/metrics.jsonl", std::string("{\"kind\":\"") + kClear + "\",\"epoch\":1,\"step\":1,\"" + kClear +
                                  "\":\"" + kClear + "\"}\n");
   const Outcome shown = run_here({"inspect", "run"});
@@ -159,7 +166,8 @@ TEST_F(HostileFiles, NothingInThemIsObeyedByATerminal) {
   expect_text(shown.out);
   // For programs the text is what it is.
   const Outcome json = run_here({"inspect", "run", "--json"});
-  EXPECT_EQ(json.json()["config"]["note"], "\u009b2J\x1b[2J\u202e");
+  EXPECT_EQ(json.json()["config"]["note"], "\u009b2J\x1b[2J\u202e\x7f");
+  expect_text(json.out);
 
   engine::write_safetensors(scratch_ / "a.safetensors", {}, {{"\u009b2J", "\u202e\x1b[2J"}});
   const Outcome weights = run_here({"inspect", "a.safetensors"});
@@ -178,6 +186,34 @@ TEST_F(HostileFiles, AFileNamedInOtherBytesIsToldInUtf8) {
   const Outcome missing = run_here({"inspect", "no\xFF\n\u009b"});
   EXPECT_EQ(missing.exit_code, 74);
   expect_text(missing.err);
+}
+
+/// Rows go to a file as they are, and to a terminal as text.
+TEST_F(HostileFiles, RowsOfDataAreTextOnATerminal) {
+  const auto printed = [&](int descriptor) {
+    const int before = ::dup(STDOUT_FILENO);
+    std::cout.flush();
+    ::dup2(descriptor, STDOUT_FILENO);
+    print_data("\u009b2J,1\n");
+    std::cout.flush();
+    ::dup2(before, STDOUT_FILENO);
+    ::close(before);
+  };
+  const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY);
+  ASSERT_GE(terminal, 0);
+  ASSERT_EQ(::grantpt(terminal) + ::unlockpt(terminal), 0);
+  const int end = ::open(::ptsname(terminal), O_RDWR | O_NOCTTY);
+  ASSERT_GE(end, 0);
+  printed(end);
+  std::array<char, 64> shown{};
+  ASSERT_GT(::read(terminal, shown.data(), shown.size() - 1), 0);
+  EXPECT_STREQ(shown.data(), "\\u009b2J,1\r\n");
+  ::close(end);
+  ::close(terminal);
+  const int file = ::open((scratch_ / "rows").c_str(), O_RDWR | O_CREAT, 0600);
+  printed(file);
+  ::close(file);
+  EXPECT_EQ(engine::read_text_file(scratch_ / "rows", 100), "\u009b2J,1\n");
 }
 
 /// Whatever becomes of a run folder: it is described, or refused in one line that names the file.
