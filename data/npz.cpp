@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "data/zip_input.h"
 #include "engine/file_kind.h"
 #include "engine/path_status.h"
 #include "engine/text.h"
@@ -29,14 +30,6 @@ constexpr std::size_t kChunk = std::size_t{256} << 10;
 /// header alone is looked at first.
 constexpr std::size_t kFirstChunk = 1024;
 
-std::string reason(int zip_error) {
-  zip_error_t error;
-  zip_error_init_with_code(&error, zip_error);
-  std::string text = zip_error_strerror(&error);
-  zip_error_fini(&error);
-  return text;
-}
-
 struct ArchiveCloser {
   void operator()(zip_t* archive) const { zip_discard(archive); }
 };
@@ -50,12 +43,6 @@ using File = std::unique_ptr<zip_file_t, FileCloser>;
   throw ArrayError(ArrayFault::kDamaged, fmt::format("{}: {}", where, what));
 }
 
-/// Whether libzip failed because the system did. A damaged archive makes it seek to places that there are
-/// not.
-bool is_of_the_system(int zip_error) {
-  return zip_error == ZIP_ER_READ || zip_error == ZIP_ER_OPEN;
-}
-
 struct Entry {
   zip_uint64_t index = 0;
   std::uint64_t size = 0;
@@ -64,23 +51,25 @@ struct Entry {
   bool deflated = false;
 };
 
-[[noreturn]] void refuse_to_open(zip_t* archive, const std::string& where) {
-  zip_error_t* const error = zip_get_error(archive);
-  const std::string message = fmt::format("cannot be opened: {}", zip_error_strerror(error));
+/// Throws for what libzip refuses: ReadError where the system failed, else ArrayError with libzip's words.
+[[noreturn]] void refuse(const ZipInput& input, zip_error_t* error, const std::string& where,
+                         std::string_view action) {
+  if (input.error_number() != 0) {
+    throw ReadError(input.error_number(),
+                    fmt::format("{}: {}: {}", where, action, std::strerror(input.error_number())));
+  }
   if (zip_error_code_zip(error) == ZIP_ER_MEMORY) throw std::bad_alloc();
-  if (is_of_the_system(zip_error_code_zip(error)) && zip_error_code_system(error) != 0)
-    throw ReadError(zip_error_code_system(error), fmt::format("{}: {}", where, message));
-  damaged(where, message);
+  damaged(where, fmt::format("{}: {}", action, zip_error_strerror(error)));
 }
 
 /// The bytes of one entry, in order. libzip finds them; isa-l inflates and sums them, several times faster
 /// than zlib does.
 class EntryStream {
  public:
-  EntryStream(zip_t* archive, const Entry& entry, const std::string& where)
-      : entry_(entry), where_(where), input_left_(entry.compressed) {
+  EntryStream(zip_t* archive, const ZipInput& file, const Entry& entry, const std::string& where)
+      : archive_file_(file), entry_(entry), where_(where), input_left_(entry.compressed) {
     file_.reset(zip_fopen_index(archive, entry.index, ZIP_FL_COMPRESSED));
-    if (!file_) refuse_to_open(archive, where);
+    if (!file_) refuse(file, zip_get_error(archive), where, "cannot be opened");
     if (!entry.deflated) return;
     input_ = Buffer(std::min<std::uint64_t>(entry.compressed, kChunk));
     inflater_ = std::make_unique_for_overwrite<inflate_state>();
@@ -118,14 +107,7 @@ class EntryStream {
   void fill(std::span<std::byte> out) {
     while (!out.empty()) {
       const zip_int64_t count = zip_fread(file_.get(), out.data(), out.size());
-      if (count < 0) {
-        zip_error_t* const error = zip_file_get_error(file_.get());
-        const int error_number = zip_error_code_system(error);
-        const std::string message = fmt::format("{}: cannot be read: {}", where_, zip_error_strerror(error));
-        if (is_of_the_system(zip_error_code_zip(error)) && error_number != 0)
-          throw ReadError(error_number, message);
-        throw ArrayError(ArrayFault::kDamaged, message);
-      }
+      if (count < 0) refuse(archive_file_, zip_file_get_error(file_.get()), where_, "cannot be read");
       if (count == 0) damaged(where_, "is truncated");
       out = out.subspan(static_cast<std::size_t>(count));
     }
@@ -157,6 +139,7 @@ class EntryStream {
     return out.size() - state.avail_out;
   }
 
+  const ZipInput& archive_file_;
   const Entry& entry_;
   const std::string& where_;
   File file_;
@@ -195,6 +178,7 @@ int open_regular(const std::string& path, std::uint64_t& size) {
 struct NpzReader::State {
   std::string path;
   std::uint64_t file_bytes = 0;
+  std::unique_ptr<ZipInput> input;  // outlives the archive
   Archive archive;
   std::vector<std::string> twice;  // names that several entries have
 
@@ -259,23 +243,30 @@ struct NpzReader::State {
   }
 };
 
+namespace {
+
+/// Whatever is wrong with the archive as a whole.
+[[noreturn]] void refuse_archive(const std::string& path, const ZipInput& input, zip_error_t* error) {
+  if (input.error_number() == 0) {
+    if (const std::string other = engine::mistaken_kind(path, engine::FileKind::kNpz); !other.empty())
+      damaged(path, other);
+    if (zip_error_code_zip(error) == ZIP_ER_NOZIP) damaged(path, "is no zip archive, or a truncated one");
+  }
+  refuse(input, error, path, "cannot be read as a zip archive");
+}
+
+}  // namespace
+
 NpzReader::NpzReader(const std::filesystem::path& path) : state_(std::make_unique<State>()) {
   state_->path = path.string();
   const int descriptor = open_regular(state_->path, state_->file_bytes);
-  int error = 0;
-  errno = 0;
-  state_->archive.reset(zip_fdopen(descriptor, 0, &error));
+  state_->input = std::make_unique<ZipInput>(descriptor, state_->file_bytes);
+  zip_error_t error;
+  zip_error_init(&error);
+  state_->archive.reset(state_->input->open_archive(&error));
   if (!state_->archive) {
-    const int error_number = errno;
-    ::close(descriptor);
-    if (is_of_the_system(error) && error_number != 0)
-      throw ReadError(error_number,
-                      fmt::format("{}: cannot be read: {}", state_->path, std::strerror(error_number)));
-    if (error == ZIP_ER_MEMORY) throw std::bad_alloc();
-    if (const std::string other = engine::mistaken_kind(path, engine::FileKind::kNpz); !other.empty())
-      damaged(state_->path, other);
-    damaged(state_->path, error == ZIP_ER_NOZIP ? std::string("is no zip archive, or a truncated one")
-                                                : fmt::format("is damaged: {}", reason(error)));
+    const std::unique_ptr<zip_error_t, void (*)(zip_error_t*)> freed(&error, zip_error_fini);
+    refuse_archive(state_->path, *state_->input, &error);
   }
   std::vector<std::string> names = state_->entries();
   std::sort(names.begin(), names.end());
@@ -321,14 +312,14 @@ std::vector<std::string> NpzReader::keys() const {
 NpyHeader NpzReader::header(const std::string& key) const {
   const Entry entry = state_->find(key);
   const std::string where = state_->where(key);
-  EntryStream stream(state_->archive.get(), entry, where);
+  EntryStream stream(state_->archive.get(), *state_->input, entry, where);
   return read_header(stream, entry, where);
 }
 
 Array NpzReader::read(const std::string& key) const {
   const Entry entry = state_->find(key);
   const std::string where = state_->where(key);
-  EntryStream stream(state_->archive.get(), entry, where);
+  EntryStream stream(state_->archive.get(), *state_->input, entry, where);
   const NpyHeader header = read_header(stream, entry, where);
   Buffer data(header.data_bytes());
   stream.read(data.span());
@@ -339,7 +330,7 @@ Array NpzReader::read(const std::string& key) const {
 void write_npz(const std::filesystem::path& path, std::span<const NamedArray> arrays, bool compressed) {
   int error = 0;
   Archive archive(zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, &error));
-  if (!archive) throw engine::IoError("{}: cannot create: {}", path.string(), reason(error));
+  if (!archive) throw engine::IoError("{}: cannot create: {}", path.string(), std::strerror(errno));
   const auto check = [&](bool good) {
     if (!good) throw engine::IoError("{}: cannot write: {}", path.string(), zip_strerror(archive.get()));
   };
