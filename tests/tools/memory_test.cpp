@@ -34,6 +34,7 @@ constexpr std::size_t kMib = std::size_t{1} << 20;
 
 std::vector<std::string> names_of(const std::vector<engine::MemoryLine>& lines) {
   std::vector<std::string> names;
+  names.reserve(lines.size());
   for (const engine::MemoryLine& line : lines) names.push_back(line.name);
   return names;
 }
