@@ -263,7 +263,8 @@ NpzReader::NpzReader(const std::filesystem::path& path) : state_(std::make_uniqu
   state_->input = std::make_unique<ZipInput>(descriptor, state_->file_bytes);
   zip_error_t error;
   zip_error_init(&error);
-  state_->archive.reset(state_->input->open_archive(&error));
+  // Nothing at all libzip takes for an archive without entries.
+  if (state_->file_bytes > 0) state_->archive.reset(state_->input->open_archive(&error));
   if (!state_->archive) {
     const std::unique_ptr<zip_error_t, void (*)(zip_error_t*)> freed(&error, zip_error_fini);
     refuse_archive(state_->path, *state_->input, &error);

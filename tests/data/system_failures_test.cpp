@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <new>
@@ -16,6 +17,7 @@
 #include "data/npz.h"
 #include "data/pack.h"
 #include "data/patience.h"
+#include "data/zip_input.h"
 #include "engine/error.h"
 #include "tests/data/support/scratch.h"
 
@@ -146,11 +148,16 @@ TEST(SystemFailures, TooManyOpenFilesSayNothingOfAnArchive) {
   }
 }
 
-TEST(SystemFailures, OneDescriptorTooFewForTheArchivesLibrarySaysNothingOfItEither) {
+TEST(SystemFailures, AnArchiveThatCannotBeReadKeepsTheReason) {
   const Scratch scratch;
   write_tree(scratch);
-  const Limit limit(RLIMIT_NOFILE, first_free_descriptor() + 1);
-  EXPECT_THROW(NpzReader(scratch / "tree/real/v0/audio_embeddings.npz"), ReadError);
+  const fs::path path = scratch / "tree/real/v0/audio_embeddings.npz";
+  ZipInput input(::open(path.c_str(), O_WRONLY | O_CLOEXEC), fs::file_size(path));
+  zip_error_t error;
+  zip_error_init(&error);
+  EXPECT_EQ(input.open_archive(&error), nullptr);
+  zip_error_fini(&error);
+  EXPECT_EQ(input.error_number(), EBADF);
 }
 
 TEST(SystemFailures, WhatMayPassIsTriedAgain) {

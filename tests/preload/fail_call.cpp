@@ -1,11 +1,12 @@
 // A library to preload (LD_PRELOAD): the k-th call of a kind on a path fails, as a disk, a limit or a network
 // file system would have it. What it is told, in the environment:
 //
-//   VOCA_FAIL_KIND    open, read, write, sync, close, rename, remove, mkdir, stat, room, map, list, link,
-//   lock, thread VOCA_FAIL_PATH    text that the absolute path must hold (not asked of thread) VOCA_FAIL_AT
-//   k, from 1; 0: nothing fails VOCA_FAIL_ERRNO   the number VOCA_FAIL_LOG     a file that gets a line
-//   "failed CALL PATH" for the call, and "calls KIND COUNT" for every kind
-//                     at the end of a process that ends by itself
+// - VOCA_FAIL_KIND: one of kNames
+// - VOCA_FAIL_PATH: text that the absolute path must hold (not asked of thread)
+// - VOCA_FAIL_AT: k, from 1; 0: nothing fails
+// - VOCA_FAIL_ERRNO: the number
+// - VOCA_FAIL_LOG: a file that gets "failed CALL PATH" for the call, and at the end of a process that ends by
+//   itself "calls KIND COUNT" for every kind
 //
 // Out of reach is what the C library calls inside itself: the reads and writes behind a FILE other than fread
 // and fwrite, the loader's, and calls made without the library.
