@@ -54,10 +54,10 @@ if(VOCA_WITH_NCCL AND VOCA_NCCL_INCLUDE_DIR)
   target_include_directories(cuda_on_host_engine SYSTEM PRIVATE ${VOCA_NCCL_INCLUDE_DIR})
 endif()
 
-# voca_cuda_on_host(<name> KERNELS <options for kernels> ALL <options for kernels and executor>)
+# voca_cuda_on_host(<name> KERNELS <options for kernels> ALL <options for kernels and executor> WITHOUT <tests>)
 # A test program of the fixtures with kernels and executor compiled that way, run under each schedule.
 function(voca_cuda_on_host name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "KERNELS;EXECUTOR;ALL;LINK")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "WITHOUT" "KERNELS;EXECUTOR;ALL;LINK")
   add_library(${name}_kernels OBJECT ${wrappers})
   add_library(${name}_executor OBJECT ${simt_sources} ${arg_EXECUTOR})
   foreach(part kernels executor)
@@ -77,7 +77,7 @@ function(voca_cuda_on_host name)
   endforeach()
   foreach(schedule forward reverse random)
     # Derivatives are checked on the CPU's double alone, in kernels_tests.
-    add_test(NAME ${name}.${schedule} COMMAND ${name}_tests --gtest_brief=1 --gtest_filter=-*Derivative/*:*Gradient/*:WideCast/*)
+    add_test(NAME ${name}.${schedule} COMMAND ${name}_tests --gtest_brief=1 --gtest_filter=-*Derivative/*:*Gradient/*:WideCast/*:${arg_WITHOUT})
     set_tests_properties(${name}.${schedule} PROPERTIES TIMEOUT 1800 LABELS "kernels;${name}"
                          ENVIRONMENT "VOCA_SIMT_SCHEDULE=${schedule};OMP_WAIT_POLICY=passive")
   endforeach()
@@ -85,10 +85,10 @@ endfunction()
 
 voca_cuda_on_host(cuda_on_host KERNELS -O2)
 set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all)
-voca_cuda_on_host(cuda_on_host_asan KERNELS -O1 ALL ${sanitize} -fno-omit-frame-pointer LINK ${sanitize})
-# The compiler's hooks at every load and store are ours; libtsan is not linked.
+voca_cuda_on_host(cuda_on_host_asan KERNELS -O1 ALL ${sanitize} -fno-omit-frame-pointer LINK ${sanitize} WITHOUT Ranks/MultiGpu*/3:Ranks/MultiGpu*/4)
+# The compiler's hooks at every load and store are ours; libtsan is not linked. Several ranks run the kernels of one.
 voca_cuda_on_host(cuda_on_host_race KERNELS -O1 -fsanitize=thread "SHELL:--param tsan-instrument-func-entry-exit=0"
-                  EXECUTOR simt/race_hooks.cpp)
+                  EXECUTOR simt/race_hooks.cpp WITHOUT Ranks/MultiGpu*)
 target_compile_definitions(cuda_on_host_race_executor PRIVATE VOCA_SIMT_RACE)
 
 # The same fixtures on a device. Where there is none every test is skipped, and says so.
