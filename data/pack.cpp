@@ -416,6 +416,7 @@ void Packer::finish() {
                     options_.out.string(), damaged.size());
     }
     report_.bytes_written = written.summary().file_bytes;
+    if (options_.before_commit) options_.before_commit(report_);
   });
 }
 

@@ -51,6 +51,8 @@ struct BadVideo {
   std::string message;  ///< one line naming the file and the reason
 };
 
+struct PackReport;
+
 struct PackOptions {
   std::filesystem::path features_root;
   std::filesystem::path out;
@@ -66,6 +68,9 @@ struct PackOptions {
   std::function<void(std::int64_t done, std::int64_t total)> progress;
   /// Called before each video is read, from any thread: what it throws ends the packing, and no file is left.
   std::function<void()> check_stop = {};
+  /// Called with the report once the file is whole and verified, just before it takes its name: what it
+  /// throws leaves what was there.
+  std::function<void(const PackReport& report)> before_commit = {};
 };
 
 struct PackReport {

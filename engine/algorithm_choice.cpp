@@ -7,6 +7,7 @@
 
 #include "engine/activity.h"
 #include "engine/error.h"
+#include "engine/json.h"
 
 namespace voca::engine {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 std::map<std::string, Algorithm> read_told(const std::string& text) {
   std::map<std::string, Algorithm> told;
   try {
-    const nlohmann::json json = nlohmann::json::parse(text);
+    const nlohmann::ordered_json json = parse_json(text, "the algorithms that rank 0 tells of");
     for (const auto& [key, algorithm] : json.items()) told[key] = algorithm_of(algorithm.get<std::string>());
   } catch (const nlohmann::json::exception& error) {
     throw DataError("the algorithms that rank 0 tells of: {}", error.what());
@@ -23,9 +24,9 @@ std::map<std::string, Algorithm> read_told(const std::string& text) {
 }
 
 std::string told_text(const std::map<std::string, TakenAlgorithm>& taken) {
-  nlohmann::json told = nlohmann::json::object();
+  nlohmann::ordered_json told = nlohmann::ordered_json::object();
   for (const auto& [key, entry] : taken) told[key] = text_of(entry.algorithm);
-  return told.dump();
+  return json_text(told);
 }
 
 std::string found_text(const ChosenAlgorithm& chosen) {

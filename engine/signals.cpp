@@ -12,7 +12,7 @@ namespace voca::engine {
 namespace {
 
 // Handlers see nothing but these.
-std::atomic<bool> installed = false;
+std::atomic<int> installed = 0;
 std::atomic<int> first_signal = 0;
 std::atomic<bool> interrupted = false;
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
@@ -32,8 +32,8 @@ void on_signal(int number) {
 
 }  // namespace
 
-StopSignals::StopSignals() {
-  if (installed.exchange(true)) throw InternalError("signals: handlers are already installed");
+StopSignals::StopSignals() : outermost_(installed++ == 0) {
+  if (!outermost_) return;
   first_signal = 0;
   interrupted = false;
   for (std::size_t i = 0; i < std::size(kSignals); ++i) {
@@ -50,8 +50,9 @@ StopSignals::StopSignals() {
 }
 
 StopSignals::~StopSignals() {
+  --installed;
+  if (!outermost_) return;
   for (std::size_t i = 0; i < std::size(kSignals); ++i) ::sigaction(kSignals[i], &before_[i], nullptr);
-  installed = false;
 }
 
 int StopSignals::signal() const noexcept {

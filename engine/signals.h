@@ -23,8 +23,9 @@ class Stopped : public Error {
 /// SIGINT ends the process at once, as if nothing were installed. Destroyed, what was installed before is
 /// back.
 ///
-/// One at a time; throws InternalError for a second one. Whoever starts child processes that a terminal
-/// signals as well must not pass SIGINT on to them: they would see two.
+/// One within another shares its handlers and what has asked; made and destroyed on one thread. Whoever
+/// starts child processes that a terminal signals as well must not pass SIGINT on to them: they would see
+/// two.
 class StopSignals {
  public:
   StopSignals();
@@ -41,6 +42,7 @@ class StopSignals {
 
  private:
   static constexpr int kSignals[] = {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGPIPE};
+  bool outermost_;
   struct sigaction before_[5]{};
 };
 

@@ -184,7 +184,8 @@ void remove_outdated(const fs::path& folder, const CacheName& name) {
 }
 
 data::PackReport pack_tree(const data::FeatureTree& tree, const TreeOptions& options, const fs::path& out,
-                           engine::Progress& progress) {
+                           engine::Progress& progress,
+                           std::function<void(const data::PackReport&)> before_commit = {}) {
   progress.start("pack", 0);
   data::PackOptions pack;
   pack.features_root = tree.root;
@@ -201,6 +202,7 @@ data::PackReport pack_tree(const data::FeatureTree& tree, const TreeOptions& opt
   }
   const engine::StopSignals signals;
   pack.check_stop = [&] { signals.check("packing the features"); };
+  pack.before_commit = std::move(before_commit);
   data::PackReport report = data::pack_features(pack);
   progress.finish();
   return report;
@@ -223,9 +225,11 @@ std::shared_ptr<const data::Dataset> pack_into_cache(const data::FeatureTree& tr
                                                      engine::Progress& progress) {
   const fs::path folder = writable_folder(tree.root, folders, progress);
   const fs::path packed = folder / name.file;
-  const data::PackReport report = pack_tree(tree, options, packed, progress);
   engine::remove_stale_temporaries(report_path(packed));
-  engine::write_file_atomically(report_path(packed), data::report_json(report) + "\n");
+  const data::PackReport report =
+      pack_tree(tree, options, packed, progress, [&](const data::PackReport& whole) {
+        engine::write_file_atomically(report_path(packed), data::report_json(whole) + "\n");
+      });
   std::string text = data::report_text(report);
   if (text.ends_with('\n')) text.pop_back();
   progress.message(text);

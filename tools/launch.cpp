@@ -198,7 +198,9 @@ void launch(CommandLine command_line) {
   job.max_restarts = static_cast<int>(options.max_restarts);
   job.divide_cores = gpus == 0;
   if (gpus > 0) job.variables[kLaunchedForGpus] = std::to_string(gpus);
-  job.plain_stdout = is_switched_on(command, "json");
+  // What a program reads.
+  job.plain_stdout =
+      is_switched_on(command, "json") || (!command.empty() && command[0] == std::string_view("predict"));
   job.patience.after_stop =
       std::chrono::duration_cast<Patience::Duration>(std::chrono::duration<double>(options.grace_period));
   job.executable = "/proc/self/exe";

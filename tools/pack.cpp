@@ -69,12 +69,14 @@ void pack(CommandLine command_line) {
   };
   const engine::StopSignals signals;
   options.check_stop = [&] { signals.check("pack"); };
+  // A file whose report cannot be written is not left without one.
+  options.before_commit = [&](const data::PackReport& report) {
+    write_output(report_path, data::report_json(report) + "\n");
+  };
   const data::PackReport report = data::pack_features(options);
   progress.finish();
-  const std::string report_json = data::report_json(report) + "\n";
-  write_output(report_path, report_json);
   if (json) {
-    print_text(report_json);  // as print_json() does
+    print_text(data::report_json(report) + "\n");  // as print_json() does
   } else {
     print_text(data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
   }

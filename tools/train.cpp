@@ -215,7 +215,7 @@ std::string result_text(const ordered_json& result) {
 }
 
 void print_result(const ordered_json& result, bool json) {
-  if (!stdout_is_open()) return;  // the run folder has it
+  if (!json && !stdout_is_open()) return;  // the run folder has it
   if (json) {
     print_json(result);
   } else {
@@ -303,6 +303,9 @@ std::string banner_of(const TrainOptions& options, const RunPaths& paths, const 
 }
 
 void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set) {
+  // From here on: what comes before the first step stops the run there, with a state to continue from, and
+  // what comes after the last one does not keep it from its test.
+  const engine::StopSignals signals;
   const engine::RankEnvironment& environment = job.environment();
   const int world_size = environment.world_size;
   engine::TrainerConfig config = trainer_config(options);
@@ -384,7 +387,6 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
       start_weights(trainer, options, paths, *dataset, observer);
       folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
     }
-    const engine::StopSignals signals;
     trainer.set_stop_reason([&] { return signals.reason(); });
     result = trainer.run();
   }

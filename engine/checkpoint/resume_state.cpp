@@ -1,6 +1,7 @@
 #include "engine/checkpoint/resume_state.h"
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -295,11 +296,16 @@ ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::
   const std::filesystem::path lock = folder_ / kLock;
   lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (lock_ < 0) throw IoError("{}: cannot open: {}", lock.string(), std::strerror(errno));
-  // Some network file systems have no locks; there the caller's care has to do.
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    ::close(lock_);
-    throw UsageError("{}: another process is training into this folder; give another --run_dir or stop it",
-                     folder_.string());
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    const int error_number = errno;
+    if (error_number == EWOULDBLOCK) {
+      ::close(lock_);
+      throw UsageError("{}: another process is training into this folder; give another --run_dir or stop it",
+                       folder_.string());
+    }
+    // Some network file systems have no locks.
+    spdlog::warn("{}: cannot be locked ({}): nothing keeps a second process from training into this folder",
+                 folder_.string(), std::strerror(error_number));
   }
   try {
     remove_temporaries();

@@ -91,6 +91,12 @@ std::string secret_of(const Variables& variables, const RankEnvironment& e,
         "VOCA_JOB_SECRET_FILE=~/.voca-job-secret",
         e.nodes);
   }
+  if (runtime_folder.empty()) {
+    throw UsageError(
+        "TMPDIR: is not a folder, and the ranks' secret is kept there; make it, unset TMPDIR, or set "
+        "VOCA_JOB_SECRET for "
+        "all ranks");
+  }
   return user_secret(runtime_folder);
 }
 
@@ -107,8 +113,7 @@ RankEnvironment rank_environment(const Variables& variables, const std::filesyst
 
 RankEnvironment rank_environment() {
   std::error_code error;
-  const std::filesystem::path folder = std::filesystem::temp_directory_path(error);
-  if (error) throw UsageError("TMPDIR: is no folder to keep this user's secret in: {}", error.message());
+  const std::filesystem::path folder = std::filesystem::temp_directory_path(error);  // empty: there is none
   return rank_environment(Variables::of_process(), folder);
 }
 

@@ -226,9 +226,10 @@ TEST_F(Outputs, ThroughALinkReplaceItsTarget) {
 }
 
 TEST_F(Outputs, EndQuietlyWhenTheirReaderHasReadEnough) {
-  for (const char* command :
-       {"predict --checkpoint a.pt --features_root f.h5", "eval --checkpoint a.pt --features_root f.h5",
-        "predict --checkpoint a.pt --features_root f.h5 --out /dev/stdout", "inspect a.pt", "help"}) {
+  for (const char* command : {"predict --device cpu --checkpoint a.pt --features_root f.h5",
+                              "eval --device cpu --checkpoint a.pt --features_root f.h5",
+                              "predict --device cpu --checkpoint a.pt --features_root f.h5 --out /dev/stdout",
+                              "inspect a.pt", "help"}) {
     EXPECT_EQ(shell(std::string("voca ") + command + " 2> said | :; exit ${PIPESTATUS[0]}"), 128 + SIGPIPE)
         << command;
     EXPECT_EQ(read_text(here() / "said"), "") << command;

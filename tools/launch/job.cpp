@@ -40,6 +40,7 @@ constexpr int kTorchrunPort = 29500;
 
 bool is_free(int port) {
   const engine::Descriptor listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (listener.get() < 0) throw engine::IoError("launch: a socket: {}", std::strerror(errno));
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = ::htonl(INADDR_LOOPBACK);
