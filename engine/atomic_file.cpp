@@ -202,9 +202,15 @@ void write_file_atomically(const std::filesystem::path& path, const std::string&
   file.commit();
 }
 
-std::string read_text_file(const std::filesystem::path& path, std::size_t max_bytes) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+std::string read_text_file(const std::filesystem::path& path, std::size_t max_bytes, bool pipes) {
+  // Not blocking, where it must be a file: a pipe by that name would be waited for without end.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | (pipes ? 0 : O_NONBLOCK));
   if (descriptor < 0) fail(path, "open");
+  struct stat status {};
+  if (!pipes && ::fstat(descriptor, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode))) {
+    ::close(descriptor);
+    throw DataError("{}: is not a regular file", path.string());
+  }
   std::string text;
   std::array<char, 65536> buffer{};
   for (;;) {

@@ -64,7 +64,9 @@ void set_file_fault(std::function<int(FileStep, const std::filesystem::path&)> f
 /// Writes `text` to `path` through an AtomicFile.
 void write_file_atomically(const std::filesystem::path& path, const std::string& text);
 
-/// The whole of a small text file. Throws IoError, or DataError when it is larger than `max_bytes`.
-[[nodiscard]] std::string read_text_file(const std::filesystem::path& path, std::size_t max_bytes);
+/// The whole of a small text file; with `pipes` also what a pipe or device has to say. Throws IoError, or
+/// DataError when it is larger than `max_bytes` or no such file.
+[[nodiscard]] std::string read_text_file(const std::filesystem::path& path, std::size_t max_bytes,
+                                         bool pipes = false);
 
 }  // namespace voca::engine

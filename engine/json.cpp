@@ -25,9 +25,13 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool number_integer(number_integer_t value) override { return add(value); }
   bool number_unsigned(number_unsigned_t value) override { return add(value); }
   bool number_float(number_float_t value, const string_t& /*text*/) override { return add(value); }
-  bool string(string_t& value) override { return add(std::move(value)); }
+  bool string(string_t& value) override {
+    refuse_nul(value);
+    return add(std::move(value));
+  }
   bool binary(binary_t& /*value*/) override { return false; }  // JSON has none
   bool key(string_t& name) override {
+    refuse_nul(name);
     open_.back().keys.push_back(std::move(name));
     if (open_.back().keys.size() > limits_.keys)
       throw DataError("{}: an object of more than {} keys", where_, limits_.keys);
@@ -56,6 +60,10 @@ class Builder final : public nlohmann::json_sax<Json> {
   [[nodiscard]] std::size_t error_at() const { return error_at_; }
 
  private:
+  /// What a text is handed to as a name would end there.
+  void refuse_nul(const std::string& text) const {
+    if (text.find('\0') != std::string::npos) throw DataError("{}: a text with a NUL in it", where_);
+  }
   struct Open {
     std::vector<std::string> keys;  // of an object
     std::vector<Json> values;

@@ -90,6 +90,9 @@ void RunFolder::write_config(const ordered_json& config) {
 
 void RunFolder::open_metrics(int flags) {
   if (metrics_ >= 0) ::close(std::exchange(metrics_, -1));
+  // A new run's own file: what a link by that name leads to is another's.
+  if ((flags & O_TRUNC) != 0 && ::unlink(metrics_path().c_str()) != 0 && errno != ENOENT)
+    fail(metrics_path(), "replace");
   metrics_ = ::open(metrics_path().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666);
   if (metrics_ < 0) fail(metrics_path(), "open");
   sync_folder(path_);

@@ -304,7 +304,13 @@ std::shared_ptr<const data::Dataset> open_tree(const data::FeatureTree& tree, co
     check_given(options, tree, splits_of(tree));
     return pack_into_cache(tree, options, name, folders, progress);
   }
-  auto dataset = std::make_shared<const data::Dataset>(*cached / name.file);
+  std::shared_ptr<const data::Dataset> dataset;
+  try {
+    dataset = std::make_shared<const data::Dataset>(*cached / name.file);
+  } catch (const engine::DataError& error) {
+    progress.warning(fmt::format("warning: {}; the features are packed again", error.what()));
+    return pack_into_cache(tree, options, name, {*cached}, progress);
+  }
   check_given(options, tree, splits_of(*dataset));
   if (const auto all = static_cast<std::int64_t>(tree.videos.size()); dataset->size() < all) {
     warn_of_left_out(all - dataset->size(), all, dataset->path(), progress);

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cmath>
 #include <iostream>
+#include <map>
 #include <optional>
 #include <variant>
 
@@ -374,15 +375,19 @@ void OptionSet::read_config(const std::filesystem::path& path) {
     throw UsageError("--config {}: is a folder; of a run folder name its file, {}", path.string(),
                      (path / "config.json").string());
   }
-  const std::string text = engine::read_text_file(path, kMaxConfigBytes);
+  const std::string text = engine::read_text_file(path, kMaxConfigBytes, /*pipes=*/true);
   const ordered_json json = engine::parse_json(text, fmt::format("--config {}", path.string()));
   if (!json.is_object()) throw DataError("--config {}: is not a JSON object of options", path.string());
   // A run folder's config.json keeps the options beside what else it says.
   const bool of_run = json.contains("options") && json["options"].is_object();
   const bool of_other_command = of_run && json.value("command", ordered_json()) != state_->command;
   const ordered_json& options = of_run ? json["options"] : json;
+  std::map<std::string, std::string> spelled;
   for (const auto& [key, value] : options.items()) {
     const std::string name = with_underscores(key);
+    if (const auto [first, is_first] = spelled.emplace(name, key); !is_first)
+      throw UsageError("--config {}: \"{}\" and \"{}\" are one option; give one of them", path.string(),
+                       first->second, key);
     Option* option = state_->find(name);
     if (option == nullptr && of_other_command) continue;
     if (of_run && option != nullptr && option->left_with_run) continue;

@@ -141,10 +141,10 @@ void write_all(int descriptor, const std::string& path, std::string_view text) {
   }
 }
 
-/// Makes a file in `folder` and removes it: permissions alone do not tell of read-only file systems and
-/// quotas.
+/// Makes a file in `folder`, with a name as long as the output's temporary one, and removes it: permissions
+/// alone do not tell of read-only file systems and quotas.
 void check_writable(const std::string& option, const fs::path& output, const fs::path& folder) {
-  std::string name = (folder / ".voca-engine.XXXXXX").string();
+  std::string name = (folder / ("." + output.filename().string() + ".XXXXXX")).string();
   const int descriptor = ::mkstemp(name.data());
   if (descriptor < 0) {
     throw IoError("{} {}: cannot write into {}: {}", option, output.string(), folder.string(),
@@ -158,7 +158,6 @@ void check_writable(const std::string& option, const fs::path& output, const fs:
 void remove_leftovers(const fs::path& output) {
   try {
     engine::remove_stale_temporaries(output);
-    engine::remove_stale_temporaries(folder_of(engine::write_target(output)) / "voca-engine");
   } catch (const IoError&) {
     return;
   }

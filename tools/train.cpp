@@ -18,6 +18,7 @@
 #include "engine/json.h"
 #include "engine/signals.h"
 #include "engine/terminal.h"
+#include "engine/text.h"
 #include "engine/thread_budget.h"
 #include "engine/trainer/trainer.h"
 #include "model/crossmodal_transformer.h"
@@ -302,6 +303,15 @@ std::string banner_of(const TrainOptions& options, const RunPaths& paths, const 
       columns);
 }
 
+/// The records of a run name its files, and are UTF-8.
+void check_recordable(const ordered_json& values) {
+  for (const auto& [name, value] : values.items()) {
+    if (value.is_string() && !engine::is_utf8(value.get_ref<const std::string&>()))
+      throw UsageError("--{} {}: is not UTF-8, as the records of a run are; rename the file or folder", name,
+                       value.get_ref<const std::string&>());
+  }
+}
+
 void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set) {
   // From here on: what comes before the first step stops the run there, with a state to continue from, and
   // what comes after the last one does not keep it from its test.
@@ -418,6 +428,7 @@ void train(CommandLine command_line) {
         engine::RunFolder::config_path_of(run_paths(options).run_dir).string());
   }
   set.require("features_root");
+  check_recordable(set.values());
   check_values(options);
   check_combinations(options, set);
   static_cast<void>(trainer_config(options));

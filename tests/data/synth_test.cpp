@@ -117,6 +117,7 @@ TEST(Synth, WhatCannotBeMadeIsRefusedByName) {
     return message_of([&] { synthesize_features(options); });
   };
   EXPECT_THAT(refusal([](auto& o) { o.videos = 0; }), HasSubstr("--videos is 0"));
+  EXPECT_THAT(refusal([](auto& o) { o.videos = 99'999'999'999; }), HasSubstr("--videos is 99999999999"));
   EXPECT_THAT(refusal([](auto& o) { o.frames_min = 0; }), HasSubstr("--frames_min"));
   EXPECT_THAT(refusal([](auto& o) { o.frames_max = 4; }), HasSubstr("--frames_max is 4"));
   EXPECT_THAT(refusal([](auto& o) { o.fake_ratio = 1.01; }), HasSubstr("--fake_ratio"));

@@ -62,6 +62,12 @@ TEST(Json, ANulIsNoEnd) {
     EXPECT_THAT(refusal(text), StartsWith("a.json: is not JSON"));
 }
 
+// A name cut there would be another one.
+TEST(Json, ANulWithinATextIsRefused) {
+  for (const char* text : {R"({"a":"f.h5\u0000x"})", R"({"f\u0000x":1})", R"(["\u0000"])"})
+    EXPECT_EQ(refusal(text), "a.json: a text with a NUL in it");
+}
+
 TEST(Json, DepthIsBounded) {
   EXPECT_EQ(json_text(parse_json(repeated("[", 64) + repeated("]", 64), "a.json")),
             repeated("[", 64) + repeated("]", 64));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -10,6 +11,7 @@
 #include <sstream>
 #include <string>
 
+#include "engine/atomic_file.h"
 #include "engine/error.h"
 #include "tests/engine/support/files.h"
 
@@ -131,6 +133,23 @@ TEST_F(RunFolderTest, AFreshStartForgetsAnEarlierRun) {
   EXPECT_FALSE(folder.has_metrics());
 }
 
+TEST_F(RunFolderTest, AFreshStartLeavesWhatALinkLeadsTo) {
+  RunFolder folder(root_);
+  const std::filesystem::path mine = root_ / "mine";
+  write_file_atomically(mine, "mine");
+  std::filesystem::create_symlink(mine, folder.metrics_path());
+  folder.start_metrics();
+  folder.append(record("step", 0, 1));
+  EXPECT_EQ(read_text_file(mine, 100), "mine");
+  EXPECT_FALSE(std::filesystem::is_symlink(folder.metrics_path()));
+}
+
+TEST_F(RunFolderTest, APipeIsNotWaitedFor) {
+  const RunFolder folder(root_);
+  ASSERT_EQ(::mkfifo(folder.metrics_path().c_str(), 0600), 0);
+  EXPECT_THROW(visit_metrics(folder.metrics_path(), [](const auto&, auto) {}), DataError);
+}
+
 TEST_F(RunFolderTest, AResumedRunLeavesTheFileOfAnUninterruptedOne) {
   constexpr std::int64_t epochs = 3;
   std::string uninterrupted;
@@ -208,7 +227,7 @@ TEST_F(RunFolderTest, AFullDiskIsNamed) {
   if (::access("/dev/full", W_OK) != 0) GTEST_SKIP() << "no /dev/full";
   std::filesystem::create_symlink("/dev/full", root_ / "metrics.jsonl");
   RunFolder folder(root_);
-  folder.start_metrics();
+  folder.resume_metrics(0, 0);  // follows a link
   try {
     folder.append(record("step", 0, 1));
     FAIL();

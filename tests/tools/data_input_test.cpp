@@ -174,6 +174,24 @@ TEST_F(DataInput, VideosThatCannotBeUsedAreToldEachTime) {
   EXPECT_THAT(second.err, HasSubstr("1 of 20 videos cannot be used and are left out"));
 }
 
+TEST_F(DataInput, ADamagedCopyOfATreeIsPackedAgain) {
+  fs::copy(here() / "clips", here() / "again", fs::copy_options::recursive);
+  const Outcome first = predict("again");
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  for (const auto& entry : fs::recursive_directory_iterator(here() / "again.voca_cache"))
+    if (entry.path().extension() == ".h5") write_bytes(entry.path(), std::vector<std::byte>(3000));
+  const Outcome second = predict("again");
+  EXPECT_EQ(second.exit_code, 0) << second.err;
+  EXPECT_THAT(second.err, HasSubstr("the features are packed again"));
+  EXPECT_EQ(second.out, first.out);
+}
+
+// A name that the records of a run cannot hold would lose its checkpoint.
+TEST_F(DataInput, ARunsFilesHaveNamesInUtf8) {
+  expect_refused({"train", "--features_root=packed.h5", "--save_path=l\xE9.pt"}, 64,
+                 HasSubstr("--save_path l\\xe9.pt: is not UTF-8"));
+}
+
 // -- splits that are there already
 
 TEST_F(DataInput, SplitOptionsOtherThanThePackedFilesAreRefused) {

@@ -209,6 +209,17 @@ TEST_F(Launch, OfOneRankIsTheCommandItself) {
   expect_bits_of_undisturbed(folder("one"));
 }
 
+TEST_F(Launch, PredictionsOnStdoutAreThoseOfOneRank) {
+  const fs::path where = folder("predictions");
+  ASSERT_EQ(run(training() + Words{"--save_path=a.pt"}, where).exit_code, 0);
+  const Words predicting{"predict", "--checkpoint=a.pt", "--features_root=" + (here() / "packed.h5").string(),
+                         "--quiet"};
+  const Outcome alone = run(predicting, where);
+  const Outcome launched = run(Words{"launch", "--nproc_per_node=2", "--"} + predicting, where);
+  EXPECT_EQ(launched.exit_code, 0) << launched.err;
+  EXPECT_EQ(launched.out, alone.out);
+}
+
 TEST_F(Launch, EndsWithTheExitCodeOfARank) {
   std::ofstream(here() / "no.pt") << "no checkpoint";
   const Outcome outcome = run({"launch", "--nproc_per_node=2", "--max_restarts=3", "--", "eval",

@@ -296,6 +296,8 @@ TEST(OptionSet, NamesWhatIsWrongInAConfig) {
   EXPECT_EQ(message("{\"hidden\": "), "--config " + path + ": is not JSON, at column 11");
   EXPECT_EQ(message("{\"hiden\": 3}"),
             "--config " + path + ": \"hiden\" is not an option of train; did you mean --hidden?");
+  EXPECT_EQ(message("{\"select-by\": \"auc\", \"select_by\": \"acc\"}"),
+            "--config " + path + ": \"select-by\" and \"select_by\" are one option; give one of them");
   EXPECT_EQ(message("{\"hidden\": \"x\"}"),
             "--config " + path + ": \"hidden\": is \"x\", expected a whole number");
   EXPECT_EQ(message("{\"hidden\": 2.5}"),

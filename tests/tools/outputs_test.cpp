@@ -177,10 +177,15 @@ TEST_F(Outputs, AreCheckedBeforeTheWork) {
   expect_kept("no", predicting("/proc/x.csv"), "--out /proc/x.csv", "cannot write into /proc", 74);
   expect_kept("no", training("--save_path=/proc/x.pt", "--run_dir=y.run"), "--save_path /proc/x.pt",
               "cannot write into /proc", 74);
+  // A name for which there is room, but not for that of the file it is written as first.
+  const std::string name(250, 'z');
+  expect_kept("no", predicting(name), "--out " + name, "File name too long", 74);
+  expect_kept("no", training("--save_last=" + name, "--run_dir=y.run"), "--save_last " + name,
+              "File name too long", 74);
   EXPECT_FALSE(fs::exists(here() / "no"));
   for (const auto& entry : fs::directory_iterator(here()))
-    EXPECT_THAT(entry.path().filename().string(), Not(StartsWith(".voca-engine")))
-        << "nothing stays of the checks";
+    EXPECT_FALSE(entry.path().filename().string().starts_with("."))
+        << entry.path() << ": nothing stays of the checks";
 }
 
 TEST_F(Outputs, MayBeADeviceWherePredictionsGo) {
