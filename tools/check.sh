@@ -44,7 +44,7 @@ sanitizers=(asan)
 [ "$mode" = --full ] && sanitizers+=(tsan)
 for preset in "${sanitizers[@]}"; do
   build "$preset" -DVOCA_BUILD_BENCHMARKS=OFF
-  run_tests "$preset" -LE slow
+  run_tests "$preset" -LE 'slow|sweep'
 done
 
 if [ "$mode" = --full ]; then
