@@ -52,6 +52,7 @@ void pack(CommandLine command_line) {
   set.require("out");
   check_threads("--num_workers", num_workers);
   const std::string report_path = out + ".report.json";
+  const engine::StopSignals signals;  // before the first file that a signal could leave behind
   const InputFile tree{"--features_root", features_root};
   check_output({"--out", out, OutputKind::kPackedDataset}, {&tree, 1},
                overwrite ? Existing::kReplace : Existing::kAskFor);
@@ -67,7 +68,6 @@ void pack(CommandLine command_line) {
   options.progress = [&](std::int64_t done, std::int64_t total) {
     progress.update({.done = done, .total = total});
   };
-  const engine::StopSignals signals;
   options.check_stop = [&] { signals.check("pack"); };
   // A file whose report cannot be written is not left without one.
   options.before_commit = [&](const data::PackReport& report) {
