@@ -81,7 +81,11 @@ void open_and_read(const fs::path& path) {
 
 TEST(DamagedHdf5, NoByteThatIsReplacedCrashesAnything) {
   const Scratch scratch;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr int kTries = 100;  // a sanitizer's process takes long to fork
+#else
   constexpr int kTries = 500;
+#endif
   std::mt19937 random(12);
   for (const std::vector<std::byte>& good :
        {packed_bytes(scratch), testing::read_bytes(golden("contiguous.h5")),
