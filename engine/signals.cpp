@@ -42,6 +42,7 @@ StopSignals::StopSignals() : outermost_(installed++ == 0) {
     action.sa_flags = SA_RESTART;  // reads and writes go on as if nothing had happened
     sigemptyset(&action.sa_mask);
     if (::sigaction(kSignals[i], &action, &before_[i]) != 0) {
+      --installed;
       throw InternalError("signals: cannot install a handler: {}", std::strerror(errno));
     }
     // Whoever said nohup wants the process to outlive its terminal.

@@ -19,7 +19,7 @@
 #include "tests/tools/support/small_data.h"
 #include "tools/launch/job.h"
 
-// The command with the real program. What a launcher does with ranks of any kind is in launch/job_test.cpp.
+// The command with the real program. What a launcher does with ranks of any kind is in launch/.
 
 namespace voca::tools::testing {
 namespace {

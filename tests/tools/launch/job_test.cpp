@@ -1,5 +1,4 @@
 #include "tools/launch/job.h"
-#include "engine/device.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -8,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <iterator>
@@ -17,17 +15,17 @@
 #include <regex>
 #include <set>
 #include <sstream>
-#include <thread>
 
+#include "engine/device.h"
 #include "engine/distributed/environment.h"
 #include "engine/distributed/variables.h"
 #include "engine/error.h"
-#include "tests/data/support/scratch.h"
+#include "tests/tools/launch/support/launched_job.h"
 
-// Launchers are processes of their own, their ranks shell scripts that do what a training rank does or should
-// not do.
+// What ranks are told, what becomes of their output, and signals. How jobs fail and start again is in
+// failure_test.cpp.
 
-namespace voca::tools {
+namespace voca::tools::testing {
 namespace {
 
 namespace fs = std::filesystem;
@@ -36,131 +34,6 @@ using data::testing::Scratch;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using ::testing::Not;
-using Words = std::vector<std::string>;
-
-constexpr std::chrono::seconds kPatience{30};  // of the tests, for what takes a fraction of a second
-
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) lines.push_back(line);
-  return lines;
-}
-
-/// Whether it came true in time.
-template <typename Condition>
-bool comes_true(Condition condition) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (std::chrono::steady_clock::now() < deadline) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return condition();
-}
-
-/// 'R' running, 'Z' ended and not waited for, …; 'X' when there is no such process.
-char state_of(pid_t pid) {
-  const std::string stat = read_text("/proc/" + std::to_string(pid) + "/stat");
-  const std::size_t name_end = stat.rfind(')');
-  return name_end == std::string::npos ? 'X' : stat.at(name_end + 2);
-}
-
-bool is_gone(pid_t pid) {
-  const char state = state_of(pid);
-  return state == 'X' || state == 'Z';
-}
-
-Words shell(const std::string& script) {
-  return {"sh", "-c", script};
-}
-
-class LaunchJob : public ::testing::Test {
- protected:
-  LaunchJob() {
-    job_.executable = "/bin/sh";
-    job_.patience = {.after_failure = std::chrono::milliseconds(300),
-                     .after_sigterm = std::chrono::milliseconds(300),
-                     .after_stop = kPatience};
-  }
-  ~LaunchJob() override {
-    if (launcher_ < 0) return;
-    ::kill(launcher_, SIGKILL);
-    ::waitpid(launcher_, nullptr, 0);
-  }
-
-  /// Starts a launcher with `ranks` of `script`; what they print goes to two files, or to one.
-  void start(int ranks, const std::string& script, bool one_file = false) {
-    job_.ranks_per_node = ranks;
-    job_.words = shell("cd " + here_.path().string() + "; " + script);
-    launcher_ = ::fork();
-    ASSERT_GE(launcher_, 0);
-    if (launcher_ != 0) return;
-    ::setpgid(0, 0);
-    constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND;
-    if (job_.out == 1) job_.out = ::open((here_ / "out").c_str(), kFlags, 0600);
-    job_.err = one_file ? job_.out : ::open((here_ / "err").c_str(), kFlags, 0600);
-    // A single rank shares them.
-    ::dup2(job_.out, 1);
-    ::dup2(job_.err, 2);
-    int code = 99;
-    try {
-      const JobEnd end = run_job(job_);
-      std::ofstream(here_ / "message") << end.message;
-      code = end.exit_code;
-    } catch (const std::exception& error) {
-      std::ofstream(here_ / "message") << error.what();
-    }
-    ::_exit(code);
-  }
-  /// Its exit code, −signal, or −1000 when it does not end.
-  int wait() {
-    int status = 0;
-    const bool ended = comes_true([&] { return ::waitpid(launcher_, &status, WNOHANG) == launcher_; });
-    if (!ended) return -1000;
-    launcher_ = -1;
-    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
-  }
-  int run(int ranks, const std::string& script) {
-    start(ranks, script);
-    return wait();
-  }
-  [[nodiscard]] std::string out() const { return read_text(here_ / "out"); }
-  [[nodiscard]] std::string err() const { return read_text(here_ / "err"); }
-  [[nodiscard]] std::string message() const { return read_text(here_ / "message"); }
-  /// Lines of stdout, sorted: ranks run as they please.
-  [[nodiscard]] std::vector<std::string> sorted_out() const {
-    std::vector<std::string> lines = lines_of(out());
-    std::sort(lines.begin(), lines.end());
-    return lines;
-  }
-  /// Waits until each rank has written its pid to a file named for it, and returns them.
-  [[nodiscard]] std::vector<pid_t> pids(int ranks) {
-    std::vector<pid_t> result(static_cast<std::size_t>(ranks), 0);
-    const bool all = comes_true([&] {
-      for (int rank = 0; rank < ranks; ++rank) {
-        std::istringstream text(read_text(here_ / ("pid." + std::to_string(rank))));
-        text >> result[static_cast<std::size_t>(rank)];
-      }
-      return std::count(result.begin(), result.end(), 0) == 0;
-    });
-    EXPECT_TRUE(all) << err();
-    return result;
-  }
-
-  Scratch here_;
-  Job job_;
-  pid_t launcher_ = -1;
-};
-
-const std::string kWritePid = "echo $$ > tmp.$RANK; mv tmp.$RANK pid.$RANK; ";  // NOLINT(cert-err58-cpp)
-/// Of three: rank 1, which is to fail, lets the others come as far as their numbers.
-const std::string kRank1WaitsForAll =  // NOLINT(cert-err58-cpp)
-    "while [ $RANK = 1 ] && ! { [ -e pid.0 ] && [ -e pid.2 ]; }; do sleep 0.01; done; ";
 
 // ---- What a rank is told
 
@@ -421,191 +294,5 @@ TEST_F(LaunchJob, TakesItsRanksAlongWhenItIsKilled) {
   for (const pid_t rank : ranks) EXPECT_TRUE(comes_true([&] { return is_gone(rank); })) << rank;
 }
 
-// ---- Failures
-
-TEST_F(LaunchJob, EndsWithTheFirstFailureAndItsName) {
-  start(3, "trap 'exit 0' TERM; " + kWritePid + kRank1WaitsForAll +
-               "[ $RANK = 1 ] && exit 7; while :; do sleep 0.02; done");
-  const std::vector<pid_t> ranks = pids(3);
-  EXPECT_EQ(wait(), 7);
-  EXPECT_EQ(message(), "launch: rank 1 (pid " + std::to_string(ranks[1]) +
-                           ") failed first: exit code 7; not started again (--max_restarts 0)");
-  EXPECT_THAT(err(), HasSubstr("2 of the ranks still run"));
-}
-
-TEST_F(LaunchJob, KillsRanksThatSurviveAFailure) {
-  start(3, "trap '' TERM; " + kWritePid + kRank1WaitsForAll +
-               "[ $RANK = 1 ] && kill -SEGV $$; while :; do sleep 0.02; done");
-  const std::vector<pid_t> ranks = pids(3);
-  EXPECT_EQ(wait(), 128 + SIGSEGV);
-  EXPECT_THAT(message(), HasSubstr("failed first: ended by SIGSEGV"));
-  for (const pid_t rank : ranks) EXPECT_EQ(state_of(rank), 'X');
-}
-
-TEST_F(LaunchJob, GivesRanksTimeToSayWhatTheyLost) {
-  job_.patience.after_failure = kPatience;
-  ASSERT_EQ(run(3,
-                "[ $RANK = 1 ] && kill -KILL $$; trap 'echo terminated' TERM; sleep 0.3; "
-                "echo lost rank 1; exit 74"),
-            128 + SIGKILL);
-  EXPECT_EQ(sorted_out(), (Words{"[rank 0] lost rank 1", "[rank 2] lost rank 1"}));
-}
-
-TEST_F(LaunchJob, KnowsTheCauseAmongRanksFoundDeadTogether) {
-  start(2, kWritePid + "while [ ! -e go ]; do sleep 0.01; done; [ $RANK = 1 ] && kill -KILL $$; exit 74");
-  const std::vector<pid_t> ranks = pids(2);
-  ::kill(launcher_, SIGSTOP);
-  std::ofstream(here_ / "go") << "";
-  ASSERT_TRUE(comes_true([&] { return state_of(ranks[0]) == 'Z' && state_of(ranks[1]) == 'Z'; }));
-  ::kill(launcher_, SIGCONT);
-  EXPECT_EQ(wait(), 128 + SIGKILL);
-  EXPECT_THAT(message(), HasSubstr("rank 1"));
-}
-
-TEST_F(LaunchJob, KnowsTheCauseThoughTheRankThatLostItEndsFirst) {
-  start(2, kWritePid + "[ $RANK = 0 ] && exit 74; while [ ! -e go ]; do sleep 0.01; done; exit 64");
-  const std::vector<pid_t> ranks = pids(2);
-  ASSERT_TRUE(comes_true([&] { return is_gone(ranks[0]); }));
-  std::ofstream(here_ / "go") << "";
-  EXPECT_EQ(wait(), 64);
-  EXPECT_THAT(message(), HasSubstr("rank 1"));
-}
-
-/// A rank's last words, as run_program() writes them.
-std::string fails_saying(const std::string& words, int code) {
-  return "{ echo \"voca-engine: " + words + "\" >&2; exit " + std::to_string(code) + "; }; ";
-}
-
-TEST_F(LaunchJob, QuotesTheRankThatFailedFirst) {
-  ASSERT_EQ(run(2, "[ $RANK = 1 ] && echo noise >&2 && " +
-                       fails_saying("out.pt: No space left on device", 74) + "sleep 100"),
-            74);
-  EXPECT_THAT(message(),
-              MatchesRegex("launch: rank 1 \\(pid [0-9]+\\) failed first: exit code 74: out.pt: No "
-                           "space left on device; not started again .--max_restarts 0."));
-}
-
-TEST_F(LaunchJob, BlamesTheRankThatTheOthersName) {
-  start(2, kWritePid + "while ! { [ -e pid.0 ] && [ -e pid.1 ]; }; do sleep 0.01; done; [ $RANK = 1 ] && " +
-               fails_saying("rank 0 (host here, pid $(cat pid.0)) failed: x.h5: Permission denied", 74) +
-               "while [ ! -e go ]; do sleep 0.01; done; " + fails_saying("x.h5: Permission denied", 74));
-  const std::vector<pid_t> ranks = pids(2);
-  job_.patience.after_failure = kPatience;
-  ASSERT_TRUE(comes_true([&] { return is_gone(ranks[1]); }));
-  std::ofstream(here_ / "go") << "";
-  EXPECT_EQ(wait(), 74);
-  EXPECT_EQ(message(), "launch: rank 0 (pid " + std::to_string(ranks[0]) +
-                           ") failed first: exit code 74: x.h5: Permission denied; not started again "
-                           "(--max_restarts 0)");
-}
-
-TEST_F(LaunchJob, KillsARankAtOnceThatTheOthersFoundSilent) {
-  job_.patience.after_failure = job_.patience.after_sigterm = std::chrono::hours(1);
-  start(3,
-        kWritePid + "[ $RANK = 1 ] && kill -STOP $$; while [ ! -e pid.1 ]; do sleep 0.01; done; " +
-            fails_saying("rank 1 (host here, pid $(cat pid.1)) has been silent for 4.0 s; it was last at: a "
-                         "step",
-                         74));
-  const std::vector<pid_t> ranks = pids(3);
-  EXPECT_EQ(wait(), 74);
-  EXPECT_THAT(message(), HasSubstr("has been silent for 4.0 s"));
-  EXPECT_THAT(err(), HasSubstr("launch: rank 1 (pid " + std::to_string(ranks[1]) +
-                               ") is what the others waited for in vain: SIGKILL"));
-  EXPECT_THAT(err(), Not(HasSubstr("SIGTERM")));
-}
-
-TEST_F(LaunchJob, DoesNotKillASilentRankWhileAnotherOneHasSomethingToSay) {
-  job_.patience.after_failure = job_.patience.after_sigterm = std::chrono::hours(1);
-  const std::string silent =
-      "rank 1 (host here, pid $(cat pid.1)) has been silent for 4.0 s; it was last at: x";
-  start(3, kWritePid + "[ $RANK = 1 ] && kill -STOP $$; while [ ! -e pid.1 ]; do sleep 0.01; done; " +
-               "while [ $RANK = 0 ] && [ ! -e go ]; do sleep 0.01; done; " + fails_saying(silent, 74));
-  const std::vector<pid_t> ranks = pids(3);
-  ASSERT_TRUE(comes_true([&] { return is_gone(ranks[2]); }));
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  EXPECT_EQ(state_of(ranks[1]), 'T');
-  std::ofstream(here_ / "go") << "";
-  EXPECT_EQ(wait(), 74);
-  EXPECT_EQ(state_of(ranks[1]), 'X');
-}
-
-TEST_F(LaunchJob, SaysWhatCannotBeStarted) {
-  job_.executable = "/no/such/program";
-  EXPECT_EQ(run(2, ""), 99);
-  EXPECT_EQ(message(), "launch: rank 0: /no/such/program cannot be started: No such file or directory");
-}
-
-// ---- Restarts
-
-TEST_F(LaunchJob, StartsAgainWithTheCountAndTheCommandOfARestart) {
-  job_.max_restarts = 3;
-  job_.words_of_restart = [folder = here_.path().string()] {
-    return shell("cd " + folder +
-                 "; echo again $TORCHELASTIC_RESTART_COUNT; echo $MASTER_PORT >> ports; "
-                 "[ $TORCHELASTIC_RESTART_COUNT = 2 ] || exit 1");
-  };
-  ASSERT_EQ(run(2, "echo first $TORCHELASTIC_RESTART_COUNT of $TORCHELASTIC_MAX_RESTARTS; kill -KILL $$"), 0)
-      << message();
-  EXPECT_EQ(sorted_out(), (Words{"[rank 0] again 1", "[rank 0] again 2", "[rank 0] first 0 of 3",
-                                 "[rank 1] again 1", "[rank 1] again 2", "[rank 1] first 0 of 3"}));
-  const std::vector<std::string> said = lines_of(err());
-  ASSERT_EQ(said.size(), 2U) << err();
-  EXPECT_THAT(
-      said[0],
-      MatchesRegex("launch: rank [01] \\(pid [0-9]+\\) failed first: ended by SIGKILL; restart 1 of 3"));
-  EXPECT_THAT(said[1],
-              MatchesRegex("launch: rank [01] \\(pid [0-9]+\\) failed first: exit code 1; restart 2 of 3"));
-}
-
-TEST_F(LaunchJob, GivesUpWhenTheRestartsAreUsedUp) {
-  job_.max_restarts = 2;
-  ASSERT_EQ(run(2, "echo x >> starts; " + fails_saying("another defect, $TORCHELASTIC_RESTART_COUNT", 70)),
-            70);
-  EXPECT_EQ(lines_of(read_text(here_ / "starts")).size(), 6U);
-  EXPECT_THAT(message(), HasSubstr("exit code 70: another defect, 2; not started again: 2 of 2 restarts"));
-}
-
-TEST_F(LaunchJob, GivesUpWhereAStartFailedAsTheOneBefore) {
-  job_.max_restarts = 5;
-  ASSERT_EQ(run(2, "echo x >> starts; " + fails_saying("in.h5: Permission denied", 74)), 74);
-  EXPECT_EQ(lines_of(read_text(here_ / "starts")).size(), 4U);
-  EXPECT_THAT(message(),
-              HasSubstr("exit code 74: in.h5: Permission denied; not started again: the start before "
-                        "failed in the same way"));
-}
-
-TEST_F(LaunchJob, GoesOnWhileStartsBeginFromSomethingNew) {
-  job_.max_restarts = 3;
-  job_.begins_from = [folder = here_.path()] { return read_text(folder / "state"); };
-  ASSERT_EQ(run(1, "echo x >> starts; echo x >> state; exit 74"), 74);
-  EXPECT_EQ(lines_of(read_text(here_ / "starts")).size(), 4U);
-  EXPECT_THAT(message(), HasSubstr("3 of 3 restarts are used up"));
-}
-
-TEST_F(LaunchJob, StartsARankAgainThatWasKilledTwice) {
-  job_.max_restarts = 2;
-  ASSERT_EQ(run(1, "[ $TORCHELASTIC_RESTART_COUNT = 2 ] || kill -KILL $$"), 0) << message();
-}
-
-class LaunchFinal : public LaunchJob, public ::testing::WithParamInterface<int> {};
-
-TEST_P(LaunchFinal, IsNotStartedAgain) {
-  job_.max_restarts = 5;
-  ASSERT_EQ(run(2, "echo x >> starts; exit " + std::to_string(GetParam())), GetParam());
-  EXPECT_EQ(lines_of(read_text(here_ / "starts")).size(), 2U);
-}
-
-INSTANTIATE_TEST_SUITE_P(DoneUsageDataStopped, LaunchFinal, ::testing::Values(0, 64, 65, 75));
-
-TEST_F(LaunchJob, IsNotStartedAgainAfterASignalToStop) {
-  job_.max_restarts = 5;
-  start(2, "trap 'exit 74' TERM; " + kWritePid + "while :; do sleep 0.02; done");
-  static_cast<void>(pids(2));
-  ::kill(launcher_, SIGTERM);
-  EXPECT_EQ(wait(), 74);
-  EXPECT_THAT(message(), HasSubstr("after SIGTERM"));
-  EXPECT_THAT(err(), Not(HasSubstr("restart")));
-}
-
 }  // namespace
-}  // namespace voca::tools
+}  // namespace voca::tools::testing
