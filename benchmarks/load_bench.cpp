@@ -67,25 +67,19 @@ std::vector<double> time_batches(const std::shared_ptr<const data::Dataset>& dat
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string work;
-  bool compressed = false;
-  std::int64_t videos = 192;
+  benchmarks::Tree tree;
   std::int64_t batch_size = 64;
   std::int64_t seq_len = 256;
   std::int64_t epochs = 4;
   std::int64_t workers = 2;
   tools::OptionSet options("load_bench", "batches of a packed dataset");
-  options.add("work", &work, "DIR", "for the tree and the packed files");
-  options.add_flag("compressed", &compressed, "the tree as np.savez_compressed writes it");
-  options.add("videos", &videos, "N", "in the tree");
+  tree.add_to(options);
   options.add("batch_size", &batch_size, "N", "samples a batch");
   options.add("seq_len", &seq_len, "N", "frames a sample");
   options.add("epochs", &epochs, "N", "timed");
   options.add("workers", &workers, "N", "threads of the cases with workers");
-  if (!benchmarks::parse(options, argc, argv)) return 0;
-  const std::filesystem::path folder = work;
-  const std::filesystem::path tree = folder / (compressed ? "tree-compressed" : "tree-stored");
-  benchmarks::make_tree(tree, videos, compressed);
+  if (!benchmarks::parse(options, argc, argv, {"work"})) return 0;
+  tree.make();
   nlohmann::ordered_json result;
   result["what"] = "a training batch from a packed dataset, voca-engine, warm cache";
   result["batch_size"] = batch_size;
@@ -98,8 +92,8 @@ int main(int argc, char** argv) {
                         {"fp32", data::Residency::kHost, threads},
                         {"fp16", data::Residency::kHost, threads}};
   for (const Case& one : cases) {
-    const auto dataset =
-        open_packed(tree, folder / (std::string(one.dtype) + ".h5"), data::parse_pack_type(one.dtype));
+    const auto dataset = open_packed(tree.path(), tree.folder() / (std::string(one.dtype) + ".h5"),
+                                     data::parse_pack_type(one.dtype));
     const auto times = time_batches(dataset, one, batch_size, seq_len, epochs);
     const double bytes =
         static_cast<double>(batch_size * seq_len) *

@@ -101,30 +101,24 @@ double write_ms(const std::filesystem::path& path, std::int64_t bytes) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string work;
-  bool compressed = false;
-  std::int64_t videos = 192;
+  benchmarks::Tree tree;
   std::int64_t threads = 2;
   std::int64_t repeats = 5;
   tools::OptionSet options("pack_bench", "packing a feature tree");
-  options.add("work", &work, "DIR", "for the tree and the packed file");
-  options.add_flag("compressed", &compressed, "the tree as np.savez_compressed writes it");
-  options.add("videos", &videos, "N", "in the tree");
+  tree.add_to(options);
   options.add("workers", &threads, "N", "threads");
   options.add("repeats", &repeats, "N", "times taken");
-  if (!benchmarks::parse(options, argc, argv)) return 0;
-  const std::filesystem::path folder = work;
+  if (!benchmarks::parse(options, argc, argv, {"work"})) return 0;
   const int workers = static_cast<int>(threads);
-  const std::filesystem::path tree = folder / (compressed ? "tree-compressed" : "tree-stored");
-  benchmarks::make_tree(tree, videos, compressed);
+  tree.make();
 
   data::PackOptions pack;
-  pack.features_root = tree;
-  pack.out = folder / "packed.h5";
+  pack.features_root = tree.path();
+  pack.out = tree.folder() / "packed.h5";
   pack.num_workers = workers;
   data::PackReport report = data::pack_features(pack);  // warms the page cache
   const std::vector<Deflated> files =
-      compressed ? read_all_deflated(data::scan_feature_tree(tree)) : std::vector<Deflated>{};
+      tree.compressed ? read_all_deflated(data::scan_feature_tree(tree.path())) : std::vector<Deflated>{};
   std::vector<double> pack_times;
   std::vector<double> inflate_times;
   std::vector<double> write_times;
@@ -134,15 +128,15 @@ int main(int argc, char** argv) {
     const auto start = Clock::now();
     report = data::pack_features(pack);
     pack_times.push_back(benchmarks::milliseconds_since(start));
-    inflate_times.push_back(compressed ? inflate_ms(files, workers) : 0);
-    write_times.push_back(write_ms(folder / "written", report.bytes_written));
+    inflate_times.push_back(tree.compressed ? inflate_ms(files, workers) : 0);
+    write_times.push_back(write_ms(tree.folder() / "written", report.bytes_written));
     // The two could run side by side: the slower of them is what packing cannot beat.
     shares.push_back(std::max(inflate_times.back(), write_times.back()) / pack_times.back());
   }
   std::filesystem::remove(pack.out);
   nlohmann::ordered_json result;
   result["what"] = "packing a feature tree, voca-engine, warm cache";
-  result["tree"] = compressed ? "deflated" : "stored";
+  result["tree"] = tree.compressed ? "deflated" : "stored";
   result["videos"] = report.packed;
   result["bytes_read"] = report.bytes_read;
   result["bytes_written"] = report.bytes_written;

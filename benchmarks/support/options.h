@@ -2,17 +2,22 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
+#include <string_view>
 
 #include "engine/error.h"
 #include "tools/option_set.h"
 
 namespace voca::benchmarks {
 
-/// Parses the command line of a benchmark; false when --help was printed. What is wrong with it ends the
-/// program with one line and the exit code of the program itself.
-inline bool parse(tools::OptionSet& options, int argc, const char* const* argv) {
+/// Parses the command line of a benchmark, which must give the options `needed`; false when --help was
+/// printed. What is wrong with it ends the program with one line and the exit code of the program itself.
+inline bool parse(tools::OptionSet& options, int argc, const char* const* argv,
+                  std::initializer_list<std::string_view> needed = {}) {
   try {
-    return options.parse({argv + 1, argv + argc});
+    if (!options.parse({argv + 1, argv + argc})) return false;
+    for (const std::string_view name : needed) options.require(name);
+    return true;
   } catch (const engine::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     std::exit(static_cast<int>(error.code()));

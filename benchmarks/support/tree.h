@@ -2,25 +2,43 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 #include "data/synth.h"
+#include "tools/option_set.h"
 
 // The feature tree that the benchmarks of packing and loading share with their rivals.
 
 namespace voca::benchmarks {
 
-/// A tree of synthetic videos of 260 to 340 frames and 512 numbers a frame in each stream, float32 as
-/// np.savez or np.savez_compressed writes it. Made where there is none yet.
-inline void make_tree(const std::filesystem::path& tree, std::int64_t videos, bool compressed) {
-  if (std::filesystem::exists(tree)) return;
-  data::SynthOptions options;
-  options.out = tree;
-  options.videos = videos;
-  options.seed = 1;
-  options.frames_min = 260;
-  options.frames_max = 340;
-  options.compressed = compressed;
-  data::synthesize_features(options);
-}
+/// Synthetic videos of 260 to 340 frames and 512 numbers a frame in each stream, float32 as np.savez or
+/// np.savez_compressed writes it, and the options that describe them.
+struct Tree {
+  std::string work;  ///< the folder that it, and what is made of it, lies in
+  bool compressed = false;
+  std::int64_t videos = 192;
+
+  void add_to(tools::OptionSet& options) {
+    options.add("work", &work, "DIR", "for the tree and what is packed of it");
+    options.add_flag("compressed", &compressed, "the tree as np.savez_compressed writes it");
+    options.add("videos", &videos, "N", "in the tree");
+  }
+  [[nodiscard]] std::filesystem::path folder() const { return work; }
+  [[nodiscard]] std::filesystem::path path() const {
+    return folder() / (compressed ? "tree-compressed" : "tree-stored");
+  }
+  /// Where there is none yet.
+  void make() const {
+    if (std::filesystem::exists(path())) return;
+    data::SynthOptions options;
+    options.out = path();
+    options.videos = videos;
+    options.seed = 1;
+    options.frames_min = 260;
+    options.frames_max = 340;
+    options.compressed = compressed;
+    data::synthesize_features(options);
+  }
+};
 
 }  // namespace voca::benchmarks

@@ -27,13 +27,6 @@ using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) lines.push_back(line);
-  return lines;
-}
-
 std::size_t longest_line(const std::string& text) {
   std::size_t longest = 0;
   for (const std::string& line : lines_of(text)) longest = std::max(longest, line.size());

@@ -30,7 +30,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-std::string read_text(const fs::path& path) {
+/// Of a file that must be there.
+std::string existing_text(const fs::path& path) {
   return engine::read_text_file(path, std::size_t{1} << 24);
 }
 
@@ -70,13 +71,13 @@ class Outputs : public ::testing::Test {
   /// Expects one line that begins with the option, holds `holds`, and `file` as it was.
   static void expect_kept(const fs::path& file, const Words& words, const std::string& begins,
                           const std::string& holds, int exit_code = 64) {
-    const std::string before = fs::is_regular_file(here() / file) ? read_text(here() / file) : "";
+    const std::string before = fs::is_regular_file(here() / file) ? existing_text(here() / file) : "";
     const Outcome outcome = run(words, here());
     EXPECT_EQ(outcome.exit_code, exit_code) << outcome.err;
     EXPECT_THAT(outcome.message(), AllOf(StartsWith("voca-engine: " + begins), HasSubstr(holds)));
     EXPECT_EQ(outcome.out, "");
     if (before.empty()) return;
-    EXPECT_TRUE(read_text(here() / file) == before) << file << " was changed";
+    EXPECT_TRUE(existing_text(here() / file) == before) << file << " was changed";
   }
 
  private:
@@ -197,16 +198,16 @@ TEST_F(Outputs, MayBeADeviceWherePredictionsGo) {
 TEST_F(Outputs, WhatADescriptorsNameLeadsToIsWrittenTo) {
   const std::string predict = "voca predict --checkpoint a.pt --features_root f.h5 --quiet --out ";
   ASSERT_EQ(shell(predict + "- > asked.csv"), 0);
-  const std::string csv = read_text(here() / "asked.csv");
+  const std::string csv = existing_text(here() / "asked.csv");
   ASSERT_THAT(csv, StartsWith("id,label,"));
   EXPECT_EQ(shell("echo before > d.csv; " + predict + "/dev/fd/3 3>> d.csv > /dev/null"), 0);
-  EXPECT_EQ(read_text(here() / "d.csv"), "before\n" + csv);
+  EXPECT_EQ(existing_text(here() / "d.csv"), "before\n" + csv);
   // Of stdout there is the CSV alone.
   EXPECT_EQ(shell("ln -s /proc/self/fd/1 out; " + predict + "out > e.csv"), 0);
-  EXPECT_EQ(read_text(here() / "e.csv"), csv);
+  EXPECT_EQ(existing_text(here() / "e.csv"), csv);
   EXPECT_TRUE(fs::is_symlink(here() / "out"));
   EXPECT_EQ(shell("mkfifo pipe; cat pipe > g.csv & " + predict + "pipe > /dev/null; wait"), 0);
-  EXPECT_EQ(read_text(here() / "g.csv"), csv);
+  EXPECT_EQ(existing_text(here() / "g.csv"), csv);
   EXPECT_TRUE(fs::is_fifo(here() / "pipe"));
   expect_kept("no", training("--save_path=/dev/fd/1", "--run_dir=fd.run"), "--save_path /dev/fd/1",
               "is not a regular file");
@@ -237,7 +238,7 @@ TEST_F(Outputs, EndQuietlyWhenTheirReaderHasReadEnough) {
                               "inspect a.pt", "help"}) {
     EXPECT_EQ(shell(std::string("voca ") + command + " 2> said | :; exit ${PIPESTATUS[0]}"), 128 + SIGPIPE)
         << command;
-    EXPECT_EQ(read_text(here() / "said"), "") << command;
+    EXPECT_EQ(existing_text(here() / "said"), "") << command;
   }
   // Nobody reads what it says meanwhile: the work is done all the same.
   const std::string train =
@@ -323,7 +324,7 @@ TEST_F(Outputs, AFolderOfAnotherProgramIsNoRunFolder) {
   const Words words = training("--run_dir=theirs");
   ASSERT_EQ(run(words, here()).exit_code, 0);
   ASSERT_EQ(run(words + Words{"--overwrite"}, here()).exit_code, 0);
-  EXPECT_EQ(read_text(here() / "theirs" / "checkpoints" / "epoch_3.pt"), "a model of theirs");
+  EXPECT_EQ(existing_text(here() / "theirs" / "checkpoints" / "epoch_3.pt"), "a model of theirs");
 }
 
 TEST_F(Outputs, OfTheRunDoNotGoIntoTheData) {

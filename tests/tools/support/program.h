@@ -24,6 +24,10 @@ struct Outcome {
   [[nodiscard]] nlohmann::ordered_json json() const;
 };
 
+/// All of a file; "" where there is none.
+[[nodiscard]] std::string read_text(const std::filesystem::path& path);
+[[nodiscard]] std::vector<std::string> lines_of(const std::string& text);
+
 /// What the system calls a process; "" where there is none.
 [[nodiscard]] std::string name_of_process(pid_t pid);
 

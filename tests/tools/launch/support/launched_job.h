@@ -21,9 +21,6 @@ namespace voca::tools::testing {
 /// Of the tests, for what takes a fraction of a second.
 inline constexpr std::chrono::seconds kPatience{30};
 
-[[nodiscard]] std::string read_text(const std::filesystem::path& path);
-[[nodiscard]] std::vector<std::string> lines_of(const std::string& text);
-
 /// Whether it came true in time.
 template <typename Condition>
 bool comes_true(Condition condition) {
