@@ -178,7 +178,7 @@ void AlgorithmCache::write_file() const {
                           {"for", describe(library_)},
                           {"digest", sha256_hex(products.dump())},
                           {"products", products}};
-  write_file_atomically(path_, file.dump(2) + "\n");
+  write_file_atomically(path_, json_text(file, 2) + "\n");
 }
 
 }  // namespace voca::engine

@@ -366,7 +366,7 @@ void Trainer::Impl::start_together() {
   broadcast_parameters(ranks, workspace.parameters(), workspace.context().stream);
   const RunIdentity none;
   const std::string header =
-      text_of_first_rank(ranks, "state of the run", state_header(position_to_save(), none).dump());
+      text_of_first_rank(ranks, "state of the run", json_text(state_header(position_to_save(), none)));
   if (!ranks.first()) continue_from(position_of(parse_json(header, "rank 0: state of the run")));
 }
 
