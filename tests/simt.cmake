@@ -76,10 +76,10 @@ function(voca_cuda_on_host name)
     set_property(TARGET ${name}_tests PROPERTY LINK_LIBRARY_OVERRIDE_${library} WHOLE_ARCHIVE)
   endforeach()
   foreach(schedule forward reverse random)
-    # Three ranks are between two and four.
+    # Three ranks are between two and four; where a rank fails no schedule matters.
     set(without "${arg_WITHOUT}")
     if(NOT schedule STREQUAL "forward")
-      string(APPEND without ":Ranks/MultiGpu*/3")
+      string(APPEND without ":Ranks/MultiGpu*/3:Ranks/FailingRank*")
     endif()
     # Derivatives are checked on the CPU's double alone, in kernels_tests.
     add_test(NAME ${name}.${schedule} COMMAND ${name}_tests --gtest_brief=1 --gtest_filter=-*Derivative/*:*Gradient/*:WideCast/*:${without})
@@ -90,10 +90,12 @@ endfunction()
 
 voca_cuda_on_host(cuda_on_host KERNELS -O2)
 set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all)
-voca_cuda_on_host(cuda_on_host_asan KERNELS -O1 ALL ${sanitize} -fno-omit-frame-pointer LINK ${sanitize} WITHOUT Ranks/MultiGpu*)
+# The scheduling of threads touches no memory of a kernel, and is most of the time under a sanitizer.
+set_source_files_properties(simt/block.cpp PROPERTIES COMPILE_OPTIONS -fno-sanitize=all)
+voca_cuda_on_host(cuda_on_host_asan KERNELS -O1 ALL ${sanitize} -fno-omit-frame-pointer LINK ${sanitize} WITHOUT Ranks/*)
 # The compiler's hooks at every load and store are ours; libtsan is not linked. Several ranks run the kernels of one.
 voca_cuda_on_host(cuda_on_host_race KERNELS -O1 -fsanitize=thread "SHELL:--param tsan-instrument-func-entry-exit=0"
-                  EXECUTOR simt/race_hooks.cpp WITHOUT Ranks/MultiGpu*)
+                  EXECUTOR simt/race_hooks.cpp WITHOUT Ranks/*)
 target_compile_definitions(cuda_on_host_race_executor PRIVATE VOCA_SIMT_RACE)
 
 # The same fixtures on a device. Where there is none every test is skipped, and says so.

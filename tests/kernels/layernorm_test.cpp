@@ -254,6 +254,7 @@ TYPED_TEST(LayernormTest, BackwardMatchesTheFormulaInEveryCombination) {
     if (s.columns <= 2) continue;
     for (const Parts& parts : kParts) {
       for (const bool accumulate : {false, true}) {
+        if (accumulate && !parts.residual) continue;
         SCOPED_TRACE(::testing::Message() << s.rows << " x " << s.columns << ", parts " << &parts - kParts
                                           << ", accumulate " << accumulate);
         const std::int64_t n = s.rows * s.columns;

@@ -1,6 +1,7 @@
 #include "tests/simt/block.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <map>
 
@@ -94,15 +95,16 @@ void Block::exit_thread(Thread& thread) {
     fail("exits with a cp.async it never waited for, issued at " + text(thread.open_group.front().site));
   if (at_barrier_ > 0) fail("divergent barrier: exits while others wait:" + who_waits_where());
   const unsigned lane = 1U << static_cast<unsigned>(thread.number % kWarp);
-  const std::size_t warp = static_cast<std::size_t>(thread.number) / kWarp * kWarp;
-  for (std::size_t i = warp; i < std::min(warp + kWarp, threads_.size()); ++i) {
-    const Thread& other = threads_[i];
-    const bool waits_for_me = other.state == State::kAtWarpOperation && (other.mask & lane) != 0;
-    if (waits_for_me) fail("warp divergence: exits while others wait for it:" + who_waits_where());
+  const std::size_t number = static_cast<std::size_t>(thread.number) / kWarp;
+  Warp& warp = warps_[number];
+  for (unsigned waiting = warp.waiting; waiting != 0; waiting &= waiting - 1) {
+    const Thread& other = threads_[number * kWarp + static_cast<unsigned>(std::countr_zero(waiting))];
+    if ((other.mask & lane) != 0)
+      fail("warp divergence: exits while others wait for it:" + who_waits_where());
   }
   thread.state = State::kExited;
   --alive_;
-  warps_[static_cast<std::size_t>(thread.number / kWarp)].alive &= ~lane;
+  warp.alive &= ~lane;
 }
 
 void Block::start_threads() {
@@ -209,13 +211,11 @@ void Block::barrier(const char* what, Site site) {
     fail(std::string("divergent barrier: ") + what + " at " + text(site) +
          " after others have exited:" + who_waits_where());
   }
-  for (const Thread& other : threads_) {
-    if (other.state != State::kAtBarrier) continue;
-    if (other.site.line != site.line || std::strcmp(other.site.file, site.file) != 0) {
-      fail(std::string("divergent barrier: ") + what + " at " + text(site) +
-           " while others wait elsewhere:" + who_waits_where());
-    }
-    break;
+  if (at_barrier_ == 0) {
+    barrier_site_ = site;
+  } else if (barrier_site_.line != site.line || std::strcmp(barrier_site_.file, site.file) != 0) {
+    fail(std::string("divergent barrier: ") + what + " at " + text(site) +
+         " while others wait elsewhere:" + who_waits_where());
   }
   me.state = State::kAtBarrier;
   if (++at_barrier_ == alive_) {

@@ -118,6 +118,7 @@ class Block {
   Thread* current_ = nullptr;
   std::size_t alive_ = 0;
   std::size_t at_barrier_ = 0;
+  Site barrier_site_{};  ///< where they wait
   std::exception_ptr defect_;
   std::mt19937_64 random_;
   const char* kernel_ = "";
