@@ -20,10 +20,8 @@ namespace {
 
 std::string reason(const char* purpose, int error_number) {
   return fmt::format(
-      "a thread for {} cannot be started: {}; raise the limit on processes and threads (ulimit -u, pids.max "
-      "of "
-      "the cgroup) or on memory (ulimit -v), or ask for fewer with --threads and --num_workers",
-      purpose, std::strerror(error_number));
+      "a thread for {} cannot be started: {}; {}, or ask for fewer with --threads and --num_workers", purpose,
+      std::strerror(error_number), kRaiseProcessLimits);
 }
 
 void check_threads_can_start(const char* purpose, int count) {

@@ -52,6 +52,15 @@ std::vector<engine::ParameterTarget> targets_of(const std::vector<engine::Parame
   return targets;
 }
 
+/// A score is a probability; so is what it is compared with, or infinity: nothing is real.
+void check_threshold(const TrainedNetwork& network) {
+  const double threshold = network.threshold().value_or(0.5);
+  if (threshold >= 0 && (threshold <= 1 || std::isinf(threshold))) return;
+  throw DataError(
+      "{}: its decision threshold {} is not between 0 and 1: the file was changed or damaged; copy it again",
+      network.path, threshold);
+}
+
 }  // namespace
 
 bool trained_here(const engine::LoadedCheckpoint& checkpoint) {
@@ -79,6 +88,7 @@ TrainedNetwork load_network(const std::filesystem::path& path, const CheckpointO
   network.model = model::make_crossmodal_transformer(network.config, losses(network.checkpoint));
   engine::check_parameters(network.path, network.weights, targets_of(network.model->parameters()));
   engine::check_finite(network.path, network.weights);
+  check_threshold(network);
   return network;
 }
 

@@ -317,6 +317,22 @@ TEST_F(CheckpointForms, AScoreThatOverflowsNamesTheCheckpointAndTheVideo) {
   EXPECT_THAT(refusal({"eval", "--checkpoint=large.pt", "--features_root=packed.h5"}), names_both);
 }
 
+TEST_F(CheckpointForms, ADecisionThresholdIsAProbabilityOrInfinity) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const auto& [threshold, taken] :
+       {std::pair{0.25, true}, {infinity, true}, {1.5, false}, {-0.1, false}}) {
+    Dict record;
+    record.add("format_version", 1);
+    record.add("threshold", threshold);
+    save("threshold.pt",
+         {{"model_state_dict", state_dict()}, {"config", options()}, {"engine", std::move(record)}});
+    const Outcome outcome = run_predict("threshold.pt");
+    EXPECT_EQ(outcome.exit_code, taken ? 0 : 65) << threshold << outcome.err;
+    EXPECT_EQ(outcome.err.find("threshold.pt: its decision threshold ") == std::string::npos, taken)
+        << outcome.err;
+  }
+}
+
 class InitFrom : public CheckpointForms {
  protected:
   static Words training(const std::string& checkpoint, const Words& more = {}) {

@@ -2,6 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
 
 #include "engine/atomic_file.h"
 #include "tests/data/support/scratch.h"
@@ -56,6 +61,30 @@ TEST_F(ThreadsOfTheProgram, AreTheCoresOfTheAffinityInDoctorAndTrain) {
   ASSERT_EQ(::sched_setaffinity(0, sizeof(one), &one), 0);  // inherited by what is started
   expect_threads(1, "1 core of its affinity", {{"OMP_NUM_THREADS", ""}});
   ::sched_setaffinity(0, sizeof(before), &before);
+}
+
+TEST_F(ThreadsOfTheProgram, ThatCannotBeStartedAreOneLine) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer starts a thread of its own";
+#endif
+  // Nobody limits the threads of root.
+  const std::string as_nobody = ::geteuid() == 0 ? "setpriv --reuid=65534 --clear-groups " : "";
+  const std::string program = fmt::format("{}'{}'", as_nobody, VOCA_PROGRAM);
+  std::filesystem::permissions(scratch_.path(), std::filesystem::perms::all);
+  const auto exit_code = [&](const std::string& command) {
+    const int status = std::system(fmt::format("cd '{}' && unset OPENBLAS_NUM_THREADS && {} >out 2>err",
+                                               scratch_.path().string(), command)
+                                       .c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  };
+  if (exit_code(program + " version") != 0) GTEST_SKIP() << "nobody may not start the program from here";
+  const std::string limited = "prlimit --nproc=1 " + program;
+  EXPECT_EQ(exit_code(limited + " inspect packed.h5"), 74);
+  EXPECT_THAT(engine::read_text_file(scratch_ / "err", 1 << 16),
+              HasSubstr("cannot start the process that opens it first: "));
+  EXPECT_EQ(exit_code(limited + " train --features_root=packed.h5 --device=cpu --threads=2"), 74);
+  EXPECT_THAT(engine::read_text_file(scratch_ / "err", 1 << 16),
+              StartsWith("voca-engine: a thread for the kernels cannot be started: "));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "engine/error.h"
+#include "engine/thread.h"
 
 namespace voca::tools {
 namespace {
@@ -119,7 +120,10 @@ RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : 
   if (pid_ == 0) become_rank(setup);
   const int fork_error = errno;
   ::close(failure_ends[1]);
-  if (pid_ < 0) throw IoError("launch: rank {} cannot be started: {}", rank_, std::strerror(fork_error));
+  if (pid_ < 0) {
+    throw IoError("launch: rank {} cannot be started: {}; {}", rank_, std::strerror(fork_error),
+                  engine::kRaiseProcessLimits);
+  }
   // Its end closes when the program starts.
   int error = 0;
   ssize_t got = 0;
