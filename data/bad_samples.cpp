@@ -12,8 +12,8 @@ void BadSamples::note(std::int64_t sample) {
   if (noted != 0) return;
   noted = 1;
   ids_.push_back(dataset_.id(sample));
-  spdlog::warn("{}: the frames of {} are damaged (their checksum does not hold); left out",
-               dataset_.path().string(), ids_.back());
+  spdlog::warn("{}: the frames of {} are damaged ({}); left out", dataset_.path().string(), ids_.back(),
+               dataset_.has_checksums() ? "their checksum does not hold" : "not all numbers are finite");
 }
 
 void BadSamples::check() const {

@@ -13,12 +13,12 @@
 #include <utility>
 
 #include "data/convert.h"
+#include "data/frame_check.h"
 #include "data/hdf5_reader.h"
 #include "data/packed_format.h"
 #include "data/parallel.h"
 #include "data/rehearsal.h"
 #include "engine/descriptor.h"
-#include "engine/digest.h"
 #include "engine/error.h"
 #include "engine/path_status.h"
 
@@ -409,33 +409,23 @@ std::uint32_t Dataset::checksum(std::int64_t sample) const {
   return state_->index.checksums.at(static_cast<std::size_t>(sample));
 }
 
-namespace {
-
-/// CRC32C of the visual rows then the audio rows.
-std::uint32_t frames_crc(const Dataset& dataset, std::int64_t sample, std::span<std::byte> scratch) {
-  std::uint32_t crc = 0;
-  for (const Stream stream : kStreams) {
-    const std::int64_t rows = dataset.frames(stream, sample);
-    const auto at_once = static_cast<std::int64_t>(scratch.size() / dataset.row_bytes(stream));
-    VOCA_CHECK(at_once > 0);
-    for (std::int64_t first = 0; first < rows; first += at_once) {
-      const std::int64_t count = std::min(at_once, rows - first);
-      dataset.read_raw(stream, sample, first, count, scratch.data());
-      crc = engine::crc32c(scratch.first(static_cast<std::size_t>(count) * dataset.row_bytes(stream)), crc);
-    }
-  }
-  return crc;
-}
-
-}  // namespace
-
 bool Dataset::verify(std::int64_t sample, std::span<std::byte> scratch) const {
-  if (!has_checksums()) return true;
+  FrameCheck check(*this, sample);
   try {
-    return frames_crc(*this, sample, scratch) == checksum(sample);
+    for (const Stream stream : kStreams) {
+      const std::int64_t rows = frames(stream, sample);
+      const auto at_once = static_cast<std::int64_t>(scratch.size() / row_bytes(stream));
+      VOCA_CHECK(at_once > 0);
+      for (std::int64_t first = 0; first < rows; first += at_once) {
+        const std::int64_t count = std::min(at_once, rows - first);
+        read_raw(stream, sample, first, count, scratch.data());
+        check.add(scratch.first(static_cast<std::size_t>(count) * row_bytes(stream)));
+      }
+    }
   } catch (const DataError&) {
     return false;  // a filter of a chunked file found the damage first
   }
+  return check.good();
 }
 
 std::vector<std::int64_t> Dataset::verify_all(int num_workers) const {

@@ -95,10 +95,10 @@ class Dataset {
   [[nodiscard]] bool has_checksums() const;
   /// CRC32C of the sample's visual rows then audio rows, as written.
   [[nodiscard]] std::uint32_t checksum(std::int64_t sample) const;
-  /// Reads the sample's frames through `scratch` (at least one row of each stream) and compares their
-  /// checksum; true without checksums.
+  /// Reads the sample's frames through `scratch` (at least one row of each stream); whether they can be used
+  /// (FrameCheck).
   [[nodiscard]] bool verify(std::int64_t sample, std::span<std::byte> scratch) const;
-  /// Samples whose frames are not the ones that were written, ascending, found with `num_workers` threads.
+  /// Samples whose frames cannot be used, ascending, found with `num_workers` threads.
   [[nodiscard]] std::vector<std::int64_t> verify_all(int num_workers) const;
 
  private:

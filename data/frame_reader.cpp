@@ -7,10 +7,10 @@
 #include <utility>
 
 #include "data/convert.h"
+#include "data/frame_check.h"
 #include "data/npy.h"
 #include "data/parallel.h"
 #include "engine/activity.h"
-#include "engine/digest.h"
 #include "engine/error.h"
 
 namespace voca::data {
@@ -91,17 +91,17 @@ class HostReader final : public FrameReader {
 
   void load(std::int64_t sample) {
     engine::report_activity("loading frames into memory");
-    std::uint32_t crc = 0;
+    FrameCheck check(*dataset_, sample);
     try {
       for (const Stream stream : kStreams) {
         const std::span<std::byte> into(rows(stream, sample), stream_bytes(stream, sample));
         dataset_->read_raw(stream, sample, 0, dataset_->frames(stream, sample), into.data());
-        crc = engine::crc32c(into, crc);
+        check.add(into);
       }
     } catch (const engine::DataError&) {
       return;  // a damaged chunk: bad, like a checksum that does not hold
     }
-    good_[static_cast<std::size_t>(sample)] = !dataset_->has_checksums() || crc == dataset_->checksum(sample);
+    good_[static_cast<std::size_t>(sample)] = check.good() ? 1 : 0;
   }
 
   template <typename T>

@@ -29,15 +29,15 @@ class FrameReader {
                     float* out) const = 0;
   virtual void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
                     double* out) const = 0;
-  /// Whether the sample's frames are the ones that were written; `scratch` as for Dataset::verify.
+  /// Whether the sample's frames can be used (FrameCheck); `scratch` as for Dataset::verify.
   [[nodiscard]] virtual bool verify(std::int64_t sample, std::span<std::byte> scratch) const = 0;
 };
 
 /// From the file at each read.
 [[nodiscard]] std::unique_ptr<FrameReader> make_disk_reader(std::shared_ptr<const Dataset> dataset);
 /// All frames of `samples`, as stored, loaded and verified now by `num_workers` threads; later reads touch
-/// memory only. Samples whose checksum does not hold are remembered as bad. Throws IoError; UsageError
-/// with the size when the memory cannot be had.
+/// memory only. Samples whose frames cannot be used (FrameCheck) are remembered as bad. Throws IoError;
+/// UsageError with the size when the memory cannot be had.
 [[nodiscard]] std::unique_ptr<FrameReader> make_host_reader(std::shared_ptr<const Dataset> dataset,
                                                             std::span<const std::int64_t> samples,
                                                             int num_workers);

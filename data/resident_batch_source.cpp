@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "data/bad_samples.h"
+#include "data/frame_check.h"
 #include "engine/activity.h"
 #include "engine/arena.h"
 #include "engine/context.h"
-#include "engine/digest.h"
 #include "engine/error.h"
 #include "engine/ops.h"
 
@@ -90,7 +90,7 @@ struct ResidentBatchSource::State {
   }
 
   void upload(const std::vector<std::int64_t>& samples);
-  std::uint32_t upload_stream(std::int64_t sample, Stream stream, std::uint32_t crc);
+  void upload_stream(std::int64_t sample, Stream stream, FrameCheck& check);
   const engine::Batch* next();
   void direct(std::byte* host, std::int64_t size) const;
 
@@ -134,9 +134,9 @@ void ResidentBatchSource::State::upload(const std::vector<std::int64_t>& samples
     const auto i = static_cast<std::size_t>(sample);
     first_frames[i] = next_frame;
     try {
-      std::uint32_t crc = 0;
-      for (const Stream stream : kStreams) crc = upload_stream(sample, stream, crc);
-      good[i] = !dataset->has_checksums() || crc == dataset->checksum(sample);
+      FrameCheck check(*dataset, sample);
+      for (const Stream stream : kStreams) upload_stream(sample, stream, check);
+      good[i] = check.good() ? 1 : 0;
     } catch (const engine::DataError&) {
       // A damaged chunk: bad, like a checksum that does not hold. The rows it leaves out are never read.
       for (const Stream stream : kStreams) {
@@ -152,8 +152,7 @@ void ResidentBatchSource::State::upload(const std::vector<std::int64_t>& samples
 }
 
 // Rows are read into one chunk of pinned memory while the other is copied.
-std::uint32_t ResidentBatchSource::State::upload_stream(std::int64_t sample, Stream stream,
-                                                        std::uint32_t crc) {
+void ResidentBatchSource::State::upload_stream(std::int64_t sample, Stream stream, FrameCheck& check) {
   const auto s = static_cast<std::size_t>(stream);
   const std::size_t row = dataset->row_bytes(stream);
   const std::int64_t all = dataset->frames(stream, sample);
@@ -166,13 +165,12 @@ std::uint32_t ResidentBatchSource::State::upload_stream(std::int64_t sample, Str
     engine::report_activity("uploading frames");
     chunk.copied.synchronize();
     dataset->read_raw(stream, sample, first, step, chunk.host.data());
-    crc = engine::crc32c({chunk.host.data(), bytes}, crc);
+    check.add({chunk.host.data(), bytes});
     auto* const to = static_cast<std::byte*>(frames[s].data) + static_cast<std::size_t>(next_frame[s]) * row;
     device.copy_to_device(to, chunk.host.data(), bytes, device.copy_stream());
     chunk.copied.record(device.copy_stream());
     next_frame[s] += step;
   }
-  return crc;
 }
 
 /// Writes labels and windows of the samples kept.

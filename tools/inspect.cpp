@@ -103,8 +103,9 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
     for (std::size_t i = 0; i < damaged.size() && i < 10; ++i)
       ids += (i > 0 ? ", " : "") + engine::printable(dataset.id(damaged[i]));
     if (damaged.size() > 10) ids += fmt::format(" and {} more", damaged.size() - 10);
-    throw DataError("{}: the frames of {} videos are damaged (their checksums do not hold): {}",
-                    path.string(), damaged.size(), ids);
+    throw DataError("{}: the frames of {} videos are damaged ({}): {}", path.string(), damaged.size(),
+                    dataset.has_checksums() ? "their checksums do not hold" : "not all numbers are finite",
+                    ids);
   }
   json["verified"] = dataset.has_checksums();
   if (s.content_hash.empty()) {
@@ -112,12 +113,14 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
     result.text += fmt::format(
         "not verified: the file carries no content_hash, so labels, ids and splits may have "
         "been edited{}\n",
-        dataset.has_checksums() ? "; the frames of every video are what was packed" : "");
+        dataset.has_checksums() ? "; the frames of every video are what was packed"
+                                : "; all numbers of its frames are finite");
     return result;
   }
-  result.text += dataset.has_checksums()
-                     ? "verified: the index and the frames of every video are what was packed\n"
-                     : "verified: the index; the file carries no checksums of frames\n";
+  result.text +=
+      dataset.has_checksums()
+          ? "verified: the index and the frames of every video are what was packed\n"
+          : "verified: the index; the file carries no checksums of frames; all their numbers are finite\n";
   return result;
 }
 

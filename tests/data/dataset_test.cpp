@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 #include <hdf5.h>
 
+#include <array>
 #include <cstring>
+#include <filesystem>
 #include <functional>
+#include <limits>
+#include <memory>
 #include <thread>
 
 #include "data/frame_reader.h"
@@ -19,6 +23,7 @@ namespace {
 using ::testing::ElementsAre;
 using testing::golden;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using testing::message_of;
 using testing::Scratch;
 
@@ -107,6 +112,33 @@ void edit(const std::filesystem::path& path, const std::function<void(hid_t)>& c
   ASSERT_GE(file, 0);
   change(file);
   ASSERT_GE(H5Fclose(file), 0);
+}
+
+TEST(Dataset, NumbersThatAreNotFiniteAreFoundWithoutChecksums) {
+  const Scratch scratch;
+  for (const char* const name : {"contiguous.h5", "chunked.h5"}) {
+    std::filesystem::copy_file(golden(name), scratch / name);
+    EXPECT_THAT(Dataset(scratch / name).verify_all(1), IsEmpty());
+    edit(scratch / name, [](hid_t file) {
+      const hid_t frames = H5Dopen2(file, "/audio/frames", H5P_DEFAULT);
+      const hid_t space = H5Dget_space(frames);
+      const std::array<hsize_t, 2> last{5, 0};  // of the second sample: the first has four rows
+      const float nan = std::numeric_limits<float>::quiet_NaN();
+      ASSERT_GE(H5Sselect_elements(space, H5S_SELECT_SET, 1, last.data()), 0);
+      const hsize_t one = 1;
+      const hid_t number = H5Screate_simple(1, &one, nullptr);
+      ASSERT_GE(H5Dwrite(frames, H5T_NATIVE_FLOAT, number, space, H5P_DEFAULT, &nan), 0);
+      H5Sclose(number);
+      H5Sclose(space);
+      H5Dclose(frames);
+    });
+    const auto data = std::make_shared<const Dataset>(scratch / name);
+    EXPECT_THAT(data->verify_all(2), ElementsAre(1));
+    const std::vector<std::int64_t> samples{0, 1};
+    const auto reader = make_host_reader(data, samples, 1);
+    EXPECT_TRUE(reader->verify(0, {}));
+    EXPECT_FALSE(reader->verify(1, {}));
+  }
 }
 
 template <typename T>
