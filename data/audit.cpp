@@ -101,16 +101,14 @@ std::vector<std::string> audit_lines(const DatasetAudit& audit) {
   if (identities.identities == 0) {
     lines.emplace_back(
         "warning: no identities found in the names (as id00012 in id00012_clip3), so whether splits share "
-        "people is "
-        "unknown; --group_by REGEX finds them in other names");
+        "people is unknown; --group_by REGEX finds them in other names");
   } else if (identities.crossing == 0) {
     lines.push_back(fmt::format("identities: {}, none in more than one split ({} videos without one)",
                                 identities.identities, identities.videos_without));
   } else {
     lines.push_back(
         fmt::format("warning: {} of {} identities are in more than one split (as {}); {} val and test videos "
-                    "show one that "
-                    "train has; --group_by identity keeps them apart",
+                    "show one that train has; --group_by identity keeps them apart",
                     identities.crossing, identities.identities, fmt::join(identities.examples, ", "),
                     identities.crossing_videos));
   }

@@ -150,8 +150,7 @@ std::string found_among(const fs::path& root, const std::vector<std::string>& na
     if (name.find('\\') != std::string::npos && !is_folder(root / name)) {
       throw engine::DataError(
           "{}: is not a feature tree (found a file named '{}'); its paths were written on Windows: unpack "
-          "the "
-          "archive again with unzip or 7z, which make folders of them",
+          "the archive again with unzip or 7z, which make folders of them",
           root.string(), name);
     }
   }
@@ -296,8 +295,7 @@ FeatureTree scan_known(const fs::path& root, const std::vector<std::string>& nam
           within && within->form != tree.form && is_folder(parent / name)) {
         throw engine::DataError(
             "{}: holds {}/, where the folders of videos were expected: splits and classes both as folders "
-            "are not "
-            "read; {}",
+            "are not read; {}",
             parent.string(), name, kExpected);
       }
       auto video = look_at(parent / name, folder.known, fmt::format("{}/{}", folder.known.name, name));

@@ -44,8 +44,7 @@ std::string group_warning(const PackReport& report) {
   if (2 * report.largest_group <= report.packed) return "";
   return fmt::format(
       "warning: {} of {} videos are one group, linked by the identities they share, so the splits cannot "
-      "come "
-      "near {}; --group_by REGEX with one identity a video (its first group) links fewer",
+      "come near {}; --group_by REGEX with one identity a video (its first group) links fewer",
       report.largest_group, report.packed, fmt::join(report.split_ratios, ","));
 }
 

@@ -17,8 +17,7 @@ void check_score(double score, std::size_t sample) {
   if (!(score >= 0.0 && score <= 1.0)) {
     throw DataError(
         "score of sample {}: found {}, expected a probability in [0, 1]; the weights are not finite or the "
-        "run has "
-        "diverged",
+        "run has diverged",
         sample, score);
   }
 }

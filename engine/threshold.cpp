@@ -83,8 +83,7 @@ ThresholdRule parse_threshold_rule(std::string_view text) {
   }
   throw UsageError(
       "--threshold_by: \"{}\" is not one of balanced_acc, acc, f1_real, f1_fake, eer, or fpr=P with P "
-      "between 0 "
-      "and 1, such as fpr=0.01",
+      "between 0 and 1, such as fpr=0.01",
       text);
 }
 

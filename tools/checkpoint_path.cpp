@@ -26,8 +26,7 @@ TrainOptions options_of_run(const fs::path& run) {
   if (!engine::is_there(config)) {
     throw DataError(
         "{}: is a folder without config.json, so not a run folder; name a checkpoint (.pt, .safetensors) or "
-        "the "
-        "folder of a run",
+        "the folder of a run",
         run.string());
   }
   const ordered_json recorded = recorded_config(run);

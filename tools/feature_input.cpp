@@ -86,8 +86,7 @@ void check_given(const TreeOptions& options, const Splits& splits, const std::st
 void refuse_without_labels(const fs::path& path) {
   throw DataError(
       "{}: has no labels, which train and eval need; put the videos into real/ and fake/, or into train/, "
-      "dev/ "
-      "and test/ with frame_labels; predict works without",
+      "dev/ and test/ with frame_labels; predict works without",
       path.string());
 }
 

@@ -146,8 +146,7 @@ void JoinedJob::check_nccl() const {
   if (!number) {
     throw engine::UsageError(
         "several GPUs need NCCL, and libnccl.so.2 cannot be opened here; install libnccl2 or add its folder "
-        "to "
-        "LD_LIBRARY_PATH");
+        "to LD_LIBRARY_PATH");
   }
   const engine::NcclVersion version = engine::nccl_version(*number);
   if (!version.usable) throw engine::UsageError("NCCL {}: {}", version.text, version.advice);

@@ -99,8 +99,7 @@ int ranks_per_node(const LaunchOptions& o, int gpus) {
     if (gpus == 0) {
       throw UsageError(
           "--nproc_per_node gpu: no GPU can be used here; voca-engine doctor says why. Give a number for "
-          "ranks "
-          "on the CPU");
+          "ranks on the CPU");
     }
     return gpus;
   }

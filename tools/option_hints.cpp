@@ -53,8 +53,8 @@ constexpr std::array kHints{
          "all ranks print here, each line with its rank; leave it out"},
     Hint{"local_addr", "nproc_per_node", "--master_addr HOST: an address that all nodes reach"},
     Hint{"features_root batch_size epochs lr seed device threads precision hidden num_layers num_heads "
-         "seq_len "
-         "num_workers run_dir save_path save_last resume init_from checkpoint split out quiet json overwrite",
+         "seq_len num_workers run_dir save_path save_last resume init_from checkpoint split out quiet json "
+         "overwrite",
          "nproc_per_node", "it is an option of the command: write it after --"},
     // Numbers and memory.
     Hint{"amp use_amp mixed_precision autocast dtype torch_dtype compute_dtype half", "precision",
@@ -77,14 +77,12 @@ constexpr std::array kHints{
     Hint{"num_threads nthreads omp_num_threads", "threads", "--threads N"},
     // Data.
     Hint{"data data_path data_dir data_root data_folder dataset dataset_path dataset_dir root root_dir "
-         "features "
-         "feature_root feature_dir features_dir features_path feats input input_dir train_dir",
+         "features feature_root feature_dir features_dir features_path feats input input_dir train_dir",
          "features_root", "--features_root PATH"},
     Hint{"workers num_worker nworkers n_workers jobs dataloader_num_workers j", "num_workers",
          "--num_workers N"},
     Hint{"bs b batch batchsize train_batch_size per_gpu_batch_size per_device_train_batch_size "
-         "eval_batch_size "
-         "val_batch_size",
+         "eval_batch_size val_batch_size",
          "batch_size", "--batch_size B"},
     Hint{"val_split val_ratio test_split test_ratio train_ratio train_split valid_size test_size val_size",
          "split_ratios", "--split_ratios A,B,C: of train, val and test"},

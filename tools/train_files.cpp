@@ -59,8 +59,7 @@ void check_resume_source(const TrainOptions& options) {
   if (engine::is_folder(path) || !is_of_kind(path, OutputKind::kCheckpoint)) return;
   throw UsageError(
       "--resume {0}: is a checkpoint, not a training state; continue a run with --run_dir DIR --resume auto, "
-      "or "
-      "start a new one from these weights with --init_from {0}",
+      "or start a new one from these weights with --init_from {0}",
       path.string());
 }
 
@@ -185,15 +184,13 @@ void check_best_is_there(engine::Trainer& trainer, const RunPaths& paths,
     if (is_best_of(paths.save_path, trainer)) return;
     throw UsageError(
         "--save_path {}: is not the best checkpoint of this run so far, which is of epoch {}; put that one "
-        "there, "
-        "or give another name",
+        "there, or give another name",
         path, best->epoch);
   }
   if (trainer.finished()) {
     throw engine::IoError(
         "--save_path {}: the best checkpoint of this finished run, of epoch {}, is not there; copy it there, "
-        "name "
-        "the file that it is in, or train further with --extend_epochs",
+        "name the file that it is in, or train further with --extend_epochs",
         path, best->epoch);
   }
   observer.on_message(fmt::format(
@@ -238,8 +235,7 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths, const
   if (options.resume == "auto" && !resumed.has_states && lost_its_states(paths.run_dir)) {
     throw UsageError(
         "--resume auto: {} holds a run whose training states are gone, so it cannot be continued; discard it "
-        "with "
-        "--overwrite, or start another in a --run_dir of its own (--init_from takes its checkpoint)",
+        "with --overwrite, or start another in a --run_dir of its own (--init_from takes its checkpoint)",
         paths.run_dir.string());
   }
   if (!options.resume.empty()) check_same_options(resumed.run_dir, options.resume, now);

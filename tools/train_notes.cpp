@@ -76,8 +76,7 @@ void check_contrastive_batch(const TrainOptions& o, const data::Dataset& dataset
   if (on_a_rank * (global ? world_size : 1) > 1) return;
   throw engine::UsageError(
       "--use_contrastive: a batch of one video leaves InfoNCE no other to compare it with; use --batch_size "
-      "2 or "
-      "more (--grad_accum does not help){}",
+      "2 or more (--grad_accum does not help){}",
       world_size > 1 ? " or --contrastive_scope global" : "");
 }
 

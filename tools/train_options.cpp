@@ -78,8 +78,7 @@ void add_file_options(OptionSet& set, TrainOptions& o) {
   set.add("select_by", &o.select_by, "auc|acc|ap|loss", "what makes a checkpoint the best, on val");
   set.add("threshold_by", &o.threshold_by, "RULE",
           "what the decision threshold is fitted on val by: balanced_acc, acc, f1_real, f1_fake, eer, or "
-          "fpr=P (the "
-          "most reals found while a share P of the fakes passes)");
+          "fpr=P (the most reals found while a share P of the fakes passes)");
   set.add("eval_every", &o.eval_every, "EPOCHS", "epochs between evaluations on val; the last is always one");
   set.add_flag("no_val", &o.no_val, "train without a validation split");
   set.begin_group("File");

@@ -94,8 +94,7 @@ std::string secret_of(const Variables& variables, const RankEnvironment& e,
   if (runtime_folder.empty()) {
     throw UsageError(
         "TMPDIR: is not a folder, and the ranks' secret is kept there; make it, unset TMPDIR, or set "
-        "VOCA_JOB_SECRET for "
-        "all ranks");
+        "VOCA_JOB_SECRET for all ranks");
   }
   return user_secret(runtime_folder);
 }

@@ -48,8 +48,7 @@ std::vector<Address> own_addresses(const RankEnvironment& environment) {
   if (addresses.empty()) {
     throw UsageError(
         "MASTER_ADDR: {} is a loopback address on rank 0's machine, where the other nodes cannot reach it; "
-        "give "
-        "the address of the interface that they reach",
+        "give the address of the interface that they reach",
         host);
   }
   return addresses;
@@ -69,8 +68,7 @@ Descriptor listen_at(const RankEnvironment& environment, double meeting_seconds)
     if (problem == EADDRNOTAVAIL) {
       throw UsageError(
           "MASTER_ADDR: {} ({}) is no address of rank 0's machine; give an address of the machine that rank "
-          "0 "
-          "runs on",
+          "0 runs on",
           environment.master_addr, addresses.front().host());
     }
     if (problem != EADDRINUSE)

@@ -109,8 +109,7 @@ void check_finite_scores(const Predictions& validation, std::int64_t epoch) {
   if (bad == 0) return;
   throw DataError(
       "training: after epoch {} {} of {} scores on the validation split are not finite: the run has "
-      "diverged; "
-      "lower --lr, or begin from other weights",
+      "diverged; lower --lr, or begin from other weights",
       epoch, bad, validation.logits.size());
 }
 

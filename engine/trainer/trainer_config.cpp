@@ -92,8 +92,7 @@ void check_selection(SelectBy select_by, std::int64_t outputs,
   if (classes < 2) {
     throw UsageError(
         "--select_by {}: is not defined on a validation split of one class only; use --select_by acc or "
-        "loss, "
-        "or another split",
+        "loss, or another split",
         name_of(select_by));
   }
 }

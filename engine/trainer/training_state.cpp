@@ -160,8 +160,7 @@ RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
     if (const int version = state.header.at("version").get<int>(); version != kStateVersion) {
       throw DataError(
           "{}: is a training state of version {}, this program reads {}; finish the run with the program "
-          "that "
-          "began it, or start a new one from its checkpoint with --init_from",
+          "that began it, or start a new one from its checkpoint with --init_from",
           state.path.string(), version, kStateVersion);
     }
     check_same(state, "configuration", "config_hash", identity.config_hash);

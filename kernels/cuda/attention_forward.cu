@@ -155,8 +155,7 @@ void check_attention(const AttentionShape& shape, const Mask& mask, bool aligned
               " is not 32, 64, 96 or 128, lengths " + std::to_string(shape.query_length) + " and " +
               std::to_string(shape.key_length) +
               " are above 2^20, rows do not start at multiples of 16 bytes or are 2^30 elements apart, or "
-              "the mask does "
-              "not start at a multiple of 8");
+              "the mask does not start at a multiple of 8");
 }
 
 template <typename T>

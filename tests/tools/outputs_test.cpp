@@ -380,8 +380,7 @@ TEST_F(Outputs, OfAJobStayCleanWhicheverDescriptorsAreClosed) {
       const std::string name = fmt::format("closed{}{}", closed, ranks);
       const std::string words = fmt::format(
           "launch --nproc_per_node {0} -- train --features_root f.h5 --hidden 16 --num_layers 1 --num_heads "
-          "2 "
-          "--seq_len 12 --batch_size 8 --epochs 1 --log_every 1 --run_dir {1} --save_path {1}.pt",
+          "2 --seq_len 12 --batch_size 8 --epochs 1 --log_every 1 --run_dir {1} --save_path {1}.pt",
           ranks, name);
       // What several ranks print passes through the launcher, which finds that nobody gets it.
       const int expected = ranks > 1 && (closed & 2) != 0 ? 74 : 0;
