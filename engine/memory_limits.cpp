@@ -124,9 +124,10 @@ void consider_process(const fs::path& root, std::uint64_t reserved, Least& least
       if (!line.starts_with(name)) continue;
       std::string value;
       std::istringstream(line.substr(std::string_view(name).size())) >> value;
-      if (const std::optional<std::uint64_t> limit = number(value))
+      if (const std::optional<std::uint64_t> limit = number(value)) {
         least.consider(*limit, sum(status, {used}) + reserved,
                        fmt::format("ulimit {} {}", option, memory_text(*limit)));
+      }
     }
   }
 }

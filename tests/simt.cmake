@@ -83,7 +83,7 @@ function(voca_cuda_on_host name)
     endif()
     # Derivatives are checked on the CPU's double alone, in kernels_tests.
     add_test(NAME ${name}.${schedule} COMMAND ${name}_tests --gtest_brief=1 --gtest_filter=-*Derivative/*:*Gradient/*:WideCast/*:${without})
-    set_tests_properties(${name}.${schedule} PROPERTIES TIMEOUT 1800 LABELS "kernels;${name}"
+    set_tests_properties(${name}.${schedule} PROPERTIES TIMEOUT 1800 COST 100 LABELS "kernels;${name}"
                          ENVIRONMENT "VOCA_SIMT_SCHEDULE=${schedule};OMP_WAIT_POLICY=passive")
   endforeach()
 endfunction()

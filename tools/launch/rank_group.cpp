@@ -203,7 +203,11 @@ void RankGroup::reap() {
     member.ended = true;
     member.status = *status;
     drain(member);
+    if (member.was_done) continue;
     if (exit_code_of(*status) == static_cast<int>(ExitCode::kInterrupted)) end_.saved_and_stopped = true;
+    const bool all_are_done = exit_code_of(*status) == static_cast<int>(ExitCode::kDone) &&
+                              (member.process->rank() == 0 || members_.front().process->rank() != 0);
+    if (all_are_done && !done_at_) done_at_ = Clock::now() + patience_.after_done;
     // Of several that are found together, one that lost another rank is not the first.
     if (is_failure(*status) && (failed == nullptr || (!is_effect(*status) && is_effect(failed->status))))
       failed = &member;
@@ -266,9 +270,24 @@ void RankGroup::find_cause() {
   if (cause != nullptr && !cause->was_ended && is_failure(cause->status)) on_failure(*cause);
 }
 
+/// One that has done its work and does not end hangs as it cleans up, or is stopped.
+void RankGroup::kill_done() {
+  for (Member& member : members_) {
+    if (member.ended) continue;
+    say(fmt::format("launch: rank {} (pid {}) has done its work and did not end within {:.0f} s: SIGKILL",
+                    member.process->rank(), member.process->pid(), seconds(patience_.after_done)));
+    member.was_done = true;
+    member.process->signal(SIGKILL);
+  }
+}
+
 void RankGroup::keep_deadlines() {
   const Clock::time_point now = Clock::now();
   if (running() == 0) return;
+  if (done_at_ && now >= *done_at_ && !end_.first_failure) {
+    kill_done();
+    done_at_ = Clock::time_point::max();
+  }
   if (term_at_ && now >= *term_at_) {
     say(fmt::format("launch: {} of the ranks still run {:.0f} s after rank {} failed: SIGTERM", running(),
                     seconds(patience_.after_failure), end_.first_failure->rank));
@@ -305,9 +324,10 @@ int RankGroup::running() const {
 }
 
 int RankGroup::milliseconds_to_deadline() const {
-  const Clock::time_point next =
-      std::min(term_at_.value_or(Clock::time_point::max()), kill_at_.value_or(Clock::time_point::max()));
-  if (next == Clock::time_point::max()) return -1;
+  constexpr Clock::time_point kNever = Clock::time_point::max();
+  const Clock::time_point done_at = end_.first_failure ? kNever : done_at_.value_or(kNever);
+  const Clock::time_point next = std::min({term_at_.value_or(kNever), kill_at_.value_or(kNever), done_at});
+  if (next == kNever) return -1;
   // Rounded up: polled again too early, the loop would turn until the deadline.
   const auto left = duration_cast<milliseconds>(next - Clock::now()).count() + 1;
   return static_cast<int>(std::clamp<std::int64_t>(left, 0, INT_MAX));

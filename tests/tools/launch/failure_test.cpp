@@ -42,6 +42,18 @@ TEST_F(LaunchJob, KillsRanksThatSurviveAFailure) {
   for (const pid_t rank : ranks) EXPECT_EQ(state_of(rank), 'X');
 }
 
+TEST_F(LaunchJob, IsDoneThoughARankThatHasDoneItsWorkDoesNotEnd) {
+  job_.patience.after_done = std::chrono::milliseconds(300);
+  // Rank 2 ends first: what the others still do is theirs until rank 0 has ended.
+  start(3, kWritePid + "[ $RANK = 0 ] && sleep 1; [ $RANK = 1 ] && kill -STOP $$; exit 0");
+  const std::vector<pid_t> ranks = pids(3);
+  EXPECT_EQ(wait(), 0);
+  EXPECT_THAT(err(), HasSubstr("launch: rank 1 (pid " + std::to_string(ranks[1]) +
+                               ") has done its work and did not end within 0 s: SIGKILL\n"));
+  EXPECT_THAT(err(), Not(HasSubstr("rank 0 (pid")));
+  EXPECT_EQ(state_of(ranks[1]), 'X');
+}
+
 TEST_F(LaunchJob, GivesRanksTimeToSayWhatTheyLost) {
   job_.patience.after_failure = kPatience;
   ASSERT_EQ(run(3,
