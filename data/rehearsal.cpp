@@ -124,8 +124,10 @@ void rehearse(const std::string& path, std::uint64_t file_bytes,
               const std::function<void(const Announce&)>& work) {
   if (child_might_wait_for_ever()) return work([](std::string_view) {});
   const auto cannot = [&](int error_number) {
+    const bool files = error_number == EMFILE || error_number == ENFILE;
     return engine::IoError("{}: cannot start the process that opens it first: {}; {}", path,
-                           std::strerror(error_number), engine::kRaiseProcessLimits);
+                           std::strerror(error_number),
+                           files ? engine::kRaiseFileLimit : engine::kRaiseProcessLimits);
   };
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw cannot(errno);

@@ -21,7 +21,8 @@ using engine::IoError;
 /// Both ends close when a program is started; what is duplicated onto 0, 1 or 2 stays.
 void make_pipe(Descriptor& read_end, Descriptor& write_end) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) throw IoError("launch: a pipe: {}", std::strerror(errno));
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    throw IoError("launch: a pipe: {}; {}", std::strerror(errno), engine::kRaiseFileLimit);
   read_end.reset(ends[0]);
   write_end.reset(ends[1]);
 }
@@ -98,7 +99,8 @@ RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : 
   }
   Descriptor failure_seen;
   int failure_ends[2];
-  if (::pipe2(failure_ends, O_CLOEXEC) != 0) throw IoError("launch: a pipe: {}", std::strerror(errno));
+  if (::pipe2(failure_ends, O_CLOEXEC) != 0)
+    throw IoError("launch: a pipe: {}; {}", std::strerror(errno), engine::kRaiseFileLimit);
   failure_seen.reset(failure_ends[0]);
 
   cpu_set_t cores;
