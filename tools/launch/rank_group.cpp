@@ -91,6 +91,7 @@ GroupEnd RankGroup::run(const std::vector<RankCommand>& commands) {
     take_signals();
     reap();
     kill_silent();
+    watch_stragglers();
     keep_deadlines();
   }
   find_cause();
@@ -203,13 +204,11 @@ void RankGroup::reap() {
     member.ended = true;
     member.status = *status;
     drain(member);
-    if (member.was_done) continue;
     if (exit_code_of(*status) == static_cast<int>(ExitCode::kInterrupted)) end_.saved_and_stopped = true;
-    const bool all_are_done = exit_code_of(*status) == static_cast<int>(ExitCode::kDone) &&
-                              (member.process->rank() == 0 || members_.front().process->rank() != 0);
-    if (all_are_done && !done_at_) done_at_ = Clock::now() + patience_.after_done;
     // Of several that are found together, one that lost another rank is not the first.
-    if (is_failure(*status) && (failed == nullptr || (!is_effect(*status) && is_effect(failed->status))))
+    const bool is_straggler = member.was_ended && all_work_is_done();
+    if (is_failure(*status) && !is_straggler &&
+        (failed == nullptr || (!is_effect(*status) && is_effect(failed->status))))
       failed = &member;
   }
   if (failed == nullptr) return;
@@ -270,24 +269,40 @@ void RankGroup::find_cause() {
   if (cause != nullptr && !cause->was_ended && is_failure(cause->status)) on_failure(*cause);
 }
 
-/// One that has done its work and does not end hangs as it cleans up, or is stopped.
-void RankGroup::kill_done() {
+/// Rank 0 ends when every rank has said goodbye: what still runs has no work left.
+bool RankGroup::all_work_is_done() const {
+  return std::any_of(members_.begin(), members_.end(), [](const Member& member) {
+    return member.process->rank() == 0 && member.ended && exit_code_of(member.status) == 0;
+  });
+}
+
+/// Nobody else watches a rank that the others have left: it may hang as it ends, or be stopped (as rank 0
+/// may, which otherwise takes the time that it needs).
+void RankGroup::watch_stragglers() {
+  const bool some_are_done = std::any_of(members_.begin(), members_.end(), [](const Member& member) {
+    return member.ended && exit_code_of(member.status) == 0;
+  });
+  const bool all_straggle = some_are_done && !end_.first_failure &&
+                            std::all_of(members_.begin(), members_.end(), [&](const Member& m) {
+                              return m.ended || all_work_is_done() || m.process->is_stopped();
+                            });
+  const Clock::time_point now = Clock::now();
+  if (!all_straggle) straggled_at_.reset();
+  if (all_straggle && !straggled_at_) straggled_at_ = now + patience_.after_done;
+  if (!straggled_at_ || now < *straggled_at_) return;
   for (Member& member : members_) {
-    if (member.ended) continue;
-    say(fmt::format("launch: rank {} (pid {}) has done its work and did not end within {:.0f} s: SIGKILL",
+    if (member.ended || member.was_ended) continue;
+    say(fmt::format("launch: rank {} (pid {}) did not end within {:.0f} s of the others: SIGKILL",
                     member.process->rank(), member.process->pid(), seconds(patience_.after_done)));
-    member.was_done = true;
+    member.was_ended = true;
     member.process->signal(SIGKILL);
   }
+  straggled_at_ = Clock::time_point::max();
 }
 
 void RankGroup::keep_deadlines() {
   const Clock::time_point now = Clock::now();
   if (running() == 0) return;
-  if (done_at_ && now >= *done_at_ && !end_.first_failure) {
-    kill_done();
-    done_at_ = Clock::time_point::max();
-  }
   if (term_at_ && now >= *term_at_) {
     say(fmt::format("launch: {} of the ranks still run {:.0f} s after rank {} failed: SIGTERM", running(),
                     seconds(patience_.after_failure), end_.first_failure->rank));
@@ -325,8 +340,8 @@ int RankGroup::running() const {
 
 int RankGroup::milliseconds_to_deadline() const {
   constexpr Clock::time_point kNever = Clock::time_point::max();
-  const Clock::time_point done_at = end_.first_failure ? kNever : done_at_.value_or(kNever);
-  const Clock::time_point next = std::min({term_at_.value_or(kNever), kill_at_.value_or(kNever), done_at});
+  const Clock::time_point next =
+      std::min({term_at_.value_or(kNever), kill_at_.value_or(kNever), straggled_at_.value_or(kNever)});
   if (next == kNever) return -1;
   // Rounded up: polled again too early, the loop would turn until the deadline.
   const auto left = duration_cast<milliseconds>(next - Clock::now()).count() + 1;

@@ -22,8 +22,7 @@ struct Patience {
   Duration after_sigterm = std::chrono::seconds(5);
   /// After a signal to the launcher: to finish the step and to save; then SIGKILL.
   Duration after_stop = std::chrono::seconds(60);
-  /// After rank 0 has ended with exit code 0, so that every rank has done its work: the others, to end. On
-  /// another node, after its first rank that has.
+  /// When some have ended with exit code 0, ranks that hang as they end, or are stopped; then SIGKILL.
   Duration after_done = std::chrono::seconds(30);
   /// A second SIGINT kills, unless it comes so soon that it is the first one once more: timeout(1) and the
   /// like send a signal to a process and then to its group. People are slower.
@@ -91,7 +90,6 @@ class RankGroup {
     std::vector<Output> outputs;
     bool ended = false;
     bool was_ended = false;  // by a signal of ours
-    bool was_done = false;   // by SIGKILL, its work being done: no failure
     int status = 0;
     [[nodiscard]] std::string said() const;
   };
@@ -109,7 +107,8 @@ class RankGroup {
   void find_cause();
   [[nodiscard]] const Member* member_named(const std::string& said) const;
   void keep_deadlines();
-  void kill_done();
+  void watch_stragglers();
+  [[nodiscard]] bool all_work_is_done() const;
   void signal_all(int number);
   void say(const std::string& text);
   [[nodiscard]] int running() const;
@@ -123,7 +122,7 @@ class RankGroup {
   GroupEnd end_;
   std::optional<Clock::time_point> term_at_;
   std::optional<Clock::time_point> kill_at_;
-  std::optional<Clock::time_point> done_at_;
+  std::optional<Clock::time_point> straggled_at_;  // when all that still run will have hung for too long
   std::optional<Clock::time_point> interrupted_at_;
 };
 

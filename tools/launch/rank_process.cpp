@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "engine/error.h"
-#include "engine/thread.h"
+#include "engine/system_limits.h"
 
 namespace voca::tools {
 namespace {
@@ -18,11 +18,14 @@ namespace {
 using engine::Descriptor;
 using engine::IoError;
 
+IoError no_pipe(int error_number) {
+  return IoError("launch: a pipe: {}; {}", std::strerror(error_number), engine::kRaiseFileLimit);
+}
+
 /// Both ends close when a program is started; what is duplicated onto 0, 1 or 2 stays.
 void make_pipe(Descriptor& read_end, Descriptor& write_end) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0)
-    throw IoError("launch: a pipe: {}; {}", std::strerror(errno), engine::kRaiseFileLimit);
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw no_pipe(errno);
   read_end.reset(ends[0]);
   write_end.reset(ends[1]);
 }
@@ -99,8 +102,7 @@ RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : 
   }
   Descriptor failure_seen;
   int failure_ends[2];
-  if (::pipe2(failure_ends, O_CLOEXEC) != 0)
-    throw IoError("launch: a pipe: {}; {}", std::strerror(errno), engine::kRaiseFileLimit);
+  if (::pipe2(failure_ends, O_CLOEXEC) != 0) throw no_pipe(errno);
   failure_seen.reset(failure_ends[0]);
 
   cpu_set_t cores;
@@ -152,6 +154,12 @@ std::optional<int> RankProcess::status() {
   int status = 0;
   if (!status_ && ::waitpid(pid_, &status, WNOHANG) == pid_) status_ = status;
   return status_;
+}
+
+bool RankProcess::is_stopped() const {
+  siginfo_t info{};
+  const int kinds = WSTOPPED | WNOHANG | WNOWAIT;
+  return !status_ && ::waitid(P_PID, static_cast<id_t>(pid_), &info, kinds) == 0 && info.si_pid == pid_;
 }
 
 std::string describe_end(int status) {

@@ -41,6 +41,8 @@ class RankProcess {
   void signal(int number) const;
   /// The status of waitpid() when it has ended; nullopt while it runs. Does not block.
   [[nodiscard]] std::optional<int> status();
+  /// Whether a signal (SIGSTOP, SIGTSTP, …) has stopped it, and none has continued it.
+  [[nodiscard]] bool is_stopped() const;
 
  private:
   int rank_;

@@ -44,14 +44,33 @@ TEST_F(LaunchJob, KillsRanksThatSurviveAFailure) {
 
 TEST_F(LaunchJob, IsDoneThoughARankThatHasDoneItsWorkDoesNotEnd) {
   job_.patience.after_done = std::chrono::milliseconds(300);
-  // Rank 2 ends first: what the others still do is theirs until rank 0 has ended.
-  start(3, kWritePid + "[ $RANK = 0 ] && sleep 1; [ $RANK = 1 ] && kill -STOP $$; exit 0");
+  // Rank 2 ends first: rank 0 may take longer than this, and until it has ended rank 1 may too.
+  start(3, kWritePid + "[ $RANK = 0 ] && sleep 1; [ $RANK = 1 ] && exec sleep 1000; exit 0");
   const std::vector<pid_t> ranks = pids(3);
   EXPECT_EQ(wait(), 0);
   EXPECT_THAT(err(), HasSubstr("launch: rank 1 (pid " + std::to_string(ranks[1]) +
-                               ") has done its work and did not end within 0 s: SIGKILL\n"));
+                               ") did not end within 0 s of the others: SIGKILL\n"));
   EXPECT_THAT(err(), Not(HasSubstr("rank 0 (pid")));
   EXPECT_EQ(state_of(ranks[1]), 'X');
+}
+
+TEST_F(LaunchJob, EndsThoughRankZeroIsStoppedWhenTheOthersAreGone) {
+  job_.patience.after_done = std::chrono::milliseconds(300);
+  start(2, kWritePid + "[ $RANK = 0 ] && kill -STOP $$; exit 0");
+  const std::vector<pid_t> ranks = pids(2);
+  EXPECT_EQ(wait(), 128 + SIGKILL);  // its work may not be done
+  EXPECT_THAT(err(), HasSubstr("launch: rank 0 (pid " + std::to_string(ranks[0]) + ") did not end within"));
+  EXPECT_EQ(state_of(ranks[0]), 'X');
+}
+
+TEST_F(LaunchJob, WaitsForARankThatWasStoppedAndGoesOn) {
+  job_.patience.after_done = std::chrono::seconds(2);
+  start(2, kWritePid + "[ $RANK = 0 ] && kill -STOP $$ && sleep 3; exit 0");
+  const std::vector<pid_t> ranks = pids(2);
+  EXPECT_TRUE(comes_true([&] { return state_of(ranks[0]) == 'T'; }));
+  ::kill(ranks[0], SIGCONT);
+  EXPECT_EQ(wait(), 0);
+  EXPECT_THAT(err(), Not(HasSubstr("did not end")));
 }
 
 TEST_F(LaunchJob, GivesRanksTimeToSayWhatTheyLost) {
