@@ -16,7 +16,7 @@
 #include "engine/descriptor.h"
 #include "engine/error.h"
 #include "engine/path_status.h"
-#include "engine/thread.h"
+#include "engine/system_limits.h"
 
 namespace voca::data {
 namespace {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "engine/system_limits.h"
 #include "engine/terminal.h"
 
 namespace voca::engine {

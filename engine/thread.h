@@ -1,19 +1,11 @@
 #pragma once
 
 #include <functional>
-#include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 namespace voca::engine {
-
-/// What to do where the system starts no further process or thread.
-inline constexpr std::string_view kRaiseProcessLimits =
-    "raise the limit on processes and threads (ulimit -u, pids.max of the cgroup) or on memory (ulimit -v)";
-
-/// The same where it opens no further file, pipe or socket.
-inline constexpr std::string_view kRaiseFileLimit = "raise the limit on open files (ulimit -n)";
 
 /// Throws the IoError of a thread that the system would not start, `error_number` saying why: what it was to
 /// do, and which limits and options to look at.

@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -83,15 +82,6 @@ Descriptor listen_at(const RankEnvironment& environment, double meeting_seconds)
   }
 }
 
-/// Two connections a rank, and strangers; the usual soft limit of 1024 descriptors is a few hundred ranks.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
-  constexpr rlim_t kWanted = 65536;
-  limit.rlim_cur = std::max(limit.rlim_cur, std::min(limit.rlim_max, kWanted));
-  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
-}
-
 }  // namespace
 
 HubServer::HubServer(const RankEnvironment& environment, double meeting_seconds)
@@ -105,7 +95,6 @@ HubServer::HubServer(const RankEnvironment& environment, double meeting_seconds)
       host_(local_address(acceptor_.listener()).host()),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (wake_.get() < 0) throw IoError("an event for rank 0's server: {}", std::strerror(errno));
-  if (environment.world_size > 128) raise_descriptor_limit();
   thread_ = start_thread<std::thread>("rank 0's server of the other ranks", [this] { serve(); });
 }
 

@@ -1,10 +1,15 @@
 #include "engine/distributed/meeting.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "engine/distributed/communication_error.h"
 #include "engine/distributed/memory_store.h"
 #include "engine/distributed/socket.h"
+#include "engine/error.h"
+#include "engine/system_limits.h"
 
 namespace voca::engine {
 namespace {
@@ -59,6 +64,25 @@ std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& enviro
 
 }  // namespace
 
+namespace {
+
+/// Makes room for the connections of a job, or says at once that there is none: a rank has files of its own,
+/// two connections to rank 0, which has those of all, and two to every other rank under Gloo. Without this
+/// check, ranks would wait for each other until the timeout.
+void reserve_descriptors(const RankEnvironment& environment) {
+  const auto needed = 24 + 4 * static_cast<rlim_t>(environment.world_size);
+  constexpr rlim_t kOfStrangers = 128;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed + kOfStrangers) return;
+  limit.rlim_cur = std::min(limit.rlim_max, needed + kOfStrangers);
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+  if (limit.rlim_cur >= needed) return;
+  throw IoError("{} open files are allowed, and a rank of {} needs {}; {}", limit.rlim_cur,
+                environment.world_size, needed, kRaiseFileLimit);
+}
+
+}  // namespace
+
 Meeting::Meeting(RankEnvironment environment, const RankFacts& facts, const MeetingOptions& options)
     : environment_(std::move(environment)), options_(options) {
   if (environment_.world_size == 1) {
@@ -72,6 +96,7 @@ Meeting::Meeting(RankEnvironment environment, const RankFacts& facts, const Meet
 Meeting::~Meeting() = default;
 
 void Meeting::join(const RankFacts& facts) {
+  reserve_descriptors(environment_);
   const Deadline deadline = seconds_from_now(options_.timeout_seconds);
   if (environment_.rank == 0) hub_ = std::make_unique<HubServer>(environment_, options_.timeout_seconds);
   hub_address_ = environment_.master_addr;

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -8,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -321,6 +324,17 @@ TEST_F(Launch, InterruptOfATerminalSavesAndStops) {
   text << file.rdbuf();
   EXPECT_THAT(text.str(),
               HasSubstr("launch: stopped by SIGINT; the state was saved, continue with --resume auto"));
+}
+
+TEST_F(Launch, NamesTheLimitOnOpenFilesThatLeavesNoRoomForConnections) {
+  const std::string command =
+      fmt::format("cd '{}' && prlimit --nofile=26:26 '{}' launch --nproc_per_node=2 -- {} >out 2>err",
+                  folder("files").string(), VOCA_PROGRAM, fmt::join(training(), " "));
+  const int status = std::system(command.c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 74);
+  EXPECT_THAT(
+      read_text(folder("files") / "err"),
+      HasSubstr("26 open files are allowed, and a rank of 2 needs 32; raise the limit on open files"));
 }
 
 }  // namespace
