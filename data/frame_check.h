@@ -8,8 +8,8 @@
 
 namespace voca::data {
 
-/// Whether a sample's frames can be used, told while they pass: with checksums in the file, that of the
-/// sample's frames holds, and they are what `pack` wrote, all finite; without any, every number is finite.
+/// Decides whether a sample's frames can be used, while they are read anyway. With checksums in the file, the
+/// sample's must match (`pack` writes finite numbers only); without, every number must be finite.
 class FrameCheck {
  public:
   /// `dataset` outlives it.

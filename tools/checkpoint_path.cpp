@@ -106,7 +106,7 @@ fs::path checkpoint_path(const fs::path& path) {
   }
   // As the folder was named.
   const bool shorten = path.is_relative() && !kept.is_absolute();
-  const fs::path checkpoint = shorten ? found->lexically_proximate(fs::current_path()) : *found;
+  fs::path checkpoint = shorten ? found->lexically_proximate(fs::current_path()) : *found;
   check_is_of_run(checkpoint, path);
   return checkpoint;
 }

@@ -74,9 +74,10 @@ void check_given(const TreeOptions& options, const Splits& splits, const std::st
         otherwise);
   };
   const bool known = !splits.ratios.empty();
-  if (options.given.split_ratios && !(known && same_ratios(options.split_ratios, splits.ratios)))
+  if (options.given.split_ratios && !(known && same_ratios(options.split_ratios, splits.ratios))) {
     refuse("split_ratios", fmt::format("{}", fmt::join(options.split_ratios, ",")),
            fmt::format("{}", fmt::join(splits.ratios, ",")));
+  }
   if (options.given.split_seed && !(known && options.split_seed == splits.seed))
     refuse("split_seed", std::to_string(options.split_seed), std::to_string(splits.seed));
   if (options.given.group_by && !(known && options.group_by == splits.group_by))
@@ -174,10 +175,11 @@ void remove_outdated(const fs::path& folder, const CacheName& name) {
     const bool temporary = other.starts_with(".");
     if (temporary) other = other.substr(1, other.rfind('.') - 1);
     if (!other.starts_with(name.options + "-") || other.starts_with(name.file)) continue;
-    if (temporary)
+    if (temporary) {
       engine::remove_stale_temporaries(folder / other);
-    else
+    } else {
       outdated.push_back(entry->path());
+    }
   }
   for (const fs::path& file : outdated) fs::remove(file, error);
 }

@@ -9,13 +9,15 @@
 
 namespace {
 
+// Of what runs before the C library and a sanitizer are ready: it calls nothing but the system.
+#define VOCA_BEFORE_EVERYTHING [[gnu::no_sanitize("address", "undefined", "thread")]]
+
 /// Whether `variables`, ended by null, sets the variable that `setting` (NAME=value) sets.
-[[gnu::no_sanitize("address", "undefined", "thread")]] bool sets(char* const* variables, const char* setting,
-                                                                 std::size_t name_length) {
+VOCA_BEFORE_EVERYTHING bool sets(char* const* variables, const char* setting) {
   for (; *variables != nullptr; ++variables) {
     std::size_t i = 0;
-    while (i < name_length && (*variables)[i] == setting[i]) ++i;
-    if (i == name_length) return true;
+    while (setting[i] != '=' && (*variables)[i] == setting[i]) ++i;
+    if (setting[i] == '=' && (*variables)[i] == '=') return true;
   }
   return false;
 }
@@ -31,26 +33,22 @@ namespace {
 /// no room for them it ends the process, and under such a `ulimit -v` it waits for them without end, even at
 /// exit. We use none of these threads.
 ///
-/// Called before any library is initialised: OpenBLAS starts its threads then. Neither the C library nor a
-/// sanitizer is ready, so nothing is called but the system.
-[[gnu::no_sanitize("address", "undefined", "thread")]] void tell_libraries(int, char** argv,
-                                                                           char** variables) {
+/// Called before any library is initialised, for that is when OpenBLAS starts its threads.
+VOCA_BEFORE_EVERYTHING void tell_libraries(int, char** argv, char** variables) {
   static char spin_count[] = "GOMP_SPINCOUNT=10000";
   static char blas_threads[] = "OPENBLAS_NUM_THREADS=1";
-  constexpr std::size_t kMostVariables = 4096;
-  static char* told[kMostVariables];
   std::size_t count = 0;
   while (variables[count] != nullptr) ++count;
-  if (count + 3 > kMostVariables) return;
-  for (std::size_t i = 0; i < count; ++i) told[i] = variables[i];
-  const std::size_t before = count;
-  if (!sets(variables, "OMP_WAIT_POLICY=", 16) && !sets(variables, spin_count, 15))
-    told[count++] = spin_count;
-  if (!sets(variables, blas_threads, 21)) told[count++] = blas_threads;
-  if (count > before) ::syscall(SYS_execve, "/proc/self/exe", argv, told);
+  auto** const told = static_cast<char**>(__builtin_alloca((count + 3) * sizeof(char*)));
+  std::size_t in_all = 0;
+  for (; in_all < count; ++in_all) told[in_all] = variables[in_all];
+  if (!sets(variables, "OMP_WAIT_POLICY=") && !sets(variables, spin_count)) told[in_all++] = spin_count;
+  if (!sets(variables, blas_threads)) told[in_all++] = blas_threads;
+  told[in_all] = nullptr;
+  if (in_all > count) ::syscall(SYS_execve, "/proc/self/exe", argv, told);
 }
 
-[[gnu::section(".preinit_array"), gnu::used]] void (*const before_libraries)(int, char**,
+[[gnu::section(".preinit_array"), gnu::used]] void (*const kBeforeLibraries)(int, char**,
                                                                              char**) = tell_libraries;
 
 /// A process is called by the file it was started from: /proc/self/exe, above and by `launch`, would

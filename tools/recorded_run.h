@@ -10,8 +10,8 @@ namespace voca::tools {
 inline constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
 
 /// config.json of a run folder as `train` wrote it, with an object `options` of plain values, a whole
-/// `world_size` and an object `data`; null where there is none, or it is another program's or damaged. Throws
-/// IoError, or DataError when it is larger than 1 MiB or passes a limit of parse_json().
+/// `world_size` and an object `data`; null where there is none, or it is another program's. Throws IoError,
+/// or DataError when it is no JSON, larger than 1 MiB or passes a limit of parse_json().
 [[nodiscard]] nlohmann::ordered_json recorded_config(const std::filesystem::path& run_dir);
 
 }  // namespace voca::tools

@@ -274,9 +274,7 @@ void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& opt
                         const data::Dataset& dataset) {
   const std::string path = folder.path().string();
   if (engine::is_there(folder.config_path()) && recorded_config(folder.path()).is_null()) {
-    throw UsageError(
-        "--run_dir {}: its config.json is not of a training, or damaged; restore it, or name another folder",
-        path);
+    throw UsageError("--run_dir {}: its config.json is not of a training; name another folder", path);
   }
   if (!options.resume.empty())
     return check_same_data(resumed_run(options, paths).run_dir, options.resume, dataset);

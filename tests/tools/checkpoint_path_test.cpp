@@ -81,10 +81,14 @@ TEST_F(RunFolderAsCheckpoint, OfNoRunIsRefused) {
   fs::create_directories(here_ / "folder");
   EXPECT_THAT(message_of([&] { static_cast<void>(checkpoint_path(here_ / "folder")); }),
               HasSubstr("folder: is a folder without config.json, so not a run folder; name a checkpoint"));
-  for (const char* text : {"", "[]", "{}", "{\"options\": 3}", "{\"options\""}) {
+  for (const auto& [text, why] : {std::pair{"[]", "is not the config.json of a training"},
+                                  {"{}", "is not the config.json of a training"},
+                                  {"{\"options\": 3}", "is not the config.json of a training"},
+                                  {"", "is empty, JSON was expected"},
+                                  {"{\"options\"", "is not JSON, at column 10"}}) {
     engine::write_file_atomically(here_ / "folder/config.json", text);
     EXPECT_THAT(message_of([&] { static_cast<void>(checkpoint_path(here_ / "folder")); }),
-                HasSubstr("config.json: is not the config.json of a training"));
+                HasSubstr(std::string("folder/config.json: ") + why));
   }
 }
 
