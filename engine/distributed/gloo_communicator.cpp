@@ -5,6 +5,7 @@
 #include "engine/distributed/communication_error.h"
 #include "engine/distributed/communicator.h"
 #include "engine/distributed/rank_order_sum.h"
+#include "engine/running_clock.h"
 #include "engine/thread.h"
 
 #if defined(VOCA_WITH_GLOO)
@@ -18,6 +19,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <csignal>
 #include <cstring>
 #include <exception>
@@ -34,6 +36,9 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kLeaveTimeout{5000};
 constexpr milliseconds kNamingTime{200};
+/// How often a transfer is looked at by keep_time().
+constexpr milliseconds kTick{100};
+constexpr std::chrono::hours kForever{24 * 365};
 // Slots of messages; those of collectives count from 0.
 constexpr std::uint64_t kLifeSlot = ~std::uint64_t{0};
 constexpr std::uint64_t kProbeSlot = kLifeSlot - 1;
@@ -137,11 +142,13 @@ class GlooCommunicator final : public Communicator {
   /// Each rank owns slice r of `data` (world_size slices, the last ones shorter); all get all of them.
   void gather_slices(const Tensor& data);
   [[nodiscard]] Piece slice(const Tensor& data, int rank) const;
-  [[nodiscard]] milliseconds left() const;
   [[noreturn]] void fail(const std::string& reason);
   [[nodiscard]] std::string lost_ranks();
   [[nodiscard]] std::string find_lost_ranks();
   void guard();
+  void keep_time();
+  [[nodiscard]] bool was_late();
+  void end_threads();
 
   /// Messages from and to other ranks, all under way at once.
   class Transfer {
@@ -188,14 +195,20 @@ class GlooCommunicator final : public Communicator {
   std::mutex transfer_mutex_;     // guards what follows
   Transfer* transfer_ = nullptr;  // the one under way
   std::string lost_;              // what the guard found
+  RunningClock clock_;
+  RunningClock::Time deadline_;  // of the collective under way
+  bool is_late_ = false;         // its deadline has come
+  bool is_over_ = false;
+  std::condition_variable over_;
+
   std::unique_ptr<::gloo::transport::UnboundBuffer> life_;
   std::thread guard_;
+  std::thread time_keeper_;
 
   // The collective under way.
   Announcement current_;
   std::vector<Announcement> announced_;  // by rank
   Clock::time_point started_;
-  Clock::time_point deadline_;
 };
 
 GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_size, const GlooOptions& options)
@@ -219,7 +232,9 @@ GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_siz
     for (int r = 0; r < world_size; ++r)
       if (r != rank) life_->recv(r, kLifeSlot, 0, 0);
     guard_ = start_thread<std::thread>("a communicator", [this] { guard(); });
+    time_keeper_ = start_thread<std::thread>("a communicator", [this] { keep_time(); });
   } catch (const Error&) {
+    end_threads();
     throw;
   } catch (const std::system_error& error) {
     no_thread("a communicator", error.code().value());  // one of Gloo's own
@@ -242,20 +257,30 @@ GlooCommunicator::~GlooCommunicator() {
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): whoever is not there needs nothing
     }
   }
-  life_->abortWaitRecv();
-  guard_.join();
+  end_threads();
 }
 
-milliseconds GlooCommunicator::left() const {
-  const auto rest = std::chrono::ceil<milliseconds>(deadline_ - Clock::now());
-  return std::max(rest, milliseconds(0));
+void GlooCommunicator::end_threads() {
+  {
+    const std::lock_guard lock(transfer_mutex_);
+    is_over_ = true;
+  }
+  over_.notify_all();
+  if (time_keeper_.joinable()) time_keeper_.join();
+  if (!guard_.joinable()) return;
+  life_->abortWaitRecv();
+  guard_.join();
 }
 
 void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, std::uint32_t detail) {
   if (!broken_.empty())
     throw CommunicationError("{} of {}: after an error: {}", name_of(kind), name, broken_);
   started_ = Clock::now();
-  deadline_ = started_ + timeout_;
+  {
+    const std::lock_guard lock(transfer_mutex_);
+    deadline_ = clock_.now() + timeout_;
+    is_late_ = false;
+  }
   current_ = {.kind = kind, .detail = detail, .bytes = bytes};
   std::copy_n(name, std::min(std::strlen(name), current_.name.size() - 1), current_.name.begin());
   std::fill(announced_.begin(), announced_.end(), Announcement{});
@@ -290,7 +315,7 @@ void GlooCommunicator::exchange(const Region& out, const Region& in) {
     } catch (const std::exception& error) {  // Gloo's own types share no closer base
       reason = error.what();
     }
-    if (left() == milliseconds(0)) late = transfer.unfinished();
+    if (was_late()) late = transfer.unfinished();
   }
   if (aborted_) fail("aborted");
   if (!late.empty()) fail(fmt::format("still without rank {} (--comm_timeout)", late));
@@ -323,10 +348,10 @@ void GlooCommunicator::Transfer::start(const Region& out, const Region& in, std:
 
 bool GlooCommunicator::Transfer::finish() {
   const auto received = [&](Pending& pending) {
-    return pending.done = pending.buffer->waitRecv(nullptr, owner_.left());
+    return pending.done = pending.buffer->waitRecv(nullptr, kForever);
   };
   const auto sent = [&](Pending& pending) {
-    return pending.done = pending.buffer->waitSend(nullptr, owner_.left());
+    return pending.done = pending.buffer->waitSend(nullptr, kForever);
   };
   return std::all_of(receiving_.begin(), receiving_.end(), received) &&
          std::all_of(sending_.begin(), sending_.end(), sent);
@@ -361,7 +386,7 @@ void GlooCommunicator::Transfer::interrupt() {
 void GlooCommunicator::guard() {
   try {
     // Interrupted when the communicator ends.
-    static_cast<void>(life_->waitRecv(nullptr, std::chrono::hours(24 * 365)));
+    static_cast<void>(life_->waitRecv(nullptr, kForever));
   } catch (const std::exception&) {
     if (leaving_) return;
     const std::string lost = find_lost_ranks();
@@ -369,6 +394,21 @@ void GlooCommunicator::guard() {
     lost_ = lost;
     if (transfer_ != nullptr) transfer_->interrupt();
   }
+}
+
+// Gloo's own time-outs go by a clock that runs on while the job is stopped, and end connections.
+void GlooCommunicator::keep_time() {
+  std::unique_lock lock(transfer_mutex_);
+  while (!over_.wait_for(lock, kTick, [this] { return is_over_; })) {
+    if (clock_.now() < deadline_ || transfer_ == nullptr) continue;
+    is_late_ = true;
+    transfer_->interrupt();
+  }
+}
+
+bool GlooCommunicator::was_late() {
+  const std::lock_guard lock(transfer_mutex_);
+  return is_late_;
 }
 
 std::string GlooCommunicator::lost_ranks() {

@@ -87,10 +87,10 @@ Descriptor listen_at(const RankEnvironment& environment, double meeting_seconds)
 HubServer::HubServer(const RankEnvironment& environment, double meeting_seconds)
     : linger_seconds_(meeting_seconds),
       exceptions_(std::uncaught_exceptions()),
-      hub_(environment, meeting_seconds, std::chrono::steady_clock::now()),
+      hub_(environment, meeting_seconds, clock_.now()),
       acceptor_(
           listen_at(environment, meeting_seconds), environment.secret,
-          [this](const Identity& identity) { return hub_.judge(identity, std::chrono::steady_clock::now()); },
+          [this](const Identity& identity) { return hub_.judge(identity, clock_.now()); },
           kMostStrangers + static_cast<std::size_t>(environment.world_size)),
       host_(local_address(acceptor_.listener()).host()),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
@@ -121,9 +121,10 @@ void HubServer::serve() {
 bool HubServer::is_to_stop() {
   if (!is_leaving_) return false;
   if (connections_.empty()) return true;
-  if (leave_by_ == Deadline::max()) leave_by_ = seconds_from_now(linger_seconds_);
-  if (hub_.has_ended()) leave_by_ = std::min(leave_by_, seconds_from_now(kLingerAfterEnd));
-  return seconds_until(leave_by_) <= 0;
+  const Deadline now = clock_.now();
+  if (leave_by_ == Deadline::max()) leave_by_ = seconds_after(now, linger_seconds_);
+  if (hub_.has_ended()) leave_by_ = std::min(leave_by_, seconds_after(now, kLingerAfterEnd));
+  return now >= leave_by_;
 }
 
 void HubServer::turn() {
@@ -142,21 +143,21 @@ void HubServer::turn() {
     if (waited[i + 1].revents != 0) read_from(order[i], connections_.at(order[i]));
   if (std::optional<Acceptor::Admitted> client = acceptor_.process(&waited[order.size() + 1])) {
     const Hub::Session session = next_session_++;
-    hub_.admitted(session, client->identity, std::chrono::steady_clock::now());
-    hub_.received(session, client->received, std::chrono::steady_clock::now());
+    hub_.admitted(session, client->identity, clock_.now());
+    hub_.received(session, client->received, clock_.now());
     connections_.emplace(session, Connection{std::move(client->socket)});
   }
   const Acceptor::Refusals& refusals = acceptor_.refusals();
   if (refusals.count > 0)
     hub_.set_refusals(fmt::format("{} of them, the last from {}", refusals.count, refusals.last));
-  hub_.tick(std::chrono::steady_clock::now());
+  hub_.tick(clock_.now());
   for (auto& [session, connection] : connections_) write_to(session, connection);
   close_finished();
 }
 
 void HubServer::read_from(Hub::Session session, Connection& connection) {
   const Received received = receive_now(connection.socket.get(), kChunk);
-  if (!received.bytes.empty()) hub_.received(session, received.bytes, std::chrono::steady_clock::now());
+  if (!received.bytes.empty()) hub_.received(session, received.bytes, clock_.now());
   connection.is_broken = received.is_closed;
 }
 
@@ -177,7 +178,7 @@ void HubServer::close_finished() {
       ++one;
       continue;
     }
-    hub_.closed(one->first, std::chrono::steady_clock::now());
+    hub_.closed(one->first, clock_.now());
     one = connections_.erase(one);
   }
 }

@@ -8,6 +8,7 @@
 #include "engine/descriptor.h"
 #include "engine/distributed/acceptor.h"
 #include "engine/distributed/hub.h"
+#include "engine/running_clock.h"
 
 namespace voca::engine {
 
@@ -41,6 +42,7 @@ class HubServer {
 
   std::atomic<double> linger_seconds_;
   int exceptions_;
+  RunningClock clock_;  // of the hub
   Hub hub_;
   Acceptor acceptor_;
   std::string host_;

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "engine/distributed/nccl_api.h"
+#include "engine/running_clock.h"
 #include "engine/thread.h"
 
 namespace voca::engine {
@@ -80,7 +81,7 @@ class NcclCommunicator final : public Communicator {
   /// One attempt: "" when this rank is connected, else why not.
   [[nodiscard]] std::string connect(KeyValueStore& store, int attempt, Deadline deadline);
   /// Waits while NCCL is busy: "" on success.
-  [[nodiscard]] std::string outcome(ncclResult_t result, Deadline deadline);
+  [[nodiscard]] std::string outcome(ncclResult_t result, Clock::duration allowed);
   [[nodiscard]] std::string describe(ncclResult_t result) const;
   /// Queues a collective: `queue(comm)` calls NCCL.
   template <typename Queue>
@@ -155,7 +156,7 @@ NcclCommunicator::~NcclCommunicator() {
     if (!abort_nccl()) spdlog::error("NCCL: rank {}: ncclCommAbort does not return", rank());
     return;
   }
-  const std::string reason = outcome(api_.comm_finalize(comm_), Clock::now() + options_.abort_timeout);
+  const std::string reason = outcome(api_.comm_finalize(comm_), options_.abort_timeout);
   if (reason.empty()) {
     const std::optional<ncclResult_t> destroyed = end_nccl(api_.comm_destroy);
     if (!destroyed) spdlog::error("NCCL: rank {}: ncclCommDestroy does not return", rank());
@@ -173,14 +174,16 @@ std::string NcclCommunicator::describe(ncclResult_t result) const {
                      last == nullptr ? "" : last);
 }
 
-std::string NcclCommunicator::outcome(ncclResult_t result, Deadline deadline) {
-  const auto begin = Clock::now();
+std::string NcclCommunicator::outcome(ncclResult_t result, Clock::duration allowed) {
+  RunningClock clock;
+  const auto begin = clock.now();
   while (true) {
     if (result == ncclSuccess) return {};
     if (result != ncclInProgress) return describe(result);
-    if (Clock::now() > deadline) return "NCCL is still busy when the time is up (--comm_timeout)";
+    const auto waited = clock.now() - begin;
+    if (waited > allowed) return "NCCL is still busy when the time is up (--comm_timeout)";
     // Queueing takes microseconds, connecting seconds.
-    if (Clock::now() - begin < kPoll) {
+    if (waited < kPoll) {
       std::this_thread::yield();
     } else {
       std::this_thread::sleep_for(kPoll);
@@ -212,7 +215,7 @@ std::string NcclCommunicator::connect(KeyValueStore& store, int attempt, Deadlin
     const std::lock_guard lock(calls_);
     result = api_.comm_init_rank_config(&comm_, world_size(), id, rank(), &config);
   }
-  return outcome(result, deadline);
+  return outcome(result, deadline - Clock::now());
 }
 
 void NcclCommunicator::check(const char* collective, const char* name) {
@@ -238,7 +241,7 @@ void NcclCommunicator::run(const char* collective, const char* name, Queue&& que
     const std::lock_guard lock(calls_);
     if (comm_ != nullptr) result = queue(comm_);
   }
-  const std::string reason = outcome(result, started + options_.timeout);
+  const std::string reason = outcome(result, options_.timeout);
   if (!reason.empty()) fail(fmt::format("after {:.3f} s: {}", seconds_since(started), reason));
   check(collective, name);
 }

@@ -127,12 +127,15 @@ Attempt try_addresses(const RankEnvironment& environment, const Identity& identi
 
 }  // namespace
 
-Deadline seconds_from_now(double seconds) {
+Deadline seconds_after(Deadline begin, double seconds) {
   // A time-out beyond 30 years is none, and would not fit the clock's count.
   constexpr double kLongest = 1e9;
   const auto span = std::chrono::duration<double>(std::clamp(seconds, 0.0, kLongest));
-  return std::chrono::steady_clock::now() +
-         std::chrono::duration_cast<std::chrono::steady_clock::duration>(span);
+  return begin + std::chrono::duration_cast<Deadline::duration>(span);
+}
+
+Deadline seconds_from_now(double seconds) {
+  return seconds_after(std::chrono::steady_clock::now(), seconds);
 }
 
 double seconds_until(Deadline deadline) {

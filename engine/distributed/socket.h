@@ -13,6 +13,7 @@
 
 namespace voca::engine {
 
+[[nodiscard]] Deadline seconds_after(Deadline begin, double seconds);
 [[nodiscard]] Deadline seconds_from_now(double seconds);
 [[nodiscard]] double seconds_until(Deadline deadline);
 

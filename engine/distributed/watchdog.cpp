@@ -46,7 +46,7 @@ Watchdog::Watchdog(Meeting& meeting, double comm_timeout_seconds, OnFailure on_f
   const double milliseconds = std::clamp(std::ceil(timeout_seconds_ * 1e3), 1.0, 4e9);
   channel_->send(MessageWriter(MessageType::kWatch).u32(static_cast<std::uint32_t>(milliseconds)).frame(),
                  seconds_from_now(timeout_seconds_));
-  heard_ = std::chrono::steady_clock::now();
+  heard_ = clock_.now();
   thread_ = start_thread<std::thread>("the watchdog", [this] { watch(); });
 }
 
@@ -153,14 +153,14 @@ bool Watchdog::listen(double seconds) {
     std::array<pollfd, 2> waited{{{channel_->socket(), POLLIN, 0}, {wake_.get(), POLLIN, 0}}};
     ::poll(waited.data(), waited.size(), static_cast<int>(std::ceil(left * 1e3)));
   }
-  const double silent = -seconds_until(heard_);
+  const double silent = std::chrono::duration<double>(clock_.now() - heard_).count();
   if (silent <= timeout_seconds_ || is_stopping()) return true;
   failed(silence(0, meeting_.facts().front(), silent, rank_0_at_));
   return false;
 }
 
 bool Watchdog::handle(const std::string& payload) {
-  heard_ = std::chrono::steady_clock::now();
+  heard_ = clock_.now();
   MessageReader message(payload);
   switch (message.type()) {
     case MessageType::kPulse:

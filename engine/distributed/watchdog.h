@@ -12,12 +12,14 @@
 #include "engine/distributed/key_value_store.h"
 #include "engine/distributed/meeting.h"
 #include "engine/distributed/socket.h"
+#include "engine/running_clock.h"
 
 namespace voca::engine {
 
 /// Ends the job on every rank when one is lost (killed: within seconds), silent or without progress (for the
 /// comm time-out). A thread of each rank tells rank 0 twice a second what the rank is doing and how often
-/// that has changed; rank 0 judges and tells all. A world of one has none to be told by and is not watched.
+/// that has changed; rank 0 judges and tells all. Time in which the whole job is stopped does not count. A
+/// world of one has none to be told by and is not watched.
 ///
 /// To be made before the communicators: an exception that unwinds destroys them first, and where they hang
 /// the watchdog still ends the process.
@@ -72,7 +74,8 @@ class Watchdog {
   int exceptions_;
   std::unique_ptr<Channel> channel_;  // null in a world of one
   Descriptor wake_;
-  Deadline heard_{};  // of rank 0
+  RunningClock clock_;
+  Deadline heard_{};  // of rank 0, by clock_
   std::string rank_0_at_ = "the start";
 
   std::mutex mutex_;

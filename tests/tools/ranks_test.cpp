@@ -429,6 +429,26 @@ TEST_F(RanksOfTheProgram, AFrozenRankIsKilledOnceTheOthersAreGone) {
   EXPECT_THAT(outcome.message(), AllOf(HasSubstr(", pid " + pid), HasSubstr("has been silent for")));
 }
 
+TEST_F(RanksOfTheProgram, AJobThatIsSuspendedLongerThanItsTimeOutGoesOn) {
+  const fs::path here = folder("run");
+  Process job(launch(2) + training(2) + Words{"--epochs=20", "--comm_timeout=4"}, here);
+  const auto deadline = Clock::now() + std::chrono::seconds(60);
+  while (Clock::now() < deadline && job.running() && !fs::exists(here / "run/metrics.jsonl"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  std::vector<pid_t> processes = children_of(job.pid());
+  ASSERT_EQ(processes.size(), 2U);
+  // The ranks alone, as a user would pause them, then with the launcher, as Slurm does.
+  for (int turn = 0; turn < 2; ++turn) {
+    for (const pid_t process : processes) ::kill(process, SIGSTOP);
+    std::this_thread::sleep_for(std::chrono::seconds(6));
+    for (const pid_t process : processes) ::kill(process, SIGCONT);
+    processes.push_back(job.pid());
+  }
+  const Outcome outcome = job.wait();
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("launch: every rank is stopped (SIGSTOP); SIGCONT lets them go on"));
+}
+
 TEST_F(RanksOfTheProgram, RestartsFinishTheJobWithTheBitsOfAnUndisturbedOne) {
   const Words options = training(3) + Words{"--epochs=20", "--checkpoint_every=1steps"};
   const fs::path whole = folder("whole");

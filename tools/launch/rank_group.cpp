@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <string>
 
@@ -25,6 +24,8 @@ using std::chrono::milliseconds;
 /// What run_program() writes before an error, the last line of a rank that fails.
 constexpr const char* kErrorLine = "voca-engine: ";
 constexpr std::size_t kMostSaid = 500;
+/// In milliseconds: while a deadline runs, the clock wants to be asked.
+constexpr std::int64_t kLongestWait = 500;
 
 bool is_ignored(int number) {
   struct sigaction action {};
@@ -91,6 +92,7 @@ GroupEnd RankGroup::run(const std::vector<RankCommand>& commands) {
     take_signals();
     reap();
     kill_silent();
+    tell_of_a_stop();
     watch_stragglers();
     keep_deadlines();
   }
@@ -129,7 +131,7 @@ void RankGroup::take_signals() {
 }
 
 void RankGroup::on_stop(int number) {
-  const Clock::time_point now = Clock::now();
+  const Clock::Time now = clock_.now();
   if (number == SIGINT) {
     if (interrupted_at_ && now - *interrupted_at_ >= patience_.of_one_keystroke) {
       say("launch: SIGINT again: the ranks are killed");
@@ -144,7 +146,7 @@ void RankGroup::on_stop(int number) {
   if (end_.stop_signal != 0) return;
   end_.stop_signal = number;
   if (running() == 0) return;
-  kill_at_ = std::min(kill_at_.value_or(Clock::time_point::max()), now + patience_.after_stop);
+  kill_at_ = std::min(kill_at_.value_or(Clock::Time::max()), now + patience_.after_stop);
   say(fmt::format("launch: SIG{}: the ranks are asked to save and stop, and have {:.0f} s",
                   ::sigabbrev_np(number), seconds(*kill_at_ - now)));
 }
@@ -224,7 +226,7 @@ void RankGroup::on_failure(const Member& member) {
                                          .pid = member.process->pid(),
                                          .status = member.status,
                                          .said = member.said()};
-  if (running() > 0 && !term_at_) term_at_ = Clock::now() + patience_.after_failure;
+  if (running() > 0 && !term_at_) term_at_ = clock_.now() + patience_.after_failure;
 }
 
 /// The rank of this node that a failed one names as what it lost; null where it names none.
@@ -276,6 +278,15 @@ bool RankGroup::all_work_is_done() const {
   });
 }
 
+/// A job of which every rank is stopped waits for whoever stopped it.
+void RankGroup::tell_of_a_stop() {
+  const bool all = running() > 0 && std::all_of(members_.begin(), members_.end(), [](const Member& member) {
+                     return member.ended || member.process->is_stopped();
+                   });
+  if (all && !all_stopped_) say("launch: every rank is stopped (SIGSTOP); SIGCONT lets them go on");
+  all_stopped_ = all;
+}
+
 /// Nobody else watches a rank that the others have left: it may hang as it ends, or be stopped (as rank 0
 /// may, which otherwise takes the time that it needs).
 void RankGroup::watch_stragglers() {
@@ -286,7 +297,7 @@ void RankGroup::watch_stragglers() {
                             std::all_of(members_.begin(), members_.end(), [&](const Member& m) {
                               return m.ended || all_work_is_done() || m.process->is_stopped();
                             });
-  const Clock::time_point now = Clock::now();
+  const Clock::Time now = clock_.now();
   if (!all_straggle) straggled_at_.reset();
   if (all_straggle && !straggled_at_) straggled_at_ = now + patience_.after_done;
   if (!straggled_at_ || now < *straggled_at_) return;
@@ -297,18 +308,18 @@ void RankGroup::watch_stragglers() {
     member.was_ended = true;
     member.process->signal(SIGKILL);
   }
-  straggled_at_ = Clock::time_point::max();
+  straggled_at_ = Clock::Time::max();
 }
 
 void RankGroup::keep_deadlines() {
-  const Clock::time_point now = Clock::now();
+  const Clock::Time now = clock_.now();
   if (running() == 0) return;
   if (term_at_ && now >= *term_at_) {
     say(fmt::format("launch: {} of the ranks still run {:.0f} s after rank {} failed: SIGTERM", running(),
                     seconds(patience_.after_failure), end_.first_failure->rank));
     signal_all(SIGTERM);
     term_at_.reset();
-    kill_at_ = std::min(kill_at_.value_or(Clock::time_point::max()), now + patience_.after_sigterm);
+    kill_at_ = std::min(kill_at_.value_or(Clock::Time::max()), now + patience_.after_sigterm);
   }
   if (kill_at_ && now >= *kill_at_) {
     for (const Member& member : members_) {
@@ -338,14 +349,14 @@ int RankGroup::running() const {
       std::count_if(members_.begin(), members_.end(), [](const Member& member) { return !member.ended; }));
 }
 
-int RankGroup::milliseconds_to_deadline() const {
-  constexpr Clock::time_point kNever = Clock::time_point::max();
-  const Clock::time_point next =
+int RankGroup::milliseconds_to_deadline() {
+  constexpr Clock::Time kNever = Clock::Time::max();
+  const Clock::Time next =
       std::min({term_at_.value_or(kNever), kill_at_.value_or(kNever), straggled_at_.value_or(kNever)});
   if (next == kNever) return -1;
   // Rounded up: polled again too early, the loop would turn until the deadline.
-  const auto left = duration_cast<milliseconds>(next - Clock::now()).count() + 1;
-  return static_cast<int>(std::clamp<std::int64_t>(left, 0, INT_MAX));
+  const auto left = duration_cast<milliseconds>(next - clock_.now()).count() + 1;
+  return static_cast<int>(std::clamp<std::int64_t>(left, 0, kLongestWait));
 }
 
 }  // namespace voca::tools

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/descriptor.h"
+#include "engine/running_clock.h"
 #include "tools/launch/output_relay.h"
 #include "tools/launch/rank_process.h"
 
@@ -77,7 +78,7 @@ class RankGroup {
   [[nodiscard]] GroupEnd run(const std::vector<RankCommand>& commands);
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Clock = engine::RunningClock;
   struct Output {
     int descriptor;  // −1 after its end
     OutputRelay::Stream stream;
@@ -107,23 +108,26 @@ class RankGroup {
   void find_cause();
   [[nodiscard]] const Member* member_named(const std::string& said) const;
   void keep_deadlines();
+  void tell_of_a_stop();
   void watch_stragglers();
   [[nodiscard]] bool all_work_is_done() const;
   void signal_all(int number);
   void say(const std::string& text);
   [[nodiscard]] int running() const;
-  [[nodiscard]] int milliseconds_to_deadline() const;
+  [[nodiscard]] int milliseconds_to_deadline();
 
   LauncherSignals& signals_;
   OutputRelay& relay_;
   Patience patience_;
   bool plain_stdout_;
+  engine::RunningClock clock_;
   std::vector<Member> members_;
   GroupEnd end_;
-  std::optional<Clock::time_point> term_at_;
-  std::optional<Clock::time_point> kill_at_;
-  std::optional<Clock::time_point> straggled_at_;  // when all that still run will have hung for too long
-  std::optional<Clock::time_point> interrupted_at_;
+  bool all_stopped_ = false;
+  std::optional<Clock::Time> term_at_;
+  std::optional<Clock::Time> kill_at_;
+  std::optional<Clock::Time> straggled_at_;  // when all that still run will have hung for too long
+  std::optional<Clock::Time> interrupted_at_;
 };
 
 }  // namespace voca::tools

@@ -103,6 +103,24 @@ TEST(Watchdog, AStoppedRankZeroEndsTheJobAfterTheTimeOut) {
   expect_stop_ends_the_job(0);
 }
 
+TEST(Watchdog, AJobThatIsStoppedAsAWholeGoesOn) {
+  constexpr int kRanks = 3;
+  const ReservedPort port;
+  Ranks ranks;
+  start_watched(ranks, port, kRanks, kCommTimeout, [](int, Watchdog& watchdog, Meeting&) {
+    for (int step = 0; step < 60; ++step) {  // stopped in the first, to the end of the last
+      watchdog.doing("a step");
+      sleep_for(0.1);
+    }
+    return std::string("done");
+  });
+  for (int rank = 0; rank < kRanks; ++rank) ranks.wait_until_said(rank, "watched;");
+  for (int rank = 0; rank < kRanks; ++rank) ranks.signal(rank, SIGSTOP);
+  sleep_for(2 * kCommTimeout);
+  for (int rank = 0; rank < kRanks; ++rank) ranks.signal(rank, SIGCONT);
+  for (int rank = 0; rank < kRanks; ++rank) EXPECT_EQ(ranks.end_of(rank).said, "watched;done");
+}
+
 TEST(Watchdog, ARankWithoutProgressEndsTheJobWithWhatEachWasDoing) {
   constexpr int kRanks = 3;
   const ReservedPort port;
