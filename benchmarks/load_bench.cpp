@@ -13,9 +13,9 @@
 #include "benchmarks/support/options.h"
 #include "benchmarks/support/statistics.h"
 #include "benchmarks/support/tree.h"
-#include "data/batch_source.h"
-#include "data/dataset.h"
-#include "data/pack.h"
+#include "data/batches/batch_source.h"
+#include "data/packed/dataset.h"
+#include "data/packed/pack.h"
 
 namespace {
 

@@ -17,9 +17,9 @@
 #include "benchmarks/support/options.h"
 #include "benchmarks/support/statistics.h"
 #include "benchmarks/support/tree.h"
-#include "data/feature_tree.h"
-#include "data/pack.h"
-#include "data/parallel.h"
+#include "data/packed/pack.h"
+#include "data/tree/feature_tree.h"
+#include "data/tree/parallel.h"
 
 namespace {
 

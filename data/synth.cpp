@@ -11,13 +11,13 @@
 #include <system_error>
 #include <vector>
 
-#include "data/convert.h"
-#include "data/feature_tree.h"
-#include "data/npz.h"
-#include "data/unfinished_tree.h"
-#include "engine/error.h"
-#include "engine/path_status.h"
-#include "engine/random.h"
+#include "data/tree/convert.h"
+#include "data/tree/feature_tree.h"
+#include "data/tree/npz.h"
+#include "data/tree/unfinished_tree.h"
+#include "engine/base/error.h"
+#include "engine/base/path_status.h"
+#include "engine/base/random.h"
 
 namespace voca::data {
 namespace {

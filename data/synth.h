@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <functional>
 
-#include "engine/dtype.h"
+#include "engine/core/dtype.h"
 
 namespace voca::data {
 

@@ -1,8 +1,8 @@
 #pragma once
 
-#include "engine/context.h"
-#include "engine/ops.h"
-#include "engine/parameters.h"
+#include "engine/core/context.h"
+#include "engine/core/parameters.h"
+#include "engine/ops/ops.h"
 #include "model/parameter_table.h"
 
 // The blocks of the network, each forward and backward. They own no memory: weights come from the parameter

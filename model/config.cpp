@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "engine/error.h"
+#include "engine/base/error.h"
 #include "model/parameter_table.h"
 
 namespace voca::model {

@@ -4,7 +4,7 @@
 #include <numeric>
 #include <utility>
 
-#include "engine/distributed/communicator.h"
+#include "engine/comm/communicator.h"
 #include "model/blocks.h"
 #include "model/parameter_table.h"
 

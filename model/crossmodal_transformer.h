@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "engine/model.h"
+#include "engine/core/model.h"
 #include "model/config.h"
 
 namespace voca::model {

@@ -3,7 +3,7 @@
 #include <array>
 #include <vector>
 
-#include "engine/parameters.h"
+#include "engine/core/parameters.h"
 #include "model/config.h"
 
 namespace voca::model {

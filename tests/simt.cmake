@@ -42,7 +42,7 @@ target_compile_definitions(cuda_on_host_fixtures PRIVATE VOCA_TEST_CUDA_ON_HOST
 
 # In place of voca_backends: the engine's operations with their way to the CUDA kernels, for a whole step and a whole training of the model.
 file(GLOB operations CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/engine/ops/*.cpp)
-add_library(cuda_on_host_engine OBJECT ${operations} ${CMAKE_SOURCE_DIR}/engine/without_cuda.cpp simt/host_device.cpp simt/whole_step_test.cpp
+add_library(cuda_on_host_engine OBJECT ${operations} ${CMAKE_SOURCE_DIR}/engine/cuda/without_cuda.cpp simt/host_device.cpp simt/whole_step_test.cpp
             simt/training_run_test.cpp simt/engine_test.cpp simt/training_support.cpp data/support/scratch.cpp engine/support/toy.cpp)
 target_link_libraries(cuda_on_host_engine PRIVATE voca_data voca_model GTest::gtest)
 target_include_directories(cuda_on_host_engine SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
@@ -69,10 +69,12 @@ function(voca_cuda_on_host name)
   target_compile_options(${name}_executor PRIVATE -O2)
   add_executable(${name}_tests)
   target_link_libraries(${name}_tests PRIVATE cuda_on_host_fixtures cuda_on_host_engine ${name}_kernels ${name}_executor
-                        voca_data voca_model GTest::gtest GTest::gmock GTest::gtest_main ${CMAKE_DL_LIBS})
+                        voca_data voca_model voca_engine GTest::gtest GTest::gmock GTest::gtest_main ${CMAKE_DL_LIBS})
   target_link_options(${name}_tests PRIVATE ${arg_LINK})
   # All of each archive: what is defined twice does not link.
-  foreach(library voca_data voca_model voca_engine voca_kernels)
+  get_property(rooms GLOBAL PROPERTY VOCA_ROOMS)
+  list(REMOVE_ITEM rooms voca_tools)
+  foreach(library ${rooms})
     set_property(TARGET ${name}_tests PROPERTY LINK_LIBRARY_OVERRIDE_${library} WHOLE_ARCHIVE)
   endforeach()
   foreach(schedule forward reverse random)

@@ -8,9 +8,9 @@
 #include <optional>
 #include <vector>
 
-#include "engine/error.h"
-#include "engine/json.h"
-#include "engine/text.h"
+#include "engine/base/error.h"
+#include "engine/base/json.h"
+#include "engine/base/text.h"
 
 namespace voca::tools {
 

@@ -5,9 +5,9 @@
 #include <span>
 #include <string>
 
-#include "engine/checkpoint/training_checkpoint.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
 #include "model/config.h"
-#include "tools/option_set.h"
+#include "tools/options/option_set.h"
 
 namespace voca::tools {
 

@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "data/audit.h"
-#include "engine/terminal.h"
+#include "data/packed/audit.h"
+#include "engine/base/terminal.h"
 
 namespace voca::tools {
 namespace {

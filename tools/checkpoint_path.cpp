@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "engine/checkpoint/training_checkpoint.h"
-#include "engine/error.h"
-#include "engine/path_status.h"
+#include "engine/base/error.h"
+#include "engine/base/path_status.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
+#include "tools/options/train_options.h"
 #include "tools/recorded_run.h"
-#include "tools/train_options.h"
 
 namespace voca::tools {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <string_view>
 
-#include "engine/error.h"
-#include "tools/option_set.h"
+#include "engine/base/error.h"
+#include "tools/options/option_set.h"
 
 // The commands of the program, a file each. A command returns when it did what it was asked for, and throws
 // engine::Error when it could not; its results go to stdout, everything else to stderr.

@@ -6,10 +6,10 @@
 #include <variant>
 #include <vector>
 
-#include "engine/checkpoint/value.h"
-#include "engine/error.h"
-#include "engine/terminal.h"
-#include "engine/text.h"
+#include "engine/base/error.h"
+#include "engine/base/terminal.h"
+#include "engine/base/text.h"
+#include "engine/checkpoint/torch/value.h"
 
 namespace voca::tools {
 

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "data/dataset.h"
+#include "data/packed/dataset.h"
 #include "tools/trained_model.h"
 
 namespace voca::tools {

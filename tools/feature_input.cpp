@@ -11,13 +11,13 @@
 #include <system_error>
 #include <vector>
 
-#include "data/feature_tree.h"
-#include "data/pack.h"
-#include "engine/algorithm_cache.h"
-#include "engine/atomic_file.h"
-#include "engine/digest.h"
-#include "engine/error.h"
-#include "engine/signals.h"
+#include "data/packed/pack.h"
+#include "data/tree/feature_tree.h"
+#include "engine/base/atomic_file.h"
+#include "engine/base/digest.h"
+#include "engine/base/error.h"
+#include "engine/base/signals.h"
+#include "engine/cuda/algorithm_cache.h"
 #include "tools/version.h"
 
 namespace voca::tools {

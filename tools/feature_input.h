@@ -6,9 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "data/dataset.h"
-#include "data/split.h"
-#include "engine/progress.h"
+#include "data/packed/dataset.h"
+#include "data/packed/split.h"
+#include "engine/telemetry/progress.h"
 
 namespace voca::tools {
 

@@ -5,7 +5,7 @@
 #include <charconv>
 #include <filesystem>
 
-#include "engine/distributed/nccl_version.h"
+#include "engine/comm/nccl_version.h"
 #include "tools/version.h"
 
 namespace voca::tools {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/nvml.h"
+#include "engine/telemetry/nvml.h"
 #include "tools/finding.h"
 
 namespace voca::tools {

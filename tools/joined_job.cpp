@@ -9,17 +9,17 @@
 #include <mutex>
 #include <thread>
 
+#include "engine/base/error.h"
+#include "engine/base/json.h"
+#include "engine/base/thread.h"
+#include "engine/comm/communication_error.h"
+#include "engine/comm/nccl_communicator.h"
+#include "engine/comm/nccl_version.h"
+#include "engine/core/cuda_device.h"
+#include "engine/core/device.h"
+#include "engine/core/thread_budget.h"
 #include "engine/cuda/communication_stream.h"
-#include "engine/cuda_device.h"
-#include "engine/device.h"
-#include "engine/distributed/communication_error.h"
-#include "engine/distributed/nccl_communicator.h"
-#include "engine/distributed/nccl_version.h"
-#include "engine/distributed/ring.h"
-#include "engine/error.h"
-#include "engine/json.h"
-#include "engine/thread.h"
-#include "engine/thread_budget.h"
+#include "engine/rendezvous/ring.h"
 #include "tools/version.h"
 
 namespace voca::tools {

@@ -9,15 +9,15 @@
 #include <utility>
 #include <vector>
 
-#include "engine/activity.h"
-#include "engine/algorithm_sharing.h"
-#include "engine/device.h"
-#include "engine/distributed/communicator.h"
-#include "engine/distributed/environment.h"
-#include "engine/distributed/meeting.h"
-#include "engine/distributed/watchdog.h"
+#include "engine/base/activity.h"
+#include "engine/comm/communicator.h"
+#include "engine/core/algorithm_sharing.h"
+#include "engine/core/device.h"
+#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/meeting.h"
+#include "engine/rendezvous/watchdog.h"
 #include "engine/trainer/ranks.h"
-#include "tools/device_options.h"
+#include "tools/options/device_options.h"
 #include "tools/rank_devices.h"
 
 namespace voca::tools {

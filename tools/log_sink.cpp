@@ -11,8 +11,8 @@
 #include <string_view>
 #include <utility>
 
-#include "engine/terminal.h"
-#include "engine/text.h"
+#include "engine/base/terminal.h"
+#include "engine/base/text.h"
 
 namespace voca::tools {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "engine/progress.h"
+#include "engine/telemetry/progress.h"
 
 namespace spdlog {
 class logger;

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "engine/error.h"
-#include "engine/text.h"
+#include "engine/base/error.h"
+#include "engine/base/text.h"
 #include "model/parameter_names.h"
 
 namespace voca::tools {

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/checkpoint/training_checkpoint.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
 
 namespace voca::tools {
 

@@ -12,14 +12,14 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "data/dataset.h"
-#include "engine/atomic_file.h"
+#include "data/packed/dataset.h"
+#include "engine/base/atomic_file.h"
+#include "engine/base/descriptor.h"
+#include "engine/base/error.h"
+#include "engine/base/signals.h"
 #include "engine/checkpoint/file_reader.h"
-#include "engine/checkpoint/pt_file.h"
-#include "engine/checkpoint/safetensors.h"
-#include "engine/descriptor.h"
-#include "engine/error.h"
-#include "engine/signals.h"
+#include "engine/checkpoint/safetensors/safetensors.h"
+#include "engine/checkpoint/torch/pt_file.h"
 
 namespace voca::tools {
 namespace {

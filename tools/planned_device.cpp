@@ -4,7 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "engine/error.h"
+#include "engine/base/error.h"
 #include "kernels/gemm.h"
 
 namespace voca::tools {

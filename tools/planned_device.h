@@ -6,10 +6,10 @@
 #include <string>
 #include <string_view>
 
-#include "engine/dtype.h"
-#include "engine/memory_limits.h"
-#include "engine/model.h"
-#include "tools/device_options.h"
+#include "engine/base/memory_limits.h"
+#include "engine/core/dtype.h"
+#include "engine/core/model.h"
+#include "tools/options/device_options.h"
 
 namespace voca::tools {
 

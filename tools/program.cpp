@@ -12,11 +12,11 @@
 #include <string>
 #include <system_error>
 
-#include "engine/error.h"
-#include "engine/memory_limits.h"
-#include "engine/signals.h"
-#include "engine/terminal.h"
-#include "engine/text.h"
+#include "engine/base/error.h"
+#include "engine/base/memory_limits.h"
+#include "engine/base/signals.h"
+#include "engine/base/terminal.h"
+#include "engine/base/text.h"
 #include "kernels/cpu/features.h"
 #include "tools/commands.h"
 #include "tools/log_sink.h"

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "engine/distributed/rank_facts.h"
-#include "engine/json.h"
+#include "engine/base/json.h"
+#include "engine/rendezvous/rank_facts.h"
 
 namespace voca::tools {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/device.h"
+#include "engine/core/device.h"
 
 namespace voca::tools {
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "engine/atomic_file.h"
-#include "engine/json.h"
-#include "engine/path_status.h"
-#include "engine/run_folder.h"
+#include "engine/base/atomic_file.h"
+#include "engine/base/json.h"
+#include "engine/base/path_status.h"
+#include "engine/telemetry/run_folder.h"
 
 namespace voca::tools {
 

@@ -5,8 +5,8 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "engine/json.h"
-#include "engine/text.h"
+#include "engine/base/json.h"
+#include "engine/base/text.h"
 
 namespace voca::tools {
 

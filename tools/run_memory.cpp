@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <limits>
 
-#include "data/device_batches.h"
-#include "data/frame_reader.h"
-#include "data/resident_batch_source.h"
-#include "engine/distributed/gradient_buckets.h"
-#include "engine/error.h"
+#include "data/batches/device_batches.h"
+#include "data/batches/resident_batch_source.h"
+#include "data/packed/frame_reader.h"
+#include "engine/base/error.h"
+#include "engine/comm/gradient_buckets.h"
 #include "engine/trainer/evaluator.h"
 
 namespace voca::tools {

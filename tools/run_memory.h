@@ -7,12 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "data/batch_source.h"
-#include "engine/device.h"
-#include "engine/memory_limits.h"
+#include "data/batches/batch_source.h"
+#include "engine/base/memory_limits.h"
+#include "engine/core/device.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/ranks.h"
-#include "tools/train_options.h"
+#include "tools/options/train_options.h"
 
 namespace voca::tools {
 

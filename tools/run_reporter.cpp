@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "engine/checkpoint/training_checkpoint.h"
-#include "engine/parameters.h"
-#include "engine/terminal.h"
+#include "engine/base/terminal.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
+#include "engine/core/parameters.h"
 
 namespace voca::tools {
 

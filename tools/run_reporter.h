@@ -8,9 +8,9 @@
 #include <optional>
 #include <string>
 
-#include "engine/progress.h"
-#include "engine/run_folder.h"
-#include "engine/tensorboard.h"
+#include "engine/telemetry/progress.h"
+#include "engine/telemetry/run_folder.h"
+#include "engine/telemetry/tensorboard.h"
 #include "engine/trainer/records.h"
 
 namespace voca::tools {

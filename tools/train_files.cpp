@@ -7,11 +7,11 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/atomic_file.h"
-#include "engine/checkpoint/pt_file.h"
-#include "engine/checkpoint/resume_state.h"
-#include "engine/error.h"
-#include "engine/path_status.h"
+#include "engine/base/atomic_file.h"
+#include "engine/base/error.h"
+#include "engine/base/path_status.h"
+#include "engine/checkpoint/resume/resume_state.h"
+#include "engine/checkpoint/torch/pt_file.h"
 #include "tools/checkpoint_path.h"
 #include "tools/output_file.h"
 #include "tools/recorded_run.h"

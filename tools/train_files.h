@@ -1,9 +1,9 @@
 #pragma once
 
-#include "data/dataset.h"
-#include "engine/run_folder.h"
+#include "data/packed/dataset.h"
+#include "engine/telemetry/run_folder.h"
 #include "engine/trainer/trainer.h"
-#include "tools/train_options.h"
+#include "tools/options/train_options.h"
 
 namespace voca::tools {
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "engine/error.h"
-#include "engine/schedule.h"
+#include "engine/base/error.h"
+#include "engine/trainer/schedule.h"
 
 namespace voca::tools {
 namespace {

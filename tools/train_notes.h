@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "data/dataset.h"
-#include "tools/train_options.h"
+#include "data/packed/dataset.h"
+#include "tools/options/train_options.h"
 
 namespace voca::tools {
 

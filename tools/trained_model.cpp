@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "data/device_batches.h"
-#include "engine/error.h"
+#include "data/batches/device_batches.h"
+#include "engine/base/error.h"
 #include "model/crossmodal_transformer.h"
 #include "tools/network_weights.h"
 #include "tools/run_memory.h"

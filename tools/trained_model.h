@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "data/dataset.h"
-#include "engine/checkpoint/training_checkpoint.h"
-#include "engine/model.h"
+#include "data/packed/dataset.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
+#include "engine/core/model.h"
 #include "engine/trainer/evaluator.h"
 #include "engine/trainer/memory.h"
 #include "model/config.h"

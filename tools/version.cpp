@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "data/dataset.h"
+#include "data/packed/dataset.h"
 #include "kernels/cpu/features.h"
 #include "tools/build_info.h"
 

@@ -1,5 +1,5 @@
 #include "benchmarks/cuda/support/gpu.h"
-#include "engine/matrix_products.h"
+#include "engine/core/matrix_products.h"
 #include "kernels/adamw.h"
 #include "kernels/binary_cross_entropy.h"
 #include "kernels/infonce.h"

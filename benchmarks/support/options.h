@@ -5,8 +5,8 @@
 #include <initializer_list>
 #include <string_view>
 
-#include "engine/error.h"
-#include "tools/option_set.h"
+#include "engine/base/error.h"
+#include "tools/options/option_set.h"
 
 namespace voca::benchmarks {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "data/synth.h"
-#include "tools/option_set.h"
+#include "tools/options/option_set.h"
 
 // The feature tree that the benchmarks of packing and loading share with their rivals.
 

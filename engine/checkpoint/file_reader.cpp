@@ -10,10 +10,10 @@
 #include <cstring>
 #include <utility>
 
-#include "engine/activity.h"
-#include "engine/digest.h"
-#include "engine/error.h"
-#include "engine/path_status.h"
+#include "engine/base/activity.h"
+#include "engine/base/digest.h"
+#include "engine/base/error.h"
+#include "engine/base/path_status.h"
 
 namespace voca::engine {
 

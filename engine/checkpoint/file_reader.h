@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "engine/checkpoint/value.h"
+#include "engine/checkpoint/torch/value.h"
 
 namespace voca::engine {
 

@@ -5,9 +5,9 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "engine/checkpoint/training_checkpoint.h"
-#include "engine/error.h"
-#include "engine/text.h"
+#include "engine/base/error.h"
+#include "engine/base/text.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
 
 namespace voca::engine {
 namespace {

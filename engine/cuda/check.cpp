@@ -2,7 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "engine/error.h"
+#include "engine/base/error.h"
 
 namespace voca::engine::cuda {
 

@@ -3,7 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <spdlog/spdlog.h>
 
-#include "engine/error.h"
+#include "engine/base/error.h"
 
 namespace voca::engine {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "engine/distributed/gradient_buckets.h"
+#include "engine/comm/gradient_buckets.h"
 
 namespace voca::engine {
 

@@ -14,11 +14,11 @@
 #include <utility>
 #include <vector>
 
-#include "engine/algorithm_cache.h"
-#include "engine/algorithm_choice.h"
+#include "engine/base/error.h"
+#include "engine/cuda/algorithm_cache.h"
+#include "engine/cuda/algorithm_choice.h"
 #include "engine/cuda/check.h"
 #include "engine/cuda/graphs.h"
-#include "engine/error.h"
 
 namespace voca::engine::cuda {
 namespace {

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 
+#include "engine/base/error.h"
+#include "engine/core/cuda_device.h"
 #include "engine/cuda/check.h"
 #include "engine/cuda/cublaslt_products.h"
 #include "engine/cuda/graphs.h"
-#include "engine/cuda_device.h"
-#include "engine/error.h"
 
 namespace voca::engine {
 namespace {

@@ -1,5 +1,5 @@
-#include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/ops.h"
 #include "kernels/gelu.h"
 #include "kernels/pooling.h"
 #include "kernels/positional_encoding.h"

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/ops.h"
 #include "kernels/gemm.h"
 #include "kernels/softmax.h"
 

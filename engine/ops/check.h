@@ -2,8 +2,8 @@
 
 #include <type_traits>
 
-#include "engine/context.h"
-#include "engine/tensor.h"
+#include "engine/core/context.h"
+#include "engine/core/tensor.h"
 
 #if defined(VOCA_WITH_CUDA)
 #include <cuda_bf16.h>

@@ -1,5 +1,5 @@
-#include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/ops.h"
 #include "kernels/elementwise.h"
 #include "kernels/gather_frames.h"
 

@@ -1,7 +1,7 @@
 #include "kernels/layernorm.h"
 
-#include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/ops.h"
 
 namespace voca::engine::ops {
 

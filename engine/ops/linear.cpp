@@ -1,7 +1,7 @@
 #include "kernels/linear.h"
 
-#include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/ops.h"
 #include "kernels/bias_gradient.h"
 
 namespace voca::engine::ops {

@@ -1,5 +1,5 @@
-#include "engine/ops.h"
 #include "engine/ops/check.h"
+#include "engine/ops/ops.h"
 #include "kernels/binary_cross_entropy.h"
 #include "kernels/infonce.h"
 #include "kernels/l2_normalize.h"

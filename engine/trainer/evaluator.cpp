@@ -4,8 +4,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "engine/error.h"
-#include "engine/host_tensor.h"
+#include "engine/base/error.h"
+#include "engine/core/host_tensor.h"
 #include "engine/trainer/read_back.h"
 
 namespace voca::engine {

@@ -7,12 +7,12 @@
 #include <variant>
 #include <vector>
 
-#include "engine/batch.h"
-#include "engine/metrics.h"
-#include "engine/model.h"
-#include "engine/threshold.h"
+#include "engine/core/batch.h"
+#include "engine/core/model.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/ranks.h"
+#include "model/metrics/metrics.h"
+#include "model/metrics/threshold.h"
 
 namespace voca::engine {
 

@@ -1,6 +1,6 @@
 #include "engine/trainer/gradient_sums.h"
 
-#include "engine/ops.h"
+#include "engine/ops/ops.h"
 
 namespace voca::engine {
 

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "engine/context.h"
+#include "engine/core/context.h"
 #include "engine/trainer/memory.h"
 
 namespace voca::engine {

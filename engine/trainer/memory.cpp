@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/error.h"
-#include "engine/ops.h"
+#include "engine/base/error.h"
+#include "engine/ops/ops.h"
 #include "kernels/adamw.h"
 
 namespace voca::engine {

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/context.h"
-#include "engine/device.h"
-#include "engine/model.h"
-#include "engine/parameters.h"
+#include "engine/core/context.h"
+#include "engine/core/device.h"
+#include "engine/core/model.h"
+#include "engine/core/parameters.h"
 
 namespace voca::engine {
 

@@ -7,8 +7,8 @@
 #include <numeric>
 #include <vector>
 
-#include "engine/host_tensor.h"
-#include "engine/ops.h"
+#include "engine/core/host_tensor.h"
+#include "engine/ops/ops.h"
 #include "engine/trainer/read_back.h"
 
 namespace voca::engine {

@@ -8,9 +8,9 @@
 #include <numeric>
 #include <vector>
 
-#include "engine/digest.h"
-#include "engine/error.h"
-#include "engine/host_tensor.h"
+#include "engine/base/digest.h"
+#include "engine/base/error.h"
+#include "engine/core/host_tensor.h"
 
 namespace voca::engine {
 namespace {

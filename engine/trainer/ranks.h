@@ -6,9 +6,9 @@
 #include <span>
 #include <string>
 
-#include "engine/distributed/communicator.h"
-#include "engine/distributed/gradient_buckets.h"
-#include "engine/parameters.h"
+#include "engine/comm/communicator.h"
+#include "engine/comm/gradient_buckets.h"
+#include "engine/core/parameters.h"
 
 namespace voca::engine {
 

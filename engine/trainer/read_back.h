@@ -3,7 +3,7 @@
 #include <bit>
 #include <cstdint>
 
-#include "engine/tensor.h"
+#include "engine/core/tensor.h"
 #include "kernels/cpu/half.h"
 
 namespace voca::engine {

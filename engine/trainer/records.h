@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/parameters.h"
+#include "engine/core/parameters.h"
 #include "engine/trainer/evaluator.h"
 
 namespace voca::engine {

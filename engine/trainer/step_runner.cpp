@@ -8,8 +8,8 @@
 #include <numeric>
 #include <utility>
 
-#include "engine/error.h"
-#include "engine/ops.h"
+#include "engine/base/error.h"
+#include "engine/ops/ops.h"
 #include "engine/trainer/read_back.h"
 
 namespace voca::engine {

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/batch.h"
-#include "engine/model.h"
+#include "engine/core/batch.h"
+#include "engine/core/model.h"
 #include "engine/trainer/gradient_sums.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/optimizer.h"

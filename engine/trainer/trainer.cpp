@@ -5,10 +5,10 @@
 #include <cmath>
 #include <utility>
 
-#include "engine/checkpoint/resume_state.h"
-#include "engine/error.h"
-#include "engine/json.h"
-#include "engine/path_status.h"
+#include "engine/base/error.h"
+#include "engine/base/json.h"
+#include "engine/base/path_status.h"
+#include "engine/checkpoint/resume/resume_state.h"
 #include "engine/trainer/step_runner.h"
 #include "engine/trainer/training_state.h"
 

@@ -9,15 +9,15 @@
 #include <string>
 #include <string_view>
 
-#include "engine/batch.h"
-#include "engine/device.h"
-#include "engine/model.h"
-#include "engine/schedule.h"
+#include "engine/core/batch.h"
+#include "engine/core/device.h"
+#include "engine/core/model.h"
 #include "engine/trainer/evaluator.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/optimizer.h"
 #include "engine/trainer/ranks.h"
 #include "engine/trainer/records.h"
+#include "engine/trainer/schedule.h"
 
 namespace voca::engine {
 

@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include "engine/error.h"
+#include "engine/base/error.h"
 
 namespace voca::engine {
 namespace {

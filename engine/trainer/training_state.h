@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/checkpoint/resume_state.h"
-#include "engine/parameters.h"
-#include "engine/schedule.h"
+#include "engine/checkpoint/resume/resume_state.h"
+#include "engine/core/parameters.h"
 #include "engine/trainer/records.h"
+#include "engine/trainer/schedule.h"
 #include "engine/trainer/trainer.h"
 
 namespace voca::engine {

@@ -1,4 +1,4 @@
-#include "engine/activity.h"
+#include "engine/base/activity.h"
 
 #include <gtest/gtest.h>
 
@@ -7,11 +7,11 @@
 #include <numeric>
 #include <string>
 
-#include "data/batch_source.h"
-#include "data/pack.h"
-#include "data/resident_batch_source.h"
+#include "data/batches/batch_source.h"
+#include "data/batches/resident_batch_source.h"
+#include "data/packed/pack.h"
 #include "data/synth.h"
-#include "engine/device.h"
+#include "engine/core/device.h"
 #include "tests/data/support/scratch.h"
 
 namespace voca::data {

@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "data/audit.h"
-#include "data/dataset.h"
-#include "data/npz.h"
-#include "data/pack.h"
-#include "engine/error.h"
+#include "data/packed/audit.h"
+#include "data/packed/dataset.h"
+#include "data/packed/pack.h"
+#include "data/tree/npz.h"
+#include "engine/base/error.h"
 #include "tests/data/support/scratch.h"
 
 namespace voca::data {

@@ -13,12 +13,12 @@
 #include <functional>
 #include <new>
 
-#include "data/dataset.h"
-#include "data/npz.h"
-#include "data/pack.h"
-#include "data/patience.h"
-#include "data/zip_input.h"
-#include "engine/error.h"
+#include "data/packed/dataset.h"
+#include "data/packed/pack.h"
+#include "data/tree/npz.h"
+#include "data/tree/patience.h"
+#include "data/tree/zip_input.h"
+#include "engine/base/error.h"
 #include "tests/data/support/scratch.h"
 
 // What the system fails in is an error of it: nothing is left out, made up or lost over it.

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/random.h"
+#include "engine/base/random.h"
 #include "support/harness.h"
 #include "support/tolerances.h"
 

@@ -5,7 +5,7 @@
 
 #include <filesystem>
 
-#include "engine/checkpoint/training_checkpoint.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
 #include "model/parameter_table.h"
 
 namespace voca::model {

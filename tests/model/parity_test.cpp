@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/ops.h"
-#include "engine/schedule.h"
+#include "engine/ops/ops.h"
+#include "engine/trainer/schedule.h"
 #include "kernels/adamw.h"
 #include "support/golden.h"
 #include "support/harness.h"

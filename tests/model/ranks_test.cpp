@@ -11,12 +11,12 @@
 #include <thread>
 #include <vector>
 
-#include "engine/distributed/communicator.h"
-#include "engine/distributed/gradient_buckets.h"
-#include "engine/distributed/memory_store.h"
-#include "engine/random.h"
+#include "engine/base/random.h"
+#include "engine/comm/communicator.h"
+#include "engine/comm/gradient_buckets.h"
+#include "engine/rendezvous/memory_store.h"
 #include "support/harness.h"
-#include "tests/engine/distributed/support/ranks.h"
+#include "tests/engine/comm/support/ranks.h"
 
 namespace voca::model {
 namespace {

@@ -10,14 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/random.h"
+#include "engine/comm/communicator.h"
+#include "engine/comm/nccl_communicator.h"
+#include "engine/core/cuda_device.h"
+#include "engine/core/host_tensor.h"
 #include "engine/cuda/communication_stream.h"
-#include "engine/cuda_device.h"
-#include "engine/distributed/communicator.h"
-#include "engine/distributed/memory_store.h"
-#include "engine/distributed/nccl_communicator.h"
-#include "engine/host_tensor.h"
-#include "engine/ops.h"
-#include "engine/random.h"
+#include "engine/ops/ops.h"
+#include "engine/rendezvous/memory_store.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/optimizer.h"
 #include "kernels/cpu/half.h"

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "engine/host_tensor.h"
-#include "engine/matrix_products.h"
-#include "engine/ops.h"
-#include "engine/random.h"
+#include "engine/base/random.h"
+#include "engine/core/host_tensor.h"
+#include "engine/core/matrix_products.h"
+#include "engine/ops/ops.h"
 #include "engine/trainer/memory.h"
 #include "engine/trainer/read_back.h"
 #include "kernels/cpu/half.h"

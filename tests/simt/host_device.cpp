@@ -7,7 +7,7 @@
 #include <cstring>
 #include <exception>
 
-#include "engine/error.h"
+#include "engine/base/error.h"
 #include "tests/simt/executor.h"
 
 namespace voca::simt::host {

@@ -6,9 +6,9 @@
 #include <set>
 #include <string>
 
-#include "engine/device.h"
-#include "engine/distributed/gradient_buckets.h"
-#include "engine/matrix_products.h"
+#include "engine/comm/gradient_buckets.h"
+#include "engine/core/device.h"
+#include "engine/core/matrix_products.h"
 #include "tests/simt/stream.h"
 
 // What a whole step needs beside kernels to run as on a GPU: memory of the executor that calls itself a

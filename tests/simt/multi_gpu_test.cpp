@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "data/dataset.h"
-#include "engine/ops.h"
+#include "data/packed/dataset.h"
+#include "engine/ops/ops.h"
 #include "tests/data/support/scratch.h"
 #include "tests/simt/executor.h"
 #include "tests/simt/host_device.h"

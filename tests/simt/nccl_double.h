@@ -1,6 +1,6 @@
 #pragma once
 
-#include "engine/distributed/nccl_api.h"
+#include "engine/comm/nccl_api.h"
 
 // NCCL for tests: ranks are threads of one process, each with a HostDevice of its own, and their streams are
 // Streams.

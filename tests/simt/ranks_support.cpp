@@ -6,9 +6,9 @@
 #include <thread>
 #include <utility>
 
-#include "engine/distributed/memory_store.h"
-#include "engine/distributed/nccl_communicator.h"
-#include "engine/host_tensor.h"
+#include "engine/comm/nccl_communicator.h"
+#include "engine/core/host_tensor.h"
+#include "engine/rendezvous/memory_store.h"
 #include "engine/trainer/read_back.h"
 #include "tests/simt/tested_device.h"
 #if defined(VOCA_TEST_CUDA)

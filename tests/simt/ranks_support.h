@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "data/dataset.h"
-#include "engine/distributed/communicator.h"
+#include "data/packed/dataset.h"
+#include "engine/comm/communicator.h"
 #include "engine/trainer/ranks.h"
 #include "model/config.h"
 #include "tests/engine/trainer/trainer_support.h"

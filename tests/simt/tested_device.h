@@ -2,9 +2,9 @@
 
 #include <memory>
 
-#include "engine/device.h"
+#include "engine/core/device.h"
 #if defined(VOCA_TEST_CUDA)
-#include "engine/cuda_device.h"
+#include "engine/core/cuda_device.h"
 #else
 #include "tests/simt/host_device.h"
 #endif

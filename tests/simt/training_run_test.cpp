@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "data/device_batches.h"
-#include "data/resident_batch_source.h"
+#include "data/batches/device_batches.h"
+#include "data/batches/resident_batch_source.h"
 #include "engine/trainer/read_back.h"
 #include "kernels/cpu/half.h"
 #include "tests/data/support/scratch.h"

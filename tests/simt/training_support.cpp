@@ -1,9 +1,9 @@
 #include "tests/simt/training_support.h"
 
-#include "data/device_batches.h"
-#include "data/pack.h"
+#include "data/batches/device_batches.h"
+#include "data/packed/pack.h"
 #include "data/synth.h"
-#include "engine/ops.h"
+#include "engine/ops/ops.h"
 #include "model/crossmodal_transformer.h"
 
 namespace voca::simt::host {

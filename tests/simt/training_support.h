@@ -5,10 +5,10 @@
 #include <memory>
 #include <set>
 
-#include "data/batch_source.h"
-#include "data/dataset.h"
-#include "engine/device.h"
-#include "engine/model.h"
+#include "data/batches/batch_source.h"
+#include "data/packed/dataset.h"
+#include "engine/core/device.h"
+#include "engine/core/model.h"
 #include "engine/trainer/trainer.h"
 #include "model/config.h"
 #include "tests/data/support/scratch.h"

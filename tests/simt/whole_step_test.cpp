@@ -10,9 +10,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "engine/model.h"
-#include "engine/ops.h"
-#include "engine/random.h"
+#include "engine/base/random.h"
+#include "engine/core/model.h"
+#include "engine/ops/ops.h"
 #include "kernels/adamw.h"
 #include "model/crossmodal_transformer.h"
 #include "tests/simt/host_device.h"

@@ -8,8 +8,8 @@
 #include <functional>
 #include <limits>
 
-#include "engine/checkpoint/pt_file.h"
-#include "engine/checkpoint/training_checkpoint.h"
+#include "engine/checkpoint/torch/pt_file.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 #include "tests/tools/support/small_data.h"

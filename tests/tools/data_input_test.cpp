@@ -5,8 +5,8 @@
 #include <set>
 #include <sstream>
 
-#include "data/dataset.h"
-#include "engine/atomic_file.h"
+#include "data/packed/dataset.h"
+#include "engine/base/atomic_file.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 #include "tests/tools/support/small_data.h"

@@ -13,10 +13,10 @@
 #include <iostream>
 #include <random>
 
-#include "data/dataset.h"
-#include "engine/atomic_file.h"
-#include "engine/checkpoint/safetensors.h"
-#include "engine/text.h"
+#include "data/packed/dataset.h"
+#include "engine/base/atomic_file.h"
+#include "engine/base/text.h"
+#include "engine/checkpoint/safetensors/safetensors.h"
 #include "tests/data/support/scratch.h"
 #include "tests/engine/support/mutate.h"
 #include "tests/tools/support/program.h"

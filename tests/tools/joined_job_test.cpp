@@ -15,9 +15,9 @@
 #include <thread>
 #include <vector>
 
-#include "engine/activity.h"
-#include "engine/distributed/communicator.h"
-#include "engine/error.h"
+#include "engine/base/activity.h"
+#include "engine/base/error.h"
+#include "engine/comm/communicator.h"
 #include "tests/data/support/scratch.h"
 
 // Ranks are forked processes that meet as the program's do.

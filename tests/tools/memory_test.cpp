@@ -9,8 +9,8 @@
 #include <iterator>
 #include <regex>
 
-#include "engine/cuda_device.h"
-#include "engine/error.h"
+#include "engine/base/error.h"
+#include "engine/core/cuda_device.h"
 #include "model/crossmodal_transformer.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"

@@ -14,8 +14,8 @@
 #include <thread>
 #include <tuple>
 
-#include "engine/atomic_file.h"
-#include "engine/distributed/communicator.h"
+#include "engine/base/atomic_file.h"
+#include "engine/comm/communicator.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 #include "tests/tools/support/small_data.h"

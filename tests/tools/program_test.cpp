@@ -5,12 +5,12 @@
 #include <fstream>
 #include <sstream>
 
-#include "data/dataset.h"
-#include "data/pack.h"
+#include "data/packed/dataset.h"
+#include "data/packed/pack.h"
 #include "data/synth.h"
-#include "engine/atomic_file.h"
-#include "engine/checkpoint/training_checkpoint.h"
-#include "engine/cuda_device.h"
+#include "engine/base/atomic_file.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
+#include "engine/core/cuda_device.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 

@@ -14,9 +14,9 @@
 #include <sstream>
 #include <thread>
 
-#include "data/dataset.h"
-#include "engine/checkpoint/training_checkpoint.h"
-#include "engine/distributed/communicator.h"
+#include "data/packed/dataset.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
+#include "engine/comm/communicator.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 #include "tests/tools/support/small_data.h"

@@ -8,10 +8,10 @@
 #include <set>
 #include <string_view>
 
-#include "data/dataset.h"
-#include "data/pack.h"
-#include "engine/atomic_file.h"
-#include "engine/checkpoint/training_checkpoint.h"
+#include "data/packed/dataset.h"
+#include "data/packed/pack.h"
+#include "engine/base/atomic_file.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 #include "tests/tools/support/small_data.h"

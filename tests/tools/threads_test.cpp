@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "engine/atomic_file.h"
+#include "engine/base/atomic_file.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 #include "tests/tools/support/small_data.h"

@@ -11,9 +11,9 @@
 #include <random>
 #include <thread>
 
-#include "data/batch_source.h"
-#include "data/dataset.h"
-#include "engine/checkpoint/training_checkpoint.h"
+#include "data/batches/batch_source.h"
+#include "data/packed/dataset.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 #include "tests/tools/support/small_data.h"

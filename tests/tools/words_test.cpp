@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "engine/atomic_file.h"
+#include "engine/base/atomic_file.h"
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 

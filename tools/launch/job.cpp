@@ -21,12 +21,12 @@
 #include <string_view>
 #include <system_error>
 
-#include "engine/device.h"
-#include "engine/distributed/environment.h"
-#include "engine/distributed/job_secret.h"
-#include "engine/distributed/variables.h"
-#include "engine/error.h"
-#include "engine/terminal.h"
+#include "engine/base/error.h"
+#include "engine/base/terminal.h"
+#include "engine/core/device.h"
+#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/job_secret.h"
+#include "engine/rendezvous/variables.h"
 
 namespace voca::tools {
 namespace {

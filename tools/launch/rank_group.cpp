@@ -11,8 +11,8 @@
 #include <cstring>
 #include <string>
 
-#include "engine/distributed/rank_facts.h"
-#include "engine/error.h"
+#include "engine/base/error.h"
+#include "engine/rendezvous/rank_facts.h"
 
 namespace voca::tools {
 namespace {

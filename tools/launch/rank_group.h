@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/descriptor.h"
-#include "engine/running_clock.h"
+#include "engine/base/descriptor.h"
+#include "engine/base/running_clock.h"
 #include "tools/launch/output_relay.h"
 #include "tools/launch/rank_process.h"
 

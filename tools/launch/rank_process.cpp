@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "engine/error.h"
-#include "engine/system_limits.h"
+#include "engine/base/error.h"
+#include "engine/base/system_limits.h"
 
 namespace voca::tools {
 namespace {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/descriptor.h"
+#include "engine/base/descriptor.h"
 
 namespace voca::tools {
 

@@ -12,8 +12,8 @@
 #include <map>
 #include <vector>
 
+#include "engine/core/cuda_device.h"
 #include "engine/cuda/check.h"
-#include "engine/cuda_device.h"
 
 // What a CUDA kernel's speed is held against, measured in the same run: copying the same bytes on the same
 // GPU, nothing of it in the L2 cache. Times are those of the GPU's own clock between two events.

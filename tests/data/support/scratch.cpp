@@ -7,8 +7,8 @@
 #include <iterator>
 #include <stdexcept>
 
-#include "data/convert.h"
-#include "data/npz.h"
+#include "data/tree/convert.h"
+#include "data/tree/npz.h"
 
 namespace voca::data::testing {
 namespace fs = std::filesystem;

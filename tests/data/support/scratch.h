@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/dtype.h"
+#include "engine/core/dtype.h"
 
 namespace voca::data::testing {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/checkpoint/value.h"
+#include "engine/checkpoint/torch/value.h"
 #include "tests/engine/support/files.h"
 
 namespace voca::engine::test {

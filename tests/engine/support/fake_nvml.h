@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/nvml.h"
+#include "engine/telemetry/nvml.h"
 
 // An NVML that answers what a test puts into it. NVML's functions carry no context, so there is one machine.
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "engine/atomic_file.h"
+#include "engine/base/atomic_file.h"
 
 namespace voca::engine::test {
 

@@ -10,7 +10,7 @@
 #include <iterator>
 #include <string>
 
-#include "engine/error.h"
+#include "engine/base/error.h"
 
 namespace voca::engine::test {
 

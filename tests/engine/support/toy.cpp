@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "engine/ops.h"
+#include "engine/ops/ops.h"
 
 namespace voca::engine::test {
 namespace {

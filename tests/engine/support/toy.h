@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/batch.h"
-#include "engine/model.h"
-#include "engine/random.h"
+#include "engine/base/random.h"
+#include "engine/core/batch.h"
+#include "engine/core/model.h"
 
 namespace voca::engine::test {
 

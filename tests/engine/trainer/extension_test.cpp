@@ -5,9 +5,9 @@
 
 #include <filesystem>
 
-#include "engine/checkpoint/resume_state.h"
+#include "engine/checkpoint/resume/resume_state.h"
 #include "tests/engine/support/files.h"
-#include "trainer_support.h"
+#include "tests/engine/trainer/trainer_support.h"
 
 namespace voca::engine {
 namespace {

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/trainer/memory.h"
-#include "trainer_support.h"
+#include "tests/engine/trainer/trainer_support.h"
 
 namespace voca::engine {
 

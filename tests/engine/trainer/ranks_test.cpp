@@ -9,11 +9,11 @@
 #include <mutex>
 #include <thread>
 
-#include "engine/distributed/memory_store.h"
+#include "engine/rendezvous/memory_store.h"
 #include "engine/trainer/read_back.h"
-#include "tests/engine/distributed/support/ranks.h"
+#include "tests/engine/comm/support/ranks.h"
 #include "tests/engine/support/files.h"
-#include "trainer_support.h"
+#include "tests/engine/trainer/trainer_support.h"
 
 namespace voca::engine {
 namespace {

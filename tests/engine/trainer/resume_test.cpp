@@ -9,11 +9,11 @@
 #include <limits>
 #include <set>
 
-#include "engine/checkpoint/resume_state.h"
+#include "engine/checkpoint/resume/resume_state.h"
 #include "engine/trainer/read_back.h"
 #include "tests/engine/support/file_faults.h"
 #include "tests/engine/support/files.h"
-#include "trainer_support.h"
+#include "tests/engine/trainer/trainer_support.h"
 
 namespace voca::engine {
 namespace {

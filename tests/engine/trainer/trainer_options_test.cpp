@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "tests/engine/support/files.h"
-#include "trainer_support.h"
+#include "tests/engine/trainer/trainer_support.h"
 
 namespace voca::engine {
 namespace {

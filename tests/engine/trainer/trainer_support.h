@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/host_tensor.h"
+#include "engine/core/host_tensor.h"
 #include "engine/trainer/trainer.h"
 #include "tests/engine/support/toy.h"
 

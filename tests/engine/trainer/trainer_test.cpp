@@ -8,8 +8,8 @@
 
 #include "engine/trainer/read_back.h"
 #include "tests/engine/support/files.h"
+#include "tests/engine/trainer/trainer_support.h"
 #include "tests/support/allocations.h"
-#include "trainer_support.h"
 
 namespace voca::engine {
 namespace {

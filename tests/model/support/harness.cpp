@@ -1,8 +1,8 @@
-#include "harness.h"
+#include "tests/model/support/harness.h"
 
 #include <algorithm>
 
-#include "engine/ops.h"
+#include "engine/ops/ops.h"
 
 namespace voca::model::testing {
 

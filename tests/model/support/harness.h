@@ -5,12 +5,12 @@
 #include <span>
 #include <vector>
 
-#include "engine/arena.h"
-#include "engine/device.h"
-#include "engine/model.h"
-#include "engine/parameters.h"
-#include "golden.h"
+#include "engine/core/arena.h"
+#include "engine/core/device.h"
+#include "engine/core/model.h"
+#include "engine/core/parameters.h"
 #include "model/crossmodal_transformer.h"
+#include "tests/model/support/golden.h"
 
 namespace voca::model::testing {
 

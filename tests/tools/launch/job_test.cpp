@@ -16,10 +16,10 @@
 #include <set>
 #include <sstream>
 
-#include "engine/device.h"
-#include "engine/distributed/environment.h"
-#include "engine/distributed/variables.h"
-#include "engine/error.h"
+#include "engine/base/error.h"
+#include "engine/core/device.h"
+#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/variables.h"
 #include "tests/tools/launch/support/launched_job.h"
 
 // What ranks are told, what becomes of their output, and signals. How jobs fail and start again is in

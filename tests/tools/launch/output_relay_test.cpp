@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/descriptor.h"
+#include "engine/base/descriptor.h"
 
 namespace voca::tools {
 namespace {

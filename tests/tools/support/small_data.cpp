@@ -1,6 +1,6 @@
-#include "small_data.h"
+#include "tests/tools/support/small_data.h"
 
-#include "data/pack.h"
+#include "data/packed/pack.h"
 #include "data/synth.h"
 
 namespace voca::tools::testing {

@@ -1,0 +1,161 @@
+#include "data/packed/rehearsal.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <new>
+
+#include "engine/base/descriptor.h"
+#include "engine/base/error.h"
+#include "engine/base/path_status.h"
+#include "engine/base/system_limits.h"
+
+namespace voca::data {
+namespace {
+
+/// Processor time of a child: opening reads an index of some megabytes in a fraction of a second.
+constexpr rlim_t kSeconds = 2;
+constexpr std::uint64_t kBytesPerSecond = std::uint64_t{16} << 20;
+
+/// What the child sends: a tag, a text and a NUL each.
+constexpr char kObject = '@';
+constexpr char kDone = '=';
+constexpr char kOutOfMemory = 'm';
+constexpr char kBadData = 'd';
+constexpr char kFailure = 'f';
+
+void send(int pipe, char tag, std::string_view text) {
+  std::string message(1, tag);
+  message.append(text);
+  message.push_back('\0');
+  std::string_view rest = message;
+  while (!rest.empty()) {
+    const ssize_t count = ::write(pipe, rest.data(), rest.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return;
+    rest.remove_prefix(static_cast<std::size_t>(count));
+  }
+}
+
+/// No signal handler of the parent, no core file, no words on stderr, and no life beyond the parent's.
+void confine(std::uint64_t file_bytes) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::prctl(PR_SET_DUMPABLE, 0);
+  for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT})
+    static_cast<void>(::signal(number, SIG_DFL));
+  if (const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC); nowhere >= 0)
+    static_cast<void>(::dup2(nowhere, STDERR_FILENO));
+  const rlim_t seconds = kSeconds + file_bytes / kBytesPerSecond;
+  const rlimit limit{seconds, seconds};
+  ::setrlimit(RLIMIT_CPU, &limit);
+}
+
+[[noreturn]] void run_child(int pipe, std::uint64_t file_bytes,
+                            const std::function<void(const Announce&)>& work) {
+  confine(file_bytes);
+  try {
+    work([&](std::string_view object) { send(pipe, kObject, object); });
+    send(pipe, kDone, "");
+  } catch (const std::bad_alloc&) {
+    send(pipe, kOutOfMemory, "");
+  } catch (const engine::IoError& error) {
+    send(pipe, kFailure, error.what());
+  } catch (const std::exception& error) {
+    send(pipe, kBadData, error.what());
+  }
+  ::_exit(0);
+}
+
+struct AllSignalsBlocked {
+  AllSignalsBlocked() {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  }
+  ~AllSignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before, nullptr); }
+  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
+  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
+
+  sigset_t before{};
+};
+
+/// Everything that comes through the pipe until its other end is closed.
+std::string receive(int pipe) {
+  std::string text;
+  std::array<char, 4096> buffer{};
+  for (;;) {
+    const ssize_t count = engine::uninterrupted([&] { return ::read(pipe, buffer.data(), buffer.size()); });
+    if (count <= 0) return text;
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+  }
+}
+
+/// AddressSanitizer does not take the locks of its allocator before a fork: in the child of a process with
+/// several threads one may stay locked.
+bool child_might_wait_for_ever() {
+#if defined(__SANITIZE_ADDRESS__)
+  const std::filesystem::directory_iterator threads("/proc/self/task");
+  return std::distance(begin(threads), end(threads)) > 1;
+#else
+  return false;
+#endif
+}
+
+/// The last whole message; the child's fate.
+std::string_view last_message(std::string_view text) {
+  const std::size_t end = text.rfind('\0');
+  if (end == std::string_view::npos) return {};
+  text = text.substr(0, end);
+  const std::size_t begin = text.rfind('\0');
+  return begin == std::string_view::npos ? text : text.substr(begin + 1);
+}
+
+}  // namespace
+
+void rehearse(const std::string& path, std::uint64_t file_bytes,
+              const std::function<void(const Announce&)>& work) {
+  if (child_might_wait_for_ever()) return work([](std::string_view) {});
+  const auto cannot = [&](int error_number) {
+    const bool files = error_number == EMFILE || error_number == ENFILE;
+    return engine::IoError("{}: cannot start the process that opens it first: {}; {}", path,
+                           std::strerror(error_number),
+                           files ? engine::kRaiseFileLimit : engine::kRaiseProcessLimits);
+  };
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw cannot(errno);
+  const engine::Descriptor from_child(ends[0]);
+  std::string received;
+  {
+    engine::Descriptor to_parent(ends[1]);
+    pid_t child = 0;
+    {
+      const AllSignalsBlocked blocked;
+      child = ::fork();
+      if (child == 0) run_child(to_parent.get(), file_bytes, work);
+    }
+    if (child < 0) throw cannot(errno);
+    to_parent = engine::Descriptor();
+    received = receive(from_child.get());
+    engine::uninterrupted([&] { return ::waitpid(child, nullptr, 0); });
+  }
+  const std::string_view last = last_message(received);
+  const char tag = last.empty() ? kObject : last.front();
+  const std::string text(last.substr(std::min<std::size_t>(last.size(), 1)));
+  if (tag == kDone) return;
+  if (tag == kOutOfMemory) throw std::bad_alloc();
+  if (tag == kFailure) throw engine::IoError("{}", text);
+  if (tag == kBadData) throw engine::DataError("{}", text);
+  throw engine::DataError(
+      "{}: damaged: the HDF5 library crashes on {}, or does not come to an end; copy the file again", path,
+      text.empty() ? "the file" : text);
+}
+
+}  // namespace voca::data

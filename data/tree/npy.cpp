@@ -1,0 +1,318 @@
+#include "data/tree/npy.h"
+#include "engine/base/text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace voca::data {
+namespace {
+
+using engine::DType;
+
+constexpr std::string_view kMagic = "\x93NUMPY";
+constexpr std::size_t kFixedBytes = kMagic.size() + 2;  // magic, major, minor
+constexpr std::size_t kMaxHeader = 10'000;              // as NumPy
+constexpr std::size_t kMaxRank = 64;                    // as NumPy 2
+constexpr std::size_t kMaxShown = 20;                   // bytes of a text in a message
+constexpr std::int64_t kMaxBytes = std::int64_t{1} << 62;
+
+[[noreturn]] void fail(ArrayFault fault, const std::string& where, std::string_view what) {
+  throw ArrayError(fault, fmt::format("{}: {}", where, what));
+}
+
+/// The type that NumPy means by a name or by a code without its byte order. "l", "long" and their like, whose
+/// size is the platform's, are none: what NumPy writes is a code with a size.
+std::optional<DType> known_type(std::string_view name) {
+  struct Known {
+    DType dtype;
+    std::array<std::string_view, 4> names;  // code, name, character, C's name
+  };
+  static constexpr std::array<Known, 9> kKnown{{{DType::kF16, {"f2", "float16", "e", "half"}},
+                                                {DType::kF32, {"f4", "float32", "f", "single"}},
+                                                {DType::kF64, {"f8", "float64", "d", "double"}},
+                                                {DType::kI8, {"i1", "int8", "b", "byte"}},
+                                                {DType::kI16, {"i2", "int16", "h", "short"}},
+                                                {DType::kI32, {"i4", "int32", "i", "intc"}},
+                                                {DType::kI64, {"i8", "int64", "q", "longlong"}},
+                                                {DType::kU8, {"u1", "uint8", "B", "ubyte"}},
+                                                {DType::kBool, {"b1", "bool", "?", "bool_"}}}};
+  for (const Known& known : kKnown)
+    if (std::find(known.names.begin(), known.names.end(), name) != known.names.end()) return known.dtype;
+  return std::nullopt;
+}
+
+/// The Python literal of a header: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
+class HeaderParser {
+ public:
+  HeaderParser(std::string_view text, const std::string& where) : text_(text), where_(where) {}
+
+  NpyHeader parse() {
+    expect('{');
+    while (!accept('}')) {
+      const std::string_view key = quoted();
+      expect(':');
+      if (key == "descr") {
+        once(has_descr_);
+        descr();
+      } else if (key == "fortran_order") {
+        once(has_order_);
+        header_.fortran_order = boolean();
+      } else if (key == "shape") {
+        once(has_shape_);
+        shape();
+      } else {
+        damaged("its header has a key other than descr, fortran_order and shape");
+      }
+      if (!accept(',') && !next_is('}')) damaged("its header is no Python dictionary");
+    }
+    skip_space();
+    if (at_ != text_.size()) damaged("its header goes on after the dictionary");
+    if (!has_descr_ || !has_order_ || !has_shape_) damaged("its header lacks descr, fortran_order or shape");
+    check_size();
+    return std::move(header_);
+  }
+
+ private:
+  [[noreturn]] void damaged(std::string_view what) const { fail(ArrayFault::kDamaged, where_, what); }
+
+  void once(bool& seen) {
+    if (seen) damaged("its header says something twice");
+    seen = true;
+  }
+
+  void skip_space() {
+    while (at_ < text_.size() && std::string_view(" \n\r\t\f").find(text_[at_]) != std::string_view::npos)
+      ++at_;
+  }
+  bool next_is(char c) {
+    skip_space();
+    return at_ < text_.size() && text_[at_] == c;
+  }
+  bool accept(char c) {
+    if (!next_is(c)) return false;
+    ++at_;
+    return true;
+  }
+  void expect(char c) {
+    if (!accept(c)) damaged("its header is no Python dictionary");
+  }
+
+  std::string_view quoted() {
+    skip_space();
+    const char quote = at_ < text_.size() ? text_[at_] : ' ';
+    if (quote != '\'' && quote != '"') damaged("its header is no Python dictionary");
+    const std::size_t end = text_.find(quote, at_ + 1);
+    if (end == std::string_view::npos) damaged("its header is no Python dictionary");
+    const std::string_view result = text_.substr(at_ + 1, end - at_ - 1);
+    at_ = end + 1;
+    return result;
+  }
+
+  bool boolean() {
+    skip_space();
+    for (const auto& [word, value] : {std::pair{std::string_view("True"), true}, {"False", false}}) {
+      if (text_.substr(at_).starts_with(word)) {
+        at_ += word.size();
+        return value;
+      }
+    }
+    damaged("fortran_order is neither True nor False");
+  }
+
+  void descr() {
+    if (next_is('['))
+      fail(ArrayFault::kType, where_, "is a structured array; numbers of one type are needed");
+    const std::string_view text = quoted();
+    const bool ordered = !text.empty() && std::string_view("<>|=").find(text[0]) != std::string_view::npos;
+    // NumPy takes a byte order before a code or a character, not before a name.
+    if (const auto dtype = known_type(text.substr(ordered ? 1 : 0));
+        dtype && (!ordered || text.size() <= 3)) {
+      header_.dtype = *dtype;
+      header_.big_endian = text[0] == '>' && engine::size_of(*dtype) > 1;
+      return;
+    }
+    fail(ArrayFault::kType, where_,
+         fmt::format("its elements are of type '{}'; float16, float32 or float64 is needed",
+                     engine::printable(text, kMaxShown)));
+  }
+
+  void shape() {
+    expect('(');
+    bool comma = true;  // of "(6)" is missing what makes it a tuple
+    while (!accept(')')) {
+      header_.shape.push_back(extent());
+      comma = accept(',');
+      if (!comma && !next_is(')')) damaged("its header has a shape that is no tuple");
+    }
+    if (!comma && header_.shape.size() == 1)
+      fail(ArrayFault::kShape, where_, "its header has a shape that is a number in parentheses, no tuple");
+    if (header_.shape.size() > kMaxRank)
+      fail(ArrayFault::kShape, where_, fmt::format("it has more than {} dimensions", kMaxRank));
+  }
+
+  /// A whole number as Python takes it: "02" is none.
+  std::int64_t extent() {
+    skip_space();
+    std::int64_t value = 0;
+    const std::string_view rest = text_.substr(at_);
+    const auto [stop, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
+    const auto digits = static_cast<std::size_t>(stop - rest.data());
+    if (error != std::errc() || value < 0 || (rest[0] == '0' && value != 0))
+      fail(ArrayFault::kShape, where_, "its header has a shape that is no tuple of sizes");
+    at_ += digits;
+    accept('L');  // Python 2 wrote long integers so
+    return value;
+  }
+
+  void check_size() const {
+    auto bytes = static_cast<std::int64_t>(engine::size_of(header_.dtype));
+    for (const std::int64_t extent : header_.shape) {
+      if (__builtin_mul_overflow(bytes, extent, &bytes) || bytes > kMaxBytes)
+        fail(ArrayFault::kShape, where_, "its shape is impossibly large");
+    }
+  }
+
+  std::string_view text_;
+  const std::string& where_;
+  std::size_t at_ = 0;
+  NpyHeader header_;
+  bool has_descr_ = false;
+  bool has_order_ = false;
+  bool has_shape_ = false;
+};
+
+/// Reverses the bytes of each of `bytes.size() / size` elements.
+void swap_bytes(std::span<std::byte> bytes, std::size_t size) {
+  for (std::size_t i = 0; i < bytes.size(); i += size) std::reverse(&bytes[i], &bytes[i] + size);
+}
+
+/// Copies Fortran order (first index fastest) to C order (last index fastest).
+Buffer to_c_order(const NpyHeader& header, const Buffer& from) {
+  const std::size_t size = engine::size_of(header.dtype);
+  Buffer to(from.size);
+  std::vector<std::int64_t> index(header.shape.size(), 0);
+  const std::int64_t elements = header.elements();
+  for (std::int64_t i = 0; i < elements; ++i) {
+    std::int64_t source = 0;
+    for (std::size_t d = index.size(); d-- > 0;) source = source * header.shape[d] + index[d];
+    std::memcpy(to.data() + static_cast<std::size_t>(i) * size,
+                from.data() + static_cast<std::size_t>(source) * size, size);
+    for (std::size_t d = index.size(); d-- > 0;) {
+      if (++index[d] < header.shape[d]) break;
+      index[d] = 0;
+    }
+  }
+  return to;
+}
+
+std::int64_t product(std::span<const std::int64_t> shape) {
+  std::int64_t result = 1;
+  for (const std::int64_t extent : shape) result *= extent;
+  return result;
+}
+
+}  // namespace
+
+std::int64_t NpyHeader::elements() const {
+  return product(shape);
+}
+
+std::size_t NpyHeader::data_bytes() const {
+  return static_cast<std::size_t>(elements()) * engine::size_of(dtype);
+}
+
+std::int64_t Array::elements() const {
+  return product(shape);
+}
+
+std::size_t npy_header_bytes(std::span<const std::byte> start, const std::string& where) {
+  const auto byte = [&](std::size_t i) { return std::to_integer<std::size_t>(start[i]); };
+  if (start.size() < kFixedBytes + 4) fail(ArrayFault::kDamaged, where, "is too short for a NumPy array");
+  if (std::memcmp(start.data(), kMagic.data(), kMagic.size()) != 0)
+    fail(ArrayFault::kDamaged, where, "is no NumPy array (its first bytes are not \\x93NUMPY)");
+  const std::size_t major = byte(kMagic.size());
+  if (major < 1 || major > 3 || byte(kMagic.size() + 1) != 0) {
+    fail(ArrayFault::kDamaged, where,
+         fmt::format("is of NumPy format {}.{}; 1.0, 2.0 and 3.0 are read", major, byte(kMagic.size() + 1)));
+  }
+  const std::size_t length_bytes = major == 1 ? 2 : 4;
+  std::size_t length = 0;
+  for (std::size_t i = length_bytes; i-- > 0;) length = length * 256 + byte(kFixedBytes + i);
+  if (length > kMaxHeader) {
+    fail(ArrayFault::kDamaged, where,
+         fmt::format("declares a header of {} bytes; NumPy reads {} at most", length, kMaxHeader));
+  }
+  return kFixedBytes + length_bytes + length;
+}
+
+NpyHeader parse_npy_header(std::span<const std::byte> header, const std::string& where) {
+  VOCA_CHECK(npy_header_bytes(header, where) == header.size());
+  const std::size_t start = kFixedBytes + (header[kMagic.size()] == std::byte{1} ? 2 : 4);
+  const std::string_view text(reinterpret_cast<const char*>(header.data()) + start, header.size() - start);
+  NpyHeader result = HeaderParser(text, where).parse();
+  result.data_offset = header.size();
+  return result;
+}
+
+Array make_array(const NpyHeader& header, Buffer data) {
+  VOCA_CHECK(data.size == header.data_bytes());
+  if (header.big_endian) swap_bytes(data.span(), engine::size_of(header.dtype));
+  const auto thick = std::count_if(header.shape.begin(), header.shape.end(), [](auto n) { return n != 1; });
+  if (header.fortran_order && thick > 1) data = to_c_order(header, data);
+  return {header.dtype, header.shape, std::move(data)};
+}
+
+std::string npy_header_text(engine::DType dtype, std::span<const std::int64_t> shape) {
+  const char* code = nullptr;
+  switch (dtype) {
+    case DType::kF64:
+      code = "<f8";
+      break;
+    case DType::kF32:
+      code = "<f4";
+      break;
+    case DType::kF16:
+      code = "<f2";
+      break;
+    case DType::kI64:
+      code = "<i8";
+      break;
+    case DType::kI32:
+      code = "<i4";
+      break;
+    case DType::kI16:
+      code = "<i2";
+      break;
+    case DType::kI8:
+      code = "|i1";
+      break;
+    case DType::kU8:
+      code = "|u1";
+      break;
+    case DType::kBool:
+      code = "|b1";
+      break;
+    case DType::kBF16:
+      throw engine::InternalError("NumPy has no type for bfloat16");
+  }
+  std::string extents;
+  for (const std::int64_t extent : shape) extents += fmt::format("{}{}", extents.empty() ? "" : ", ", extent);
+  if (shape.size() == 1) extents += ",";
+  std::string text = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", code, extents);
+  const std::size_t unpadded = kFixedBytes + 2 + text.size() + 1;
+  text.append((64 - unpadded % 64) % 64, ' ');
+  text += '\n';
+  std::string result(kMagic);
+  result += {'\x01', '\x00', static_cast<char>(text.size() % 256), static_cast<char>(text.size() / 256)};
+  return result + text;
+}
+
+}  // namespace voca::data

@@ -1,0 +1,63 @@
+#include "engine/base/digest.h"
+
+#include <isa-l/crc.h>
+#include <openssl/evp.h>
+
+#include <algorithm>
+
+#include "engine/base/error.h"
+
+namespace voca::engine {
+
+std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc) {
+  // The library's form takes and returns the register before the final inversion, and lengths that fit an
+  // int.
+  constexpr std::size_t kMaxChunk = std::size_t{1} << 30;
+  crc = ~crc;
+  while (!bytes.empty()) {
+    const auto chunk = bytes.first(std::min(bytes.size(), kMaxChunk));
+    auto* data = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(chunk.data()));  // read only
+    crc = crc32_iscsi(data, static_cast<int>(chunk.size()), crc);
+    bytes = bytes.subspan(chunk.size());
+  }
+  return ~crc;
+}
+
+struct Sha256::State {
+  EVP_MD_CTX* context = nullptr;
+  ~State() { EVP_MD_CTX_free(context); }
+};
+
+Sha256::Sha256() : state_(std::make_unique<State>()) {
+  state_->context = EVP_MD_CTX_new();
+  VOCA_CHECK(state_->context != nullptr);
+  VOCA_CHECK(EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) == 1);
+}
+Sha256::~Sha256() = default;
+Sha256::Sha256(Sha256&&) noexcept = default;
+Sha256& Sha256::operator=(Sha256&&) noexcept = default;
+
+void Sha256::update(std::span<const std::byte> bytes) {
+  VOCA_CHECK(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) == 1);
+}
+
+void Sha256::update(const std::string& text) {
+  update(std::as_bytes(std::span(text)));
+}
+
+std::string Sha256::finish() {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int length = 0;
+  VOCA_CHECK(EVP_DigestFinal_ex(state_->context, digest.data(), &length) == 1);
+  std::string hex;
+  for (unsigned int i = 0; i < length; ++i) hex += fmt::format("{:02x}", digest[i]);
+  return hex;
+}
+
+std::string sha256_hex(const std::string& text) {
+  Sha256 sha;
+  sha.update(text);
+  return sha.finish();
+}
+
+}  // namespace voca::engine

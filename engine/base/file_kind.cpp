@@ -1,0 +1,238 @@
+#include "engine/base/file_kind.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "engine/base/descriptor.h"
+
+namespace voca::engine {
+namespace {
+
+using namespace std::string_view_literals;
+
+constexpr std::size_t kStartBytes = 4096;
+/// A zip archive's directory lies at its end; this holds the names of hundreds of entries.
+constexpr std::size_t kEndBytes = std::size_t{64} << 10;
+constexpr std::size_t kTarMagicAt = 257;
+constexpr std::size_t kSafetensorsLength = 8;  // bytes of the header's length, before its brace
+
+constexpr std::size_t kMinText = 4;  // fewer bytes say nothing
+
+/// What is looked at of a file.
+struct Edges {
+  std::string start;
+  std::string end;
+};
+
+std::string read_at(int descriptor, std::size_t count, off_t at) {
+  std::string bytes(count, '\0');
+  const ssize_t got = ::pread(descriptor, bytes.data(), count, at);
+  bytes.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+  return bytes;
+}
+
+struct Magic {
+  std::string_view bytes;
+  std::size_t at;
+  FileKind kind;
+};
+constexpr std::array kMagics{
+    Magic{"\x89HDF\r\n\x1a\n"sv, 0, FileKind::kHdf5}, Magic{"\x93NUMPY"sv, 0, FileKind::kNpy},
+    Magic{"VOCARES"sv, 0, FileKind::kResumeState},
+    // PyTorch's magic number as a pickle of protocol 2, which every torch.save before 1.6 began with.
+    Magic{"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9"sv, 0, FileKind::kLegacyTorch},
+    Magic{"version https://git-lfs"sv, 0, FileKind::kLfsPointer}, Magic{"\x1f\x8b"sv, 0, FileKind::kGzip},
+    Magic{"ustar"sv, kTarMagicAt, FileKind::kTar},
+    Magic{"\xfd"
+          "7zXZ\0"sv,
+          0, FileKind::kXz},
+    Magic{"\x28\xb5\x2f\xfd"sv, 0, FileKind::kZstd}, Magic{"BZh"sv, 0, FileKind::kBzip2},
+    Magic{"7z\xbc\xaf\x27\x1c"sv, 0, FileKind::k7z}, Magic{"Rar!\x1a\x07"sv, 0, FileKind::kRar},
+    Magic{"ftyp"sv, 4, FileKind::kMedia},              // .mp4, .mov, .m4a
+    Magic{"RIFF"sv, 0, FileKind::kMedia},              // .wav, .avi
+    Magic{"\x1a\x45\xdf\xa3"sv, 0, FileKind::kMedia},  // .mkv, .webm
+    Magic{"ID3"sv, 0, FileKind::kMedia},               // .mp3
+    Magic{"fLaC"sv, 0, FileKind::kMedia}, Magic{"OggS"sv, 0, FileKind::kMedia},
+    Magic{"\x89PNG"sv, 0, FileKind::kMedia}, Magic{"\xff\xd8\xff"sv, 0, FileKind::kMedia},  // .jpg
+};
+
+bool is_text(std::string_view bytes) {
+  return std::none_of(bytes.begin(), bytes.end(), [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte < 0x20 && c != '\n' && c != '\r' && c != '\t' && c != '\f';
+  });
+}
+
+bool starts_with_word(std::string_view text, std::string_view lower) {
+  return text.size() >= lower.size() &&
+         std::equal(lower.begin(), lower.end(), text.begin(), [](char expected, char found) {
+           return expected == std::tolower(static_cast<unsigned char>(found));
+         });
+}
+
+FileKind kind_of_zip(const Edges& file) {
+  // The names stand in the directory at the end; a file that was cut off has its first ones only.
+  const auto names = [&](std::string_view part) {
+    return file.end.find(part) != std::string::npos || file.start.find(part) != std::string::npos;
+  };
+  if (names("data.pkl"sv) || names("constants.pkl"sv)) return FileKind::kTorch;
+  return names(".npy"sv) ? FileKind::kNpz : FileKind::kZip;
+}
+
+FileKind kind_of_text(std::string_view text) {
+  if (text.starts_with("\xef\xbb\xbf"sv)) text.remove_prefix(3);
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string_view::npos) return FileKind::kText;
+  text.remove_prefix(first);
+  for (const std::string_view page : {"<!doctype html"sv, "<html"sv, "<head"sv, "<body"sv, "<?xml"sv})
+    if (starts_with_word(text, page)) return FileKind::kHtml;
+  return text.front() == '{' || text.front() == '[' ? FileKind::kJson : FileKind::kText;
+}
+
+FileKind kind_of(const Edges& file) {
+  const std::string_view start = file.start;
+  if (start.empty()) return FileKind::kEmpty;
+  for (const Magic& magic : kMagics)
+    if (start.size() > magic.at && start.substr(magic.at).starts_with(magic.bytes)) return magic.kind;
+  if (start.starts_with("PK\x03\x04"sv) || start.starts_with("PK\x05\x06"sv)) return kind_of_zip(file);
+  // The header's length is small, so its upper bytes are zeros: no text looks like this.
+  if (start.size() > kSafetensorsLength && start.substr(5, 3) == "\0\0\0"sv) {
+    const std::size_t first = start.find_first_not_of(" \t\r\n", kSafetensorsLength);
+    if (first != std::string_view::npos && start[first] == '{') return FileKind::kSafetensors;
+  }
+  if (start.size() > 2 && start[0] == '\x80' && start[1] >= 2 && start[1] <= 5) return FileKind::kPickle;
+  return start.size() >= kMinText && is_text(start) ? kind_of_text(start) : FileKind::kUnknown;
+}
+
+/// A kind as what a reader needs.
+std::string_view needed(FileKind kind) {
+  if (kind == FileKind::kHdf5) return "a packed dataset (.h5)";
+  if (kind == FileKind::kTorch) return "a PyTorch .pt (a zip archive)";
+  return describe(kind);
+}
+
+}  // namespace
+
+FileKind file_kind(const std::filesystem::path& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status {};
+  if (file.get() < 0 || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
+    return FileKind::kUnknown;
+  const auto size = static_cast<std::size_t>(status.st_size);
+  const std::size_t end = std::min(size, kEndBytes);
+  Edges edges{read_at(file.get(), std::min(size, kStartBytes), 0), {}};
+  if (size > 0 && edges.start.empty()) return FileKind::kUnknown;  // it cannot be read
+  edges.end = read_at(file.get(), end, static_cast<off_t>(size - end));
+  return kind_of(edges);
+}
+
+std::string_view describe(FileKind kind) {
+  switch (kind) {
+    case FileKind::kEmpty:
+      return "an empty file (0 bytes)";
+    case FileKind::kHdf5:
+      return "an HDF5 file";
+    case FileKind::kTorch:
+      return "a PyTorch file (.pt)";
+    case FileKind::kNpz:
+      return "a NumPy archive (.npz)";
+    case FileKind::kNpy:
+      return "a NumPy array (.npy)";
+    case FileKind::kSafetensors:
+      return "a safetensors file";
+    case FileKind::kResumeState:
+      return "a resume state";
+    case FileKind::kLegacyTorch:
+      return "a file in the form of PyTorch before 1.6 (not a zip)";
+    case FileKind::kPickle:
+      return "a bare pickle (.pkl)";
+    case FileKind::kLfsPointer:
+      return "a Git LFS pointer, not the file itself";
+    case FileKind::kHtml:
+      return "an HTML page";
+    case FileKind::kJson:
+      return "JSON text";
+    case FileKind::kZip:
+      return "a zip archive without data.pkl or arrays";
+    case FileKind::kGzip:
+      return "a gzip file";
+    case FileKind::kTar:
+      return "a tar archive";
+    case FileKind::kXz:
+      return "an xz file";
+    case FileKind::kZstd:
+      return "a Zstandard file";
+    case FileKind::kBzip2:
+      return "a bzip2 file";
+    case FileKind::k7z:
+      return "a 7z archive";
+    case FileKind::kRar:
+      return "a RAR archive";
+    case FileKind::kMedia:
+      return "a video, sound or picture file";
+    case FileKind::kText:
+      return "plain text";
+    case FileKind::kUnknown:
+      return "";
+  }
+  return "";
+}
+
+std::string_view what_to_do_with(FileKind kind) {
+  switch (kind) {
+    case FileKind::kEmpty:
+      return "copy or download it again";
+    case FileKind::kLfsPointer:
+      return "git lfs pull fetches the file itself";
+    case FileKind::kHtml:
+      return "a login or error page was saved under this name: download the file again";
+    case FileKind::kLegacyTorch:
+      return "load it in PyTorch and torch.save it again";
+    case FileKind::kPickle:
+      return "nothing of it was run; save the weights with torch.save(model.state_dict(), ...)";
+    case FileKind::kZip:
+    case FileKind::kGzip:
+    case FileKind::kTar:
+    case FileKind::kXz:
+    case FileKind::kZstd:
+    case FileKind::kBzip2:
+    case FileKind::k7z:
+    case FileKind::kRar:
+      return "unpack it and name what was in it";
+    case FileKind::kMedia:
+      return "features are extracted from it first";
+    case FileKind::kHdf5:
+      return "--features_root takes a packed dataset";
+    case FileKind::kTorch:
+    case FileKind::kSafetensors:
+      return "--checkpoint and --init_from take weights";
+    case FileKind::kNpz:
+      return "--features_root takes the folder of a feature tree or of a video, pack makes a packed dataset";
+    case FileKind::kNpy:
+      return "an extractor's arrays belong into <video>/visual_embeddings.npz and audio_embeddings.npz";
+    case FileKind::kResumeState:
+      return "--resume takes it; the checkpoint is the run's .pt";
+    case FileKind::kJson:
+      return "--config takes options, inspect a run folder";
+    case FileKind::kText:
+    case FileKind::kUnknown:
+      return "";
+  }
+  return "";
+}
+
+std::string mistaken_kind(const std::filesystem::path& path, FileKind wanted) {
+  const FileKind kind = file_kind(path);
+  if (kind == FileKind::kUnknown || kind == wanted) return {};
+  const std::string_view what_to_do = what_to_do_with(kind);
+  return fmt::format("is {}, where {} was expected{}{}", describe(kind), needed(wanted),
+                     what_to_do.empty() ? "" : "; ", what_to_do);
+}
+
+}  // namespace voca::engine

@@ -1,0 +1,166 @@
+#include "engine/base/memory_limits.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <string_view>
+#include <system_error>
+
+#include "engine/base/cgroup.h"
+
+namespace voca::engine {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Version 1 writes "no limit" as the largest multiple of a page.
+constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 62;
+
+std::optional<std::uint64_t> number(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{}) return std::nullopt;  // "max", "unlimited"
+  return value;
+}
+
+/// The number that a file holds alone.
+std::optional<std::uint64_t> number_in(const fs::path& path) {
+  std::string text;
+  if (!(std::ifstream(path) >> text)) return std::nullopt;
+  return number(text);
+}
+
+/// "name: 12 kB" and "name 12", a line each.
+std::map<std::string, std::uint64_t> numbers_in(const fs::path& path) {
+  std::ifstream file(path);
+  std::map<std::string, std::uint64_t> numbers;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string name;
+    std::string value;
+    std::string unit;
+    words >> name >> value >> unit;
+    if (name.ends_with(':')) name.pop_back();
+    if (const std::optional<std::uint64_t> parsed = number(value))
+      numbers[name] = unit == "kB" ? *parsed * 1024 : *parsed;
+  }
+  return numbers;
+}
+
+std::uint64_t sum(const std::map<std::string, std::uint64_t>& numbers,
+                  std::initializer_list<const char*> names) {
+  std::uint64_t result = 0;
+  for (const char* name : names)
+    if (const auto found = numbers.find(name); found != numbers.end()) result += found->second;
+  return result;
+}
+
+/// The least of what several limits leave.
+class Least {
+ public:
+  void consider(std::uint64_t limit, std::uint64_t used, const std::string& what) {
+    const std::uint64_t left = limit - std::min(limit, used);
+    if (least_ && left >= least_->bytes) return;
+    least_ = FreeMemory{.bytes = static_cast<std::size_t>(left), .limit = what};
+  }
+  [[nodiscard]] FreeMemory result() const { return least_.value_or(FreeMemory{}); }
+
+ private:
+  std::optional<FreeMemory> least_;
+};
+
+void consider_machine(const fs::path& root, Least& least) {
+  const std::map<std::string, std::uint64_t> memory = numbers_in(root / "proc/meminfo");
+  if (memory.contains("MemAvailable")) {
+    least.consider(memory.at("MemAvailable"), 0, "MemAvailable");
+  } else if (memory.contains("MemFree")) {  // kernels before 3.14
+    least.consider(sum(memory, {"MemFree", "Buffers", "Cached"}), sum(memory, {"Shmem"}), "MemAvailable");
+  }
+}
+
+/// A machine that does not overcommit counts addresses as a process's limits do.
+void consider_commitment(const fs::path& root, std::uint64_t reserved, Least& least) {
+  if (number_in(root / "proc/sys/vm/overcommit_memory") != 2) return;
+  const std::map<std::string, std::uint64_t> memory = numbers_in(root / "proc/meminfo");
+  if (!memory.contains("CommitLimit")) return;
+  const std::uint64_t limit = memory.at("CommitLimit");
+  least.consider(limit, sum(memory, {"Committed_AS"}) + reserved,
+                 fmt::format("commit limit {}, vm.overcommit_memory 2", memory_text(limit)));
+}
+
+/// Files in the page cache count as used by a group until it needs the room.
+void consider_cgroup(const Cgroup& group, Least& least) {
+  const std::map<std::string, std::uint64_t> statistics = numbers_in(group.folder / "memory.stat");
+  const bool second = group.version == 2;
+  const std::uint64_t cached = second ? sum(statistics, {"inactive_file", "active_file", "slab_reclaimable"})
+                                      : sum(statistics, {"total_inactive_file", "total_active_file"});
+  const std::uint64_t used =
+      number_in(group.folder / (second ? "memory.current" : "memory.usage_in_bytes")).value_or(0);
+  const auto consider = [&](const char* file, const char* what) {
+    const std::optional<std::uint64_t> limit = number_in(group.folder / file);
+    if (!limit || *limit >= kNoLimit) return;
+    least.consider(*limit, used - std::min(used, cached),
+                   fmt::format("cgroup {} {} of {}", what, memory_text(*limit), group.name));
+  };
+  if (!second) return consider("memory.limit_in_bytes", "limit");
+  consider("memory.max", "limit");
+  consider("memory.high", "memory.high");  // beyond it the group is slowed down until it gives memory back
+}
+
+/// "Max address space    8589934592    unlimited    bytes", the first number the one that counts.
+void consider_process(const fs::path& root, std::uint64_t reserved, Least& least) {
+  const std::map<std::string, std::uint64_t> status = numbers_in(root / "proc/self/status");
+  std::ifstream file(root / "proc/self/limits");
+  for (std::string line; std::getline(file, line);) {
+    for (const auto& [name, used, option] :
+         {std::array{"Max address space", "VmSize", "-v"}, std::array{"Max data size", "VmData", "-d"}}) {
+      if (!line.starts_with(name)) continue;
+      std::string value;
+      std::istringstream(line.substr(std::string_view(name).size())) >> value;
+      if (const std::optional<std::uint64_t> limit = number(value)) {
+        least.consider(*limit, sum(status, {used}) + reserved,
+                       fmt::format("ulimit {} {}", option, memory_text(*limit)));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+std::string FreeMemory::text() const {
+  return memory_text(bytes) + " can be taken" + (limit.empty() ? "" : fmt::format(" ({})", limit));
+}
+
+FreeMemory free_host_memory(const fs::path& root, std::size_t reserved) {
+  Least least;
+  consider_machine(root, least);
+  for (const Cgroup& group : cgroups_of_process("memory", root)) consider_cgroup(group, least);
+  consider_commitment(root, reserved, least);
+  consider_process(root, reserved, least);
+  return least.result();
+}
+
+FreeMemory free_addresses(const fs::path& root) {
+  Least least;
+  consider_commitment(root, 0, least);
+  consider_process(root, 0, least);
+  return least.result();
+}
+
+std::string memory_text(std::size_t bytes) {
+  double amount = static_cast<double>(bytes) / 1048576.0;
+  for (const char* unit : {"MiB", "GiB"}) {
+    if (amount < 1024) return fmt::format("{:.1f} {}", amount, unit);
+    amount /= 1024;
+  }
+  return fmt::format("{:.1f} TiB", amount);
+}
+
+}  // namespace voca::engine

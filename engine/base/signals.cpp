@@ -1,0 +1,83 @@
+#include "engine/base/signals.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "engine/base/error.h"
+
+namespace voca::engine {
+namespace {
+
+// Handlers see nothing but these.
+std::atomic<int> installed = 0;
+std::atomic<int> first_signal = 0;
+std::atomic<bool> interrupted = false;
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
+
+void on_signal(int number) {
+  if (number == SIGINT && interrupted.exchange(true)) {
+    // Twice from the keyboard: end as the shell expects of SIGINT. It arrives when this handler returns.
+    struct sigaction standard {};
+    standard.sa_handler = SIG_DFL;
+    ::sigaction(SIGINT, &standard, nullptr);
+    ::kill(::getpid(), SIGINT);
+    return;
+  }
+  int none = 0;
+  first_signal.compare_exchange_strong(none, number);
+}
+
+}  // namespace
+
+StopSignals::StopSignals() : outermost_(installed++ == 0) {
+  if (!outermost_) return;
+  first_signal = 0;
+  interrupted = false;
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) {
+    struct sigaction action {};
+    action.sa_handler = kSignals[i] == SIGPIPE ? SIG_IGN : on_signal;
+    action.sa_flags = SA_RESTART;  // reads and writes go on as if nothing had happened
+    sigemptyset(&action.sa_mask);
+    if (::sigaction(kSignals[i], &action, &before_[i]) != 0) {
+      --installed;
+      throw InternalError("signals: cannot install a handler: {}", std::strerror(errno));
+    }
+    // Whoever said nohup wants the process to outlive its terminal.
+    if (kSignals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN) ::sigaction(SIGHUP, &before_[i], nullptr);
+  }
+}
+
+StopSignals::~StopSignals() {
+  --installed;
+  if (!outermost_) return;
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) ::sigaction(kSignals[i], &before_[i], nullptr);
+}
+
+int StopSignals::signal() const noexcept {
+  return first_signal;
+}
+
+const char* StopSignals::reason() const noexcept {
+  switch (signal()) {
+    case 0:
+      return nullptr;
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGINT:
+      return "SIGINT";
+    case SIGHUP:
+      return "SIGHUP";
+    default:
+      return "SIGUSR1";
+  }
+}
+
+void StopSignals::check(const char* what) const {
+  if (signal() == 0) return;
+  throw Stopped(signal(), fmt::format("{}: stopped by {}; nothing is left of it", what, reason()));
+}
+
+}  // namespace voca::engine

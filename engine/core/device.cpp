@@ -1,0 +1,168 @@
+#include "engine/core/device.h"
+
+#include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "engine/base/thread.h"
+#include "engine/core/thread_budget.h"
+#include "kernels/cpu/features.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/product_buffers.h"
+
+namespace voca::engine {
+namespace {
+
+constexpr std::size_t kAlignment = 4096;
+
+std::byte* allocate_zeroed(std::size_t bytes) {
+  void* data = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+  if (data != nullptr) std::memset(data, 0, bytes);
+  return static_cast<std::byte*>(data);
+}
+
+/// Addresses that OpenBLAS keeps for each thread from its first product on, of which it touches a few MiB:
+/// BUFFER_SIZE of 0.3.21 for x86-64, measured.
+constexpr std::size_t kProductAddresses = std::size_t{128} << 20;
+
+/// Of a thread that multiplies: its stack, too.
+std::size_t addresses_of_thread() {
+  pthread_attr_t attributes;
+  std::size_t stack = 0;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_getstacksize(&attributes, &stack);
+  ::pthread_attr_destroy(&attributes);
+  return kProductAddresses + stack;
+}
+
+/// OpenBLAS asks for them again and again, without end, where there is no room.
+void check_addresses(int threads) {
+  const FreeMemory free = free_addresses();
+  if (!free.known()) return;
+  // glibc would give each thread a heap of its own, of 64 MiB of addresses.
+  ::mallopt(M_ARENA_MAX, 1);
+  const std::size_t needed = static_cast<std::size_t>(threads) * addresses_of_thread();
+  if (needed <= free.bytes) return;
+  const std::size_t fit = free.bytes / addresses_of_thread();
+  throw IoError("cpu: {} thread{} need{} {} of addresses for matrix products, {}: raise the limit{}", threads,
+                threads == 1 ? "" : "s", threads == 1 ? "s" : "", memory_text(needed), free.text(),
+                fit > 0 ? fmt::format(", or give --threads {}", fit) : "");
+}
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(int threads) {
+    kernels::cpu::set_threads(threads > 0 ? threads : thread_budget().threads);
+    check_addresses(kernels::cpu::threads());
+    const int team = kernels::cpu::threads();
+    start_team("the kernels", team, [&] { kernels::cpu::parallel_for(team, [](std::int64_t) {}); });
+  }
+
+  [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCpu; }
+  [[nodiscard]] std::string description() const override {
+    return fmt::format("cpu, {} thread{}, {}", kernels::cpu::threads(),
+                       kernels::cpu::threads() == 1 ? "" : "s", kernels::cpu::instruction_set());
+  }
+  [[nodiscard]] std::size_t free_bytes() const override { return free_memory().bytes; }
+  [[nodiscard]] FreeMemory free_memory() const override {
+    const auto threads = static_cast<std::size_t>(kernels::cpu::threads());
+    return free_host_memory("/", kernels::cpu::has_multiplied() ? 0 : threads * kProductAddresses);
+  }
+  void synchronize(void* /*stream*/) override {}
+
+ protected:
+  std::byte* allocate_bytes(std::size_t bytes) override { return allocate_zeroed(bytes); }
+  void free_bytes_at(std::byte* data) noexcept override { std::free(data); }
+};
+
+}  // namespace
+
+std::vector<int> usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cores;
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(static_cast<std::size_t>(core), &set)) cores.push_back(core);
+  return cores;
+}
+
+Device::Block::~Block() {
+  if (device_ == nullptr) return;
+  auto& lines = device_->lines_;
+  const auto line = std::find_if(lines.begin(), lines.end(),
+                                 [&](const MemoryLine& l) { return l.name == name_ && l.bytes == bytes_; });
+  if (line != lines.end()) lines.erase(line);
+  device_->free_bytes_at(data_);
+}
+
+Device::Block Device::allocate(const std::string& name, std::size_t bytes) {
+  std::byte* data = allocate_bytes(std::max<std::size_t>(bytes, 1));
+  if (data == nullptr) {
+    throw Error(ExitCode::kIo, fmt::format("{}: out of memory: {} bytes for {} cannot be had; held now:\n{}",
+                                           name_of(kind()), bytes, name, format_memory(lines_)));
+  }
+  lines_.push_back({name, bytes});
+  return {*this, name, data, bytes};
+}
+
+Device::PinnedBlock Device::allocate_pinned(const std::string& name, std::size_t bytes) {
+  std::byte* data = allocate_pinned_bytes(std::max<std::size_t>(bytes, 1));
+  if (data == nullptr) {
+    throw Error(ExitCode::kIo,
+                fmt::format("{}: out of page-locked host memory: {} bytes for {} cannot be had; lower "
+                            "--batch_size or raise the limit (ulimit -l)",
+                            name_of(kind()), bytes, name));
+  }
+  return {*this, data, bytes};
+}
+
+std::byte* Device::allocate_pinned_bytes(std::size_t bytes) {
+  return allocate_zeroed(bytes);
+}
+
+void Device::free_pinned(std::byte* data) noexcept {
+  std::free(data);
+}
+
+void Device::copy_to_device(void* to, const void* host, std::size_t bytes, void* /*stream*/) {
+  std::memcpy(to, host, bytes);
+}
+
+void Device::copy_to_host(void* host, const void* from, std::size_t bytes, void* /*stream*/) {
+  std::memcpy(host, from, bytes);
+}
+
+void Device::queue_together(std::uint64_t /*kind*/, void* /*stream*/, const std::function<void()>& work) {
+  work();
+}
+
+std::size_t Device::allocated_bytes() const {
+  std::size_t sum = 0;
+  for (const MemoryLine& line : lines_) sum += line.bytes;
+  return sum;
+}
+
+std::unique_ptr<Device> make_cpu_device(int threads) {
+  return std::make_unique<CpuDevice>(threads);
+}
+
+std::string format_memory(std::vector<MemoryLine> lines) {
+  std::stable_sort(lines.begin(), lines.end(),
+                   [](const MemoryLine& a, const MemoryLine& b) { return a.bytes > b.bytes; });
+  std::size_t sum = 0;
+  std::string text;
+  for (const MemoryLine& line : lines) {
+    sum += line.bytes;
+    text += fmt::format("  {:>16} bytes  {:>9.1f} MiB  {}\n", line.bytes,
+                        static_cast<double>(line.bytes) / 1048576.0, line.name);
+  }
+  return text +
+         fmt::format("  {:>16} bytes  {:>9.1f} MiB  in all\n", sum, static_cast<double>(sum) / 1048576.0);
+}
+
+}  // namespace voca::engine

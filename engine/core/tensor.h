@@ -1,0 +1,89 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+
+#include "engine/base/error.h"
+#include "engine/core/dtype.h"
+
+namespace voca::engine {
+
+/// Where memory lies and which backend computes on it. kMeta has no memory: the dry run lays a model out on
+/// it, operations check their arguments and return.
+enum class DeviceKind : std::uint8_t { kMeta, kCpu, kCuda };
+
+[[nodiscard]] constexpr std::string_view name_of(DeviceKind kind) {
+  switch (kind) {
+    case DeviceKind::kMeta:
+      return "meta";
+    case DeviceKind::kCpu:
+      return "cpu";
+    case DeviceKind::kCuda:
+      return "cuda";
+  }
+  return "unknown";
+}
+
+inline constexpr int kMaxRank = 4;
+
+/// Up to four extents, outermost first, held in place so that making one allocates nothing.
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<std::int64_t> extents) {
+    VOCA_CHECK(extents.size() <= kMaxRank);
+    for (const std::int64_t extent : extents) extents_[static_cast<std::size_t>(rank_++)] = extent;
+  }
+
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] std::int64_t operator[](int i) const { return extents_[static_cast<std::size_t>(i)]; }
+  [[nodiscard]] std::int64_t elements() const {
+    std::int64_t product = 1;
+    for (int i = 0; i < rank_; ++i) product *= (*this)[i];
+    return product;
+  }
+  [[nodiscard]] std::span<const std::int64_t> extents() const {
+    return {extents_.data(), static_cast<std::size_t>(rank_)};
+  }
+  [[nodiscard]] bool operator==(const Shape&) const = default;
+
+ private:
+  std::array<std::int64_t, kMaxRank> extents_{};
+  int rank_ = 0;
+};
+
+/// "(16, 128, 256)"; a scalar is "()".
+[[nodiscard]] std::string to_string(const Shape& shape);
+
+/// A contiguous, row-major array that someone else owns (an arena, a flat parameter buffer, a batch slot).
+/// Copying one copies the view. `name` is a string that outlives it and appears in every message about it.
+struct Tensor {
+  void* data = nullptr;
+  Shape shape;
+  DType dtype = DType::kF32;
+  DeviceKind device = DeviceKind::kMeta;
+  const char* name = "";
+
+  [[nodiscard]] std::int64_t elements() const { return shape.elements(); }
+  [[nodiscard]] std::size_t bytes() const { return static_cast<std::size_t>(elements()) * size_of(dtype); }
+  /// Whether it is there at all; operations take an empty tensor for an optional argument left out.
+  [[nodiscard]] explicit operator bool() const { return shape.rank() > 0; }
+
+  /// The elements as T; throws InternalError naming the tensor when its type is another.
+  template <typename T>
+  [[nodiscard]] T* as() const {
+    if (dtype != kDTypeOf<T>)
+      throw InternalError("tensor {}: is {}, used as {}", name, name_of(dtype), name_of(kDTypeOf<T>));
+    return static_cast<T*>(data);
+  }
+
+  /// The same elements in another shape.
+  [[nodiscard]] Tensor view(const Shape& other) const;
+  /// Rows [first, first + count) of the outermost extent.
+  [[nodiscard]] Tensor rows(std::int64_t first, std::int64_t count) const;
+};
+
+}  // namespace voca::engine

@@ -1,0 +1,110 @@
+#include "engine/rendezvous/acceptor.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "engine/rendezvous/socket.h"
+
+namespace voca::engine {
+namespace {
+
+constexpr std::size_t kChunk = 4096;
+
+}  // namespace
+
+Acceptor::Acceptor(Descriptor listener, std::string secret, ServerHandshake::Judge judge,
+                   std::size_t most_pending)
+    : listener_(std::move(listener)),
+      secret_(std::move(secret)),
+      judge_(std::move(judge)),
+      most_pending_(most_pending) {}
+
+void Acceptor::add_to(std::vector<pollfd>& waited) const {
+  const bool is_paused = seconds_until(paused_until_) > 0;
+  waited.push_back({listener_.get(), static_cast<short>(is_paused ? 0 : POLLIN), 0});
+  for (const Pending& pending : pending_) waited.push_back({pending.socket.get(), POLLIN, 0});
+}
+
+std::optional<Acceptor::Admitted> Acceptor::process(const pollfd* polled) {
+  const bool someone_knocks = (polled->revents & POLLIN) != 0;
+  std::optional<Admitted> admitted;
+  for (auto pending = pending_.begin(); pending != pending_.end();) {
+    ++polled;
+    bool stays = true;
+    if (polled->revents != 0 && !admitted) stays = advance(*pending, admitted);
+    if (stays && seconds_until(pending->deadline) <= 0) {
+      refuse(*pending, "silent");
+      stays = false;
+    }
+    pending = stays ? std::next(pending) : pending_.erase(pending);
+  }
+  if (someone_knocks) accept_all();
+  return admitted;
+}
+
+void Acceptor::accept_all() {
+  // Others must get their turn, however many knock.
+  constexpr int kMostAtOnce = 256;
+  for (int i = 0; i < kMostAtOnce; ++i) {
+    Descriptor socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (socket.get() < 0) {
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+      // No more descriptors or memory: make room, and look again a little later.
+      if (!pending_.empty()) {
+        refuse(pending_.front(), "too many connections");
+        pending_.pop_front();
+      }
+      paused_until_ = seconds_from_now(0.1);
+      return;
+    }
+    if (pending_.size() >= most_pending_) {
+      refuse(pending_.front(), "too many connections");
+      pending_.pop_front();
+    }
+    const int on = 1;
+    static_cast<void>(::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
+    Pending& pending = pending_.emplace_back(
+        Pending{std::move(socket), ServerHandshake(secret_, judge_), seconds_from_now(kHandshakeSeconds)});
+    const std::string greeting = pending.handshake.greeting();
+    // A fresh socket takes a hundred bytes at once.
+    if (send_now(pending.socket.get(), greeting) != static_cast<ssize_t>(greeting.size())) {
+      refuse(pending, "gone");
+      pending_.pop_back();
+    }
+  }
+}
+
+void Acceptor::refuse(const Pending& pending, const std::string& why) {
+  ++refusals_.count;
+  refusals_.last = peer_address(pending.socket.get()).text() + ": " + why;
+}
+
+bool Acceptor::advance(Pending& pending, std::optional<Admitted>& admitted) {
+  const Received received = receive_now(pending.socket.get(), kChunk);
+  std::string reply;
+  try {
+    reply = pending.handshake.receive(received.bytes);
+  } catch (const MalformedMessage& error) {
+    refuse(pending, error.what());
+    return false;
+  }
+  if (!pending.handshake.is_finished()) {
+    if (received.is_closed) refuse(pending, "gone");
+    return !received.is_closed;
+  }
+  // One that is gone already is let in all the same: the judge has taken note of it, and it is found closed.
+  static_cast<void>(send_now(pending.socket.get(), reply));
+  const Verdict& verdict = pending.handshake.verdict();
+  if (verdict.outcome != Outcome::kWelcome) {
+    refuse(pending, verdict.reason);
+    return false;
+  }
+  admitted = Admitted{std::move(pending.socket), pending.handshake.identity(), pending.handshake.rest()};
+  return false;
+}
+
+}  // namespace voca::engine

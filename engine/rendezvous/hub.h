@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/comm/key_value_store.h"
+#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/handshake.h"
+#include "engine/rendezvous/memory_store.h"
+#include "engine/rendezvous/rank_facts.h"
+#include "engine/rendezvous/wire.h"
+
+namespace voca::engine {
+
+/// What rank 0 keeps for all ranks: who has come, their facts, the shared dictionary, and what each is doing.
+/// A state machine without sockets, clock or threads: a session is a number, bytes come in by received(),
+/// bytes go out by output(), time is what the caller says it is.
+///
+/// A rank has up to two sessions. On one it joins, waits until all have, and then asks the store, one
+/// request at a time. On the other its watchdog tells what it is doing. A rank that closes either without a
+/// goodbye is lost; a lost, silent or stalled rank ends the job: every request is answered by the reason from
+/// then on, and every watchdog is told it. Bytes that make no sense lose their sender, who has proven its
+/// identity, and harm no one else's state.
+class Hub {
+ public:
+  using Session = std::int64_t;
+
+  /// `now` begins the meeting, which fails `meeting_seconds` later.
+  Hub(const RankEnvironment& environment, double meeting_seconds, Deadline now);
+
+  /// Whether a client that has proven its identity is let in.
+  [[nodiscard]] Verdict judge(const Identity& identity, Deadline now);
+  /// One that was judged welcome.
+  void admitted(Session session, const Identity& identity, Deadline now);
+  void received(Session session, std::string_view bytes, Deadline now);
+  void closed(Session session, Deadline now);
+  /// To be called a few times a second, after what has come was handed in.
+  void tick(Deadline now);
+  /// Rank 0 leaves: watchdogs are told, those of ranks that are still here.
+  void close_down();
+  /// Told with a meeting that fails: who was refused.
+  void set_refusals(std::string refusals) { refusals_ = std::move(refusals); }
+
+  /// Bytes to be sent; the caller takes away what was.
+  [[nodiscard]] std::string& output(Session session) { return sessions_.at(session).output; }
+  /// Whether the session is to be closed, once its output is sent.
+  [[nodiscard]] bool is_over(Session session) const { return sessions_.at(session).is_over; }
+  [[nodiscard]] bool has_ended() const { return end_.has_value(); }
+
+ private:
+  struct Client {
+    Identity identity;
+    FrameBuffer input;
+    std::string output{};
+    bool is_over = false;
+    /// What its get waits for.
+    std::string awaited_key{};
+    Deadline awaited_until{};
+    double silence_seconds = 0;  ///< of a watchdog that has introduced itself
+    Deadline heard{};
+  };
+  struct Rank {
+    std::optional<Session> store{};
+    std::optional<Session> watch{};
+    bool has_joined = false;
+    bool has_left = false;
+    RankFacts facts{};
+    std::string doing{};
+    std::uint64_t progress = 0;
+    Deadline progressed{};
+  };
+  struct End {
+    ExitCode code;
+    std::string reason;
+  };
+
+  Rank& rank_of(const Client& client);
+  void handle(Client& client, const std::string& payload, Deadline now);
+  void handle_store(Client& client, MessageReader& message, Deadline now);
+  void handle_watch(Client& client, MessageReader& message, Deadline now);
+  void request(Client& client, MessageReader& message, Deadline now);
+  void join(Client& client, MessageReader& message, Deadline now);
+  void fail(const Client& client, MessageReader& message, Deadline now);
+  void answer_waiting(const std::string& key);
+  void lose(int rank, const std::string& how, Deadline now);
+  void end(ExitCode code, const std::string& reason, Deadline now);
+  void say_end(Client& client) const;
+  void check_meeting(Deadline now);
+  void check_watches(Deadline now);
+  void send_pulses();
+  [[nodiscard]] std::vector<int> missing_ranks() const;
+  [[nodiscard]] std::string who_does_what(Deadline now) const;
+
+  RankEnvironment environment_;
+  double meeting_seconds_;
+  Deadline meeting_deadline_;
+  std::vector<Rank> ranks_;
+  std::map<Session, Client> sessions_;
+  BoundedDictionary dictionary_;
+  bool have_met_ = false;
+  std::optional<End> end_;
+  Deadline ended_at_{};
+  Deadline next_pulse_{};
+  std::string refusals_;
+};
+
+}  // namespace voca::engine

@@ -1,0 +1,135 @@
+#include "engine/rendezvous/job_secret.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "engine/base/descriptor.h"
+#include "engine/base/error.h"
+
+namespace voca::engine {
+namespace {
+
+constexpr std::size_t kShortest = 16;
+constexpr std::size_t kLongest = 4096;
+constexpr const char* kHowToMake = "make one with: openssl rand -hex 32";
+
+/// Whether others than this user may do anything with it.
+bool is_private(const struct stat& status) {
+  return status.st_uid == ::geteuid() && (status.st_mode & (S_IRWXG | S_IRWXO)) == 0;
+}
+
+std::string checked(std::string secret, const std::string& source) {
+  while (!secret.empty() && std::strchr(" \t\r\n", secret.back()) != nullptr) secret.pop_back();
+  if (secret.size() < kShortest || secret.size() > kLongest) {
+    throw UsageError("{}: holds {} characters, expected a secret of {} to {}; {}", source, secret.size(),
+                     kShortest, kLongest, kHowToMake);
+  }
+  return secret;
+}
+
+/// From an open file, so that what is judged is what is read.
+std::string read_secret(const Descriptor& file, const std::string& source) {
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) throw IoError("{}: {}", source, std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) throw UsageError("{}: is no file", source);
+  if (!is_private(status)) {
+    throw UsageError(
+        "{}: has mode {:o} and belongs to user {}; a secret must be its user's alone: chmod 600, as user {}",
+        source, status.st_mode & 07777U, status.st_uid, ::geteuid());
+  }
+  std::string text(kLongest + 2, '\0');
+  std::size_t size = 0;
+  while (size < text.size()) {
+    const ssize_t got = ::read(file.get(), text.data() + size, text.size() - size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw IoError("{}: {}", source, std::strerror(errno));
+    if (got == 0) break;
+    size += static_cast<std::size_t>(got);
+  }
+  text.resize(size);
+  return checked(std::move(text), source);
+}
+
+void write_all(const Descriptor& file, const std::string& text, const std::string& path) {
+  const ssize_t written = ::write(file.get(), text.data(), text.size());
+  // A few bytes go in one write, or the disk is full.
+  if (written < 0 || static_cast<std::size_t>(written) != text.size() || ::fsync(file.get()) != 0)
+    throw IoError("{}: {}", path, written < 0 ? std::strerror(errno) : "cannot be written");
+}
+
+/// Writes a secret under another name and links it to `name`: whoever reads that finds all of it. Another
+/// rank may have been first; then its file stays.
+void make_secret(const Descriptor& folder, const std::string& name, const std::string& path) {
+  const std::string temporary = fmt::format("{}.{}.{}", name, ::getpid(), fresh_secret().substr(0, 8));
+  const Descriptor file(
+      ::openat(folder.get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (file.get() < 0) throw IoError("{}: cannot be made: {}", path, std::strerror(errno));
+  int failed = 0;
+  try {
+    write_all(file, fresh_secret() + "\n", path);
+    if (::linkat(folder.get(), temporary.c_str(), folder.get(), name.c_str(), 0) != 0) failed = errno;
+  } catch (const IoError&) {
+    ::unlinkat(folder.get(), temporary.c_str(), 0);
+    throw;
+  }
+  ::unlinkat(folder.get(), temporary.c_str(), 0);
+  if (failed != 0 && failed != EEXIST) throw IoError("{}: cannot be made: {}", path, std::strerror(failed));
+}
+
+}  // namespace
+
+std::string fresh_secret() {
+  std::array<unsigned char, 32> bytes{};
+  // Requests of up to 256 bytes are never cut short (getrandom(2)); a signal can end the wait for the pool.
+  while (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+    if (errno != EINTR) throw IoError("getrandom: {}", std::strerror(errno));
+  std::string text;
+  for (const unsigned char byte : bytes) text += fmt::format("{:02x}", byte);
+  return text;
+}
+
+std::string given_secret(const Variables& variables) {
+  const std::string secret = variables.text("VOCA_JOB_SECRET");
+  const std::string path = variables.text("VOCA_JOB_SECRET_FILE");
+  if (!secret.empty() && !path.empty())
+    throw UsageError("VOCA_JOB_SECRET_FILE: is set beside VOCA_JOB_SECRET; unset one of them");
+  if (!secret.empty()) return checked(secret, "VOCA_JOB_SECRET");
+  if (path.empty()) return {};
+  // O_NONBLOCK: a pipe is refused, not waited for.
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.get() < 0) throw IoError("VOCA_JOB_SECRET_FILE: {}: {}", path, std::strerror(errno));
+  return read_secret(file, "VOCA_JOB_SECRET_FILE: " + path);
+}
+
+std::string user_secret(const std::filesystem::path& parent) {
+  const std::string name = "secret";
+  const std::filesystem::path path = parent / fmt::format("voca-engine-{}", ::geteuid());
+  const std::string shown = (path / name).string();
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+    throw IoError("{}: cannot be made: {}", path.string(), std::strerror(errno));
+  const Descriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat status {};
+  if (folder.get() < 0 || ::fstat(folder.get(), &status) != 0 || !is_private(status)) {
+    throw UsageError(
+        "{}: is not a folder of this user alone (mode 700); remove it, or set VOCA_JOB_SECRET for all ranks",
+        path.string());
+  }
+  // Made at the second turn at the latest, by this rank or another one; gone again only if someone removes
+  // it.
+  for (int turn = 0; turn < 3; ++turn) {
+    const Descriptor file(
+        ::openat(folder.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+    if (file.get() >= 0) return read_secret(file, shown);
+    if (errno != ENOENT) throw IoError("{}: {}", shown, std::strerror(errno));
+    make_secret(folder, name, shown);
+  }
+  throw IoError("{}: was removed as soon as it was made", shown);
+}
+
+}  // namespace voca::engine

@@ -1,0 +1,123 @@
+#include "engine/rendezvous/meeting.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/base/error.h"
+#include "engine/base/system_limits.h"
+#include "engine/comm/communication_error.h"
+#include "engine/rendezvous/memory_store.h"
+#include "engine/rendezvous/socket.h"
+
+namespace voca::engine {
+namespace {
+
+/// Rank 0 ends a meeting at the deadline and says so to all; whoever waits for its word gives it this much
+/// longer.
+constexpr double kGraceSeconds = 1;
+constexpr std::size_t kLongestList = std::size_t{1} << 20;
+
+std::vector<RankFacts> read_met(MessageReader& met, const RankEnvironment& environment,
+                                const RankFacts& own) {
+  std::vector<RankFacts> all;
+  for (int rank = 0; rank < environment.world_size; ++rank) {
+    RankFacts facts;
+    facts.host = met.text(kLongestFact);
+    facts.pid = static_cast<std::int64_t>(met.u64());
+    facts.must_agree = own.must_agree;  // they do
+    all.push_back(std::move(facts));
+  }
+  met.finish();
+  return all;
+}
+
+bool receive_notice(Channel& channel, std::string& payload, int rank, Deadline deadline) {
+  try {
+    return channel.receive(payload, deadline);
+  } catch (const Error& error) {
+    throw CommunicationError("rank {}, meeting the others: {}", rank, error.what());
+  }
+}
+
+/// Introduces this rank and waits for all others.
+std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& environment, const RankFacts& own,
+                                 double timeout_seconds, Deadline deadline) {
+  MessageWriter join(MessageType::kJoin);
+  write_facts(join, own);
+  channel.send(join.frame(), deadline);
+  const Deadline last =
+      deadline + std::chrono::duration_cast<Deadline::duration>(std::chrono::duration<double>(kGraceSeconds));
+  std::string missing = "other ranks";
+  std::string payload;
+  while (receive_notice(channel, payload, environment.rank, last)) {
+    MessageReader message(payload);
+    if (message.type() == MessageType::kEnd) throw_end(message);
+    if (message.type() == MessageType::kMet) return read_met(message, environment, own);
+    message.expect(MessageType::kWaiting);
+    missing = message.text(kLongestList);
+  }
+  throw CommunicationError("rank {}: {} of {} did not come within {:.1f} s", environment.rank, missing,
+                           environment.world_size, timeout_seconds);
+}
+
+}  // namespace
+
+namespace {
+
+/// Makes room for the connections of a job, or says at once that there is none: a rank has files of its own,
+/// two connections to rank 0, which has those of all, and two to every other rank under Gloo. Without this
+/// check, ranks would wait for each other until the timeout.
+void reserve_descriptors(const RankEnvironment& environment) {
+  const auto needed = 24 + 4 * static_cast<rlim_t>(environment.world_size);
+  constexpr rlim_t kOfStrangers = 128;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed + kOfStrangers) return;
+  limit.rlim_cur = std::min(limit.rlim_max, needed + kOfStrangers);
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+  if (limit.rlim_cur >= needed) return;
+  throw IoError("{} open files are allowed, and a rank of {} needs {}; {}", limit.rlim_cur,
+                environment.world_size, needed, kRaiseFileLimit);
+}
+
+}  // namespace
+
+Meeting::Meeting(RankEnvironment environment, const RankFacts& facts, const MeetingOptions& options)
+    : environment_(std::move(environment)), options_(options) {
+  if (environment_.world_size == 1) {
+    facts_ = {facts};
+    store_ = std::make_unique<MemoryStore>();
+  } else {
+    join(facts);
+  }
+}
+
+Meeting::~Meeting() = default;
+
+void Meeting::join(const RankFacts& facts) {
+  reserve_descriptors(environment_);
+  const Deadline deadline = seconds_from_now(options_.timeout_seconds);
+  if (environment_.rank == 0) hub_ = std::make_unique<HubServer>(environment_, options_.timeout_seconds);
+  hub_address_ = environment_.master_addr;
+  if (hub_) hub_address_ = hub_->host();
+  Channel channel =
+      connect_to_rank(environment_, Purpose::kStore, 0, hub_address_, environment_.meeting_port, deadline);
+  own_address_ = local_address(channel.socket()).host();
+  facts_ = introduce(channel, environment_, facts, options_.timeout_seconds, deadline);
+  auto store = std::make_unique<TcpStore>(std::move(channel), environment_.rank, options_.timeout_seconds);
+  hub_store_ = store.get();
+  store_ = std::move(store);
+}
+
+void Meeting::leave() {
+  hub_store_ = nullptr;
+  store_.reset();
+  hub_.reset();
+}
+
+std::string Meeting::fail(const std::string& why) {
+  return hub_store_ == nullptr ? why : hub_store_->fail(why);
+}
+
+}  // namespace voca::engine

@@ -1,0 +1,362 @@
+#include "engine/rendezvous/ring.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <future>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <utility>
+
+#include "engine/base/digest.h"
+#include "engine/base/thread.h"
+#include "engine/comm/communication_error.h"
+#include "engine/rendezvous/acceptor.h"
+#include "engine/rendezvous/socket.h"
+#include "engine/rendezvous/wire.h"
+
+namespace voca::engine {
+namespace {
+
+constexpr int kPings = 4;
+constexpr std::size_t kBulkBytes = std::size_t{256} << 10;
+constexpr std::size_t kMostStrangers = 64;
+/// How soon a rank that waits hears that another one has found the ring broken.
+constexpr double kSliceSeconds = 0.25;
+/// One attempt to reach the next rank; in between others are listened to.
+constexpr double kConnectSeconds = 2;
+/// Whoever waits for words that come from afar lets those speak first who wait at the broken link.
+constexpr double kGraceSeconds = 5;
+
+enum class Direction : int { kWithLinks = 1, kAgainstLinks = -1 };
+
+/// Of what all ranks must have alike; goes around with the token.
+std::string digest_of(const RankFacts& facts) {
+  Sha256 sha;
+  for (const auto& [name, value] : facts.must_agree)
+    sha.update(fmt::format("{}:{}{}:{}", name.size(), name, value.size(), value));
+  return sha.finish();
+}
+
+std::string address_key(int rank) {
+  return fmt::format("ring/address/{}", rank);
+}
+
+std::string link_key(int rank) {
+  return fmt::format("ring/link/{}", rank);
+}
+
+/// One rank's part in the ring.
+class Ring {
+ public:
+  Ring(Meeting& meeting, KeyValueStore& store, const RingOptions& options);
+  std::vector<RingLink> check();
+
+ private:
+  std::vector<RingLink> run();
+  void open_listener();
+  [[nodiscard]] Verdict judge(const Identity& identity) const;
+  Channel let_previous_in();
+  Channel serve_previous();
+  Channel connect_to_next(RingLink& link);
+  double ping(Channel& channel, const RingLink& link, const std::string& filling);
+  void measure(Channel& channel, RingLink& link);
+  void pass_token(Direction direction, Channel& out, Channel& in);
+  std::string checked_stations(const std::string& payload, Direction direction);
+  std::vector<RingLink> exchange(const RingLink& own);
+  std::string receive(Channel& channel, int neighbour);
+  void send(Channel& channel, int neighbour, const std::string& frame);
+  void stop_where_others_have();
+  std::string wait_for(const std::string& key, const std::string& complaint);
+
+  [[nodiscard]] int wrapped(int rank) const { return (rank + meeting_.world_size()) % meeting_.world_size(); }
+  [[nodiscard]] const RankFacts& facts_of(int rank) const {
+    return meeting_.facts()[static_cast<std::size_t>(rank)];
+  }
+  [[nodiscard]] std::string name_of(int rank) const {
+    return fmt::format("rank {} (host {})", rank, facts_of(rank).host);
+  }
+  [[nodiscard]] double milliseconds() const { return -1e3 * seconds_until(started_); }
+  [[nodiscard]] bool is_late() const { return seconds_until(deadline_) <= 0; }
+
+  Meeting& meeting_;
+  KeyValueStore& store_;
+  RingOptions options_;
+  Deadline started_;
+  Deadline deadline_;
+  int rank_;
+  int next_;
+  int previous_;
+  std::string own_place_;  // where the previous rank is to come
+  std::unique_ptr<Acceptor> acceptor_;
+  std::atomic<bool> is_stopped_{false};
+};
+
+Ring::Ring(Meeting& meeting, KeyValueStore& store, const RingOptions& options)
+    : meeting_(meeting),
+      store_(store),
+      options_(options),
+      started_(std::chrono::steady_clock::now()),
+      deadline_(seconds_from_now(options.timeout_seconds)),
+      rank_(meeting.rank()),
+      next_(wrapped(rank_ + 1)),
+      previous_(wrapped(rank_ - 1)) {}
+
+std::vector<RingLink> Ring::check() {
+  try {
+    return run();
+  } catch (const CommunicationError& error) {
+    // The first to find out tells all; whoever stumbles over its leaving says the same.
+    throw CommunicationError("{}", meeting_.fail(error.what()));
+  }
+}
+
+std::vector<RingLink> Ring::run() {
+  open_listener();
+  // The previous rank is let in and answered while this one connects to the next.
+  std::packaged_task<Channel()> serving([this] { return serve_previous(); });
+  std::future<Channel> incoming = serving.get_future();
+  const std::jthread server = start_thread("the check of the paths between ranks", std::move(serving));
+  std::optional<Channel> next;
+  RingLink link;
+  try {
+    next.emplace(connect_to_next(link));
+    measure(*next, link);
+  } catch (...) {
+    is_stopped_ = true;  // its thread is waited for
+    throw;
+  }
+  Channel previous = incoming.get();
+  deadline_ += std::chrono::duration_cast<Deadline::duration>(std::chrono::duration<double>(kGraceSeconds));
+  pass_token(Direction::kWithLinks, *next, previous);
+  pass_token(Direction::kAgainstLinks, previous, *next);
+  return exchange(link);
+}
+
+void Ring::open_listener() {
+  const Address wanted = resolve(meeting_.own_address(), 0).front();
+  Descriptor listener = listen_on(wanted);
+  if (listener.get() < 0) {
+    throw CommunicationError("{} cannot listen at {}: {}", name_of(rank_), wanted.host(),
+                             std::strerror(errno));
+  }
+  const Address address = local_address(listener.get());
+  own_place_ = address.text();
+  acceptor_ = std::make_unique<Acceptor>(
+      std::move(listener), meeting_.environment().secret,
+      [this](const Identity& identity) { return judge(identity); }, kMostStrangers);
+  store_.set(address_key(rank_), fmt::format("{} {}", address.port(), address.host()));
+}
+
+Verdict Ring::judge(const Identity& identity) const {
+  const Identity own = identity_of(meeting_.environment(), Purpose::kRing, rank_);
+  const bool is_of_job = identity.job == own.job && identity.restart_count == own.restart_count &&
+                         identity.world_size == own.world_size;
+  if (is_of_job && identity.purpose == Purpose::kRing && identity.from == previous_ && identity.to == rank_)
+    return {};
+  return {Outcome::kNotNow, fmt::format("{} expects rank {} of its job here, not rank {} looking for rank {}",
+                                        name_of(rank_), previous_, identity.from, identity.to)};
+}
+
+void Ring::stop_where_others_have() {
+  if (is_stopped_) throw CommunicationError("this rank has stopped");
+  static_cast<void>(store_.has("ring"));  // throws the reason once the job has ended
+}
+
+/// What another rank tells, unless one has found the ring broken before.
+std::string Ring::wait_for(const std::string& key, const std::string& complaint) {
+  for (;;) {
+    try {
+      return store_.get(key, std::min(deadline_, seconds_from_now(kSliceSeconds)));
+    } catch (const CommunicationError&) {
+      stop_where_others_have();
+      if (is_late()) throw CommunicationError("{} within {:.0f} ms", complaint, milliseconds());
+    }
+  }
+}
+
+Channel Ring::let_previous_in() {
+  for (;;) {
+    std::vector<pollfd> waited;
+    acceptor_->add_to(waited);
+    if (::poll(waited.data(), waited.size(), static_cast<int>(1e3 * kSliceSeconds)) < 0) continue;
+    if (std::optional<Acceptor::Admitted> client = acceptor_->process(waited.data()))
+      return {std::move(client->socket), client->received, name_of(previous_)};
+    stop_where_others_have();
+    if (is_late()) {
+      throw CommunicationError("the link from {} to {} is blocked: nobody came to {} in {:.0f} ms",
+                               name_of(previous_), name_of(rank_), own_place_, milliseconds());
+    }
+  }
+}
+
+/// Answers the previous rank's pings until it is content; on a thread of its own.
+Channel Ring::serve_previous() {
+  Channel channel = let_previous_in();
+  try {
+    for (;;) {
+      const std::string payload = receive(channel, previous_);
+      MessageReader message(payload);
+      if (message.type() == MessageType::kLinked) return channel;
+      message.expect(MessageType::kPing);
+      send(channel, previous_, MessageWriter(MessageType::kPong).text(message.text(kBulkBytes)).frame());
+    }
+  } catch (const MalformedMessage& error) {
+    throw CommunicationError("the link from {} to {} at {} is mismatched: it carried {}", name_of(previous_),
+                             name_of(rank_), own_place_, error.what());
+  }
+}
+
+Channel Ring::connect_to_next(RingLink& link) {
+  const std::string told =
+      wait_for(address_key(next_), name_of(next_) + " has not opened its end of the ring");
+  int port = 0;
+  std::string host;
+  std::istringstream(told) >> port >> host;
+  link = {rank_, next_, fmt::format("{} port {}", host, port)};
+  for (;;) {
+    try {
+      return connect_to_rank(meeting_.environment(), Purpose::kRing, next_, host, port,
+                             std::min(deadline_, seconds_from_now(kConnectSeconds)));
+    } catch (const CommunicationError& error) {
+      stop_where_others_have();
+      if (!is_late()) continue;
+      throw CommunicationError("the link from {} to {} at {} is blocked: no connection in {:.0f} ms; {}",
+                               name_of(rank_), name_of(next_), link.address, milliseconds(), error.what());
+    }
+  }
+}
+
+/// The next payload of a neighbour.
+std::string Ring::receive(Channel& channel, int neighbour) {
+  std::string payload;
+  for (;;) {
+    try {
+      if (channel.receive(payload, std::min(deadline_, seconds_from_now(kSliceSeconds)))) return payload;
+    } catch (const CommunicationError& error) {
+      stop_where_others_have();
+      throw CommunicationError("the link between {} and {} broke after {:.0f} ms: {}", name_of(rank_),
+                               name_of(neighbour), milliseconds(), error.what());
+    }
+    stop_where_others_have();
+    if (is_late()) {
+      throw CommunicationError("the link between {} and {} is blocked: nothing came from {} in {:.0f} ms",
+                               name_of(rank_), name_of(neighbour), channel.peer(), milliseconds());
+    }
+  }
+}
+
+void Ring::send(Channel& channel, int neighbour, const std::string& frame) {
+  try {
+    channel.send(frame, deadline_);
+  } catch (const CommunicationError& error) {
+    stop_where_others_have();
+    throw CommunicationError("the link between {} and {} broke after {:.0f} ms: {}", name_of(rank_),
+                             name_of(neighbour), milliseconds(), error.what());
+  }
+}
+
+/// Milliseconds there and back.
+double Ring::ping(Channel& channel, const RingLink& link, const std::string& filling) {
+  const auto sent = std::chrono::steady_clock::now();
+  send(channel, next_, MessageWriter(MessageType::kPing).text(filling).frame());
+  try {
+    const std::string payload = receive(channel, next_);
+    MessageReader message(payload);
+    message.expect(MessageType::kPong);
+    if (message.text(kBulkBytes) != filling) throw MalformedMessage("other bytes than were sent");
+  } catch (const MalformedMessage& error) {
+    throw CommunicationError("the link from {} to {} at {} is mismatched: it returned {}", name_of(rank_),
+                             name_of(next_), link.address, error.what());
+  }
+  return -1e3 * seconds_until(sent);
+}
+
+void Ring::measure(Channel& channel, RingLink& link) {
+  link.round_trip_ms = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kPings; ++i) link.round_trip_ms = std::min(link.round_trip_ms, ping(channel, link, ""));
+  link.bulk_round_trip_ms = ping(channel, link, std::string(kBulkBytes, 'v'));
+  for (const double measured : {link.round_trip_ms, link.bulk_round_trip_ms}) {
+    if (measured > options_.slow_milliseconds) {
+      throw CommunicationError(
+          "the link from {} to {} at {} is slow: a round trip takes {:.1f} ms, expected at most {:.1f} ms",
+          name_of(rank_), name_of(next_), link.address, measured, options_.slow_milliseconds);
+    }
+  }
+  send(channel, next_, MessageWriter(MessageType::kLinked).frame());
+}
+
+/// Rank 0 sends the token and sees it come back; each other rank adds itself to what came before.
+void Ring::pass_token(Direction direction, Channel& out, Channel& in) {
+  const int step = static_cast<int>(direction);
+  const int sender = wrapped(rank_ - step);
+  MessageWriter token(MessageType::kToken);
+  if (rank_ != 0) token.raw(checked_stations(receive(in, sender), direction));
+  const RankFacts& own = facts_of(rank_);
+  token.u32(static_cast<std::uint32_t>(rank_)).text(own.host);
+  token.u64(static_cast<std::uint64_t>(own.pid)).text(digest_of(own));
+  send(out, wrapped(rank_ + step), token.frame());
+  if (rank_ == 0) static_cast<void>(checked_stations(receive(in, sender), direction));
+}
+
+/// Where the token has been: the ranks up to this one, in order, as they met. Returned as it was written.
+std::string Ring::checked_stations(const std::string& payload, Direction direction) {
+  const int step = static_cast<int>(direction);
+  const int stations = rank_ == 0 ? meeting_.world_size() : wrapped(step * rank_);
+  const std::string digest = digest_of(facts_of(rank_));
+  try {
+    MessageReader token(payload);
+    token.expect(MessageType::kToken);
+    for (int i = 0; i < stations; ++i) {
+      const int rank = wrapped(step * i);
+      const bool is_rank = token.u32() == static_cast<std::uint32_t>(rank);
+      const bool is_host = token.text(kLongestFact) == facts_of(rank).host;
+      const bool is_process = token.u64() == static_cast<std::uint64_t>(facts_of(rank).pid);
+      const bool agrees = token.text(kLongestFact) == digest;
+      if (!is_rank || !is_host || !is_process || !agrees) {
+        throw MalformedMessage(
+            fmt::format("another {} than came to the meeting", describe(rank, facts_of(rank))));
+      }
+    }
+    token.finish();
+  } catch (const MalformedMessage& error) {
+    throw CommunicationError("the link between {} and {} is mismatched: its token tells of {}",
+                             name_of(rank_), name_of(wrapped(rank_ - step)), error.what());
+  }
+  return payload.substr(1);
+}
+
+/// Tells the others of this rank's link, and waits until all have been as far: nobody goes on alone.
+std::vector<RingLink> Ring::exchange(const RingLink& own) {
+  store_.set(link_key(rank_),
+             fmt::format("{} {} {}", own.round_trip_ms, own.bulk_round_trip_ms, own.address));
+  std::vector<RingLink> links;
+  for (int rank = 0; rank < meeting_.world_size(); ++rank) {
+    RingLink& link = links.emplace_back();
+    link.from = rank;
+    link.to = wrapped(rank + 1);
+    std::istringstream told(
+        wait_for(link_key(rank), name_of(rank) + " has not finished its part of the ring"));
+    told >> link.round_trip_ms >> link.bulk_round_trip_ms >> std::ws;
+    std::getline(told, link.address);
+  }
+  return links;
+}
+
+}  // namespace
+
+std::vector<RingLink> check_ring(Meeting& meeting, KeyValueStore& store, const RingOptions& options) {
+  if (meeting.world_size() == 1) return {};
+  return Ring(meeting, store, options).check();
+}
+
+std::vector<RingLink> check_ring(Meeting& meeting, const RingOptions& options) {
+  return check_ring(meeting, meeting.store(), options);
+}
+
+}  // namespace voca::engine

@@ -1,0 +1,39 @@
+#include "engine/rendezvous/variables.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <string_view>
+
+#include "engine/base/error.h"
+
+namespace voca::engine {
+
+Variables Variables::of_process() {
+  std::map<std::string, std::string> values;
+  for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    const std::size_t equals = text.find('=');
+    if (equals != text.npos) values.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return Variables(std::move(values));
+}
+
+std::string Variables::text(const std::string& name) const {
+  const auto value = values_.find(name);
+  return value == values_.end() ? std::string() : value->second;
+}
+
+std::optional<std::int64_t> Variables::number(const std::string& name, std::int64_t low,
+                                              std::int64_t high) const {
+  const std::string value = text(name);
+  if (value.empty()) return std::nullopt;
+  std::int64_t result = 0;
+  const char* end = value.data() + value.size();
+  const auto [rest, error] = std::from_chars(value.data(), end, result);
+  if (error != std::errc{} || rest != end || result < low || result > high)
+    throw UsageError("{}: is \"{}\", expected a whole number from {} to {}", name, value, low, high);
+  return result;
+}
+
+}  // namespace voca::engine

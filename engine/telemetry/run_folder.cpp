@@ -1,0 +1,136 @@
+#include "engine/telemetry/run_folder.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "engine/base/atomic_file.h"
+#include "engine/base/error.h"
+#include "engine/base/json.h"
+
+namespace voca::engine {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// More than a step line for each of ten million steps.
+constexpr std::size_t kMaxMetricsBytes = std::size_t{4} << 30;
+
+[[noreturn]] void fail(const std::filesystem::path& path, const char* action) {
+  const int error_number = errno;
+  throw IoError("{}: cannot {}: {}", path.string(), action, std::strerror(error_number));
+}
+
+bool is_record(const ordered_json& line) {
+  return line.is_object() && line.contains("kind") && line["kind"].is_string() && line.contains("epoch") &&
+         line["epoch"].is_number_integer() && line.contains("step") && line["step"].is_number_integer();
+}
+
+/// Whether the run will not write this line again.
+bool still_holds(const ordered_json& line, std::int64_t epochs, std::int64_t step) {
+  const std::string kind = line["kind"];
+  if (kind == "test") return false;
+  if (kind == "epoch") return line["epoch"].get<std::int64_t>() <= epochs;
+  return line["step"].get<std::int64_t>() <= step;
+}
+
+}  // namespace
+
+std::size_t visit_metrics(
+    const std::filesystem::path& path,
+    const std::function<void(const ordered_json& record, std::string_view line)>& visit) {
+  const std::string text = read_text_file(path, kMaxMetricsBytes);
+  std::size_t number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    ++number;
+    const std::size_t newline = text.find('\n', begin);
+    const bool whole = newline != std::string::npos;
+    const std::string_view line = std::string_view(text).substr(begin, newline - begin);
+    begin += line.size() + 1;
+    const auto record = parse_if_json(line, fmt::format("{}: line {}", path.string(), number));
+    if (record && is_record(*record)) {
+      visit(*record, line);
+    } else if (whole) {
+      throw DataError("{}: line {} is not a record of a training; move the file away to start another",
+                      path.string(), number);
+    }
+  }
+  return text.size();
+}
+
+RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)) {
+  make_folders(path_);
+  for (const auto& file : {config_path(), metrics_path()}) remove_stale_temporaries(file);
+}
+
+RunFolder::~RunFolder() {
+  if (metrics_ >= 0) ::close(metrics_);
+}
+
+bool RunFolder::has_metrics() const {
+  return has_metrics(path_);
+}
+
+bool RunFolder::has_metrics(const std::filesystem::path& run) {
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(metrics_path_of(run), error);
+  if (error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) return false;
+  if (error) throw IoError("{}: cannot be looked at: {}", metrics_path_of(run).string(), error.message());
+  return size > 0;
+}
+
+void RunFolder::write_config(const ordered_json& config) {
+  write_file_atomically(config_path(), json_text(config, 2) + "\n");
+}
+
+void RunFolder::open_metrics(int flags) {
+  if (metrics_ >= 0) ::close(std::exchange(metrics_, -1));
+  // A new run's own file: what a link by that name leads to is another's.
+  if ((flags & O_TRUNC) != 0 && ::unlink(metrics_path().c_str()) != 0 && errno != ENOENT)
+    fail(metrics_path(), "replace");
+  metrics_ = ::open(metrics_path().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666);
+  if (metrics_ < 0) fail(metrics_path(), "open");
+  sync_folder(path_);
+}
+
+void RunFolder::start_metrics() {
+  open_metrics(O_TRUNC);
+}
+
+void RunFolder::resume_metrics(std::int64_t epochs, std::int64_t step) {
+  if (has_metrics()) {
+    std::string kept;
+    const std::size_t size =
+        visit_metrics(metrics_path(), [&](const ordered_json& record, std::string_view line) {
+          if (still_holds(record, epochs, step)) kept.append(line).push_back('\n');
+        });
+    if (kept.size() != size) write_file_atomically(metrics_path(), kept);
+  }
+  open_metrics(0);
+}
+
+void RunFolder::append(const ordered_json& line) {
+  VOCA_CHECK(metrics_ >= 0 && is_record(line));
+  const std::string text = json_text(line) + "\n";
+  for (std::string_view rest = text; !rest.empty();) {
+    const ssize_t written = ::write(metrics_, rest.data(), rest.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail(metrics_path(), "write");
+    }
+    rest.remove_prefix(static_cast<std::size_t>(written));
+  }
+  if (line["kind"] != "step") sync();
+}
+
+void RunFolder::sync() {
+  VOCA_CHECK(metrics_ >= 0);
+  if (::fdatasync(metrics_) != 0) fail(metrics_path(), "sync");
+}
+
+}  // namespace voca::engine

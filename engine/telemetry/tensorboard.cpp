@@ -1,0 +1,185 @@
+#include "engine/telemetry/tensorboard.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "engine/base/atomic_file.h"
+#include "engine/base/digest.h"
+#include "engine/base/error.h"
+
+// Fields of tensorflow/core/util/event.proto and tensorflow/core/framework/summary.proto.
+
+namespace voca::engine {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "records are little-endian");
+
+/// Protobuf wire types.
+enum class Wire : std::uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
+
+/// A protobuf message under construction.
+class Message {
+ public:
+  void add_varint(std::uint32_t field, std::uint64_t value) {
+    key(field, Wire::kVarint);
+    varint(value);
+  }
+  void add_double(std::uint32_t field, double value) {
+    key(field, Wire::kFixed64);
+    raw(value);
+  }
+  void add_float(std::uint32_t field, float value) {
+    key(field, Wire::kFixed32);
+    raw(value);
+  }
+  void add_bytes(std::uint32_t field, std::string_view value) {
+    key(field, Wire::kBytes);
+    varint(value.size());
+    bytes_.append(value);
+  }
+  [[nodiscard]] const std::string& bytes() const { return bytes_; }
+
+ private:
+  void key(std::uint32_t field, Wire wire) {
+    varint(std::uint64_t{field} << 3 | static_cast<std::uint64_t>(wire));
+  }
+  void varint(std::uint64_t value) {
+    for (; value >= 0x80; value >>= 7) bytes_.push_back(static_cast<char>(value | 0x80));
+    bytes_.push_back(static_cast<char>(value));
+  }
+  template <typename T>
+  void raw(T value) {
+    const auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(value);
+    bytes_.append(bytes.data(), bytes.size());
+  }
+
+  std::string bytes_;
+};
+
+/// TFRecord masks its checksums, so that a CRC over data that holds CRCs stays useful.
+std::uint32_t masked_crc(std::string_view bytes) {
+  const std::uint32_t crc = crc32c(std::as_bytes(std::span(bytes)));
+  return std::rotr(crc, 15) + 0xA282EAD8U;
+}
+
+template <typename T>
+void append_raw(std::string& to, T value) {
+  const auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(value);
+  to.append(bytes.data(), bytes.size());
+}
+
+std::string framed(const std::string& payload) {
+  std::string record;
+  append_raw(record, std::uint64_t{payload.size()});
+  append_raw(record, masked_crc(record));
+  record += payload;
+  append_raw(record, masked_crc(payload));
+  return record;
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "host";
+  return name.data();
+}
+
+Message event(double wall_time, std::int64_t step) {
+  Message message;
+  message.add_double(1, wall_time);
+  message.add_varint(2, static_cast<std::uint64_t>(step));
+  return message;
+}
+
+void collect_numbers(const std::string& prefix, const nlohmann::ordered_json& object,
+                     std::vector<TensorBoardWriter::Scalar>& scalars) {
+  for (const auto& [name, value] : object.items()) {
+    const std::string tag = fmt::format("{}/{}", prefix, name);
+    if (value.is_object()) collect_numbers(tag, value, scalars);
+    if (value.is_number()) scalars.push_back({tag, value.get<double>()});
+  }
+}
+
+}  // namespace
+
+TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, Clock clock)
+    : clock_(std::move(clock)) {
+  if (!clock_) {
+    clock_ = [] {
+      return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+    };
+  }
+  static std::atomic<int> count = 0;
+  path_ = folder / fmt::format("events.out.tfevents.{:010}.{}.{}.{}", static_cast<std::int64_t>(clock_()),
+                               host_name(), ::getpid(), count++);
+  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) throw IoError("{}: cannot create: {}", path_.string(), std::strerror(errno));
+  sync_folder(folder);
+  Message version;
+  version.add_double(1, clock_());
+  version.add_bytes(3, "brain.Event:2");
+  write_event(version.bytes());
+}
+
+TensorBoardWriter::~TensorBoardWriter() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void TensorBoardWriter::write(std::int64_t step, std::span<const Scalar> scalars) {
+  if (scalars.empty()) return;
+  Message summary;
+  for (const Scalar& scalar : scalars) {
+    Message value;
+    value.add_bytes(1, scalar.tag);
+    value.add_float(2, static_cast<float>(scalar.value));
+    summary.add_bytes(1, value.bytes());
+  }
+  Message message = event(clock_(), step);
+  message.add_bytes(5, summary.bytes());
+  write_event(message.bytes());
+}
+
+void TensorBoardWriter::write(const nlohmann::ordered_json& line) {
+  std::vector<Scalar> scalars;
+  nlohmann::ordered_json numbers = line;
+  numbers.erase("epoch");
+  numbers.erase("step");
+  collect_numbers(line.at("kind").get<std::string>(), numbers, scalars);
+  write(line.at("step").get<std::int64_t>(), scalars);
+}
+
+void TensorBoardWriter::forget_from(std::int64_t step) {
+  Message start;
+  start.add_varint(1, 1);  // SessionLog.status = START
+  Message message = event(clock_(), step);
+  message.add_bytes(7, start.bytes());
+  write_event(message.bytes());
+}
+
+void TensorBoardWriter::sync() {
+  if (::fdatasync(descriptor_) != 0)
+    throw IoError("{}: cannot sync: {}", path_.string(), std::strerror(errno));
+}
+
+void TensorBoardWriter::write_event(const std::string& payload) {
+  const std::string record = framed(payload);
+  for (std::string_view rest = record; !rest.empty();) {
+    const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      throw IoError("{}: cannot write: {}", path_.string(), std::strerror(errno));
+    }
+    rest.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+}  // namespace voca::engine

@@ -1,0 +1,91 @@
+#include "model/metrics/metrics.h"
+
+namespace voca::engine {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json number(const std::optional<double>& value) {
+  return value ? ordered_json(*value) : ordered_json();
+}
+
+ordered_json numbers(const std::vector<std::optional<double>>& values) {
+  ordered_json array = ordered_json::array();
+  for (const std::optional<double>& value : values) array.push_back(number(value));
+  return array;
+}
+
+ordered_json confusion_json(const Decisions& d) {
+  return {{"real_as_real", d.real_as_real},
+          {"real_as_fake", d.real_as_fake},
+          {"fake_as_real", d.fake_as_real},
+          {"fake_as_fake", d.fake_as_fake}};
+}
+
+void add_rates(ordered_json& to, const Decisions& d) {
+  to["acc"] = number(d.acc);
+  to["balanced_acc"] = number(d.balanced_acc);
+  to["precision_real"] = number(d.precision_real);
+  to["recall_real"] = number(d.recall_real);
+  to["f1_real"] = number(d.f1_real);
+  to["precision_fake"] = number(d.precision_fake);
+  to["recall_fake"] = number(d.recall_fake);
+  to["f1_fake"] = number(d.f1_fake);
+  to["specificity"] = number(d.recall_fake);
+  to["confusion"] = confusion_json(d);
+}
+
+ordered_json reliability_json(const Calibration& calibration) {
+  ordered_json bins = ordered_json::array();
+  const auto count = static_cast<double>(calibration.bins.size());
+  for (std::size_t i = 0; i < calibration.bins.size(); ++i) {
+    const ReliabilityBin& bin = calibration.bins[i];
+    bins.push_back({{"from", static_cast<double>(i) / count},
+                    {"to", static_cast<double>(i + 1) / count},
+                    {"n", bin.n},
+                    {"mean_prob_real", number(bin.mean_prob_real)},
+                    {"fraction_real", number(bin.fraction_real)}});
+  }
+  return bins;
+}
+
+}  // namespace
+
+ordered_json metrics_json(const BinaryMetrics& metrics) {
+  ordered_json json;
+  json["positive_class"] = "real";
+  json["n"] = metrics.n_real + metrics.n_fake;
+  json["n_real"] = metrics.n_real;
+  json["n_fake"] = metrics.n_fake;
+  json["loss"] = number(metrics.loss);
+  json["auc"] = number(metrics.auc);
+  json["ap_real"] = number(metrics.ap_real);
+  json["ap_fake"] = number(metrics.ap_fake);
+  json["eer"] = metrics.eer ? ordered_json(metrics.eer->nearest) : ordered_json();
+  json["eer_interpolated"] = metrics.eer ? ordered_json(metrics.eer->interpolated) : ordered_json();
+  json["tpr_at_fpr_1pct"] = number(metrics.tpr_at_fpr_1pct);
+  json["tpr_at_fpr_01pct"] = number(metrics.tpr_at_fpr_01pct);
+  json["ece"] = number(metrics.calibration.ece);
+  add_rates(json, metrics.at_half);
+  json["threshold"] = metrics.at_threshold.threshold;
+  json["at_threshold"] = ordered_json::object();
+  add_rates(json["at_threshold"], metrics.at_threshold);
+  json["reliability"] = reliability_json(metrics.calibration);
+  return json;
+}
+
+ordered_json metrics_json(const ClassMetrics& metrics) {
+  ordered_json json;
+  json["n"] = metrics.n;
+  json["n_of_class"] = metrics.n_of_class;
+  json["loss"] = number(metrics.loss);
+  json["acc"] = number(metrics.acc);
+  json["balanced_acc"] = number(metrics.balanced_acc);
+  json["auc"] = number(metrics.auc);
+  json["auc_of_class"] = numbers(metrics.auc_of_class);
+  json["recall_of_class"] = numbers(metrics.recall_of_class);
+  json["confusion"] = metrics.confusion;
+  return json;
+}
+
+}  // namespace voca::engine

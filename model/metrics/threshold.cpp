@@ -1,0 +1,109 @@
+#include "model/metrics/threshold.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <utility>
+
+#include "engine/base/error.h"
+
+namespace voca::engine {
+namespace {
+
+struct RuleName {
+  ThresholdBy by;
+  std::string_view name;
+};
+constexpr std::array<RuleName, 5> kRuleNames{{{ThresholdBy::kBalancedAcc, "balanced_acc"},
+                                              {ThresholdBy::kAcc, "acc"},
+                                              {ThresholdBy::kF1Real, "f1_real"},
+                                              {ThresholdBy::kF1Fake, "f1_fake"},
+                                              {ThresholdBy::kEer, "eer"}}};
+constexpr std::string_view kFprPrefix = "fpr=";
+
+double ratio(std::int64_t part, std::int64_t whole) {
+  return static_cast<double>(part) / static_cast<double>(whole);
+}
+
+/// How good a cut is that takes what scores at `point` or above for real; a larger value is better. Equally
+/// good cuts have equal values: counts are exact, and a ratio of counts is rounded once.
+double goodness(const RocCurve& curve, const RocPoint& point, const ThresholdRule& rule) {
+  const std::int64_t real_as_fake = curve.n_real - point.tp;
+  const std::int64_t fake_as_fake = curve.n_fake - point.fp;
+  const std::int64_t wrong = point.fp + real_as_fake;
+  switch (rule.by) {
+    case ThresholdBy::kBalancedAcc:
+      return static_cast<double>(point.tp * curve.n_fake + fake_as_fake * curve.n_real);
+    case ThresholdBy::kAcc:
+      return static_cast<double>(point.tp + fake_as_fake);
+    case ThresholdBy::kF1Real:
+      return ratio(2 * point.tp, 2 * point.tp + wrong);
+    case ThresholdBy::kF1Fake:
+      return ratio(2 * fake_as_fake, 2 * fake_as_fake + wrong);
+    case ThresholdBy::kEer:
+      return -static_cast<double>(std::abs(point.fp * curve.n_real - real_as_fake * curve.n_fake));
+    case ThresholdBy::kFpr:
+      // Of equal TPR the lower FPR is better.
+      if (ratio(point.fp, curve.n_fake) > rule.fpr) return -1;
+      return static_cast<double>(point.tp * (curve.n_fake + 1) + fake_as_fake);
+  }
+  throw InternalError("no such ThresholdBy: {}", static_cast<int>(rule.by));
+}
+
+double midpoint_above(double below, double above) {
+  const double middle = below + (above - below) / 2.0;
+  // Between neighbouring doubles there is no middle; `above` still separates them.
+  return middle > below ? middle : above;
+}
+
+/// A threshold that the score of point `i` reaches and that of point `i` + 1 does not.
+double cut_below(const RocCurve& curve, std::size_t i) {
+  const bool last = i + 1 == curve.points.size();
+  const double above = i == 0 ? 1.0 : curve.points[i].threshold;
+  const double below = last ? 0.0 : curve.points[i + 1].threshold;
+  // Scores of exactly 0 and 1 leave no room beyond them.
+  if (i == 0 && below == 1.0) return std::nextafter(1.0, 2.0);
+  if (last && above == 0.0) return 0.0;
+  return midpoint_above(below, above);
+}
+
+}  // namespace
+
+ThresholdRule parse_threshold_rule(std::string_view text) {
+  for (const RuleName& entry : kRuleNames)
+    if (entry.name == text) return {.by = entry.by};
+  if (text.starts_with(kFprPrefix)) {
+    double fpr = 0;
+    const char* end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data() + kFprPrefix.size(), end, fpr);
+    if (error == std::errc{} && rest == end && fpr > 0 && fpr < 1) return {ThresholdBy::kFpr, fpr};
+  }
+  throw UsageError(
+      "--threshold_by: \"{}\" is not one of balanced_acc, acc, f1_real, f1_fake, eer, or fpr=P with P "
+      "between 0 and 1, such as fpr=0.01",
+      text);
+}
+
+std::string name_of(const ThresholdRule& rule) {
+  for (const RuleName& entry : kRuleNames)
+    if (entry.by == rule.by) return std::string(entry.name);
+  return fmt::format("{}{}", kFprPrefix, rule.fpr);
+}
+
+std::optional<double> fit_threshold(const RocCurve& curve, const ThresholdRule& rule) {
+  if (curve.n_real == 0 || curve.n_fake == 0) return std::nullopt;
+  std::optional<std::pair<double, double>> best;  // goodness, threshold
+  for (std::size_t i = 0; i < curve.points.size(); ++i) {
+    const double good = goodness(curve, curve.points[i], rule);
+    const double cut = cut_below(curve, i);
+    const bool better = !best || good > best->first ||
+                        (good == best->first && std::abs(cut - 0.5) < std::abs(best->second - 0.5));
+    if (better) best = {good, cut};
+  }
+  return best->second;
+}
+
+}  // namespace voca::engine

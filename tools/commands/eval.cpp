@@ -1,0 +1,85 @@
+#include <unistd.h>
+
+#include <filesystem>
+#include <iostream>
+
+#include "engine/base/error.h"
+#include "engine/base/path_status.h"
+#include "engine/base/terminal.h"
+#include "engine/telemetry/progress.h"
+#include "tools/checkpoint_path.h"
+#include "tools/commands.h"
+#include "tools/evaluation.h"
+#include "tools/options/inference_options.h"
+#include "tools/result.h"
+
+namespace voca::tools {
+
+namespace {
+
+void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options,
+             const std::string& checkpoint, data::Split split) {
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet, /*silent=*/!job.first());
+  const TrainedNetwork network = load_network(checkpoint_path(checkpoint), options.checkpoint);
+  const auto dataset = open_inference_data(set, options, network, progress, job);
+  check_widths(network, *dataset);
+  warn_of_other_split(network, *dataset, progress);
+  const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
+  job.connect(*device);
+  const nlohmann::ordered_json result =
+      evaluate(network, dataset, split, prediction_options(options, job), *device);
+  if (!job.first()) return;
+  if (options.json) {
+    print_json(result);
+  } else {
+    print_text(evaluation_text(result, engine::terminal_columns(STDOUT_FILENO)));
+  }
+}
+
+/// What a command line asks for.
+struct EvalRequest {
+  InferenceOptions options;
+  std::string checkpoint;
+  std::string split = "test";
+  OptionSet set{"eval", "Measures a checkpoint on a split (docs/evaluation.md)."};
+};
+
+/// False where it asks for help alone. Throws UsageError.
+bool read(CommandLine command_line, EvalRequest& request) {
+  OptionSet& set = request.set;
+  set.begin_group("Checkpoint");
+  set.add("checkpoint", &request.checkpoint, "F.pt", ".pt or .safetensors; of a run folder its best");
+  set.add("split", &request.split, "train|val|test", "the split");
+  add_inference_options(set, request.options);
+  if (!set.parse(command_line)) return false;
+  set.require("checkpoint");
+  set.require("features_root");
+  check(request.options);
+  const std::string& checkpoint = request.checkpoint;
+  if (checkpoint.find(',') != std::string::npos && !engine::is_there(checkpoint)) {
+    throw engine::UsageError(
+        "--checkpoint {}: no such file; eval measures one checkpoint, predict averages several", checkpoint);
+  }
+  static_cast<void>(data::parse_split(request.split));
+  return true;
+}
+
+}  // namespace
+
+void eval(CommandLine command_line) {
+  EvalRequest request;
+  if (!read(command_line, request)) return;
+  in_inference_job(request.set, request.options, [&](JoinedJob& job) {
+    eval_in(job, request.set, request.options, request.checkpoint, data::parse_split(request.split));
+  });
+}
+
+bool check_eval(CommandLine command_line) {
+  EvalRequest request;
+  if (!read(command_line, request)) return false;
+  check_readable("--features_root", request.options.features_root);
+  check_readable("--checkpoint", request.checkpoint);
+  return true;
+}
+
+}  // namespace voca::tools

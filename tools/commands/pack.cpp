@@ -1,0 +1,85 @@
+#include "data/packed/pack.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/base/error.h"
+#include "engine/base/signals.h"
+#include "engine/core/thread_budget.h"
+#include "engine/telemetry/progress.h"
+#include "tools/commands.h"
+#include "tools/options/device_options.h"
+#include "tools/output_file.h"
+#include "tools/result.h"
+#include "tools/version.h"
+
+namespace voca::tools {
+
+void pack(CommandLine command_line) {
+  std::string features_root;
+  std::string out;
+  std::string dtype = "source";
+  std::string split_ratios = "0.6,0.2,0.2";
+  std::int64_t num_workers = std::min(engine::ThreadLimits::of_process().usable_cpus(), 16);
+  data::PackOptions options;
+  bool overwrite = false;
+  bool quiet = false;
+  bool json = false;
+  OptionSet set(
+      "pack",
+      "Packs a feature tree into one HDF5 file (docs/data.md). Videos that cannot be used are left out and "
+      "named here and in <out>.report.json.");
+  set.begin_group("File");
+  set.add("features_root", &features_root, "DIR", "the feature tree");
+  set.add("out", &out, "F.h5", "the packed dataset; written whole or not at all");
+  set.add_flag("overwrite", &overwrite, "replace a packed dataset that --out holds");
+  set.add("dtype", &dtype, "source|fp16|fp32", "type of the packed frames; source keeps the tree's");
+  set.add_flag("strict", &options.strict,
+               "the first video that cannot be used is an error, and no file is left");
+  set.begin_group("Split");
+  set.add("split_ratios", &split_ratios, "A,B,C", "train, val, test; stratified by label");
+  set.add("split_seed", &options.split_seed, "S", "draws them");
+  set.add("group_by", &options.group_by, "none|identity|REGEX",
+          "keep videos that share an identity in one split");
+  set.begin_group("Machine");
+  set.add("num_workers", &num_workers, "N", "threads");
+  set.show_default("num_workers", "the CPUs that may be used, at most 16");
+  set.add_flag("quiet", &quiet, "no progress on stderr");
+  set.add_flag("json", &json, "print the report as one JSON object");
+  if (!set.parse(command_line)) return;
+  set.require("features_root");
+  set.require("out");
+  check_threads("--num_workers", num_workers);
+  const std::string report_path = out + ".report.json";
+  const engine::StopSignals signals;  // before the first file that a signal could leave behind
+  const InputFile tree{"--features_root", features_root};
+  check_output({"--out", out, OutputKind::kPackedDataset}, {&tree, 1},
+               overwrite ? Existing::kReplace : Existing::kAskFor);
+  check_output({"--out", report_path, OutputKind::kReport}, {&tree, 1}, Existing::kReplace);
+  options.features_root = features_root;
+  options.out = out;
+  options.dtype = data::parse_pack_type(dtype);
+  if (set.given("split_ratios")) options.split_ratios = data::parse_split_ratios(split_ratios);
+  options.num_workers = static_cast<int>(num_workers);
+  options.created_by = version_line();
+  engine::Progress progress = engine::Progress::on_stderr(quiet);
+  progress.start("pack", 0);
+  options.progress = [&](std::int64_t done, std::int64_t total) {
+    progress.update({.done = done, .total = total});
+  };
+  options.check_stop = [&] { signals.check("pack"); };
+  // A file whose report cannot be written is not left without one.
+  options.before_commit = [&](const data::PackReport& report) {
+    write_output(report_path, data::report_json(report) + "\n");
+  };
+  const data::PackReport report = data::pack_features(options);
+  progress.finish();
+  if (json) {
+    print_text(data::report_json(report) + "\n");  // as print_json() does
+  } else {
+    print_text(data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
+  }
+}
+
+}  // namespace voca::tools

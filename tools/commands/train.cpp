@@ -1,0 +1,439 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+
+#include "data/batches/device_batches.h"
+#include "engine/base/atomic_file.h"
+#include "engine/base/digest.h"
+#include "engine/base/error.h"
+#include "engine/base/json.h"
+#include "engine/base/signals.h"
+#include "engine/base/terminal.h"
+#include "engine/base/text.h"
+#include "engine/checkpoint/resume/resume_state.h"
+#include "engine/core/thread_budget.h"
+#include "engine/trainer/trainer.h"
+#include "model/crossmodal_transformer.h"
+#include "tools/banner.h"
+#include "tools/commands.h"
+#include "tools/evaluation.h"
+#include "tools/feature_input.h"
+#include "tools/joined_job.h"
+#include "tools/log_sink.h"
+#include "tools/options/train_options.h"
+#include "tools/result.h"
+#include "tools/run_memory.h"
+#include "tools/run_reporter.h"
+#include "tools/train_files.h"
+#include "tools/train_notes.h"
+#include "tools/trained_model.h"
+#include "tools/version.h"
+
+namespace voca::tools {
+namespace {
+
+using engine::DataError;
+using engine::UsageError;
+using nlohmann::ordered_json;
+
+/// The labels that the loss can take, before the first step rather than in it.
+void check_labels(const TrainOptions& options, const data::Dataset& dataset) {
+  const std::int64_t classes = std::max<std::int64_t>(options.num_classes, 2);
+  for (std::int64_t sample = 0; sample < dataset.size(); ++sample) {
+    const int label = dataset.label(sample);
+    if (dataset.split(sample) == data::Split::kTest && label < 0) continue;
+    if (label < 0 || label >= classes) {
+      throw DataError("{}: {} is labelled {}; --num_classes {} takes labels from 0 to {}",
+                      dataset.path().string(), dataset.id(sample),
+                      label < 0 ? "unknown" : std::to_string(label), options.num_classes, classes - 1);
+    }
+  }
+}
+
+std::vector<std::int64_t> samples_of_class(const data::Dataset& dataset, data::Split split) {
+  std::vector<std::int64_t> counts = dataset.summary().counts[static_cast<std::size_t>(split)];
+  if (!counts.empty()) counts.pop_back();  // those of unknown label
+  return counts;
+}
+
+/// --config's options beside everything that explains the run's numbers.
+ordered_json run_config(const ordered_json& options, int world_size, const data::Dataset& dataset,
+                        engine::Device& device, const std::string& config_hash, double pos_weight) {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  return {{"command", "train"},
+          {"options", options},
+          {"world_size", world_size},
+          {"versions", versions()},
+          {"host", host.data()},
+          {"device", device.description()},
+          {"matrix_products",
+           device.products() == nullptr ? ordered_json() : ordered_json(device.products()->choices())},
+          {"data",
+           {{"path", std::filesystem::absolute(dataset.path()).string()},
+            {"samples", dataset.size()},
+            {"visual_dim", dataset.dim(data::Stream::kVisual)},
+            {"audio_dim", dataset.dim(data::Stream::kAudio)},
+            {"content_hash", dataset.content_hash()},
+            {"split_hash", dataset.split_hash()}}},
+          {"pos_weight", pos_weight},
+          {"config_hash", config_hash}};
+}
+
+std::int64_t total_steps(const TrainOptions& options, const engine::BatchSource& train) {
+  const std::int64_t steps_per_epoch =
+      (train.batches_per_epoch() + options.grad_accum - 1) / options.grad_accum;
+  const std::int64_t all = total_epochs(options) * steps_per_epoch;
+  return options.max_steps > 0 ? std::min(all, options.max_steps) : all;
+}
+
+/// The checkpoint that the run has kept; empty where it has kept none.
+std::filesystem::path kept_checkpoint(const TrainOptions& options, const RunPaths& paths,
+                                      const engine::TrainingResult& result) {
+  const bool best_is_kept = result.best || (options.no_val && options.save_last.empty());
+  return best_is_kept ? paths.save_path : std::filesystem::path(options.save_last);
+}
+
+/// The network of this run without its weights, for ranks that get them from rank 0.
+TrainedNetwork network_without_weights(const std::filesystem::path& path, const TrainOptions& options,
+                                       const data::Dataset& dataset, double pos_weight) {
+  TrainedNetwork network;
+  network.path = path.string();
+  network.config =
+      model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio));
+  network.model = model::make_crossmodal_transformer(
+      network.config, {.label_smoothing = options.label_smoothing, .pos_weight = pos_weight});
+  return network;
+}
+
+/// What training ends with: the checkpoint that was kept, on videos that nothing was chosen by. Either the
+/// measures, or why there are none: hours of training have a result all the same.
+struct Test {
+  ordered_json measures;
+  std::string untested;
+};
+
+/// On all ranks, which share the work: one that worked alone would be waited for in vain. Rank 0 alone reads
+/// the checkpoint, and its result is the one that counts.
+Test test(const std::filesystem::path& path, const std::shared_ptr<const data::Dataset>& dataset,
+          const TrainOptions& options, double pos_weight, const engine::Ranks& ranks,
+          engine::Device& device) {
+  TrainedNetwork network;
+  Test result;
+  try {
+    result.untested =
+        path.empty() ? fmt::format("no checkpoint was kept, {} was never defined on val", options.select_by)
+                     : why_untested(*dataset);
+    if (result.untested.empty()) {
+      network =
+          ranks.first() ? load_network(path) : network_without_weights(path, options, *dataset, pos_weight);
+    }
+  } catch (const DataError& error) {
+    result.untested = error.what();
+  }
+  ranks.meet("the test");
+  result.untested = engine::text_of_first_rank(ranks, "why there is no test", result.untested);
+  if (!result.untested.empty()) return result;
+  try {
+    result.measures = evaluate(network, dataset, data::Split::kTest,
+                               {.batch_size = options.batch_size,
+                                .num_workers = options.num_workers,
+                                .ranks = ranks,
+                                .weights_of_first_rank = true},
+                               device);
+  } catch (const DataError& error) {  // the same on every rank
+    result.untested = error.what();
+  }
+  return result;
+}
+
+/// The batches of a run, on its device.
+struct Batches {
+  std::unique_ptr<engine::BatchSource> train;
+  std::unique_ptr<engine::BatchSource> val;  ///< null with --no_val
+};
+
+Batches make_batches(const TrainOptions& options, engine::DType compute_type,
+                     const std::shared_ptr<const data::Dataset>& dataset, data::Residency residency,
+                     const engine::RankEnvironment& rank, engine::Device& device) {
+  const auto make = [&](data::Split split) {
+    data::BatchSourceOptions batches =
+        batch_options(options, split == data::Split::kTrain, rank.rank, rank.world_size);
+    batches.dtype = compute_type;
+    batches.residency = residency;
+    return data::make_device_batches(dataset, dataset->samples_of(split), batches, options.pin_memory,
+                                     device);
+  };
+  Batches batches;
+  batches.train = make(data::Split::kTrain);
+  if (!options.no_val) batches.val = make(data::Split::kVal);
+  return batches;
+}
+
+/// What the memory of a run depends on of its data.
+DataSizes sizes_of(const data::Dataset& dataset, const TrainOptions& options) {
+  DataSizes sizes{.visual_dim = dataset.dim(data::Stream::kVisual),
+                  .audio_dim = dataset.dim(data::Stream::kAudio),
+                  .frame_bytes = data::frame_bytes(dataset, dataset.samples_of(data::Split::kTrain))};
+  if (options.no_val) return sizes;
+  const std::vector<std::int64_t> val = dataset.samples_of(data::Split::kVal);
+  sizes.frame_bytes += data::frame_bytes(dataset, val);
+  sizes.val_samples = static_cast<std::int64_t>(val.size());
+  return sizes;
+}
+
+/// Whether anybody can read stdout: main() leaves a closed one unwritable.
+bool stdout_is_open() {
+  return (::fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) != O_RDONLY;
+}
+
+std::string result_text(const ordered_json& result) {
+  const auto counted = [&](const char* key, const char* one) {
+    const auto count = result[key].get<std::int64_t>();
+    return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
+  };
+  std::string text = fmt::format("trained {}, {}", counted("epochs", "epoch"), counted("steps", "step"));
+  if (const auto bad = result["bad_steps"].get<std::int64_t>(); bad > 0)
+    text += fmt::format(", {} steps skipped", bad);
+  text += '\n';
+  if (!result["best"].is_null()) {
+    text += fmt::format("best on val: epoch {}, by {}: {:.4f}\n", result["best"]["epoch"].get<std::int64_t>(),
+                        result["best"]["by"].get<std::string>(), result["best"]["value"].get<double>());
+  }
+  if (!result["checkpoint"].is_null())
+    text += fmt::format("checkpoint: {}\n", result["checkpoint"].get<std::string>());
+  if (!result["no_test"].is_null())
+    return text + fmt::format("no test: {}\n", result["no_test"].get<std::string>());
+  return text + evaluation_text(result["test"], engine::terminal_columns(STDOUT_FILENO));
+}
+
+void print_result(const ordered_json& result, bool json) {
+  if (!json && !stdout_is_open()) return;  // the run folder has it
+  if (json) {
+    print_json(result);
+  } else {
+    print_text(result_text(result));
+  }
+}
+
+/// What ranks other than the first have to say of the run: nothing that it does not say.
+class SilentObserver final : public engine::TrainingObserver {};
+
+std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Progress& progress,
+                                           const TrainOptions& options, const RunPaths& paths,
+                                           const ordered_json& values, const ordered_json& facts,
+                                           std::int64_t steps) {
+  return std::make_unique<RunReporter>(
+      folder, progress,
+      CheckpointFacts{.save_path = options.no_val ? std::filesystem::path() : paths.save_path,
+                      .save_last = options.no_val && options.save_last.empty()
+                                       ? paths.save_path
+                                       : std::filesystem::path(options.save_last),
+                      .config = values,
+                      .engine = facts,
+                      .weight_decay = options.weight_decay,
+                      .threshold_by = options.threshold_by},
+      total_epochs(options), steps);
+}
+
+/// What the command prints of a run.
+ordered_json result_json(const TrainOptions& options, const engine::TrainerConfig& config,
+                         const RunPaths& paths, const engine::TrainingResult& result, const Test& tested) {
+  ordered_json json{{"epochs", result.epochs}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
+  if (result.overflow_steps > 0) json["overflow_steps"] = result.overflow_steps;
+  json["best"] = nullptr;
+  if (result.best) {
+    json["best"] = {{"epoch", result.best->epoch},
+                    {"by", options.select_by},
+                    {"value", *engine::selection_value(config.select_by, *result.best)}};
+  }
+  const std::filesystem::path kept = kept_checkpoint(options, paths, result);
+  json["checkpoint"] = kept.empty() ? ordered_json() : ordered_json(kept.string());
+  json["run_dir"] = paths.run_dir.string();
+  json["test"] = tested.measures;
+  json["no_test"] = tested.untested.empty() ? ordered_json() : ordered_json(tested.untested);
+  return json;
+}
+
+/// The model that the options describe, for this data.
+std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const data::Dataset& dataset,
+                                            double pos_weight, engine::Progress& progress) {
+  const model::LossConfig losses = loss_config(options, pos_weight);
+  if (model::certain_fake_exceeds_half(losses)) {
+    progress.warning(fmt::format(
+        "warning: --pos_weight {} with --label_smoothing {} makes a certain fake come out above 0.5",
+        pos_weight, options.label_smoothing));
+  }
+  return model::make_crossmodal_transformer(
+      model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)), losses,
+      activations(options));
+}
+
+/// What the run is, before its first step.
+std::string banner_of(const TrainOptions& options, const RunPaths& paths, const data::Dataset& dataset,
+                      const engine::Model& network, const engine::BatchSource& train,
+                      const engine::RankEnvironment& environment, const std::string& precision,
+                      const RunMemory& memory, const Room& room, engine::Device& device, int columns) {
+  const bool chooses_threads = device.kind() == engine::DeviceKind::kCpu && options.threads == 0;
+  return banner(
+      {.run_dir = paths.run_dir,
+       .dataset = &dataset,
+       .model = fmt::format("hidden {}, {} layer{}, {} heads, {} frames", options.hidden, options.num_layers,
+                            options.num_layers == 1 ? "" : "s", options.num_heads, options.seq_len),
+       .parameters =
+           engine::ParameterStore(network.parameters(), engine::DType::kF32, false, nullptr).parameters(),
+       .batch_size = options.batch_size,
+       .ranks = environment.world_size,
+       .grad_accum = options.grad_accum,
+       .steps_per_epoch = (train.batches_per_epoch() + options.grad_accum - 1) / options.grad_accum,
+       .steps = total_steps(options, train),
+       .device = device.description(),
+       .precision = precision,
+       .threads = chooses_threads ? engine::thread_budget(environment.local_world_size).reason : "",
+       .time_follows = total_steps(options, train) > RunReporter::kTimedSteps + 1,
+       .memory = memory_text(memory, room)},
+      columns);
+}
+
+/// The records of a run name its files, and are UTF-8.
+void check_recordable(const ordered_json& values) {
+  for (const auto& [name, value] : values.items()) {
+    if (value.is_string() && !engine::is_utf8(value.get_ref<const std::string&>()))
+      throw UsageError("--{} {}: is not UTF-8, as the records of a run are; rename the file or folder", name,
+                       value.get_ref<const std::string&>());
+  }
+}
+
+void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set) {
+  // From here on: what comes before the first step stops the run there, with a state to continue from, and
+  // what comes after the last one does not keep it from its test.
+  const engine::StopSignals signals;
+  const engine::RankEnvironment& environment = job.environment();
+  const int world_size = environment.world_size;
+  engine::TrainerConfig config = trainer_config(options);
+  const RunPaths paths = run_paths(options);
+  engine::Progress progress = engine::Progress::on_stderr(options.quiet, /*silent=*/!job.first());
+  std::optional<LogThrough> log;  // what other ranks have to say is theirs alone to say: a damaged sample
+  if (job.first()) log.emplace(progress);
+  const std::unique_ptr<engine::Device> device = make_device(
+      of_rank(device_options(options), job), [&](const std::string& text) { progress.message(text); });
+  job.agree_on_devices(*device, device_options(options));
+  for (const std::string& text : check_for_device(options, device->kind())) progress.message(text);
+  ordered_json values = set.values();
+  values["precision"] = resolve_precision(options, device->kind());
+  config.compute_type = compute_type_of(values["precision"]);
+  config.wide_sums = sums_in_fp32(options, world_size);
+  if (job.first()) check_train_files(options, paths, {values, world_size});
+
+  // Data.
+  const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first("packing the features", [&] {
+    return open_features(options.features_root, tree_options(options, set), progress);
+  });
+  job.agree("data", {{"the dataset's content", dataset->content_hash()},
+                     {"the dataset's split", dataset->split_hash()}});
+  record_split(values, *dataset);
+  check_labels(options, *dataset);
+  check_contrastive_batch(options, *dataset, world_size);
+  if (!options.no_val) {
+    engine::check_selection(config.select_by, options.num_classes,
+                            samples_of_class(*dataset, data::Split::kVal));
+  }
+
+  // Model and batches.
+  const double pos_weight = resolve_pos_weight(options, dataset->summary());
+  const std::unique_ptr<engine::Model> network = make_network(options, *dataset, pos_weight, progress);
+  // The memory that communicators take is gone before what is left is asked for.
+  job.connect(*device);
+  const Room room = look_at_room(*device, job.ranks(), environment.local_world_size);
+  const RunMemory memory = plan_run_that_fits(
+      training_needs(options, *network, {.device = device->kind(), .products = device->products()},
+                     config.compute_type, world_size, sizes_of(*dataset, options)),
+      room);
+  Batches batches =
+      make_batches(options, config.compute_type, dataset, memory.residency, environment, *device);
+
+  // Run.
+  config.config_hash =
+      engine::sha256_hex(engine::json_text(numeric_options(values, world_size)) + dataset->content_hash());
+  config.split_hash = dataset->split_hash();
+  config.checkpoint_folder = engine::RunFolder::checkpoint_folder_of(paths.run_dir);
+  std::optional<engine::RunFolder> folder;
+  std::unique_ptr<RunReporter> reporter;
+  if (job.first()) {
+    folder.emplace(paths.run_dir);
+    prepare_run_folder(*folder, options, paths, *dataset);
+    const ordered_json facts{{"version", version()},
+                             {"revision", revision()},
+                             {"split_hash", dataset->split_hash()},
+                             {"content_hash", dataset->content_hash()},
+                             {"pos_weight", pos_weight},
+                             {"world_size", world_size},
+                             {"device", device->description()}};
+    reporter =
+        make_reporter(*folder, progress, options, paths, values, facts, total_steps(options, *batches.train));
+    progress.message(banner_of(options, paths, *dataset, *network, *batches.train, environment,
+                               values["precision"], memory, room, *device, progress.columns()));
+  }
+  for (const std::string& note : notes_on_run(options, *dataset, world_size)) {
+    const std::string lines = engine::wrapped(note, progress.columns(), 2);
+    note.starts_with("warning: ") ? progress.warning(lines) : progress.message(lines);
+  }
+  engine::Ranks ranks = job.ranks();
+  ranks.buckets.bucket_bytes = static_cast<std::size_t>(options.bucket_mb * 1048576);
+  SilentObserver silent;
+  engine::TrainingObserver& observer = reporter ? static_cast<engine::TrainingObserver&>(*reporter) : silent;
+  engine::TrainingResult result;
+  {
+    engine::Trainer trainer(config, *network, *batches.train, batches.val.get(), *device, observer, ranks);
+    if (job.first()) {
+      start_weights(trainer, options, paths, *dataset, observer);
+      folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
+    }
+    trainer.set_stop_reason([&] { return signals.reason(); });
+    result = trainer.run();
+  }
+  batches = {};  // the test has the device's memory to itself
+  const Test tested =
+      test(kept_checkpoint(options, paths, result), dataset, options, pos_weight, job.ranks(), *device);
+  if (!job.first()) return;
+
+  const ordered_json json = result_json(options, config, paths, result, tested);
+  if (!json["test"].is_null()) {
+    ordered_json line{{"kind", "test"}, {"epoch", result.last_epoch}, {"step", result.step}};
+    line.update(json["test"]);
+    reporter->on_test(line);
+  }
+  print_result(json, options.json);
+}
+
+}  // namespace
+
+void train(CommandLine command_line) {
+  TrainOptions options;
+  OptionSet set("train", "Trains a detector (docs/training.md).");
+  add_train_options(set, options);
+  if (!set.parse(command_line)) return;
+  if (options.features_root.empty() && !options.resume.empty()) {
+    throw UsageError(
+        "--features_root PATH is needed with --resume, as are the run's other options: --config {} has "
+        "all of them",
+        engine::RunFolder::config_path_of(run_paths(options).run_dir).string());
+  }
+  set.require("features_root");
+  check_recordable(set.values());
+  check_values(options);
+  check_combinations(options, set);
+  static_cast<void>(trainer_config(options));
+  in_job(options_to_agree_on(set.values()), options.comm_timeout,
+         [&](JoinedJob& job) { train_in(job, options, set); });
+}
+
+}  // namespace voca::tools
