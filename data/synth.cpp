@@ -284,9 +284,9 @@ void Synthesizer::write(const Clip& clip) const {
 }
 
 void check(const SynthOptions& options) {
-  constexpr std::int64_t kMostVideos = 10'000'000;  // 500 times FakeAVCeleb
-  if (options.videos < 1 || options.videos > kMostVideos)
-    throw UsageError("--videos is {}; it must be from 1 to {}", options.videos, kMostVideos);
+  constexpr std::int64_t kMaxVideos = 10'000'000;  // 500 times FakeAVCeleb
+  if (options.videos < 1 || options.videos > kMaxVideos)
+    throw UsageError("--videos is {}; it must be from 1 to {}", options.videos, kMaxVideos);
   if (options.frames_min < 1)
     throw UsageError("--frames_min is {}; it must be at least 1", options.frames_min);
   if (options.frames_max < options.frames_min)

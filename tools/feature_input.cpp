@@ -151,7 +151,7 @@ std::string cannot_write(const fs::path& folder) {
 
 /// The first of the folders that can be written; says so where it is not the one beside the tree.
 fs::path writable_folder(const fs::path& root, const std::vector<fs::path>& folders,
-                         engine::Progress& progress) {
+                         engine::ProgressBar& progress) {
   std::string why;
   for (const fs::path& folder : folders) {
     const std::string fault = cannot_write(folder);
@@ -185,7 +185,7 @@ void remove_outdated(const fs::path& folder, const CacheName& name) {
 }
 
 data::PackReport pack_tree(const data::FeatureTree& tree, const TreeOptions& options, const fs::path& out,
-                           engine::Progress& progress,
+                           engine::ProgressBar& progress,
                            std::function<void(const data::PackReport&)> before_commit = {}) {
   progress.start("pack", 0);
   data::PackOptions pack;
@@ -215,7 +215,7 @@ fs::path report_path(fs::path packed) {
 }
 
 void warn_of_left_out(std::int64_t left_out, std::int64_t all, const fs::path& packed,
-                      engine::Progress& progress) {
+                      engine::ProgressBar& progress) {
   progress.warning(fmt::format("warning: {} of {} videos cannot be used and are left out; {} names them",
                                left_out, all, report_path(packed).string()));
 }
@@ -223,7 +223,7 @@ void warn_of_left_out(std::int64_t left_out, std::int64_t all, const fs::path& p
 std::shared_ptr<const data::Dataset> pack_into_cache(const data::FeatureTree& tree,
                                                      const TreeOptions& options, const CacheName& name,
                                                      const std::vector<fs::path>& folders,
-                                                     engine::Progress& progress) {
+                                                     engine::ProgressBar& progress) {
   const fs::path folder = writable_folder(tree.root, folders, progress);
   const fs::path packed = folder / name.file;
   engine::remove_stale_temporaries(report_path(packed));
@@ -271,7 +271,7 @@ class TemporaryFolder {
 /// One video: nothing stays behind, least of all among the videos beside it. What was opened is read on after
 /// its name is gone.
 std::shared_ptr<const data::Dataset> pack_one_video(const data::FeatureTree& tree, const TreeOptions& options,
-                                                    engine::Progress& progress) {
+                                                    engine::ProgressBar& progress) {
   const TemporaryFolder folder;
   const fs::path packed = folder.path() / "video.h5";
   static_cast<void>(pack_tree(tree, options, packed, progress));
@@ -290,7 +290,7 @@ void check_given(const TreeOptions& options, const data::FeatureTree& tree, cons
 }
 
 std::shared_ptr<const data::Dataset> open_tree(const data::FeatureTree& tree, const TreeOptions& options,
-                                               engine::Progress& progress) {
+                                               engine::ProgressBar& progress) {
   if (tree.is_one_video()) {
     check_given(options, tree, splits_of(tree));
     return pack_one_video(tree, options, progress);
@@ -328,7 +328,7 @@ void check_readable(const char* option, const fs::path& path) {
 }
 
 std::shared_ptr<const data::Dataset> open_features(const fs::path& features_root, const TreeOptions& options,
-                                                   engine::Progress& progress) {
+                                                   engine::ProgressBar& progress) {
   check_readable("--features_root", features_root);
   if (!fs::is_directory(features_root)) return open_packed(features_root, options);
   const data::FeatureTree tree = data::scan_feature_tree(features_root);

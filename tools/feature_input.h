@@ -8,7 +8,7 @@
 
 #include "data/packed/dataset.h"
 #include "data/packed/split.h"
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 
 namespace voca::tools {
 
@@ -38,7 +38,7 @@ void check_readable(const char* option, const std::filesystem::path& path);
 /// other than those asked for, DataError, IoError.
 [[nodiscard]] std::shared_ptr<const data::Dataset> open_features(const std::filesystem::path& features_root,
                                                                  const TreeOptions& options,
-                                                                 engine::Progress& progress);
+                                                                 engine::ProgressBar& progress);
 
 /// Sets split_ratios, split_seed and group_by in a command's options to those of the splits in use. Files of
 /// others may not say: the options are taken out then.

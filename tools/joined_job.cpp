@@ -19,7 +19,7 @@
 #include "engine/core/device.h"
 #include "engine/core/thread_budget.h"
 #include "engine/cuda/communication_stream.h"
-#include "engine/rendezvous/ring.h"
+#include "engine/rendezvous/link_probe.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -64,13 +64,13 @@ JoinedJob::KeepAlive::~KeepAlive() = default;
 
 JoinedJob::JoinedJob(const engine::RankEnvironment& environment, Agreement agreement, double comm_timeout)
     : comm_timeout_(comm_timeout),
-      meeting_(environment, facts(std::move(agreement)), {.timeout_seconds = comm_timeout}) {
+      rendezvous_(environment, facts(std::move(agreement)), {.timeout_seconds = comm_timeout}) {
   if (alone()) return;
-  watchdog_.emplace(meeting_, comm_timeout);
+  watchdog_.emplace(rendezvous_, comm_timeout);
   activity_.emplace([this](const char* what) { watchdog_->doing(what); });
   ranks_.doing = [this](const char* what) { watchdog_->doing(what); };
   ranks_.meet = [this](const char* what) { meet(what); };
-  static_cast<void>(engine::check_ring(meeting_));
+  static_cast<void>(engine::probe_links(rendezvous_));
 }
 
 JoinedJob::~JoinedJob() = default;
@@ -84,31 +84,31 @@ void JoinedJob::wait_until(const std::string& what, const std::function<bool()>&
 }
 
 void JoinedJob::wait_for_first(const char* what) {
-  wait_until(what, [&] { return meeting_.store().has(what); });
+  wait_until(what, [&] { return rendezvous_.store().has(what); });
 }
 
 void JoinedJob::meet(const char* what) {
   if (alone()) return;
   const std::string key = fmt::format("came to {}", what);
-  const std::int64_t all = ++met_[what] * meeting_.world_size();
+  const std::int64_t all = ++met_[what] * rendezvous_.world_size();
   watchdog_->doing(what);
-  static_cast<void>(meeting_.store().add(key, 1));
-  wait_until(what, [&] { return meeting_.store().add(key, 0) >= all; });
+  static_cast<void>(rendezvous_.store().add(key, 1));
+  wait_until(what, [&] { return rendezvous_.store().add(key, 0) >= all; });
 }
 
 void JoinedJob::compare(const std::string& about, const std::string& mine, const Judge& judge) {
   if (alone()) return;
-  engine::KeyValueStore& store = meeting_.store();
+  engine::KeyValueStore& store = rendezvous_.store();
   const engine::Deadline deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                                        std::chrono::duration<double>(comm_timeout_));
   const auto key = [&](int rank) { return fmt::format("{} of rank {}", about, rank); };
   meet(about.c_str());  // as far as this they may come at very different times
-  store.set(key(meeting_.rank()), mine);
+  store.set(key(rendezvous_.rank()), mine);
   const std::string verdict_key = about + " compared";
   if (first()) {
     std::vector<std::string> by_rank;
-    by_rank.reserve(static_cast<std::size_t>(meeting_.world_size()));
-    for (int rank = 0; rank < meeting_.world_size(); ++rank)
+    by_rank.reserve(static_cast<std::size_t>(rendezvous_.world_size()));
+    for (int rank = 0; rank < rendezvous_.world_size(); ++rank)
       by_rank.push_back(store.get(key(rank), deadline));
     store.set(verdict_key, judge(by_rank));
   }
@@ -117,7 +117,7 @@ void JoinedJob::compare(const std::string& about, const std::string& mine, const
   // This is how every rank is to end, so none leaves before all have read it: a rank that leaves is a lost
   // one.
   const std::string all = about + " read by all";
-  if (store.add(about + " read", 1) == meeting_.world_size()) store.set(all, "");
+  if (store.add(about + " read", 1) == rendezvous_.world_size()) store.set(all, "");
   try {
     static_cast<void>(store.get(all, Clock::now() + kReasonPatience));
   } catch (const engine::CommunicationError&) {
@@ -130,7 +130,7 @@ void JoinedJob::agree(const std::string& about, const Agreement& agreement) {
   nlohmann::ordered_json mine = nlohmann::ordered_json::array();
   for (const auto& [name, value] : agreement) mine.push_back({name, value});
   compare(about, engine::json_text(mine), [&](const std::vector<std::string>& by_rank) {
-    std::vector<engine::RankFacts> facts = meeting_.facts();
+    std::vector<engine::RankFacts> facts = rendezvous_.facts();
     for (std::size_t rank = 0; rank < facts.size(); ++rank) {
       facts[rank].must_agree.clear();
       for (const auto& fact : engine::parse_json(by_rank[rank], fmt::format("{} of rank {}", about, rank)))
@@ -175,11 +175,12 @@ void JoinedJob::agree_on_devices(const RankDevice& mine) {
 engine::AlgorithmSharing JoinedJob::algorithm_sharing() {
   if (alone()) return {};
   const auto key = [this] { return fmt::format("matrix products {}", ++algorithms_told_); };
-  if (first()) return {.tell = [this, key](const std::string& text) { meeting_.store().set(key(), text); }};
+  if (first())
+    return {.tell = [this, key](const std::string& text) { rendezvous_.store().set(key(), text); }};
   return {.chooses = false, .hear = [this, key] {
             const std::string one = key();
-            wait_until("which choose algorithms", [&] { return meeting_.store().has(one); });
-            return meeting_.store().get(one, Clock::now());
+            wait_until("which choose algorithms", [&] { return rendezvous_.store().has(one); });
+            return rendezvous_.store().get(one, Clock::now());
           }};
 }
 
@@ -189,14 +190,14 @@ void JoinedJob::connect(engine::Device& device) {
   const std::chrono::milliseconds timeout(static_cast<std::int64_t>(comm_timeout_ * 1000));
   const bool gpu = device.kind() == engine::DeviceKind::kCuda;
   const auto communicator = [&](const std::string& name) {
-    auto host =
-        engine::make_gloo_communicator(meeting_.store(), meeting_.rank(), meeting_.world_size(),
-                                       {.name = name, .address = meeting_.own_address(), .timeout = timeout});
+    auto host = engine::make_gloo_communicator(
+        rendezvous_.store(), rendezvous_.rank(), rendezvous_.world_size(),
+        {.name = name, .address = rendezvous_.own_address(), .timeout = timeout});
     if (!gpu) return host;
     engine::NcclOptions options;
     options.name = name;
     options.timeout = timeout;
-    return engine::make_nccl_communicator(meeting_.store(), std::move(host), options);
+    return engine::make_nccl_communicator(rendezvous_.store(), std::move(host), options);
   };
   main_ = communicator("main");
   if (gpu) {

@@ -14,7 +14,7 @@
 #include "engine/core/algorithm_sharing.h"
 #include "engine/core/device.h"
 #include "engine/rendezvous/environment.h"
-#include "engine/rendezvous/meeting.h"
+#include "engine/rendezvous/rendezvous.h"
 #include "engine/rendezvous/watchdog.h"
 #include "engine/trainer/ranks.h"
 #include "tools/options/device_options.h"
@@ -29,17 +29,17 @@ using Agreement = std::vector<std::pair<std::string, std::string>>;
 class JoinedJob {
  public:
   /// Meets the other ranks that the environment tells of, compares `agreement` and the build, and tries the
-  /// links. `comm_timeout` in seconds bounds the meeting and every collective. Throws UsageError naming what
-  /// differs between which ranks, CommunicationError naming the ranks that did not come or the link that
+  /// links. `comm_timeout` in seconds bounds the rendezvous and every collective. Throws UsageError naming
+  /// what differs between which ranks, CommunicationError naming the ranks that did not come or the link that
   /// fails.
   JoinedJob(const engine::RankEnvironment& environment, Agreement agreement, double comm_timeout);
   ~JoinedJob();
   JoinedJob(const JoinedJob&) = delete;
   JoinedJob& operator=(const JoinedJob&) = delete;
 
-  [[nodiscard]] bool alone() const { return meeting_.world_size() == 1; }
-  [[nodiscard]] bool first() const { return meeting_.rank() == 0; }
-  [[nodiscard]] const engine::RankEnvironment& environment() const { return meeting_.environment(); }
+  [[nodiscard]] bool alone() const { return rendezvous_.world_size() == 1; }
+  [[nodiscard]] bool first() const { return rendezvous_.rank() == 0; }
+  [[nodiscard]] const engine::RankEnvironment& environment() const { return rendezvous_.environment(); }
 
   /// Runs `work` on rank 0 while the others wait, and then on them: what leaves a file that all read.
   template <typename Work>
@@ -50,7 +50,7 @@ class JoinedJob {
       const KeepAlive busy(*this, what);
       return work();
     }();
-    if (first()) meeting_.store().set(what, "done");
+    if (first()) rendezvous_.store().set(what, "done");
     return result;
   }
   /// Waits until every rank has come here, for as long as those that are missing get on with something.
@@ -98,7 +98,7 @@ class JoinedJob {
   void wait_until(const std::string& what, const std::function<bool()>& condition);
 
   double comm_timeout_;
-  engine::Meeting meeting_;
+  engine::Rendezvous rendezvous_;
   std::optional<engine::Watchdog> watchdog_;
   std::optional<engine::ActivityListener> activity_;
   std::map<std::string, std::int64_t> met_;  // by what: how often

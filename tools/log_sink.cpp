@@ -47,7 +47,7 @@ std::shared_ptr<spdlog::logger> stderr_logger() {
       [](std::string_view line) { engine::write_at_once(STDERR_FILENO, std::string(line) + '\n'); });
 }
 
-LogThrough::LogThrough(engine::Progress& progress) : before_(spdlog::default_logger()) {
+LogThrough::LogThrough(engine::ProgressBar& progress) : before_(spdlog::default_logger()) {
   spdlog::set_default_logger(logger_through([&progress](std::string_view line) { progress.warning(line); }));
 }
 

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 
 namespace spdlog {
 class logger;
@@ -17,7 +17,7 @@ namespace voca::tools {
 /// from the thread that draws it.
 class LogThrough {
  public:
-  explicit LogThrough(engine::Progress& progress);
+  explicit LogThrough(engine::ProgressBar& progress);
   ~LogThrough();
   LogThrough(const LogThrough&) = delete;
   LogThrough& operator=(const LogThrough&) = delete;

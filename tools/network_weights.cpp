@@ -125,13 +125,13 @@ bool same(const Candidate& a, const Candidate& b) {
 }
 
 std::vector<Candidate> all_candidates(const std::string& path, const LoadedCheckpoint& checkpoint) {
-  constexpr std::size_t kMost = 64;  // of one training: a model, its average, a teacher
+  constexpr std::size_t kMax = 64;  // of one training: a model, its average, a teacher
   std::vector<Candidate> all;
   for (const StateDict& dict : checkpoint.state_dicts) {
     for (Candidate& candidate : candidates_in(dict)) all.push_back(std::move(candidate));
-    if (all.size() > kMost) {
+    if (all.size() > kMax) {
       throw DataError("{}: has weights of {} in more than {} places; no training saves so many", path,
-                      model::kNetworkName, kMost);
+                      model::kNetworkName, kMax);
     }
   }
   return all;

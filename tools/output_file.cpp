@@ -14,9 +14,9 @@
 
 #include "data/packed/dataset.h"
 #include "engine/base/atomic_file.h"
-#include "engine/base/descriptor.h"
 #include "engine/base/error.h"
 #include "engine/base/signals.h"
+#include "engine/base/unique_fd.h"
 #include "engine/checkpoint/file_reader.h"
 #include "engine/checkpoint/safetensors/safetensors.h"
 #include "engine/checkpoint/torch/pt_file.h"
@@ -119,10 +119,10 @@ void check_existing(const OutputFile& output, const fs::file_status& status, Exi
 /// The descriptor of this process that a path such as /dev/stdout or /dev/fd/3 leads to; -1 for a file's
 /// name.
 int descriptor_named(fs::path path) {
-  constexpr int kMostLinks = 40;
+  constexpr int kMaxLinks = 40;
   std::error_code error;
   const fs::path own = fs::canonical("/proc/self/fd", error);
-  for (int links = 0; !error && links < kMostLinks && fs::is_symlink(path, error); ++links) {
+  for (int links = 0; !error && links < kMaxLinks && fs::is_symlink(path, error); ++links) {
     if (fs::canonical(folder_of(path), error) == own && !error) return std::stoi(path.filename().string());
     const fs::path next = fs::read_symlink(path, error);
     path = next.is_absolute() ? next : folder_of(path) / next;
@@ -240,7 +240,7 @@ void write_output(const fs::path& path, const std::string& text) {
     return write_all(descriptor, path.string(), text);
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status) || fs::is_regular_file(status)) return engine::write_file_atomically(path, text);
-  const engine::Descriptor node(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  const engine::UniqueFd node(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (node.get() < 0) throw IoError("{}: cannot open: {}", path.string(), std::strerror(errno));
   write_all(node.get(), path.string(), text);
 }

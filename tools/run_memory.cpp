@@ -19,7 +19,7 @@ using data::Residency;
 using engine::MemoryLine;
 
 /// Each number of a step's tensors costs an operation or more: below this none of their sizes overflows.
-constexpr double kMostOperations = 1152921504606846976.0;  // 2^60
+constexpr double kMaxOperations = 1152921504606846976.0;  // 2^60
 
 bool on_gpu(const RunNeeds& needs) {
   return needs.backend.device == engine::DeviceKind::kCuda;
@@ -37,7 +37,7 @@ std::int64_t batch_of(const RunNeeds& needs) {
 }
 
 bool is_countable(const RunNeeds& needs) {
-  return needs.operations(batch_of(needs)) * static_cast<double>(needs.request.grad_accum) < kMostOperations;
+  return needs.operations(batch_of(needs)) * static_cast<double>(needs.request.grad_accum) < kMaxOperations;
 }
 
 std::size_t of_sources(const RunNeeds& needs, std::size_t one) {
@@ -237,7 +237,7 @@ RunMemory plan_run(const RunNeeds& needs, const Room& room) {
 }
 
 std::optional<std::int64_t> largest_batch(const RunNeeds& needs, const RunMemory& memory, const Room& room) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 20;
+  constexpr std::int64_t kMax = std::int64_t{1} << 20;
   constexpr std::size_t kTooMuch = std::numeric_limits<std::size_t>::max();
   if (on_gpu(needs) ? !room.device : !room.host.known()) return std::nullopt;
   const std::size_t bytes = on_gpu(needs) ? room.device->bytes : share_of(room.host, room.ranks_here);
@@ -249,7 +249,7 @@ std::optional<std::int64_t> largest_batch(const RunNeeds& needs, const RunMemory
     add_beside(of_batch, memory.workspace, memory.residency, device, host);
     return bytes_of(host) > share_of(room.host, room.ranks_here) ? kTooMuch : bytes_of(device);
   };
-  return engine::largest_batch(*needs.network, needs.request, bytes, beside_workspace, kMost, needs.backend);
+  return engine::largest_batch(*needs.network, needs.request, bytes, beside_workspace, kMax, needs.backend);
 }
 
 std::string memory_text(const RunMemory& memory, const Room& room) {

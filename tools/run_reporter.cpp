@@ -39,7 +39,7 @@ std::string rounded(const std::optional<double>& value) {
 
 }  // namespace
 
-RunReporter::RunReporter(engine::RunFolder& folder, engine::Progress& progress, CheckpointFacts facts,
+RunReporter::RunReporter(engine::RunFolder& folder, engine::ProgressBar& progress, CheckpointFacts facts,
                          std::int64_t epochs, std::int64_t total_steps)
     : folder_(folder),
       progress_(progress),

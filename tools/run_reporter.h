@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 #include "engine/telemetry/run_folder.h"
 #include "engine/telemetry/tensorboard.h"
 #include "engine/trainer/records.h"
@@ -34,7 +34,7 @@ class RunReporter final : public engine::TrainingObserver {
   static constexpr std::int64_t kTimedSteps = 10;
 
   /// `total_steps` of the whole run; `epochs` for the phase of the progress line.
-  RunReporter(engine::RunFolder& folder, engine::Progress& progress, CheckpointFacts facts,
+  RunReporter(engine::RunFolder& folder, engine::ProgressBar& progress, CheckpointFacts facts,
               std::int64_t epochs, std::int64_t total_steps);
 
   void on_start(std::int64_t epochs, std::int64_t step) override;
@@ -57,7 +57,7 @@ class RunReporter final : public engine::TrainingObserver {
 
   using Clock = std::chrono::steady_clock;
   engine::RunFolder& folder_;
-  engine::Progress& progress_;
+  engine::ProgressBar& progress_;
   CheckpointFacts facts_;
   std::int64_t epochs_;
   std::int64_t total_steps_;

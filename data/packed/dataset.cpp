@@ -18,9 +18,9 @@
 #include "data/packed/rehearsal.h"
 #include "data/tree/convert.h"
 #include "data/tree/parallel.h"
-#include "engine/base/descriptor.h"
 #include "engine/base/error.h"
 #include "engine/base/path_status.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::data {
 namespace {
@@ -55,7 +55,7 @@ struct Dataset::State {
   std::uint64_t file_bytes = 0;
   PackedIndex index;
   DatasetSummary summary;
-  engine::Descriptor descriptor;
+  engine::UniqueFd descriptor;
   // Declared before the frames so that it is closed after them; open only while rows are read through it.
   std::optional<hdf5::Reader> reader;
   std::array<Frames, 2> frames;

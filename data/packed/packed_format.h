@@ -8,7 +8,7 @@
 #include "data/packed/hdf5.h"
 #include "data/packed/hdf5_file.h"
 #include "data/packed/split.h"
-#include "engine/base/descriptor.h"
+#include "engine/base/unique_fd.h"
 #include "engine/core/dtype.h"
 
 // The packed dataset, HDF5, format version 1 (docs/data.md). Internal to data/.
@@ -75,7 +75,7 @@ class PackedFileWriter {
   [[noreturn]] void fail(const char* what) const;
 
   std::string name_;
-  engine::Descriptor descriptor_;
+  engine::UniqueFd descriptor_;
   hdf5::FileAccess access_;
   hdf5::Handle file_;  // closed before its access and its descriptor
   std::array<std::uint64_t, 2> frames_at_{};

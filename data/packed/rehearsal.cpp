@@ -13,10 +13,10 @@
 #include <filesystem>
 #include <new>
 
-#include "engine/base/descriptor.h"
 #include "engine/base/error.h"
 #include "engine/base/path_status.h"
 #include "engine/base/system_limits.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::data {
 namespace {
@@ -131,10 +131,10 @@ void rehearse(const std::string& path, std::uint64_t file_bytes,
   };
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw cannot(errno);
-  const engine::Descriptor from_child(ends[0]);
+  const engine::UniqueFd from_child(ends[0]);
   std::string received;
   {
-    engine::Descriptor to_parent(ends[1]);
+    engine::UniqueFd to_parent(ends[1]);
     pid_t child = 0;
     {
       const AllSignalsBlocked blocked;
@@ -142,7 +142,7 @@ void rehearse(const std::string& path, std::uint64_t file_bytes,
       if (child == 0) run_child(to_parent.get(), file_bytes, work);
     }
     if (child < 0) throw cannot(errno);
-    to_parent = engine::Descriptor();
+    to_parent = engine::UniqueFd();
     received = receive(from_child.get());
     engine::uninterrupted([&] { return ::waitpid(child, nullptr, 0); });
   }

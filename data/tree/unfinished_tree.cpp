@@ -22,8 +22,8 @@ using engine::IoError;
 
 constexpr std::string_view kPrefix = ".synth.";
 
-engine::Descriptor open_folder(const fs::path& folder) {
-  return engine::Descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+engine::UniqueFd open_folder(const fs::path& folder) {
+  return engine::UniqueFd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 }  // namespace
@@ -81,7 +81,7 @@ void UnfinishedTree::remove_leftovers() const {
     if (unfinished && entry->path().filename() != path_.filename()) found.push_back(entry->path());
   }
   for (const fs::path& folder : found) {
-    const engine::Descriptor descriptor = open_folder(folder);
+    const engine::UniqueFd descriptor = open_folder(folder);
     if (descriptor.get() >= 0 && ::flock(descriptor.get(), LOCK_EX | LOCK_NB) == 0)
       fs::remove_all(folder, error);
   }

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "engine/base/descriptor.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::data {
 
@@ -30,7 +30,7 @@ class UnfinishedTree {
   std::filesystem::path out_;
   std::filesystem::path path_;
   std::vector<std::filesystem::path> made_;  ///< `out` and above, the deepest first
-  engine::Descriptor lock_;                  ///< on path_: it is no leftover
+  engine::UniqueFd lock_;                    ///< on path_: it is no leftover
   bool done_ = false;
 };
 

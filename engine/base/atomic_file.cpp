@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "engine/base/activity.h"
-#include "engine/base/descriptor.h"
 #include "engine/base/error.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::engine {
 namespace {
@@ -72,7 +72,7 @@ bool take_before_others_sweep(int descriptor) {
 
 /// Removes a temporary file whose writer is gone. One that cannot be opened or locked may have a writer.
 void remove_unless_held(const std::filesystem::path& file) {
-  const Descriptor descriptor(::open(file.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  const UniqueFd descriptor(::open(file.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat status {};
   if (descriptor.get() < 0 || ::fstat(descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode)) return;
   if (::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) return;
@@ -109,10 +109,10 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
   // In pieces, each of which is some progress.
-  constexpr std::size_t kMostAtOnce = std::size_t{16} << 20;
+  constexpr std::size_t kMaxAtOnce = std::size_t{16} << 20;
   while (!bytes.empty()) {
     report_activity("writing a file");
-    const std::size_t piece = std::min(bytes.size(), kMostAtOnce);
+    const std::size_t piece = std::min(bytes.size(), kMaxAtOnce);
     const ssize_t written =
         injected(FileStep::kWrite, path_) ? -1 : ::write(descriptor_, bytes.data(), piece);
     if (written < 0) {
@@ -130,7 +130,7 @@ void AtomicFile::write(const std::string& text) {
 void AtomicFile::commit(const std::function<void(const std::filesystem::path&)>& verify) {
   if (injected(FileStep::kSync, path_) || ::fsync(descriptor_) != 0) fail(path_, "sync");
   // Closing can fail, and must have happened before the file is read back; the lock lives on in the copy.
-  const Descriptor lock(::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0));
+  const UniqueFd lock(::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0));
   if (lock.get() < 0) fail(path_, "keep the lock on its temporary file");
   const bool fails_to_close = injected(FileStep::kClose, path_);
   const int error_number = errno;
@@ -148,7 +148,7 @@ void AtomicFile::commit(const std::function<void(const std::filesystem::path&)>&
 }
 
 std::filesystem::path write_target(const std::filesystem::path& path) {
-  constexpr int kMostLinks = 40;  // the kernel's own limit
+  constexpr int kMaxLinks = 40;  // the kernel's own limit
   std::filesystem::path target = path;
   for (int links = 0;; ++links) {
     std::error_code error;
@@ -158,7 +158,7 @@ std::filesystem::path write_target(const std::filesystem::path& path) {
         error == std::errc::not_a_directory)
       return target;
     if (error) throw IoError("{}: cannot follow the link: {}", path.string(), error.message());
-    if (links == kMostLinks) throw IoError("{}: a loop of links", path.string());
+    if (links == kMaxLinks) throw IoError("{}: a loop of links", path.string());
     target = next.is_absolute() ? next : folder_of(target) / next;
   }
 }

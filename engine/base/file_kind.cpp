@@ -9,7 +9,7 @@
 #include <array>
 #include <cctype>
 
-#include "engine/base/descriptor.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::engine {
 namespace {
@@ -120,7 +120,7 @@ std::string_view needed(FileKind kind) {
 }  // namespace
 
 FileKind file_kind(const std::filesystem::path& path) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat status {};
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
     return FileKind::kUnknown;

@@ -12,7 +12,7 @@ class RunningClock {
  public:
   using Time = std::chrono::steady_clock::time_point;
   /// Of the time between two questions, no more than this counts.
-  static constexpr std::chrono::seconds kLongestStep{1};
+  static constexpr std::chrono::seconds kMaxStep{1};
 
   explicit RunningClock(Time begin = std::chrono::steady_clock::now()) : asked_(begin), now_(begin) {}
 
@@ -20,7 +20,7 @@ class RunningClock {
   [[nodiscard]] Time now() { return at(std::chrono::steady_clock::now()); }
   /// The same, asked at `time` of the steady clock, which must not decrease.
   [[nodiscard]] Time at(Time time) {
-    now_ += std::min<Time::duration>(time - asked_, kLongestStep);
+    now_ += std::min<Time::duration>(time - asked_, kMaxStep);
     asked_ = time;
     return now_;
   }

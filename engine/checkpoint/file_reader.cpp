@@ -47,10 +47,10 @@ void FileReader::check_range(std::uint64_t offset, std::uint64_t count) const {
 void FileReader::read(std::uint64_t offset, std::span<std::byte> out) const {
   check_range(offset, out.size());
   // In pieces, each of which is some progress.
-  constexpr std::size_t kMostAtOnce = std::size_t{16} << 20;
+  constexpr std::size_t kMaxAtOnce = std::size_t{16} << 20;
   while (!out.empty()) {
     report_activity("reading a file");
-    const std::size_t piece = std::min(out.size(), kMostAtOnce);
+    const std::size_t piece = std::min(out.size(), kMaxAtOnce);
     const ssize_t count = ::pread(descriptor_, out.data(), piece, static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw IoError("{}: cannot read: {}", path_.string(), std::strerror(errno));

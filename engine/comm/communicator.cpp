@@ -25,7 +25,8 @@ class SingleCommunicator final : public Communicator {
     VOCA_CHECK(root == 0);
   }
   void barrier(const char* /*name*/) override {}
-  [[nodiscard]] std::vector<double> gather(const char* /*name*/, std::span<const double> mine) override {
+  [[nodiscard]] std::vector<double> all_gather_values(const char* /*name*/,
+                                                      std::span<const double> mine) override {
     return {mine.begin(), mine.end()};
   }
   void abort() noexcept override {}

@@ -43,7 +43,8 @@ class Communicator {
   /// Returns when every rank has called it. Of host threads: what is queued on a GPU goes on.
   virtual void barrier(const char* name) = 0;
   /// Host values of every rank, one rank's after the other's: `mine` has the same length on every rank.
-  [[nodiscard]] virtual std::vector<double> gather(const char* name, std::span<const double> mine) = 0;
+  [[nodiscard]] virtual std::vector<double> all_gather_values(const char* name,
+                                                              std::span<const double> mine) = 0;
   /// From another thread: ends what is stuck, here and, as they lose this rank, on the others.
   virtual void abort() noexcept = 0;
 };
@@ -54,7 +55,7 @@ class Communicator {
 struct GlooOptions {
   std::string name = "main";          ///< tells the communicators of one job apart in the store
   std::string address = "127.0.0.1";  ///< of this host, by which the others reach it; what it binds to
-  std::chrono::milliseconds timeout{std::chrono::seconds(300)};  ///< of a collective, and of the meeting
+  std::chrono::milliseconds timeout{std::chrono::seconds(300)};  ///< of a collective, and of the rendezvous
 };
 /// Of tensors on the CPU (float32, float64, int32, int64; all_gather and broadcast take any type), over TCP.
 /// Ignores SIGPIPE in this process: a survivor writes to a rank that is gone. Its destructor waits, 5 s at

@@ -43,7 +43,7 @@ constexpr std::chrono::hours kForever{24 * 365};
 constexpr std::uint64_t kLifeSlot = ~std::uint64_t{0};
 constexpr std::uint64_t kProbeSlot = kLifeSlot - 1;
 
-/// Gloo's rendezvous over the job's store. What it asks for, it gets by the deadline of the meeting.
+/// Gloo's rendezvous over the job's store. What it asks for, it gets by the deadline of the rendezvous.
 class RendezvousStore final : public ::gloo::rendezvous::Store {
  public:
   RendezvousStore(KeyValueStore& store, std::string prefix, Deadline deadline)
@@ -131,7 +131,8 @@ class GlooCommunicator final : public Communicator {
                        const Tensor& all, void* stream) override;
   void broadcast(const char* name, const Tensor& data, int root, void* stream) override;
   void barrier(const char* name) override { begin(Kind::kBarrier, name, 0); }
-  [[nodiscard]] std::vector<double> gather(const char* name, std::span<const double> mine) override;
+  [[nodiscard]] std::vector<double> all_gather_values(const char* name,
+                                                      std::span<const double> mine) override;
   void abort() noexcept override;
 
  private:
@@ -534,7 +535,7 @@ void GlooCommunicator::broadcast(const char* name, const Tensor& data, int root,
   gather_slices(data);
 }
 
-std::vector<double> GlooCommunicator::gather(const char* name, std::span<const double> mine) {
+std::vector<double> GlooCommunicator::all_gather_values(const char* name, std::span<const double> mine) {
   std::vector<double> own(mine.begin(), mine.end());
   std::vector<double> all(own.size() * static_cast<std::size_t>(world_size_));
   const auto tensor = [](std::vector<double>& values) {

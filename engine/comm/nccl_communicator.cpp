@@ -73,7 +73,8 @@ class NcclCommunicator final : public Communicator {
                        const Tensor& all, void* stream) override;
   void broadcast(const char* name, const Tensor& data, int root, void* stream) override;
   void barrier(const char* name) override;
-  [[nodiscard]] std::vector<double> gather(const char* name, std::span<const double> mine) override;
+  [[nodiscard]] std::vector<double> all_gather_values(const char* name,
+                                                      std::span<const double> mine) override;
   void abort() noexcept override;
 
  private:
@@ -130,7 +131,7 @@ void NcclCommunicator::connect_all(KeyValueStore& store) {
   for (int attempt = 1;; ++attempt) {
     const std::string reason = connect(store, attempt, Clock::now() + options_.timeout / options_.attempts);
     const std::vector<double> connected =
-        host_->gather("NCCL connections", std::vector<double>{reason.empty() ? 1.0 : 0.0});
+        host_->all_gather_values("NCCL connections", std::vector<double>{reason.empty() ? 1.0 : 0.0});
     std::string failed;
     for (std::size_t r = 0; r < connected.size(); ++r)
       if (connected[r] == 0) failed += fmt::format("{}{}", failed.empty() ? "" : ", ", r);
@@ -312,8 +313,8 @@ void NcclCommunicator::barrier(const char* name) {
   check("barrier", name);
 }
 
-std::vector<double> NcclCommunicator::gather(const char* name, std::span<const double> mine) {
-  std::vector<double> all = on_host("gather", name, [&] { return host_->gather(name, mine); });
+std::vector<double> NcclCommunicator::all_gather_values(const char* name, std::span<const double> mine) {
+  std::vector<double> all = on_host("all_gather", name, [&] { return host_->all_gather_values(name, mine); });
   check("gather", name);
   return all;
 }

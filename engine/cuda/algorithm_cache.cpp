@@ -14,10 +14,10 @@
 #include <utility>
 
 #include "engine/base/atomic_file.h"
-#include "engine/base/descriptor.h"
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
 #include "engine/base/json.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::engine {
 namespace {
@@ -25,7 +25,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int kFormat = 1;
-constexpr std::size_t kMostBytes = std::size_t{16} << 20;
+constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
 constexpr double kWorthwhile = 0.98;
 
 /// Held while the file is read, added to and written. A file system without locks goes without, and a process
@@ -43,7 +43,7 @@ class CacheLock {
   }
 
  private:
-  Descriptor file_;
+  UniqueFd file_;
 };
 
 ordered_json describe(const ProductLibrary& library) {
@@ -120,7 +120,7 @@ std::optional<AlgorithmCache::Table> AlgorithmCache::read_file() {
   std::error_code error;
   if (!std::filesystem::exists(path_, error)) return std::nullopt;
   try {
-    const ordered_json file = parse_json(read_text_file(path_, kMostBytes), "its content");
+    const ordered_json file = parse_json(read_text_file(path_, kMaxBytes), "its content");
     if (file.at("format").get<int>() != kFormat) throw DataError("it is of another version");
     if (file.at("for") != describe(library_)) throw DataError("it is of another GPU or library");
     const ordered_json& products = file.at("products");

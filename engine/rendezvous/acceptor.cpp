@@ -15,7 +15,7 @@ constexpr std::size_t kChunk = 4096;
 
 }  // namespace
 
-Acceptor::Acceptor(Descriptor listener, std::string secret, ServerHandshake::Judge judge,
+Acceptor::Acceptor(UniqueFd listener, std::string secret, ServerHandshake::Judge judge,
                    std::size_t most_pending)
     : listener_(std::move(listener)),
       secret_(std::move(secret)),
@@ -47,9 +47,9 @@ std::optional<Acceptor::Admitted> Acceptor::process(const pollfd* polled) {
 
 void Acceptor::accept_all() {
   // Others must get their turn, however many knock.
-  constexpr int kMostAtOnce = 256;
-  for (int i = 0; i < kMostAtOnce; ++i) {
-    Descriptor socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  constexpr int kMaxAtOnce = 256;
+  for (int i = 0; i < kMaxAtOnce; ++i) {
+    UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (socket.get() < 0) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return;

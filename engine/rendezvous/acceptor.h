@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/base/descriptor.h"
+#include "engine/base/unique_fd.h"
 #include "engine/comm/key_value_store.h"
 #include "engine/rendezvous/handshake.h"
 
@@ -21,7 +21,7 @@ namespace voca::engine {
 class Acceptor {
  public:
   struct Admitted {
-    Descriptor socket;
+    UniqueFd socket;
     Identity identity;
     std::string received;  ///< behind the handshake
   };
@@ -30,7 +30,7 @@ class Acceptor {
     std::string last;  ///< address and reason of the last one
   };
 
-  Acceptor(Descriptor listener, std::string secret, ServerHandshake::Judge judge, std::size_t most_pending);
+  Acceptor(UniqueFd listener, std::string secret, ServerHandshake::Judge judge, std::size_t most_pending);
 
   /// Appends what poll() is to wait for.
   void add_to(std::vector<pollfd>& waited) const;
@@ -42,7 +42,7 @@ class Acceptor {
 
  private:
   struct Pending {
-    Descriptor socket;
+    UniqueFd socket;
     ServerHandshake handshake;
     Deadline deadline;
   };
@@ -52,7 +52,7 @@ class Acceptor {
   /// Whether it stays pending; otherwise it is refused or admitted.
   bool advance(Pending& pending, std::optional<Admitted>& admitted);
 
-  Descriptor listener_;
+  UniqueFd listener_;
   std::string secret_;
   ServerHandshake::Judge judge_;
   std::size_t most_pending_;

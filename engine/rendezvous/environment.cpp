@@ -12,18 +12,18 @@ namespace {
 constexpr int kLastPort = 65535;
 constexpr const char* kWhoSets = "torchrun, srun and voca-engine launch set it";
 
-int number_of(const Variables& variables, const char* name, int low, int high, int fallback) {
+int number_of(const EnvVars& variables, const char* name, int low, int high, int fallback) {
   return static_cast<int>(variables.number(name, low, high).value_or(fallback));
 }
 
 /// Several ranks know each of these or none; guessing one takes a local rank for a global one sooner or
 /// later.
-int required(const Variables& variables, const char* name, int low, int high, const std::string& because) {
+int required(const EnvVars& variables, const char* name, int low, int high, const std::string& because) {
   if (!variables.has(name)) throw UsageError("{}: is not set, though {}; {}", name, because, kWhoSets);
   return number_of(variables, name, low, high, low);
 }
 
-void place_on_nodes(const Variables& variables, RankEnvironment& e) {
+void place_on_nodes(const EnvVars& variables, RankEnvironment& e) {
   if (!variables.has("GROUP_WORLD_SIZE") && e.world_size % e.local_world_size != 0) {
     throw UsageError("GROUP_WORLD_SIZE: is not set, and WORLD_SIZE {} is no multiple of LOCAL_WORLD_SIZE {}",
                      e.world_size, e.local_world_size);
@@ -38,11 +38,11 @@ void place_on_nodes(const Variables& variables, RankEnvironment& e) {
   }
 }
 
-RankEnvironment torchrun_environment(const Variables& variables) {
+RankEnvironment torchrun_environment(const EnvVars& variables) {
   if (!variables.has("WORLD_SIZE"))
     throw UsageError("WORLD_SIZE: is not set, though RANK is {}; {}", variables.text("RANK"), kWhoSets);
   RankEnvironment e;
-  e.world_size = number_of(variables, "WORLD_SIZE", 1, kMostRanks, 1);
+  e.world_size = number_of(variables, "WORLD_SIZE", 1, kMaxRanks, 1);
   if (e.world_size > 1) {
     const std::string because = "WORLD_SIZE is " + std::to_string(e.world_size);
     e.rank = required(variables, "RANK", 0, e.world_size - 1, because);
@@ -64,7 +64,7 @@ RankEnvironment torchrun_environment(const Variables& variables) {
 }
 
 /// Whether an agent of torchrun listens on MASTER_PORT. It says so since 1.12; older ones do.
-bool agent_has_master_port(const Variables& variables) {
+bool agent_has_master_port(const EnvVars& variables) {
   const std::string said = variables.text("TORCHELASTIC_USE_AGENT_STORE");
   if (said.empty()) return variables.has("TORCHELASTIC_RUN_ID");
   if (said == "True" || said == "true" || said == "1") return true;
@@ -72,7 +72,7 @@ bool agent_has_master_port(const Variables& variables) {
   throw UsageError("TORCHELASTIC_USE_AGENT_STORE: is \"{}\", expected True or False", said);
 }
 
-int meeting_port(const Variables& variables, int master_port) {
+int rendezvous_port(const EnvVars& variables, int master_port) {
   if (const auto given = variables.number("VOCA_MEETING_PORT", 1, kLastPort)) return static_cast<int>(*given);
   if (!agent_has_master_port(variables)) return master_port;
   // Not the next one: people who start several jobs on a machine count MASTER_PORT up by one.
@@ -80,7 +80,7 @@ int meeting_port(const Variables& variables, int master_port) {
   return master_port + kDistance <= kLastPort ? master_port + kDistance : master_port - kDistance;
 }
 
-std::string secret_of(const Variables& variables, const RankEnvironment& e,
+std::string secret_of(const EnvVars& variables, const RankEnvironment& e,
                       const std::filesystem::path& runtime_folder) {
   std::string secret = given_secret(variables);
   if (!secret.empty()) return secret;
@@ -101,11 +101,11 @@ std::string secret_of(const Variables& variables, const RankEnvironment& e,
 
 }  // namespace
 
-RankEnvironment rank_environment(const Variables& variables, const std::filesystem::path& runtime_folder) {
+RankEnvironment rank_environment(const EnvVars& variables, const std::filesystem::path& runtime_folder) {
   const bool torchrun = variables.has("RANK") || variables.has("WORLD_SIZE");
   RankEnvironment e = torchrun ? torchrun_environment(variables) : slurm_environment(variables);
   if (e.nodes == 1 && e.master_addr != "::1") e.master_addr = "127.0.0.1";
-  e.meeting_port = meeting_port(variables, e.master_port);
+  e.rendezvous_port = rendezvous_port(variables, e.master_port);
   if (e.world_size > 1) e.secret = secret_of(variables, e, runtime_folder);
   return e;
 }
@@ -113,7 +113,7 @@ RankEnvironment rank_environment(const Variables& variables, const std::filesyst
 RankEnvironment rank_environment() {
   std::error_code error;
   const std::filesystem::path folder = std::filesystem::temp_directory_path(error);  // empty: there is none
-  return rank_environment(Variables::of_process(), folder);
+  return rank_environment(EnvVars::of_process(), folder);
 }
 
 }  // namespace voca::engine

@@ -11,13 +11,13 @@
 namespace voca::engine {
 namespace {
 
-constexpr std::string_view kMagic = "voca-meeting";
+constexpr std::string_view kMagic = "voca-rendezvous";
 /// To be raised with any change of what is sent.
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kMacBytes = 32;
 constexpr std::size_t kJobBytes = 32;
 /// Before a client has proven anything, no more than a hello is kept of it.
-constexpr std::size_t kLongestHello = 128;
+constexpr std::size_t kMaxHello = 128;
 
 Nonce fresh_nonce() {
   Nonce nonce{};
@@ -38,10 +38,9 @@ void write_identity(MessageWriter& writer, const Identity& identity) {
 }
 
 int read_count(MessageReader& reader) {
-  constexpr std::uint32_t kMost = 1U << 30;
+  constexpr std::uint32_t kMax = 1U << 30;
   const std::uint32_t number = reader.u32();
-  if (number > kMost)
-    throw MalformedMessage(fmt::format("a number of {}, expected at most {}", number, kMost));
+  if (number > kMax) throw MalformedMessage(fmt::format("a number of {}, expected at most {}", number, kMax));
   return static_cast<int>(number);
 }
 
@@ -49,7 +48,7 @@ Identity read_identity(MessageReader& reader) {
   Identity identity;
   const std::uint8_t purpose = reader.u8();
   if (purpose < static_cast<std::uint8_t>(Purpose::kStore) ||
-      purpose > static_cast<std::uint8_t>(Purpose::kRing))
+      purpose > static_cast<std::uint8_t>(Purpose::kLinkProbe))
     throw MalformedMessage(fmt::format("a connection for purpose {}, which there is not", purpose));
   identity.purpose = static_cast<Purpose>(purpose);
   identity.from = read_count(reader);
@@ -95,7 +94,7 @@ Identity identity_of(const RankEnvironment& environment, Purpose purpose, int to
 }
 
 ServerHandshake::ServerHandshake(std::string secret, Judge judge)
-    : secret_(std::move(secret)), judge_(std::move(judge)), nonce_(fresh_nonce()), input_(kLongestHello) {}
+    : secret_(std::move(secret)), judge_(std::move(judge)), nonce_(fresh_nonce()), input_(kMaxHello) {}
 
 std::string ServerHandshake::greeting() const {
   return MessageWriter(MessageType::kGreeting).text(kMagic).u32(kVersion).raw(bytes_of(nonce_)).frame();
@@ -115,7 +114,7 @@ std::string ServerHandshake::receive(std::string_view bytes) {
     throw MalformedMessage("another secret");
   identity_ = identity;
   verdict_ = judge_(identity_);
-  verdict_.reason.resize(std::min(verdict_.reason.size(), kLongestReason));
+  verdict_.reason.resize(std::min(verdict_.reason.size(), kMaxReason));
   is_finished_ = true;
   return MessageWriter(MessageType::kAnswer)
       .u8(static_cast<std::uint8_t>(verdict_.outcome))
@@ -128,7 +127,7 @@ ClientHandshake::ClientHandshake(std::string secret, Identity identity)
     : secret_(std::move(secret)),
       identity_(std::move(identity)),
       nonce_(fresh_nonce()),
-      input_(kLongestHello + kLongestReason) {}
+      input_(kMaxHello + kMaxReason) {}
 
 std::string ClientHandshake::receive(std::string_view bytes) {
   input_.append(bytes);
@@ -166,7 +165,7 @@ void ClientHandshake::read_answer(MessageReader answer) {
   const std::uint8_t outcome = answer.u8();
   if (outcome > static_cast<std::uint8_t>(Outcome::kEnded))
     throw MalformedMessage(fmt::format("an answer {}, which there is not", outcome));
-  verdict_ = {static_cast<Outcome>(outcome), answer.text(kLongestReason)};
+  verdict_ = {static_cast<Outcome>(outcome), answer.text(kMaxReason)};
   const std::string mac = answer.raw(kMacBytes);
   answer.finish();
   if (!equal_in_constant_time(mac,

@@ -22,7 +22,7 @@ namespace voca::engine {
 // front keeps one side's proof from being the other's. Both classes are state machines without sockets: bytes
 // in, bytes out.
 
-enum class Purpose : std::uint8_t { kStore = 1, kWatch = 2, kRing = 3 };
+enum class Purpose : std::uint8_t { kStore = 1, kWatch = 2, kLinkProbe = 3 };
 
 /// What a connection is for, as its client says; what is said is proven, and then compared.
 struct Identity {
@@ -45,10 +45,10 @@ enum class Outcome : std::uint8_t {
 
 struct Verdict {
   Outcome outcome = Outcome::kWelcome;
-  std::string reason;  ///< "" for a welcome; at most kLongestReason bytes
+  std::string reason;  ///< "" for a welcome; at most kMaxReason bytes
 };
 
-inline constexpr std::size_t kLongestReason = 4096;
+inline constexpr std::size_t kMaxReason = 4096;
 /// Either side gives the other this long.
 inline constexpr double kHandshakeSeconds = 5;
 

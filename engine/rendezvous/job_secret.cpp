@@ -9,14 +9,14 @@
 #include <cerrno>
 #include <cstring>
 
-#include "engine/base/descriptor.h"
 #include "engine/base/error.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::engine {
 namespace {
 
 constexpr std::size_t kShortest = 16;
-constexpr std::size_t kLongest = 4096;
+constexpr std::size_t kMax = 4096;
 constexpr const char* kHowToMake = "make one with: openssl rand -hex 32";
 
 /// Whether others than this user may do anything with it.
@@ -26,15 +26,15 @@ bool is_private(const struct stat& status) {
 
 std::string checked(std::string secret, const std::string& source) {
   while (!secret.empty() && std::strchr(" \t\r\n", secret.back()) != nullptr) secret.pop_back();
-  if (secret.size() < kShortest || secret.size() > kLongest) {
+  if (secret.size() < kShortest || secret.size() > kMax) {
     throw UsageError("{}: holds {} characters, expected a secret of {} to {}; {}", source, secret.size(),
-                     kShortest, kLongest, kHowToMake);
+                     kShortest, kMax, kHowToMake);
   }
   return secret;
 }
 
 /// From an open file, so that what is judged is what is read.
-std::string read_secret(const Descriptor& file, const std::string& source) {
+std::string read_secret(const UniqueFd& file, const std::string& source) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw IoError("{}: {}", source, std::strerror(errno));
   if (!S_ISREG(status.st_mode)) throw UsageError("{}: is no file", source);
@@ -43,7 +43,7 @@ std::string read_secret(const Descriptor& file, const std::string& source) {
         "{}: has mode {:o} and belongs to user {}; a secret must be its user's alone: chmod 600, as user {}",
         source, status.st_mode & 07777U, status.st_uid, ::geteuid());
   }
-  std::string text(kLongest + 2, '\0');
+  std::string text(kMax + 2, '\0');
   std::size_t size = 0;
   while (size < text.size()) {
     const ssize_t got = ::read(file.get(), text.data() + size, text.size() - size);
@@ -56,7 +56,7 @@ std::string read_secret(const Descriptor& file, const std::string& source) {
   return checked(std::move(text), source);
 }
 
-void write_all(const Descriptor& file, const std::string& text, const std::string& path) {
+void write_all(const UniqueFd& file, const std::string& text, const std::string& path) {
   const ssize_t written = ::write(file.get(), text.data(), text.size());
   // A few bytes go in one write, or the disk is full.
   if (written < 0 || static_cast<std::size_t>(written) != text.size() || ::fsync(file.get()) != 0)
@@ -65,9 +65,9 @@ void write_all(const Descriptor& file, const std::string& text, const std::strin
 
 /// Writes a secret under another name and links it to `name`: whoever reads that finds all of it. Another
 /// rank may have been first; then its file stays.
-void make_secret(const Descriptor& folder, const std::string& name, const std::string& path) {
+void make_secret(const UniqueFd& folder, const std::string& name, const std::string& path) {
   const std::string temporary = fmt::format("{}.{}.{}", name, ::getpid(), fresh_secret().substr(0, 8));
-  const Descriptor file(
+  const UniqueFd file(
       ::openat(folder.get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (file.get() < 0) throw IoError("{}: cannot be made: {}", path, std::strerror(errno));
   int failed = 0;
@@ -94,7 +94,7 @@ std::string fresh_secret() {
   return text;
 }
 
-std::string given_secret(const Variables& variables) {
+std::string given_secret(const EnvVars& variables) {
   const std::string secret = variables.text("VOCA_JOB_SECRET");
   const std::string path = variables.text("VOCA_JOB_SECRET_FILE");
   if (!secret.empty() && !path.empty())
@@ -102,7 +102,7 @@ std::string given_secret(const Variables& variables) {
   if (!secret.empty()) return checked(secret, "VOCA_JOB_SECRET");
   if (path.empty()) return {};
   // O_NONBLOCK: a pipe is refused, not waited for.
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) throw IoError("VOCA_JOB_SECRET_FILE: {}: {}", path, std::strerror(errno));
   return read_secret(file, "VOCA_JOB_SECRET_FILE: " + path);
 }
@@ -113,7 +113,7 @@ std::string user_secret(const std::filesystem::path& parent) {
   const std::string shown = (path / name).string();
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
     throw IoError("{}: cannot be made: {}", path.string(), std::strerror(errno));
-  const Descriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat status {};
   if (folder.get() < 0 || ::fstat(folder.get(), &status) != 0 || !is_private(status)) {
     throw UsageError(
@@ -123,8 +123,7 @@ std::string user_secret(const std::filesystem::path& parent) {
   // Made at the second turn at the latest, by this rank or another one; gone again only if someone removes
   // it.
   for (int turn = 0; turn < 3; ++turn) {
-    const Descriptor file(
-        ::openat(folder.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+    const UniqueFd file(::openat(folder.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
     if (file.get() >= 0) return read_secret(file, shown);
     if (errno != ENOENT) throw IoError("{}: {}", shown, std::strerror(errno));
     make_secret(folder, name, shown);

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string>
 
-#include "engine/rendezvous/variables.h"
+#include "engine/rendezvous/env_vars.h"
 
 namespace voca::engine {
 
@@ -16,7 +16,7 @@ namespace voca::engine {
 /// That of VOCA_JOB_SECRET, or the content of the file VOCA_JOB_SECRET_FILE without white space at its end;
 /// "" when neither is set. Throws UsageError when both are, when the secret is shorter than 16 characters, or
 /// when the file belongs to someone else or others may read or write it; IoError when it cannot be read.
-[[nodiscard]] std::string given_secret(const Variables& variables);
+[[nodiscard]] std::string given_secret(const EnvVars& variables);
 
 /// A secret of this user on this machine, for jobs of one node that were given none: the file
 /// `parent`/voca-engine-<uid>/secret, made by whichever rank comes first. No rank waits for another one, and

@@ -8,17 +8,17 @@
 namespace voca::engine {
 
 void BoundedDictionary::set(const std::string& key, const std::string& value) {
-  if (key.empty() || key.size() > kLongestKey) {
-    throw InternalError("the ranks' store: a key of {} bytes, expected 1 to {}", key.size(), kLongestKey);
+  if (key.empty() || key.size() > kMaxKey) {
+    throw InternalError("the ranks' store: a key of {} bytes, expected 1 to {}", key.size(), kMaxKey);
   }
-  if (value.size() > kLongestValue) {
+  if (value.size() > kMaxValue) {
     throw InternalError("the ranks' store: {} has {} bytes, expected at most {}", key, value.size(),
-                        kLongestValue);
+                        kMaxValue);
   }
   const auto found = values_.find(key);
   const std::size_t before = found == values_.end() ? 0 : key.size() + found->second.size();
-  if (bytes_ - before + key.size() + value.size() > kMostBytes ||
-      (before == 0 && values_.size() >= kMostKeys)) {
+  if (bytes_ - before + key.size() + value.size() > kMaxBytes ||
+      (before == 0 && values_.size() >= kMaxKeys)) {
     throw InternalError("the ranks' store: {} does not fit, it holds {} keys and {} bytes", key,
                         values_.size(), bytes_);
   }

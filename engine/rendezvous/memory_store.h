@@ -15,11 +15,11 @@ namespace voca::engine {
 /// the bounds.
 class BoundedDictionary {
  public:
-  static constexpr std::size_t kLongestKey = 256;
-  static constexpr std::size_t kLongestValue = std::size_t{1} << 20;
-  static constexpr std::size_t kMostKeys = 65536;
+  static constexpr std::size_t kMaxKey = 256;
+  static constexpr std::size_t kMaxValue = std::size_t{1} << 20;
+  static constexpr std::size_t kMaxKeys = 65536;
   /// Of all keys and values together.
-  static constexpr std::size_t kMostBytes = std::size_t{64} << 20;
+  static constexpr std::size_t kMaxBytes = std::size_t{64} << 20;
 
   void set(const std::string& key, const std::string& value);
   std::int64_t add(const std::string& key, std::int64_t amount);

@@ -14,18 +14,18 @@ namespace {
 
 constexpr std::size_t kHashInMessages = 12;
 /// Of a difference; a person mends one thing at a time.
-constexpr std::size_t kMostTold = 4;
+constexpr std::size_t kMaxTold = 4;
 
 std::string cut(const std::string& text) {
-  return text.substr(0, kLongestFact);
+  return text.substr(0, kMaxFact);
 }
 
 /// A long value such as a list of files: its beginning for people, its hash for the comparison.
 std::string shortened(const std::string& value) {
-  if (value.size() <= kLongestFact) return value;
+  if (value.size() <= kMaxFact) return value;
   constexpr std::size_t kHashDigits = 64;
   constexpr std::string_view kBetween = "... ";
-  return value.substr(0, kLongestFact - kHashDigits - kBetween.size()) + std::string(kBetween) +
+  return value.substr(0, kMaxFact - kHashDigits - kBetween.size()) + std::string(kBetween) +
          sha256_hex(value);
 }
 
@@ -68,9 +68,9 @@ RankFacts facts_of_this_process() {
 }
 
 void write_facts(MessageWriter& writer, const RankFacts& facts) {
-  if (facts.must_agree.size() > kMostFacts) {
+  if (facts.must_agree.size() > kMaxFacts) {
     throw InternalError("{} facts for ranks to agree on, expected at most {}", facts.must_agree.size(),
-                        kMostFacts);
+                        kMaxFacts);
   }
   writer.text(cut(facts.host)).u64(static_cast<std::uint64_t>(facts.pid));
   writer.u32(static_cast<std::uint32_t>(facts.must_agree.size()));
@@ -79,14 +79,14 @@ void write_facts(MessageWriter& writer, const RankFacts& facts) {
 
 RankFacts read_facts(MessageReader& reader) {
   RankFacts facts;
-  facts.host = reader.text(kLongestFact);
+  facts.host = reader.text(kMaxFact);
   facts.pid = static_cast<std::int64_t>(reader.u64());
   const std::uint32_t count = reader.u32();
-  if (count > kMostFacts)
-    throw MalformedMessage(fmt::format("{} facts, expected at most {}", count, kMostFacts));
+  if (count > kMaxFacts)
+    throw MalformedMessage(fmt::format("{} facts, expected at most {}", count, kMaxFacts));
   for (std::uint32_t i = 0; i < count; ++i) {
-    std::string name = reader.text(kLongestFact);
-    std::string value = reader.text(kLongestFact);
+    std::string name = reader.text(kMaxFact);
+    std::string value = reader.text(kMaxFact);
     facts.must_agree.emplace_back(std::move(name), std::move(value));
   }
   return facts;
@@ -141,9 +141,9 @@ std::string difference(const std::vector<RankFacts>& by_rank) {
   }
   const std::vector<std::string>& differences = readable.empty() ? hashes : readable;
   std::string line;
-  for (std::size_t i = 0; i < std::min(differences.size(), kMostTold); ++i)
+  for (std::size_t i = 0; i < std::min(differences.size(), kMaxTold); ++i)
     line += (i == 0 ? "" : "; ") + differences[i];
-  if (differences.size() > kMostTold) line += fmt::format("; and {} more", differences.size() - kMostTold);
+  if (differences.size() > kMaxTold) line += fmt::format("; and {} more", differences.size() - kMaxTold);
   return line;
 }
 

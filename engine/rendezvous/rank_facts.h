@@ -20,8 +20,8 @@ struct RankFacts {
 };
 
 /// Longer texts of facts are cut, a value that must agree to its beginning and its hash.
-inline constexpr std::size_t kLongestFact = 256;
-inline constexpr std::size_t kMostFacts = 1024;
+inline constexpr std::size_t kMaxFact = 256;
+inline constexpr std::size_t kMaxFacts = 1024;
 
 /// Host and process of this process, and nothing that must agree.
 [[nodiscard]] RankFacts facts_of_this_process();

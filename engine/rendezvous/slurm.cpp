@@ -12,16 +12,16 @@ namespace voca::engine {
 namespace {
 
 // Names of hosts are at most 253 characters long, and lists of Slurm's use a few brackets a name.
-constexpr std::size_t kLongestList = std::size_t{1} << 20;
-constexpr std::size_t kLongestName = 253;
-constexpr std::size_t kMostDigits = 9;
+constexpr std::size_t kMaxList = std::size_t{1} << 20;
+constexpr std::size_t kMaxName = 253;
+constexpr std::size_t kMaxDigits = 9;
 
 /// Reads a list from left to right; what does not fit is an error naming the variable.
 class ListReader {
  public:
   ListReader(const std::string& variable, const std::string& list) : variable_(variable), list_(list) {
-    if (list.size() > kLongestList)
-      throw UsageError("{}: is {} characters long, more than {}", variable, list.size(), kLongestList);
+    if (list.size() > kMaxList)
+      throw UsageError("{}: is {} characters long, more than {}", variable, list.size(), kMaxList);
   }
 
   [[nodiscard]] bool at_end() const { return at_ == list_.size(); }
@@ -42,7 +42,7 @@ class ListReader {
   std::string_view digits() {
     const std::size_t end = std::min(list_.find_first_not_of("0123456789", at_), list_.size());
     const std::string_view text = std::string_view(list_).substr(at_, end - at_);
-    if (text.empty() || text.size() > kMostDigits) fail("expected a number of at most 9 digits");
+    if (text.empty() || text.size() > kMaxDigits) fail("expected a number of at most 9 digits");
     at_ = end;
     return text;
   }
@@ -72,7 +72,7 @@ std::vector<std::string> read_ranges(ListReader& reader) {
     const int first = to_int(first_text);
     const int last = reader.skip('-') ? to_int(reader.digits()) : first;
     if (last < first) reader.fail("the range runs backwards");
-    if (last - first >= kMostRanks - static_cast<int>(numbers.size())) reader.fail("more nodes than 65536");
+    if (last - first >= kMaxRanks - static_cast<int>(numbers.size())) reader.fail("more nodes than 65536");
     for (int number = first; number <= last; ++number)
       numbers.push_back(fmt::format("{:0{}}", number, first_text.size()));
   } while (reader.skip(','));
@@ -86,46 +86,46 @@ std::vector<std::string> read_name(ListReader& reader) {
   while (reader.skip('[')) {
     const std::vector<std::string> numbers = read_ranges(reader);
     const std::string_view behind = reader.word(",[]");
-    if (names.size() * numbers.size() > static_cast<std::size_t>(kMostRanks))
+    if (names.size() * numbers.size() > static_cast<std::size_t>(kMaxRanks))
       reader.fail("more nodes than 65536");
     std::vector<std::string> longer;
     longer.reserve(names.size() * numbers.size());
     for (const std::string& name : names)
       for (const std::string& number : numbers) longer.push_back(fmt::format("{}{}{}", name, number, behind));
     names = std::move(longer);
-    if (names.back().size() > kLongestName) reader.fail("a name longer than 253 characters");
+    if (names.back().size() > kMaxName) reader.fail("a name longer than 253 characters");
   }
   if (names[0].empty()) reader.fail("expected a name");
-  if (names.back().size() > kLongestName) reader.fail("a name longer than 253 characters");
+  if (names.back().size() > kMaxName) reader.fail("a name longer than 253 characters");
   return names;
 }
 
 /// The first of `names` that is set, or the last.
-std::string first_set(const Variables& variables, std::initializer_list<const char*> names) {
+std::string first_set(const EnvVars& variables, std::initializer_list<const char*> names) {
   for (const char* name : names)
     if (variables.has(name)) return name;
   return *std::prev(names.end());
 }
 
-int required(const Variables& variables, const std::string& name, int low, int high) {
+int required(const EnvVars& variables, const std::string& name, int low, int high) {
   const auto value = variables.number(name, low, high);
   if (!value) throw UsageError("{}: is not set, though this is a task of a Slurm step; srun sets it", name);
   return static_cast<int>(*value);
 }
 
-int tasks_of_step(const Variables& variables) {
+int tasks_of_step(const EnvVars& variables) {
   // Steps that Slurm itself makes, for the script of sbatch and the shell of salloc, have ids near 2^32.
   constexpr std::int64_t kFirstOfSlurm = 0xfffffff0;
   constexpr std::int64_t kLast = 0xffffffff;
   const std::int64_t step = variables.number("SLURM_STEP_ID", 0, kLast).value_or(kLast);
-  if (const auto tasks = variables.number("SLURM_STEP_NUM_TASKS", 1, kMostRanks))
+  if (const auto tasks = variables.number("SLURM_STEP_NUM_TASKS", 1, kMaxRanks))
     return static_cast<int>(*tasks);
   if (step >= kFirstOfSlurm) return 1;
-  return static_cast<int>(variables.number("SLURM_NTASKS", 1, kMostRanks).value_or(1));
+  return static_cast<int>(variables.number("SLURM_NTASKS", 1, kMaxRanks).value_or(1));
 }
 
 /// Tasks on each node of the step.
-std::vector<int> tasks_per_node(const Variables& variables, int nodes, int world_size) {
+std::vector<int> tasks_per_node(const EnvVars& variables, int nodes, int world_size) {
   const std::string lists = first_set(variables, {"SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"});
   std::vector<int> counts;
   std::string name = lists;
@@ -154,7 +154,7 @@ int port_of(std::int64_t job, std::int64_t step) {
 }
 
 /// The first node of the list, where srun puts task 0 unless it was told otherwise.
-std::string first_node(const Variables& variables, int nodes, int rank, int node) {
+std::string first_node(const EnvVars& variables, int nodes, int rank, int node) {
   const std::string name =
       first_set(variables, {"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"});
   if (!variables.has(name)) {
@@ -181,7 +181,7 @@ std::vector<std::string> expand_node_list(const std::string& variable, const std
   do {
     const std::vector<std::string> more = read_name(reader);
     names.insert(names.end(), more.begin(), more.end());
-    if (names.size() > static_cast<std::size_t>(kMostRanks)) reader.fail("more nodes than 65536");
+    if (names.size() > static_cast<std::size_t>(kMaxRanks)) reader.fail("more nodes than 65536");
   } while (reader.skip(','));
   if (!reader.at_end()) reader.fail("expected ','");
   return names;
@@ -198,15 +198,15 @@ std::vector<int> expand_task_counts(const std::string& variable, const std::stri
       times = to_int(reader.digits());
       reader.expect(')');
     }
-    if (count < 1 || count > kMostRanks || times < 1) reader.fail("expected from 1 to 65536 tasks on a node");
-    if (times > kMostRanks - static_cast<int>(counts.size())) reader.fail("more nodes than 65536");
+    if (count < 1 || count > kMaxRanks || times < 1) reader.fail("expected from 1 to 65536 tasks on a node");
+    if (times > kMaxRanks - static_cast<int>(counts.size())) reader.fail("more nodes than 65536");
     counts.insert(counts.end(), static_cast<std::size_t>(times), count);
   } while (reader.skip(','));
   if (!reader.at_end()) reader.fail("expected ','");
   return counts;
 }
 
-RankEnvironment slurm_environment(const Variables& variables) {
+RankEnvironment slurm_environment(const EnvVars& variables) {
   RankEnvironment e;
   e.world_size = tasks_of_step(variables);
   if (e.world_size == 1) return e;

@@ -32,8 +32,8 @@ void send_small_messages_at_once(int socket) {
 }
 
 /// −1 with errno when it fails; ETIMEDOUT at the deadline.
-Descriptor connect_once(const Address& address, Deadline deadline) {
-  Descriptor socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+UniqueFd connect_once(const Address& address, Deadline deadline) {
+  UniqueFd socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (socket.get() < 0) return socket;
   int problem = 0;
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0) {
@@ -48,7 +48,7 @@ Descriptor connect_once(const Address& address, Deadline deadline) {
     }
   }
   if (problem != 0) {
-    socket = Descriptor();
+    socket = UniqueFd();
     errno = problem;
     return socket;
   }
@@ -81,7 +81,7 @@ Verdict shake_hands(int socket, const std::string& secret, const Identity& ident
 }
 
 struct Attempt {
-  Descriptor socket{};     ///< −1 when it failed
+  UniqueFd socket{};       ///< −1 when it failed
   std::string received{};  ///< behind the handshake
   std::string problem{};   ///< why it failed
   bool is_final = false;   ///< the peer has proven itself and refused for good
@@ -90,7 +90,7 @@ struct Attempt {
 Attempt try_address(const Address& address, const std::string& secret, const Identity& identity,
                     Deadline deadline) {
   Attempt attempt;
-  Descriptor socket = connect_once(address, std::min(deadline, seconds_from_now(kConnectSeconds)));
+  UniqueFd socket = connect_once(address, std::min(deadline, seconds_from_now(kConnectSeconds)));
   if (socket.get() < 0) {
     attempt.problem = std::strerror(errno);
     return attempt;
@@ -129,8 +129,8 @@ Attempt try_addresses(const RankEnvironment& environment, const Identity& identi
 
 Deadline seconds_after(Deadline begin, double seconds) {
   // A time-out beyond 30 years is none, and would not fit the clock's count.
-  constexpr double kLongest = 1e9;
-  const auto span = std::chrono::duration<double>(std::clamp(seconds, 0.0, kLongest));
+  constexpr double kMax = 1e9;
+  const auto span = std::chrono::duration<double>(std::clamp(seconds, 0.0, kMax));
   return begin + std::chrono::duration_cast<Deadline::duration>(span);
 }
 
@@ -191,8 +191,8 @@ std::vector<Address> resolve(const std::string& host, int port) {
   return addresses;
 }
 
-Descriptor listen_on(const Address& address) {
-  Descriptor socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+UniqueFd listen_on(const Address& address) {
+  UniqueFd socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (socket.get() < 0) return socket;
   const int on = 1;
   // A job that starts again finds its port taken by closed connections of its last life otherwise.
@@ -201,7 +201,7 @@ Descriptor listen_on(const Address& address) {
       ::listen(socket.get(), kBacklog) == 0)
     return socket;
   const int problem = errno;
-  socket = Descriptor();
+  socket = UniqueFd();
   errno = problem;
   return socket;
 }
@@ -254,8 +254,8 @@ ssize_t send_now(int socket, std::string_view bytes) {
   return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : sent;
 }
 
-Channel::Channel(Descriptor socket, const std::string& received, std::string peer)
-    : socket_(std::move(socket)), input_(kLongestPayload), peer_(std::move(peer)) {
+Channel::Channel(UniqueFd socket, const std::string& received, std::string peer)
+    : socket_(std::move(socket)), input_(kMaxPayload), peer_(std::move(peer)) {
   input_.append(received);
 }
 
@@ -282,12 +282,12 @@ bool Channel::receive(std::string& payload, Deadline deadline) {
 Channel connect_to_rank(const RankEnvironment& environment, Purpose purpose, int to, const std::string& host,
                         int port, Deadline deadline) {
   constexpr auto kFirstPause = std::chrono::milliseconds(20);
-  constexpr auto kLongestPause = std::chrono::milliseconds(500);
+  constexpr auto kMaxPause = std::chrono::milliseconds(500);
   constexpr double kLeastSeconds = 0.1;
   const auto started = std::chrono::steady_clock::now();
   const Identity identity = identity_of(environment, purpose, to);
   std::string problem;
-  for (auto pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+  for (auto pause = kFirstPause;; pause = std::min(2 * pause, kMaxPause)) {
     Attempt attempt = try_addresses(environment, identity, host, port, deadline);
     if (attempt.is_final) throw CommunicationError("{}", attempt.problem);
     if (attempt.socket.get() >= 0) {

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/base/descriptor.h"
+#include "engine/base/unique_fd.h"
 #include "engine/comm/key_value_store.h"
 #include "engine/rendezvous/handshake.h"
 #include "engine/rendezvous/wire.h"
@@ -34,7 +34,7 @@ struct Address {
 [[nodiscard]] std::vector<Address> resolve(const std::string& host, int port);
 
 /// A listening socket (port 0: any free one), not blocking; −1 and errno when the system refuses.
-[[nodiscard]] Descriptor listen_on(const Address& address);
+[[nodiscard]] UniqueFd listen_on(const Address& address);
 /// Where this end of a socket is; where the other end is.
 [[nodiscard]] Address local_address(int socket);
 [[nodiscard]] Address peer_address(int socket);
@@ -56,10 +56,10 @@ struct Received {
 class Channel {
  public:
   /// Payloads of a peer that has proven itself; longer ones are malformed.
-  static constexpr std::size_t kLongestPayload = std::size_t{16} << 20;
+  static constexpr std::size_t kMaxPayload = std::size_t{16} << 20;
 
   /// `received` is what has come behind the handshake; `peer` names the other end in messages.
-  Channel(Descriptor socket, const std::string& received, std::string peer);
+  Channel(UniqueFd socket, const std::string& received, std::string peer);
   /// Throws CommunicationError when the connection broke or the deadline came first.
   void send(std::string_view frame, Deadline deadline);
   /// The next payload; false at the deadline. Throws CommunicationError when the peer has closed.
@@ -68,7 +68,7 @@ class Channel {
   [[nodiscard]] const std::string& peer() const { return peer_; }
 
  private:
-  Descriptor socket_;
+  UniqueFd socket_;
   FrameBuffer input_;
   std::string peer_;
 };

@@ -30,7 +30,7 @@ std::int64_t number_in(const std::string& answer) {
 
 void throw_end(MessageReader& end) {
   const auto code = static_cast<ExitCode>(end.u8());
-  const std::string reason = end.text(kLongestReason);
+  const std::string reason = end.text(kMaxReason);
   end.finish();
   if (code == ExitCode::kUsage) throw UsageError("{}", reason);
   throw CommunicationError("{}", reason);
@@ -57,7 +57,7 @@ std::string TcpStore::ask(const std::string& frame, const std::string& what, dou
   try {
     if (is_broken_) throw CommunicationError("rank 0 has not answered before");
     channel_.send(frame, deadline);
-    // Notices of the meeting may still be on their way.
+    // Notices of the rendezvous may still be on their way.
     do {
       if (!channel_.receive(answer, deadline))
         throw CommunicationError("rank 0 has not answered for {:.1f} s", seconds);
@@ -69,16 +69,16 @@ std::string TcpStore::ask(const std::string& frame, const std::string& what, dou
   MessageReader message(answer);
   if (message.type() == MessageType::kEnd) throw_end(message);
   if (message.type() == MessageType::kRefused)
-    throw InternalError("{}", message.text(BoundedDictionary::kLongestValue));
+    throw InternalError("{}", message.text(BoundedDictionary::kMaxValue));
   return answer;
 }
 
 void TcpStore::set(const std::string& key, const std::string& value) {
   const std::lock_guard lock(mutex_);
   // Refused here, before it is sent: rank 0 takes a longer message for nonsense.
-  if (key.size() > BoundedDictionary::kLongestKey || value.size() > BoundedDictionary::kLongestValue) {
+  if (key.size() > BoundedDictionary::kMaxKey || value.size() > BoundedDictionary::kMaxValue) {
     throw InternalError("the ranks' store: {} has {} bytes, expected at most {}", key.substr(0, 256),
-                        value.size(), BoundedDictionary::kLongestValue);
+                        value.size(), BoundedDictionary::kMaxValue);
   }
   const std::string answer =
       ask(MessageWriter(MessageType::kSet).text(key).text(value).frame(), "setting " + key, answer_seconds_);
@@ -99,7 +99,7 @@ std::string TcpStore::get(const std::string& key, Deadline deadline) {
       MessageReader message(answer);
       if (message.type() != MessageType::kAbsent) {
         message.expect(MessageType::kValue);
-        return message.text(BoundedDictionary::kLongestValue);
+        return message.text(BoundedDictionary::kMaxValue);
       }
     }
     if (seconds_until(deadline) <= 0) {
@@ -127,7 +127,7 @@ bool TcpStore::has(const std::string& key) {
 std::string TcpStore::fail(const std::string& why) {
   const std::lock_guard lock(mutex_);
   try {
-    static_cast<void>(ask(MessageWriter(MessageType::kFailed).text(why.substr(0, kLongestReason)).frame(),
+    static_cast<void>(ask(MessageWriter(MessageType::kFailed).text(why.substr(0, kMaxReason)).frame(),
                           "telling of a failure", kFarewellSeconds));
   } catch (const Error& error) {
     return error.what();

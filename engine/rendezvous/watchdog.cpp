@@ -31,18 +31,18 @@ void Watchdog::end_process(const std::string& reason) {
   ::_exit(static_cast<int>(ExitCode::kIo));
 }
 
-Watchdog::Watchdog(Meeting& meeting, double comm_timeout_seconds, OnFailure on_failure)
-    : meeting_(meeting),
+Watchdog::Watchdog(Rendezvous& rendezvous, double comm_timeout_seconds, OnFailure on_failure)
+    : rendezvous_(rendezvous),
       timeout_seconds_(comm_timeout_seconds),
       on_failure_(std::move(on_failure)),
       exceptions_(std::uncaught_exceptions()) {
   doing("the start");
-  if (meeting_.world_size() == 1) return;
-  wake_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (rendezvous_.world_size() == 1) return;
+  wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (wake_.get() < 0) throw IoError("an event for the watchdog: {}", std::strerror(errno));
   channel_ = std::make_unique<Channel>(
-      connect_to_rank(meeting_.environment(), Purpose::kWatch, 0, meeting_.hub_address(),
-                      meeting_.environment().meeting_port, seconds_from_now(timeout_seconds_)));
+      connect_to_rank(rendezvous_.environment(), Purpose::kWatch, 0, rendezvous_.coordinator_address(),
+                      rendezvous_.environment().rendezvous_port, seconds_from_now(timeout_seconds_)));
   const double milliseconds = std::clamp(std::ceil(timeout_seconds_ * 1e3), 1.0, 4e9);
   channel_->send(MessageWriter(MessageType::kWatch).u32(static_cast<std::uint32_t>(milliseconds)).frame(),
                  seconds_from_now(timeout_seconds_));
@@ -71,7 +71,7 @@ void Watchdog::say_goodbye() {
 
 void Watchdog::leave() {
   say_goodbye();
-  meeting_.leave();
+  rendezvous_.leave();
 }
 
 void Watchdog::stop() {
@@ -91,7 +91,7 @@ bool Watchdog::is_stopping() {
 }
 
 void Watchdog::doing(const char* what) {
-  const std::size_t length = ::strnlen(what, kLongestDoing - 1);
+  const std::size_t length = ::strnlen(what, kMaxDoing - 1);
   const std::lock_guard lock(mutex_);
   std::memcpy(doing_, what, length);
   doing_[length] = '\0';
@@ -104,8 +104,8 @@ void Watchdog::fail(const std::string& why) {
   try {
     const std::string told = fmt::format(
         "{} failed: {}",
-        describe(meeting_.rank(), meeting_.facts()[static_cast<std::size_t>(meeting_.rank())]), why);
-    channel_->send(MessageWriter(MessageType::kFailed).text(told.substr(0, kLongestReason)).frame(),
+        describe(rendezvous_.rank(), rendezvous_.facts()[static_cast<std::size_t>(rendezvous_.rank())]), why);
+    channel_->send(MessageWriter(MessageType::kFailed).text(told.substr(0, kMaxReason)).frame(),
                    seconds_from_now(kFarewellSeconds));
   } catch (const Error&) {
     // Rank 0 is gone: the others know by that.
@@ -127,8 +127,8 @@ void Watchdog::watch() {
     }
   } catch (const Error&) {
     if (!is_stopping()) {
-      failed(
-          fmt::format("{} was lost; it was last at: {}", describe(0, meeting_.facts().front()), rank_0_at_));
+      failed(fmt::format("{} was lost; it was last at: {}", describe(0, rendezvous_.facts().front()),
+                         rank_0_at_));
     }
   }
 }
@@ -155,7 +155,7 @@ bool Watchdog::listen(double seconds) {
   }
   const double silent = std::chrono::duration<double>(clock_.now() - heard_).count();
   if (silent <= timeout_seconds_ || is_stopping()) return true;
-  failed(silence(0, meeting_.facts().front(), silent, rank_0_at_));
+  failed(silence(0, rendezvous_.facts().front(), silent, rank_0_at_));
   return false;
 }
 
@@ -164,11 +164,11 @@ bool Watchdog::handle(const std::string& payload) {
   MessageReader message(payload);
   switch (message.type()) {
     case MessageType::kPulse:
-      rank_0_at_ = message.text(kLongestReason);
+      rank_0_at_ = message.text(kMaxReason);
       return true;
     case MessageType::kEnd: {
       static_cast<void>(message.u8());  // a job that has begun ends by failed communication
-      failed(message.text(kLongestReason));
+      failed(message.text(kMaxReason));
       return false;
     }
     default:

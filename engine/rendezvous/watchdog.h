@@ -8,10 +8,10 @@
 #include <string>
 #include <thread>
 
-#include "engine/base/descriptor.h"
 #include "engine/base/running_clock.h"
+#include "engine/base/unique_fd.h"
 #include "engine/comm/key_value_store.h"
-#include "engine/rendezvous/meeting.h"
+#include "engine/rendezvous/rendezvous.h"
 #include "engine/rendezvous/socket.h"
 
 namespace voca::engine {
@@ -35,8 +35,8 @@ class Watchdog {
   /// `on_failure`.
   static constexpr double kGraceSeconds = 1;
 
-  /// Throws CommunicationError when rank 0 cannot be reached. `meeting` must outlive it.
-  Watchdog(Meeting& meeting, double comm_timeout_seconds, OnFailure on_failure = end_process);
+  /// Throws CommunicationError when rank 0 cannot be reached. `rendezvous` must outlive it.
+  Watchdog(Rendezvous& rendezvous, double comm_timeout_seconds, OnFailure on_failure = end_process);
   /// Says goodbye: a rank that leaves in order is not a lost one. While an exception unwinds, the others are
   /// told that this rank failed instead.
   ~Watchdog();
@@ -48,15 +48,15 @@ class Watchdog {
   void doing(const char* what);
   /// Tells the others that this rank fails, and why, so that they end with that reason; then leaves.
   void fail(const std::string& why);
-  /// Says goodbye now, here and to the meeting (Meeting::leave): for a job whose ranks have agreed to end by
-  /// an exception, such as Interrupted.
+  /// Says goodbye now, here and to the rendezvous (Rendezvous::leave): for a job whose ranks have agreed to
+  /// end by an exception, such as Interrupted.
   void leave();
   /// Why the job has ended, as rank 0 says; waits for it until the deadline, then "". For a main thread that
   /// got an error of a collective and wants to name its cause.
   [[nodiscard]] std::string reason(Deadline deadline);
 
  private:
-  static constexpr std::size_t kLongestDoing = 128;
+  static constexpr std::size_t kMaxDoing = 128;
 
   void watch();
   void report();
@@ -68,19 +68,19 @@ class Watchdog {
   void say_goodbye();
   void stop();
 
-  Meeting& meeting_;
+  Rendezvous& rendezvous_;
   double timeout_seconds_;
   OnFailure on_failure_;
   int exceptions_;
   std::unique_ptr<Channel> channel_;  // null in a world of one
-  Descriptor wake_;
+  UniqueFd wake_;
   RunningClock clock_;
   Deadline heard_{};  // of rank 0, by clock_
   std::string rank_0_at_ = "the start";
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  char doing_[kLongestDoing]{};
+  char doing_[kMaxDoing]{};
   std::uint64_t progress_ = 0;
   bool stopping_ = false;
   std::string reason_;

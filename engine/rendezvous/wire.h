@@ -24,7 +24,7 @@ enum class MessageType : std::uint8_t {
   kGreeting = 1,
   kHello,
   kAnswer,
-  // Meeting and store (hub.h): asked by a rank
+  // Rendezvous and store (coordinator.h): asked by a rank
   kJoin = 16,
   kSet,
   kGet,
@@ -47,7 +47,7 @@ enum class MessageType : std::uint8_t {
   // ... and by rank 0
   kPulse,
   kClosing,
-  // Ring (ring.h)
+  // Link probe (link_probe.h)
   kPing = 64,
   kPong,
   kLinked,

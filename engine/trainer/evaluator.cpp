@@ -234,7 +234,7 @@ bool Evaluator::exchange(bool stop, const Batch* batch, bool& stopped) {
     for (std::size_t k = 0; k < outputs; ++k)
       *out++ = read_back(logits, static_cast<std::int64_t>(i * outputs + k));
   }
-  const std::vector<double> all = ranks_.main->gather("predictions", message_);
+  const std::vector<double> all = ranks_.main->all_gather_values("predictions", message_);
   bool more = false;
   for (std::size_t first = 0; first < all.size(); first += length) {
     stopped |= all[first] != 0;

@@ -51,7 +51,7 @@ void warm_up(const Ranks& ranks, Device& device) {
 std::int64_t sum_over_ranks(const Ranks& ranks, const char* name, std::int64_t mine) {
   if (ranks.alone()) return mine;
   const auto value = static_cast<double>(mine);
-  const std::vector<double> all = ranks.main->gather(name, {&value, 1});
+  const std::vector<double> all = ranks.main->all_gather_values(name, {&value, 1});
   return static_cast<std::int64_t>(std::accumulate(all.begin(), all.end(), 0.0));
 }
 
@@ -62,13 +62,14 @@ bool any_rank(const Ranks& ranks, const char* name, bool mine) {
 std::string text_of_first_rank(const Ranks& ranks, const char* name, const std::string& mine) {
   if (ranks.alone()) return mine;
   const auto length = static_cast<double>(mine.size());
-  const auto first_length = static_cast<std::size_t>(ranks.main->gather(name, {&length, 1}).front());
+  const auto first_length =
+      static_cast<std::size_t>(ranks.main->all_gather_values(name, {&length, 1}).front());
   std::vector<double> characters(first_length, 0.0);
   if (ranks.first()) {
     std::transform(mine.begin(), mine.end(), characters.begin(),
                    [](char c) { return static_cast<double>(c); });
   }
-  const std::vector<double> all = ranks.main->gather(name, characters);
+  const std::vector<double> all = ranks.main->all_gather_values(name, characters);
   std::string text(first_length, '\0');
   std::transform(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(first_length), text.begin(),
                  [](double c) { return static_cast<char>(c); });
@@ -87,7 +88,7 @@ void broadcast_parameters(const Ranks& ranks, const ParameterStore& parameters, 
 void check_ranks_agree(const Ranks& ranks, const ParameterStore& parameters) {
   if (ranks.alone()) return;
   const auto mine = static_cast<double>(checksum(parameters));
-  const std::vector<double> all = ranks.main->gather("checksums of the weights", {&mine, 1});
+  const std::vector<double> all = ranks.main->all_gather_values("checksums of the weights", {&mine, 1});
   std::vector<std::size_t> others;
   for (std::size_t rank = 0; rank < all.size(); ++rank)
     if (all[rank] != all[0]) others.push_back(rank);

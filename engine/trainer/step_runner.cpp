@@ -138,7 +138,7 @@ void StepRunner::agree_on_sizes() {
     mine[b] = size ? static_cast<double>(*size) : kUnknown;
   }
   ranks_.doing("agreeing on the batches");
-  const std::vector<double> all = ranks_.main->gather("sizes of all batches", mine);
+  const std::vector<double> all = ranks_.main->all_gather_values("sizes of all batches", mine);
   if (std::find(all.begin(), all.end(), kUnknown) != all.end()) return;
   sizes_.resize(all.size());
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -173,7 +173,7 @@ void StepRunner::ask_for_sizes(const Batch& batch) {
   const std::array<double, 2> mine{static_cast<double>(batch.size),
                                    static_cast<double>(train_.bad_samples())};
   ranks_.doing("agreeing on a batch");
-  const std::vector<double> all = ranks_.main->gather("sizes of a batch", mine);
+  const std::vector<double> all = ranks_.main->all_gather_values("sizes of a batch", mine);
   bad_samples_ = 0;
   for (std::size_t rank = 0; rank < rows_by_rank_.size(); ++rank) {
     rows_by_rank_[rank] = static_cast<std::int64_t>(all[2 * rank]);

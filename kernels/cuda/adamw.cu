@@ -55,29 +55,29 @@ __global__ void __launch_bounds__(1) adamw_factors_kernel(AdamW<T, G> args) {
 template <typename T, typename G>
 __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamW<T, G> args, bool wide) {
   const Factors f = *static_cast<const Factors*>(args.scratch);
-  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t first = global_thread() * kVec8;
   const std::int64_t count = args.elements - first;
   if (count <= 0 || f.skip) return;
-  float gradient[kOctet];
-  float master[kOctet];
-  float exp_avg[kOctet];
-  float exp_avg_sq[kOctet];
-  load_octet(args.gradient + first, count, wide, gradient);
-  load_octet(args.master + first, count, wide, master);
-  load_octet(args.exp_avg + first, count, wide, exp_avg);
-  load_octet(args.exp_avg_sq + first, count, wide, exp_avg_sq);
+  float gradient[kVec8];
+  float master[kVec8];
+  float exp_avg[kVec8];
+  float exp_avg_sq[kVec8];
+  load_vec8(args.gradient + first, count, wide, gradient);
+  load_vec8(args.master + first, count, wide, master);
+  load_vec8(args.exp_avg + first, count, wide, exp_avg);
+  load_vec8(args.exp_avg_sq + first, count, wide, exp_avg_sq);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) {
+  for (int i = 0; i < kVec8; ++i) {
     const float g = gradient[i] * f.gradient;
     exp_avg[i] += f.one_minus_beta1 * (g - exp_avg[i]);
     exp_avg_sq[i] = f.beta2 * exp_avg_sq[i] + f.one_minus_beta2 * g * g;
     const float denominator = sqrtf(exp_avg_sq[i]) / f.sqrt_bias_correction2 + f.eps;
     master[i] = master[i] * f.decay - f.step_size * (exp_avg[i] / denominator);
   }
-  store_octet(args.exp_avg + first, count, wide, exp_avg);
-  store_octet(args.exp_avg_sq + first, count, wide, exp_avg_sq);
-  store_octet(args.master + first, count, wide, master);
-  if (args.weights != nullptr) store_octet(args.weights + first, count, wide, master);
+  store_vec8(args.exp_avg + first, count, wide, exp_avg);
+  store_vec8(args.exp_avg_sq + first, count, wide, exp_avg_sq);
+  store_vec8(args.master + first, count, wide, master);
+  if (args.weights != nullptr) store_vec8(args.weights + first, count, wide, master);
 }
 
 }  // namespace
@@ -91,7 +91,7 @@ void adamw(const AdamW<T, G>& args, void* stream) {
   simt::launch("adamw_factors", adamw_factors_kernel<T, G>, {dim3(1), dim3(1), 0, stream}, args);
   if (args.elements == 0) return;
   simt::launch("adamw", adamw_kernel<T, G>,
-               {blocks_for(divide_up(args.elements, kOctet), kThreads), dim3(kThreads), 0, stream}, args,
+               {blocks_for(divide_up(args.elements, kVec8), kThreads), dim3(kThreads), 0, stream}, args,
                on_16_bytes(args.gradient, args.master, args.exp_avg, args.exp_avg_sq, args.weights));
 }
 

@@ -20,7 +20,7 @@ SIMT_DEVICE HeadRows<T> head_rows(T* array, const AttentionShape& shape, std::in
 SIMT_DEVICE TileMask tile_mask(const Mask& mask, const AttentionShape& shape, std::int64_t matrix) {
   const std::uint64_t first =
       static_cast<std::uint64_t>(matrix) * attention_mask_size(shape.query_length, shape.key_length);
-  return {mask, (mask.dropout.first_element + first) / kOctet + static_cast<unsigned>(lane_index()),
+  return {mask, (mask.dropout.first_element + first) / kVec8 + static_cast<unsigned>(lane_index()),
           static_cast<unsigned>(divide_up(shape.key_length, 16))};
 }
 

@@ -137,15 +137,15 @@ __global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
       row_products<16>(s, q, k_tile);
       row_products<16>(dp, dout, k_tile + kStage<kHead> / 2);
       if (mask.dropout.enabled()) {
-        const OctetDecisions decisions = tiles.decisions(row / 16, key / 16 + half);
+        const Vec8Decisions decisions = tiles.decisions(row / 16, key / 16 + half);
         SIMT_UNROLL
-        for (int e = 0; e < kOctet; ++e) {
+        for (int e = 0; e < kVec8; ++e) {
           float& gradient = dp[block_of(e)][slot_of(e)];
           gradient = decisions.keeps[e] ? gradient : 0.0F;
         }
       }
       SIMT_UNROLL
-      for (int e = 0; e < kOctet; ++e) {
+      for (int e = 0; e < kVec8; ++e) {
         float& ds = s[block_of(e)][slot_of(e)];
         ds = simt::exp2_approx(ds * (scale * kLog2E) - logsumexp[e / 4]) *
              (dp[block_of(e)][slot_of(e)] - delta[e / 4]);
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
       const int left = k_rows.length - key - half * 16;
       if (left < 16) {
         SIMT_UNROLL
-        for (int e = 0; e < kOctet; ++e) {
+        for (int e = 0; e < kVec8; ++e) {
           float& ds = s[block_of(e)][slot_of(e)];
           ds = block_of(e) * 8 + lane_index() % 4 * 2 + e % 2 < left ? ds : 0.0F;
         }
@@ -240,12 +240,12 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
         probability = keeps ? probability : 0.0F;
       };
       if (mask.dropout.enabled()) {
-        const OctetDecisions decisions = tiles.transposed_decisions(row / 16 + half, key / 16);
+        const Vec8Decisions decisions = tiles.transposed_decisions(row / 16 + half, key / 16);
         SIMT_UNROLL
-        for (int e = 0; e < kOctet; ++e) finish(e, decisions.keeps[e]);
+        for (int e = 0; e < kVec8; ++e) finish(e, decisions.keeps[e]);
       } else {
         SIMT_UNROLL
-        for (int e = 0; e < kOctet; ++e) finish(e, true);
+        for (int e = 0; e < kVec8; ++e) finish(e, true);
       }
       accumulate<16, kHead>(dv, p, dout_tile);
       accumulate<16, kHead>(dk, ds, q_tile);

@@ -60,9 +60,9 @@ SIMT_DEVICE void softmax_tile(float (&s)[kTileBlocks][4], Running& running, floa
 SIMT_DEVICE void drop_tile(float (&p)[kTileBlocks][4], const TileMask& mask, int row, int first_key) {
   SIMT_UNROLL
   for (int tile = 0; tile < kStageRows / 16; ++tile) {
-    const OctetDecisions decisions = mask.decisions(row / 16, first_key / 16 + tile);
+    const Vec8Decisions decisions = mask.decisions(row / 16, first_key / 16 + tile);
     SIMT_UNROLL
-    for (int e = 0; e < kOctet; ++e) {
+    for (int e = 0; e < kVec8; ++e) {
       float& probability = p[2 * tile + block_of(e)][slot_of(e)];
       probability = decisions.keeps[e] ? probability : 0.0F;
     }
@@ -144,9 +144,9 @@ bool attention_is_fused(const AttentionShape& shape) {
       shape.head_size == 32 || shape.head_size == 64 || shape.head_size == 96 || shape.head_size == 128;
   const auto fits = [](std::int64_t stride) { return stride % 8 == 0 && stride <= std::int64_t{1} << 30; };
   // A tile of the mask is counted in 32 bits.
-  constexpr std::int64_t kMostRows = std::int64_t{1} << 20;
-  return size && shape.query_length <= kMostRows && shape.key_length <= kMostRows &&
-         fits(shape.query_stride) && fits(shape.key_stride) && fits(shape.value_stride);
+  constexpr std::int64_t kMaxRows = std::int64_t{1} << 20;
+  return size && shape.query_length <= kMaxRows && shape.key_length <= kMaxRows && fits(shape.query_stride) &&
+         fits(shape.key_stride) && fits(shape.value_stride);
 }
 
 void check_attention(const AttentionShape& shape, const Mask& mask, bool aligned) {

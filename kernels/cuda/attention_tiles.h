@@ -42,12 +42,12 @@ SIMT_DEVICE void load_tile(T* tile, const HeadRows<const T>& rows, int first) {
   SIMT_UNROLL
   for (int part = 0; part < kRows; part += kStageRows) {
     const int row = part + thread_index() / kThreadsOfRow;
-    const int column = thread_index() % kThreadsOfRow * kOctet;
+    const int column = thread_index() % kThreadsOfRow * kVec8;
     const bool valid = first + row < rows.length;
     const T* source = rows.head + static_cast<std::int64_t>(valid ? first + row : 0) * rows.stride + column;
     T* target = tile + row * kPitch<kHead> + column;
     SIMT_UNROLL
-    for (int c = 0; c < kHead; c += kThreadsOfRow * kOctet) simt::cp_async_16(target + c, source + c, valid);
+    for (int c = 0; c < kHead; c += kThreadsOfRow * kVec8) simt::cp_async_16(target + c, source + c, valid);
   }
 }
 
@@ -160,10 +160,10 @@ struct TileMask {
 
   /// What of the lane's eight elements is kept of the tile with query rows from 16 · i and keys from 16 · j
   /// on. Element e is that of query half e / 4, key half e / 2 % 2, odd key e % 2.
-  SIMT_DEVICE OctetDecisions decisions(int i, int j) const { return {mask, bits(i, j)}; }
+  SIMT_DEVICE Vec8Decisions decisions(int i, int j) const { return {mask, bits(i, j)}; }
   /// The same where the tile is held transposed: element e is that of key half e / 4, query half e / 2 % 2,
   /// odd query e % 2.
-  SIMT_DEVICE OctetDecisions transposed_decisions(int i, int j) const {
+  SIMT_DEVICE Vec8Decisions transposed_decisions(int i, int j) const {
     const Philox4 pairs = bits(i, j);
     // Each word is a lane's part of an 8 × 8 matrix: those of the queries' second and the keys' first half
     // change places.

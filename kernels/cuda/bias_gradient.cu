@@ -9,13 +9,13 @@ namespace {
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kColumnThreads)
     bias_gradient_kernel(BiasGradient<T> args, RowChunks chunks) {
-  for_octets_of_rows<4>(
+  for_vec8s_of_rows<4>(
       chunks, args.columns, static_cast<float*>(args.scratch),
       [&](std::int64_t row, std::int64_t column, std::int64_t count) {
-        return fetch_octet<kWhole>(args.dy + row * args.columns + column, count);
+        return fetch_vec8<kWhole>(args.dy + row * args.columns + column, count);
       },
-      [](const Octet<T>& fetched, std::int64_t /*row*/, std::int64_t /*column*/, std::int64_t /*count*/,
-         float(&values)[kOctet]) { unpack_octet(fetched, values); });
+      [](const Vec8<T>& fetched, std::int64_t /*row*/, std::int64_t /*column*/, std::int64_t /*count*/,
+         float(&values)[kVec8]) { unpack_vec8(fetched, values); });
 }
 
 }  // namespace
@@ -24,7 +24,7 @@ template <typename T>
 void bias_gradient(const BiasGradient<T>& args, void* stream) {
   if (args.rows * args.columns == 0) return;
   const RowChunks chunks = column_chunks(args.rows);
-  by_octets(args.columns % kOctet == 0 && on_16_bytes(args.dy), [&]<bool kWhole>() {
+  by_vec8s(args.columns % kVec8 == 0 && on_16_bytes(args.dy), [&]<bool kWhole>() {
     simt::launch("bias_gradient", bias_gradient_kernel<T, kWhole>,
                  column_blocks(args.rows, args.columns, stream), args, chunks);
   });

@@ -2,14 +2,14 @@
 
 #include "kernels/cuda/partial_sums.h"
 
-// The loop of operations that take rows an octet at a time and sum something over the rows: a block takes 32
-// octets of columns and one chunk of rows, shared by its eight warps.
+// The loop of operations that take rows an vec8 at a time and sum something over the rows: a block takes 32
+// vec8s of columns and one chunk of rows, shared by its eight warps.
 
 namespace voca::kernels::cuda {
 
 inline constexpr int kColumnThreads = 256;
 inline constexpr int kColumnWarps = kColumnThreads / kWarp;
-inline constexpr int kColumnsPerBlock = kWarp * kOctet;
+inline constexpr int kColumnsPerBlock = kWarp * kVec8;
 
 [[nodiscard]] inline RowChunks column_chunks(std::int64_t rows) {
   return {rows, kColumnWarps, 128};
@@ -23,19 +23,19 @@ inline constexpr int kColumnsPerBlock = kWarp * kOctet;
           dim3(kColumnThreads), 0, stream};
 }
 
-/// For each of the thread's octets: fetched = fetch(row, column, count), then term(fetched, row, column,
-/// count, values), which sets values to what is summed over the rows. kAhead octets are on their way while
+/// For each of the thread's vec8s: fetched = fetch(row, column, count), then term(fetched, row, column,
+/// count, values), which sets values to what is summed over the rows. kAhead vec8s are on their way while
 /// one is worked on. The sums go to partials (chunks, columns); null leaves them out.
 template <int kAhead, typename Fetch, typename Term>
-SIMT_DEVICE void for_octets_of_rows(const RowChunks& chunks, std::int64_t columns, float* partials,
-                                    Fetch fetch, Term term) {
+SIMT_DEVICE void for_vec8s_of_rows(const RowChunks& chunks, std::int64_t columns, float* partials,
+                                   Fetch fetch, Term term) {
   SIMT_SHARED(float, sums, [kColumnWarps][kColumnsPerBlock]);
   const std::int64_t chunk = blockIdx.y;
-  const std::int64_t column = (block_index() * kWarp + lane_index()) * kOctet;
+  const std::int64_t column = (block_index() * kWarp + lane_index()) * kVec8;
   const std::int64_t count = columns - column;
   const std::int64_t end = chunks.end(chunk);
   std::int64_t row = chunks.begin(chunk) + warp_index();
-  float sum[kOctet] = {};
+  float sum[kVec8] = {};
   if (count > 0) {
     decltype(fetch(row, column, count)) next[kAhead] = {};
     SIMT_UNROLL
@@ -50,10 +50,10 @@ SIMT_DEVICE void for_octets_of_rows(const RowChunks& chunks, std::int64_t column
         const auto fetched = next[ahead];
         const std::int64_t later = row + kAhead * kColumnWarps;
         if (later < end) next[ahead] = fetch(later, column, count);
-        float values[kOctet];
+        float values[kVec8];
         term(fetched, row, column, count, values);
         SIMT_UNROLL
-        for (int i = 0; i < kOctet; ++i) sum[i] += values[i];
+        for (int i = 0; i < kVec8; ++i) sum[i] += values[i];
         row += kColumnWarps;
       }
     }
@@ -61,10 +61,10 @@ SIMT_DEVICE void for_octets_of_rows(const RowChunks& chunks, std::int64_t column
   if (partials == nullptr) return;
   // Element i of lane l at i · 32 + l: no two lanes in one bank.
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) sums[warp_index()][i * kWarp + lane_index()] = sum[i];
+  for (int i = 0; i < kVec8; ++i) sums[warp_index()][i * kWarp + lane_index()] = sum[i];
   __syncthreads();
   const int place = thread_index();
-  const std::int64_t mine = (block_index() * kWarp + place % kWarp) * kOctet + place / kWarp;
+  const std::int64_t mine = (block_index() * kWarp + place % kWarp) * kVec8 + place / kWarp;
   if (mine >= columns) return;
   float total = 0;
   SIMT_UNROLL

@@ -17,8 +17,8 @@ struct Mask {
     return dropout_bits(dropout, block, keys);
   }
 
-  /// Whether octets of the array are the eights that one Philox call decides for.
-  [[nodiscard]] bool whole() const { return !dropout.enabled() || dropout.first_element % kOctet == 0; }
+  /// Whether vec8s of the array are the eights that one Philox call decides for.
+  [[nodiscard]] bool whole() const { return !dropout.enabled() || dropout.first_element % kVec8 == 0; }
 
   Dropout dropout;
   float scale;
@@ -26,42 +26,42 @@ struct Mask {
 };
 
 /// Which of the eight elements that one Philox call decides for are kept.
-struct OctetDecisions {
-  SIMT_DEVICE OctetDecisions(const Mask& mask, const Philox4& bits) {
+struct Vec8Decisions {
+  SIMT_DEVICE Vec8Decisions(const Mask& mask, const Philox4& bits) {
     // 16 bits are compared in the upper half of a word.
     const std::uint32_t threshold = mask.dropout.threshold << 16U;
     SIMT_UNROLL
-    for (int i = 0; i < kOctet / 2; ++i) {
+    for (int i = 0; i < kVec8 / 2; ++i) {
       keeps[2 * i] = bits.word[i] << 16U >= threshold;
       keeps[2 * i + 1] = bits.word[i] >= threshold;
     }
   }
 
-  bool keeps[kOctet];
+  bool keeps[kVec8];
 };
 
 /// Eight elements, `first` the first of them (counted from the array's element 0), become what dropout leaves
 /// of them. A dropped element is multiplied by 0: NaN and infinity stay visible. kWhole: `first` is a
 /// multiple of eight, and the mask is whole().
 template <bool kWhole>
-SIMT_DEVICE void drop_octet(const Mask& mask, std::int64_t first, float (&values)[kOctet]) {
+SIMT_DEVICE void drop_vec8(const Mask& mask, std::int64_t first, float (&values)[kVec8]) {
   if (!mask.dropout.enabled()) return;
   const std::uint64_t element = mask.dropout.first_element + static_cast<std::uint64_t>(first);
-  const Philox4 bits = mask.bits(element / kOctet);
-  const auto skipped = static_cast<int>(element % kOctet);
+  const Philox4 bits = mask.bits(element / kVec8);
+  const auto skipped = static_cast<int>(element % kVec8);
   if (kWhole || skipped == 0) {
-    const OctetDecisions decisions(mask, bits);
+    const Vec8Decisions decisions(mask, bits);
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) values[i] *= decisions.keeps[i] ? mask.scale : 0.0F;
+    for (int i = 0; i < kVec8; ++i) values[i] *= decisions.keeps[i] ? mask.scale : 0.0F;
     return;
   }
-  // The octet lies across two calls: rows of a width that is no multiple of eight.
-  const Philox4 next = mask.bits(element / kOctet + 1);
+  // The vec8 lies across two calls: rows of a width that is no multiple of eight.
+  const Philox4 next = mask.bits(element / kVec8 + 1);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) {
+  for (int i = 0; i < kVec8; ++i) {
     const int place = skipped + i;
-    const bool keeps = place < kOctet ? dropout_keeps(bits, place, mask.dropout.threshold)
-                                      : dropout_keeps(next, place - kOctet, mask.dropout.threshold);
+    const bool keeps = place < kVec8 ? dropout_keeps(bits, place, mask.dropout.threshold)
+                                     : dropout_keeps(next, place - kVec8, mask.dropout.threshold);
     values[i] *= keeps ? mask.scale : 0.0F;
   }
 }

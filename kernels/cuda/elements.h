@@ -5,7 +5,7 @@
 
 #include "kernels/cuda/simt.h"
 
-// Elements in memory, floats in registers: conversions, and octets of eight neighbours, the piece of work of
+// Elements in memory, floats in registers: conversions, and vec8s of eight neighbours, the piece of work of
 // one thread (16 bytes of a 16-bit type; one Philox call decides for eight).
 
 namespace voca::kernels::cuda {
@@ -76,113 +76,113 @@ SIMT_DEVICE void unpack(std::uint32_t pair, float& low, float& high, __half /*el
   high = __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16U)));
 }
 
-inline constexpr int kOctet = 8;
+inline constexpr int kVec8 = 8;
 
-/// Whether arrays of T that start at a multiple of 16 bytes may be read an octet at a time: host code decides
+/// Whether arrays of T that start at a multiple of 16 bytes may be read an vec8 at a time: host code decides
 /// once a launch whether all its arrays do. Null pointers do.
 template <typename... Pointers>
 [[nodiscard]] bool on_16_bytes(const Pointers*... pointers) {
   return ((reinterpret_cast<std::uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
-/// An octet as it lies in memory. Fetching several before the first is unpacked keeps all of them on their
+/// An vec8 as it lies in memory. Fetching several before the first is unpacked keeps all of them on their
 /// way at once.
 template <typename T>
-struct Octet {
-  std::uint32_t word[kOctet * sizeof(T) / 4];
+struct Vec8 {
+  std::uint32_t word[kVec8 * sizeof(T) / 4];
 };
 
-SIMT_DEVICE void unpack_octet(const Octet<float>& octet, float (&out)[kOctet]) {
+SIMT_DEVICE void unpack_vec8(const Vec8<float>& vec8, float (&out)[kVec8]) {
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) out[i] = __uint_as_float(octet.word[i]);
+  for (int i = 0; i < kVec8; ++i) out[i] = __uint_as_float(vec8.word[i]);
 }
 template <typename T>
-SIMT_DEVICE void unpack_octet(const Octet<T>& octet, float (&out)[kOctet]) {
+SIMT_DEVICE void unpack_vec8(const Vec8<T>& vec8, float (&out)[kVec8]) {
   SIMT_UNROLL
-  for (int i = 0; i < kOctet / 2; ++i) unpack(octet.word[i], out[2 * i], out[2 * i + 1], T{});
+  for (int i = 0; i < kVec8 / 2; ++i) unpack(vec8.word[i], out[2 * i], out[2 * i + 1], T{});
 }
 
-SIMT_DEVICE Octet<float> pack_octet(const float (&in)[kOctet], float /*element type*/) {
-  Octet<float> octet;
+SIMT_DEVICE Vec8<float> pack_vec8(const float (&in)[kVec8], float /*element type*/) {
+  Vec8<float> vec8;
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) octet.word[i] = __float_as_uint(in[i]);
-  return octet;
+  for (int i = 0; i < kVec8; ++i) vec8.word[i] = __float_as_uint(in[i]);
+  return vec8;
 }
 template <typename T>
-SIMT_DEVICE Octet<T> pack_octet(const float (&in)[kOctet], T /*element type*/) {
-  Octet<T> octet;
+SIMT_DEVICE Vec8<T> pack_vec8(const float (&in)[kVec8], T /*element type*/) {
+  Vec8<T> vec8;
   SIMT_UNROLL
-  for (int i = 0; i < kOctet / 2; ++i) octet.word[i] = pack(in[2 * i], in[2 * i + 1], T{});
-  return octet;
+  for (int i = 0; i < kVec8 / 2; ++i) vec8.word[i] = pack(in[2 * i], in[2 * i + 1], T{});
+  return vec8;
 }
 
-/// The whole octet at p, a multiple of 16 bytes.
+/// The whole vec8 at p, a multiple of 16 bytes.
 template <typename T>
-SIMT_DEVICE Octet<T> fetch_aligned(const T* p) {
-  Octet<T> octet;
+SIMT_DEVICE Vec8<T> fetch_aligned(const T* p) {
+  Vec8<T> vec8;
   SIMT_UNROLL
   for (int i = 0; i < static_cast<int>(sizeof(T) / 2); ++i) {
     const uint4 bits = simt::load_16(p + i * (16 / sizeof(T)));
-    octet.word[4 * i] = bits.x;
-    octet.word[4 * i + 1] = bits.y;
-    octet.word[4 * i + 2] = bits.z;
-    octet.word[4 * i + 3] = bits.w;
+    vec8.word[4 * i] = bits.x;
+    vec8.word[4 * i + 1] = bits.y;
+    vec8.word[4 * i + 2] = bits.z;
+    vec8.word[4 * i + 3] = bits.w;
   }
-  return octet;
+  return vec8;
 }
 template <typename T>
-SIMT_DEVICE void put_aligned(T* p, const Octet<T>& octet) {
+SIMT_DEVICE void put_aligned(T* p, const Vec8<T>& vec8) {
   SIMT_UNROLL
   for (int i = 0; i < static_cast<int>(sizeof(T) / 2); ++i) {
-    simt::store_16(p + i * (16 / sizeof(T)), make_uint4(octet.word[4 * i], octet.word[4 * i + 1],
-                                                        octet.word[4 * i + 2], octet.word[4 * i + 3]));
+    simt::store_16(p + i * (16 / sizeof(T)), make_uint4(vec8.word[4 * i], vec8.word[4 * i + 1],
+                                                        vec8.word[4 * i + 2], vec8.word[4 * i + 3]));
   }
 }
 
-/// The octet at p, of which `count` elements are there (the others read as 0). kWhole: all eight are, and p
+/// The vec8 at p, of which `count` elements are there (the others read as 0). kWhole: all eight are, and p
 /// is a multiple of 16 bytes.
 template <bool kWhole, typename T>
-SIMT_DEVICE Octet<T> fetch_octet(const T* p, std::int64_t count) {
+SIMT_DEVICE Vec8<T> fetch_vec8(const T* p, std::int64_t count) {
   if constexpr (kWhole) {
     return fetch_aligned(p);
   } else {
-    float values[kOctet];
+    float values[kVec8];
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) values[i] = i < count ? to_float(p[i]) : 0.0F;
-    return pack_octet(values, T{});
+    for (int i = 0; i < kVec8; ++i) values[i] = i < count ? to_float(p[i]) : 0.0F;
+    return pack_vec8(values, T{});
   }
 }
 template <bool kWhole, typename T>
-SIMT_DEVICE void load_octet(const T* p, std::int64_t count, float (&out)[kOctet]) {
-  unpack_octet(fetch_octet<kWhole>(p, count), out);
+SIMT_DEVICE void load_vec8(const T* p, std::int64_t count, float (&out)[kVec8]) {
+  unpack_vec8(fetch_vec8<kWhole>(p, count), out);
 }
 template <bool kWhole, typename T>
-SIMT_DEVICE void store_octet(T* p, std::int64_t count, const float (&in)[kOctet]) {
+SIMT_DEVICE void store_vec8(T* p, std::int64_t count, const float (&in)[kVec8]) {
   if constexpr (kWhole) {
-    put_aligned(p, pack_octet(in, T{}));
+    put_aligned(p, pack_vec8(in, T{}));
   } else {
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) {
+    for (int i = 0; i < kVec8; ++i) {
       if (i < count) p[i] = from_float<T>(in[i]);
     }
   }
 }
 
-/// The same where only the launch knows. `wide`: p is a multiple of 16 bytes wherever the octet is whole.
+/// The same where only the launch knows. `wide`: p is a multiple of 16 bytes wherever the vec8 is whole.
 template <typename T>
-SIMT_DEVICE void load_octet(const T* p, std::int64_t count, bool wide, float (&out)[kOctet]) {
-  if (wide && count >= kOctet) return load_octet<true>(p, count, out);
-  load_octet<false>(p, count, out);
+SIMT_DEVICE void load_vec8(const T* p, std::int64_t count, bool wide, float (&out)[kVec8]) {
+  if (wide && count >= kVec8) return load_vec8<true>(p, count, out);
+  load_vec8<false>(p, count, out);
 }
 template <typename T>
-SIMT_DEVICE void store_octet(T* p, std::int64_t count, bool wide, const float (&in)[kOctet]) {
-  if (wide && count >= kOctet) return store_octet<true>(p, count, in);
-  store_octet<false>(p, count, in);
+SIMT_DEVICE void store_vec8(T* p, std::int64_t count, bool wide, const float (&in)[kVec8]) {
+  if (wide && count >= kVec8) return store_vec8<true>(p, count, in);
+  store_vec8<false>(p, count, in);
 }
 
 /// Calls f.template operator()<whole>().
 template <typename F>
-void by_octets(bool whole, F f) {
+void by_vec8s(bool whole, F f) {
   if (whole) return f.template operator()<true>();
   f.template operator()<false>();
 }

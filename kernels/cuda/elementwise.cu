@@ -10,63 +10,63 @@ constexpr int kThreads = 256;
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) weighted_sum_kernel(WeightedSum<T> args, bool wide) {
-  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t first = global_thread() * kVec8;
   const std::int64_t count = args.elements - first;
   if (count <= 0) return;
-  float a[kOctet];
-  load_octet(args.a + first, count, wide, a);
+  float a[kVec8];
+  load_vec8(args.a + first, count, wide, a);
   const auto alpha = static_cast<float>(args.alpha);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) a[i] *= alpha;
+  for (int i = 0; i < kVec8; ++i) a[i] *= alpha;
   if (args.b != nullptr) {
-    float b[kOctet];
-    load_octet(args.b + first, count, wide, b);
+    float b[kVec8];
+    load_vec8(args.b + first, count, wide, b);
     const auto beta = static_cast<float>(args.beta);
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) a[i] += beta * b[i];
+    for (int i = 0; i < kVec8; ++i) a[i] += beta * b[i];
   }
-  store_octet(args.out + first, count, wide, a);
+  store_vec8(args.out + first, count, wide, a);
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) wide_sum_kernel(WideSum<T> args, bool wide) {
-  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t first = global_thread() * kVec8;
   const std::int64_t count = args.elements - first;
   if (count <= 0) return;
-  float from[kOctet];
-  load_octet(args.from + first, count, wide, from);
+  float from[kVec8];
+  load_vec8(args.from + first, count, wide, from);
   if (args.add) {
-    float sum[kOctet];
-    load_octet(args.sum + first, count, wide, sum);
+    float sum[kVec8];
+    load_vec8(args.sum + first, count, wide, sum);
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) from[i] += sum[i];
+    for (int i = 0; i < kVec8; ++i) from[i] += sum[i];
   }
-  store_octet(args.sum + first, count, wide, from);
+  store_vec8(args.sum + first, count, wide, from);
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) fill_kernel(std::int64_t elements, T value, T* out, bool wide) {
-  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t first = global_thread() * kVec8;
   const std::int64_t count = elements - first;
   if (count <= 0) return;
   const float x = to_float(value);
-  const float values[kOctet] = {x, x, x, x, x, x, x, x};
-  store_octet(out + first, count, wide, values);
+  const float values[kVec8] = {x, x, x, x, x, x, x, x};
+  store_vec8(out + first, count, wide, values);
 }
 
 template <typename From, typename To>
 __global__ void __launch_bounds__(kThreads)
     cast_kernel(std::int64_t elements, const From* from, To* to, bool wide) {
-  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t first = global_thread() * kVec8;
   const std::int64_t count = elements - first;
   if (count <= 0) return;
-  float values[kOctet];
-  load_octet(from + first, count, wide, values);
-  store_octet(to + first, count, wide, values);
+  float values[kVec8];
+  load_vec8(from + first, count, wide, values);
+  store_vec8(to + first, count, wide, values);
 }
 
 simt::LaunchShape shape_for(std::int64_t elements, void* stream) {
-  return {blocks_for(divide_up(elements, kOctet), kThreads), dim3(kThreads), 0, stream};
+  return {blocks_for(divide_up(elements, kVec8), kThreads), dim3(kThreads), 0, stream};
 }
 
 __global__ void set_word_kernel(std::uint32_t* word, std::uint32_t value) {

@@ -8,33 +8,33 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// A thread takes an octet of one output row.
+// A thread takes an vec8 of one output row.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) gather_frames_kernel(GatherFrames<T> args, bool wide) {
-  const std::int64_t octets = divide_up(args.width, kOctet);
-  const std::int64_t row = global_thread() / octets;
-  const std::int64_t column = global_thread() % octets * kOctet;
+  const std::int64_t vec8s = divide_up(args.width, kVec8);
+  const std::int64_t row = global_thread() / vec8s;
+  const std::int64_t column = global_thread() % vec8s * kVec8;
   if (row >= args.batch * args.length) return;
   const std::int64_t source = source_frame(args.windows[row / args.length], row % args.length);
   const std::int64_t from = source * args.width + column;
   const std::int64_t count = args.width - column;
-  float values[kOctet];
+  float values[kVec8];
   if (args.type == FrameType::kHalf) {
-    load_octet(static_cast<const __half*>(args.frames) + from, count, wide, values);
+    load_vec8(static_cast<const __half*>(args.frames) + from, count, wide, values);
   } else {
-    load_octet(static_cast<const float*>(args.frames) + from, count, wide, values);
+    load_vec8(static_cast<const float*>(args.frames) + from, count, wide, values);
   }
-  store_octet(args.out + row * args.width + column, count, wide, values);
+  store_vec8(args.out + row * args.width + column, count, wide, values);
 }
 
 }  // namespace
 
 template <typename T>
 void gather_frames(const GatherFrames<T>& args, void* stream) {
-  const std::int64_t work = args.batch * args.length * divide_up(args.width, kOctet);
+  const std::int64_t work = args.batch * args.length * divide_up(args.width, kVec8);
   if (work == 0) return;
   const bool wide =
-      args.width % kOctet == 0 && on_16_bytes(static_cast<const std::byte*>(args.frames), args.out);
+      args.width % kVec8 == 0 && on_16_bytes(static_cast<const std::byte*>(args.frames), args.out);
   simt::launch("gather_frames", gather_frames_kernel<T>,
                {blocks_for(work, kThreads), dim3(kThreads), 0, stream}, args, wide);
 }

@@ -13,51 +13,51 @@ constexpr int kRowsAtOnce = 4;
 constexpr int kRowsPerBlock = kColumnWarps * kRowsAtOnce;
 
 // Adds the bias, if there is one, to u.
-SIMT_DEVICE void add(const float (&bias)[kOctet], float (&u)[kOctet]) {
+SIMT_DEVICE void add(const float (&bias)[kVec8], float (&u)[kVec8]) {
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) u[i] += bias[i];
+  for (int i = 0; i < kVec8; ++i) u[i] += bias[i];
 }
 template <bool kWhole, typename T>
-SIMT_DEVICE void load_bias(const T* bias, std::int64_t column, std::int64_t count, float (&out)[kOctet]) {
+SIMT_DEVICE void load_bias(const T* bias, std::int64_t column, std::int64_t count, float (&out)[kVec8]) {
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) out[i] = 0;
-  if (bias != nullptr) load_octet<kWhole>(bias + column, count, out);
+  for (int i = 0; i < kVec8; ++i) out[i] = 0;
+  if (bias != nullptr) load_vec8<kWhole>(bias + column, count, out);
 }
 
-// A block takes 32 octets of columns and 32 rows, four a thread.
+// A block takes 32 vec8s of columns and 32 rows, four a thread.
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kColumnThreads) gelu_forward_kernel(GeluForward<T> args, Mask mask) {
-  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kOctet;
+  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kVec8;
   const std::int64_t count = args.columns - column;
   if (count <= 0) return;
   const std::int64_t first = block_index() * kRowsPerBlock + warp_index();
-  Octet<T> fetched[kRowsAtOnce];
+  Vec8<T> fetched[kRowsAtOnce];
   SIMT_UNROLL
   for (int r = 0; r < kRowsAtOnce; ++r) {
     const std::int64_t row = first + r * kColumnWarps;
-    if (row < args.rows) fetched[r] = fetch_octet<kWhole>(args.x + row * args.columns + column, count);
+    if (row < args.rows) fetched[r] = fetch_vec8<kWhole>(args.x + row * args.columns + column, count);
   }
-  float bias[kOctet];
+  float bias[kVec8];
   load_bias<kWhole>(args.bias, column, count, bias);
   SIMT_UNROLL
   for (int r = 0; r < kRowsAtOnce; ++r) {
     const std::int64_t row = first + r * kColumnWarps;
     if (row >= args.rows) return;
     const std::int64_t element = row * args.columns + column;
-    float u[kOctet];
-    unpack_octet(fetched[r], u);
+    float u[kVec8];
+    unpack_vec8(fetched[r], u);
     add(bias, u);
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) u[i] *= normal<T>(u[i]).cdf;
-    drop_octet<kWhole>(mask, element, u);
-    store_octet<kWhole>(args.y + element, count, u);
+    for (int i = 0; i < kVec8; ++i) u[i] *= normal<T>(u[i]).cdf;
+    drop_vec8<kWhole>(mask, element, u);
+    store_vec8<kWhole>(args.y + element, count, u);
   }
 }
 
 template <typename T>
 struct Fetched {
-  Octet<T> x;
-  Octet<T> dy;
+  Vec8<T> x;
+  Vec8<T> dy;
 };
 
 /// Blocks of backward that share a multiprocessor, as far as registers go.
@@ -68,30 +68,30 @@ template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kColumnThreads, (kBackwardBlocks<T, kWhole>))
     gelu_backward_kernel(GeluBackward<T> args, RowChunks chunks, Mask mask) {
   float* partials = args.dbias != nullptr ? static_cast<float*>(args.scratch) : nullptr;
-  float bias[kOctet];
-  const std::int64_t my_column = (block_index() * kWarp + lane_index()) * kOctet;
+  float bias[kVec8];
+  const std::int64_t my_column = (block_index() * kWarp + lane_index()) * kVec8;
   if (my_column < args.columns) load_bias<kWhole>(args.bias, my_column, args.columns - my_column, bias);
-  for_octets_of_rows<sizeof(T) < sizeof(float) ? 2 : 1>(
+  for_vec8s_of_rows<sizeof(T) < sizeof(float) ? 2 : 1>(
       chunks, args.columns, partials,
       [&](std::int64_t row, std::int64_t column, std::int64_t count) {
         const std::int64_t element = row * args.columns + column;
-        return Fetched<T>{fetch_octet<kWhole>(args.x + element, count),
-                          fetch_octet<kWhole>(args.dy + element, count)};
+        return Fetched<T>{fetch_vec8<kWhole>(args.x + element, count),
+                          fetch_vec8<kWhole>(args.dy + element, count)};
       },
       [&](const Fetched<T>& fetched, std::int64_t row, std::int64_t column, std::int64_t count,
-          float(&dx)[kOctet]) {
+          float(&dx)[kVec8]) {
         const std::int64_t element = row * args.columns + column;
-        float u[kOctet];
-        unpack_octet(fetched.x, u);
-        unpack_octet(fetched.dy, dx);
+        float u[kVec8];
+        unpack_vec8(fetched.x, u);
+        unpack_vec8(fetched.dy, dx);
         add(bias, u);
         SIMT_UNROLL
-        for (int i = 0; i < kOctet; ++i) {
+        for (int i = 0; i < kVec8; ++i) {
           const Normal at = normal<T>(u[i]);
           dx[i] *= at.cdf + u[i] * at.pdf;
         }
-        drop_octet<kWhole>(mask, element, dx);
-        store_octet<kWhole>(args.dx + element, count, dx);
+        drop_vec8<kWhole>(mask, element, dx);
+        store_vec8<kWhole>(args.dx + element, count, dx);
       });
 }
 
@@ -103,11 +103,11 @@ void gelu_forward(const GeluForward<T>& args, void* stream) {
   const Mask mask(args.dropout);
   const dim3 grid(static_cast<unsigned>(divide_up(args.rows, kRowsPerBlock)),
                   static_cast<unsigned>(divide_up(args.columns, kColumnsPerBlock)));
-  by_octets(args.columns % kOctet == 0 && mask.whole() && on_16_bytes(args.x, args.bias, args.y),
-            [&]<bool kWhole>() {
-              simt::launch("gelu_forward", gelu_forward_kernel<T, kWhole>,
-                           {grid, dim3(kColumnThreads), 0, stream}, args, mask);
-            });
+  by_vec8s(args.columns % kVec8 == 0 && mask.whole() && on_16_bytes(args.x, args.bias, args.y),
+           [&]<bool kWhole>() {
+             simt::launch("gelu_forward", gelu_forward_kernel<T, kWhole>,
+                          {grid, dim3(kColumnThreads), 0, stream}, args, mask);
+           });
 }
 
 template <typename T>
@@ -115,11 +115,11 @@ void gelu_backward(const GeluBackward<T>& args, void* stream) {
   if (args.rows * args.columns == 0) return;
   const RowChunks chunks = column_chunks(args.rows);
   const Mask mask(args.dropout);
-  by_octets(args.columns % kOctet == 0 && mask.whole() && on_16_bytes(args.dy, args.x, args.bias, args.dx),
-            [&]<bool kWhole>() {
-              simt::launch("gelu_backward", gelu_backward_kernel<T, kWhole>,
-                           column_blocks(args.rows, args.columns, stream), args, chunks, mask);
-            });
+  by_vec8s(args.columns % kVec8 == 0 && mask.whole() && on_16_bytes(args.dy, args.x, args.bias, args.dx),
+           [&]<bool kWhole>() {
+             simt::launch("gelu_backward", gelu_backward_kernel<T, kWhole>,
+                          column_blocks(args.rows, args.columns, stream), args, chunks, mask);
+           });
   if (args.dbias == nullptr) return;
   add_partial_sums<T>({chunks.count, args.columns, 1, static_cast<const float*>(args.scratch), {args.dbias}},
                       stream);

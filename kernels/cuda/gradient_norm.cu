@@ -16,11 +16,11 @@ __global__ void __launch_bounds__(kThreads) partial_squares_kernel(GradientNorm<
   const std::int64_t begin = block_index() * kChunk;
   const std::int64_t end = begin + kChunk < args.elements ? begin + kChunk : args.elements;
   double sum = 0;
-  for (std::int64_t i = begin + thread_index() * kOctet; i < end; i += kThreads * kOctet) {
-    float values[kOctet];
-    load_octet(args.gradient + i, end - i, wide, values);
+  for (std::int64_t i = begin + thread_index() * kVec8; i < end; i += kThreads * kVec8) {
+    float values[kVec8];
+    load_vec8(args.gradient + i, end - i, wide, values);
     SIMT_UNROLL
-    for (int j = 0; j < kOctet; ++j) sum += static_cast<double>(values[j]) * static_cast<double>(values[j]);
+    for (int j = 0; j < kVec8; ++j) sum += static_cast<double>(values[j]) * static_cast<double>(values[j]);
   }
   sum = block_sum<kThreads>(sum);
   if (thread_index() == 0) static_cast<double*>(args.scratch)[block_index()] = sum;

@@ -11,19 +11,19 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-/// Rows up to this wide are held in the registers of a warp in forward, four octets a lane.
+/// Rows up to this wide are held in the registers of a warp in forward, four vec8s a lane.
 constexpr std::int64_t kWarpColumns = 1024;
-constexpr int kOctetsPerLane = 4;
+constexpr int kVec8sPerLane = 4;
 constexpr int kWarpThreads = 128;
 /// Rows of any width: a block a row, which goes over memory again.
 constexpr int kWideThreads = 256;
-/// Most threads of a block that holds a row in registers in backward, an octet a thread.
+/// Most threads of a block that holds a row in registers in backward, an vec8 a thread.
 constexpr int kBackwardThreads = 384;
 
 template <typename T>
 struct FetchedInput {
-  Octet<T> x;
-  Octet<T> residual;
+  Vec8<T> x;
+  Vec8<T> residual;
 };
 template <bool kWhole, typename T>
 SIMT_DEVICE FetchedInput<T> fetch_input(const LayernormForward<T>& args, std::int64_t row,
@@ -31,62 +31,61 @@ SIMT_DEVICE FetchedInput<T> fetch_input(const LayernormForward<T>& args, std::in
   const std::int64_t element = row * args.columns + column;
   const std::int64_t count = args.columns - column;
   FetchedInput<T> fetched;
-  fetched.x = fetch_octet<kWhole>(args.x + element, count);
-  if (args.residual != nullptr) fetched.residual = fetch_octet<kWhole>(args.residual + element, count);
+  fetched.x = fetch_vec8<kWhole>(args.x + element, count);
+  if (args.residual != nullptr) fetched.residual = fetch_vec8<kWhole>(args.residual + element, count);
   return fetched;
 }
 
 // z = residual + D_in(x + bias), rounded to T.
 template <bool kWhole, typename T>
 SIMT_DEVICE void form_z(const LayernormForward<T>& args, const FetchedInput<T>& fetched, const Mask& mask,
-                        std::int64_t row, std::int64_t column, float (&z)[kOctet]) {
-  float other[kOctet];
-  unpack_octet(fetched.x, z);
+                        std::int64_t row, std::int64_t column, float (&z)[kVec8]) {
+  float other[kVec8];
+  unpack_vec8(fetched.x, z);
   if (args.bias != nullptr) {
-    load_octet<kWhole>(args.bias + column, args.columns - column, other);
+    load_vec8<kWhole>(args.bias + column, args.columns - column, other);
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) z[i] += other[i];
+    for (int i = 0; i < kVec8; ++i) z[i] += other[i];
   }
-  drop_octet<kWhole>(mask, row * args.columns + column, z);
+  drop_vec8<kWhole>(mask, row * args.columns + column, z);
   if (args.residual != nullptr) {
-    unpack_octet(fetched.residual, other);
+    unpack_vec8(fetched.residual, other);
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) z[i] += other[i];
+    for (int i = 0; i < kVec8; ++i) z[i] += other[i];
   }
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) z[i] = rounded_to<T>(z[i]);
+  for (int i = 0; i < kVec8; ++i) z[i] = rounded_to<T>(z[i]);
 }
 
 // y = D_out((z − mean) · rstd · gamma + beta)
 template <bool kWhole, typename T>
 SIMT_DEVICE void store_y(const LayernormForward<T>& args, const Mask& mask, std::int64_t row,
-                         std::int64_t column, float mean, float rstd, const float (&z)[kOctet]) {
+                         std::int64_t column, float mean, float rstd, const float (&z)[kVec8]) {
   const std::int64_t element = row * args.columns + column;
   const std::int64_t count = args.columns - column;
-  float gamma[kOctet];
-  float y[kOctet];
-  load_octet<kWhole>(args.gamma + column, count, gamma);
-  load_octet<kWhole>(args.beta + column, count, y);
+  float gamma[kVec8];
+  float y[kVec8];
+  load_vec8<kWhole>(args.gamma + column, count, gamma);
+  load_vec8<kWhole>(args.beta + column, count, y);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) y[i] += (z[i] - mean) * rstd * gamma[i];
-  drop_octet<kWhole>(mask, element, y);
-  store_octet<kWhole>(args.y + element, count, y);
+  for (int i = 0; i < kVec8; ++i) y[i] += (z[i] - mean) * rstd * gamma[i];
+  drop_vec8<kWhole>(mask, element, y);
+  store_vec8<kWhole>(args.y + element, count, y);
 }
 
 // Σ over the `count` elements that are there.
 template <bool kWhole>
-SIMT_DEVICE float octet_sum(const float (&values)[kOctet], std::int64_t count) {
+SIMT_DEVICE float vec8_sum(const float (&values)[kVec8], std::int64_t count) {
   float sum = 0;
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) sum += kWhole || i < count ? values[i] : 0.0F;
+  for (int i = 0; i < kVec8; ++i) sum += kWhole || i < count ? values[i] : 0.0F;
   return sum;
 }
 template <bool kWhole>
-SIMT_DEVICE float octet_square_sum(const float (&values)[kOctet], float mean, std::int64_t count) {
+SIMT_DEVICE float vec8_square_sum(const float (&values)[kVec8], float mean, std::int64_t count) {
   float sum = 0;
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i)
-    sum += kWhole || i < count ? (values[i] - mean) * (values[i] - mean) : 0.0F;
+  for (int i = 0; i < kVec8; ++i) sum += kWhole || i < count ? (values[i] - mean) * (values[i] - mean) : 0.0F;
   return sum;
 }
 
@@ -103,34 +102,34 @@ __global__ void __launch_bounds__(kWarpThreads)
   const std::int64_t row = block_index() * (kWarpThreads / kWarp) + warp_index();
   if (row >= args.rows) return;
   const auto n = static_cast<float>(args.columns);
-  FetchedInput<T> fetched[kOctetsPerLane];
+  FetchedInput<T> fetched[kVec8sPerLane];
   SIMT_UNROLL
-  for (int o = 0; o < kOctetsPerLane; ++o) {
-    const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
+  for (int o = 0; o < kVec8sPerLane; ++o) {
+    const std::int64_t column = (o * kWarp + lane_index()) * kVec8;
     if (column < args.columns) fetched[o] = fetch_input<kWhole>(args, row, column);
   }
-  float z[kOctetsPerLane][kOctet];
+  float z[kVec8sPerLane][kVec8];
   float sum = 0;
   SIMT_UNROLL
-  for (int o = 0; o < kOctetsPerLane; ++o) {
-    const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
+  for (int o = 0; o < kVec8sPerLane; ++o) {
+    const std::int64_t column = (o * kWarp + lane_index()) * kVec8;
     const std::int64_t count = args.columns - column;
     if (count <= 0) continue;
     form_z<kWhole>(args, fetched[o], input_mask, row, column, z[o]);
-    if (args.z != nullptr) store_octet<kWhole>(args.z + row * args.columns + column, count, z[o]);
-    sum += octet_sum<kWhole>(z[o], count);
+    if (args.z != nullptr) store_vec8<kWhole>(args.z + row * args.columns + column, count, z[o]);
+    sum += vec8_sum<kWhole>(z[o], count);
   }
   const float mean = warp_sum(sum) / n;
   float squares = 0;
   SIMT_UNROLL
-  for (int o = 0; o < kOctetsPerLane; ++o) {
-    const std::int64_t count = args.columns - (o * kWarp + lane_index()) * kOctet;
-    if (count > 0) squares += octet_square_sum<kWhole>(z[o], mean, count);
+  for (int o = 0; o < kVec8sPerLane; ++o) {
+    const std::int64_t count = args.columns - (o * kWarp + lane_index()) * kVec8;
+    if (count > 0) squares += vec8_square_sum<kWhole>(z[o], mean, count);
   }
   const float rstd = 1.0F / sqrtf(warp_sum(squares) / n + static_cast<float>(args.eps));
   SIMT_UNROLL
-  for (int o = 0; o < kOctetsPerLane; ++o) {
-    const std::int64_t column = (o * kWarp + lane_index()) * kOctet;
+  for (int o = 0; o < kVec8sPerLane; ++o) {
+    const std::int64_t column = (o * kWarp + lane_index()) * kVec8;
     if (column < args.columns) store_y<kWhole>(args, output_mask, row, column, mean, rstd, z[o]);
   }
   if (lane_index() == 0) store_statistics(args, row, mean, rstd);
@@ -144,36 +143,33 @@ __global__ void __launch_bounds__(kWideThreads)
   const std::int64_t row = block_index();
   const auto n = static_cast<float>(args.columns);
   T* z_row = (args.z != nullptr ? args.z : args.y) + row * args.columns;
-  float z[kOctet];
+  float z[kVec8];
   float sum = 0;
-  for (std::int64_t column = thread_index() * kOctet; column < args.columns;
-       column += kWideThreads * kOctet) {
+  for (std::int64_t column = thread_index() * kVec8; column < args.columns; column += kWideThreads * kVec8) {
     form_z<kWhole>(args, fetch_input<kWhole>(args, row, column), input_mask, row, column, z);
-    store_octet<kWhole>(z_row + column, args.columns - column, z);
-    sum += octet_sum<kWhole>(z, args.columns - column);
+    store_vec8<kWhole>(z_row + column, args.columns - column, z);
+    sum += vec8_sum<kWhole>(z, args.columns - column);
   }
   const float mean = block_sum<kWideThreads>(sum) / n;
   float squares = 0;
-  for (std::int64_t column = thread_index() * kOctet; column < args.columns;
-       column += kWideThreads * kOctet) {
-    load_octet<kWhole>(z_row + column, args.columns - column, z);
-    squares += octet_square_sum<kWhole>(z, mean, args.columns - column);
+  for (std::int64_t column = thread_index() * kVec8; column < args.columns; column += kWideThreads * kVec8) {
+    load_vec8<kWhole>(z_row + column, args.columns - column, z);
+    squares += vec8_square_sum<kWhole>(z, mean, args.columns - column);
   }
   __syncthreads();
   const float rstd = 1.0F / sqrtf(block_sum<kWideThreads>(squares) / n + static_cast<float>(args.eps));
-  for (std::int64_t column = thread_index() * kOctet; column < args.columns;
-       column += kWideThreads * kOctet) {
-    load_octet<kWhole>(z_row + column, args.columns - column, z);
+  for (std::int64_t column = thread_index() * kVec8; column < args.columns; column += kWideThreads * kVec8) {
+    load_vec8<kWhole>(z_row + column, args.columns - column, z);
     store_y<kWhole>(args, output_mask, row, column, mean, rstd, z);
   }
   if (thread_index() == 0) store_statistics(args, row, mean, rstd);
 }
 
-/// How a block of backward is cut: groups of threads, each with a row at a time, an octet a thread.
+/// How a block of backward is cut: groups of threads, each with a row at a time, an vec8 a thread.
 struct BackwardGroups {
   explicit BackwardGroups(std::int64_t columns) {
-    const std::int64_t octets = divide_up(columns, kOctet);
-    threads = static_cast<int>(divide_up(octets, kWarp) * kWarp);
+    const std::int64_t vec8s = divide_up(columns, kVec8);
+    threads = static_cast<int>(divide_up(vec8s, kWarp) * kWarp);
     groups = threads < kBackwardThreads ? kBackwardThreads / threads : 1;
   }
   [[nodiscard]] bool fits() const { return threads <= kBackwardThreads; }
@@ -187,7 +183,7 @@ struct BackwardGroups {
   return {rows, groups.fits() ? 4 * groups.groups : 1, 256};
 }
 
-/// What backward needs of a row: its statistics, and an octet of it.
+/// What backward needs of a row: its statistics, and an vec8 of it.
 struct Statistics {
   float mean;
   float rstd;
@@ -198,40 +194,40 @@ SIMT_DEVICE Statistics fetch_statistics(const LayernormBackward<T>& args, std::i
 }
 template <typename T>
 struct FetchedRow {
-  Octet<T> dy;
-  Octet<T> z;
+  Vec8<T> dy;
+  Vec8<T> z;
 };
 template <bool kWhole, typename T>
 SIMT_DEVICE FetchedRow<T> fetch_row(const LayernormBackward<T>& args, std::int64_t row, std::int64_t column) {
   const std::int64_t element = row * args.columns + column;
   const std::int64_t count = args.columns - column;
-  return {fetch_octet<kWhole>(args.dy + element, count), fetch_octet<kWhole>(args.z + element, count)};
+  return {fetch_vec8<kWhole>(args.dy + element, count), fetch_vec8<kWhole>(args.z + element, count)};
 }
 
-// g = D_out'(dy) · gamma and x̂ of an octet; adds to the sums of dgamma and dbeta.
+// g = D_out'(dy) · gamma and x̂ of an vec8; adds to the sums of dgamma and dbeta.
 struct Normalised {
-  float g[kOctet];
-  float xhat[kOctet];
+  float g[kVec8];
+  float xhat[kVec8];
 };
 
 template <bool kWhole, typename T>
 SIMT_DEVICE void normalise(const LayernormBackward<T>& args, const FetchedRow<T>& fetched,
                            const Statistics& statistics, const Mask& mask, std::int64_t row,
-                           std::int64_t column, Normalised& out, float (&dgamma)[kOctet],
-                           float (&dbeta)[kOctet]) {
-  float other[kOctet];
-  unpack_octet(fetched.dy, out.g);
-  unpack_octet(fetched.z, out.xhat);
-  drop_octet<kWhole>(mask, row * args.columns + column, out.g);
+                           std::int64_t column, Normalised& out, float (&dgamma)[kVec8],
+                           float (&dbeta)[kVec8]) {
+  float other[kVec8];
+  unpack_vec8(fetched.dy, out.g);
+  unpack_vec8(fetched.z, out.xhat);
+  drop_vec8<kWhole>(mask, row * args.columns + column, out.g);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) {
+  for (int i = 0; i < kVec8; ++i) {
     out.xhat[i] = (out.xhat[i] - statistics.mean) * statistics.rstd;
     dgamma[i] += out.g[i] * out.xhat[i];
     dbeta[i] += out.g[i];
   }
-  load_octet<kWhole>(args.gamma + column, args.columns - column, other);
+  load_vec8<kWhole>(args.gamma + column, args.columns - column, other);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) out.g[i] *= other[i];
+  for (int i = 0; i < kVec8; ++i) out.g[i] *= other[i];
 }
 
 /// Over a row: the sums of g and of g · x̂, then their means times rstd.
@@ -240,47 +236,47 @@ struct RowMeans {
   float g_xhat;
 };
 
-// dz, dresidual and dx of an octet; adds to the sum of dbias. `scaled`: the means times rstd.
+// dz, dresidual and dx of an vec8; adds to the sum of dbias. `scaled`: the means times rstd.
 template <bool kWhole, typename T>
 SIMT_DEVICE void store_gradients(const LayernormBackward<T>& args, float rstd, const Mask& mask,
                                  std::int64_t row, std::int64_t column, const RowMeans& scaled,
-                                 const Normalised& in, float (&dbias)[kOctet]) {
+                                 const Normalised& in, float (&dbias)[kVec8]) {
   const std::int64_t element = row * args.columns + column;
   const std::int64_t count = args.columns - column;
-  float dz[kOctet];
+  float dz[kVec8];
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) dz[i] = rstd * in.g[i] - (scaled.g + in.xhat[i] * scaled.g_xhat);
+  for (int i = 0; i < kVec8; ++i) dz[i] = rstd * in.g[i] - (scaled.g + in.xhat[i] * scaled.g_xhat);
   if (args.dresidual != nullptr) {
     if (args.accumulate_dresidual) {
-      float sum[kOctet];
-      load_octet<kWhole>(args.dresidual + element, count, sum);
+      float sum[kVec8];
+      load_vec8<kWhole>(args.dresidual + element, count, sum);
       SIMT_UNROLL
-      for (int i = 0; i < kOctet; ++i) sum[i] += dz[i];
-      store_octet<kWhole>(args.dresidual + element, count, sum);
+      for (int i = 0; i < kVec8; ++i) sum[i] += dz[i];
+      store_vec8<kWhole>(args.dresidual + element, count, sum);
     } else {
-      store_octet<kWhole>(args.dresidual + element, count, dz);
+      store_vec8<kWhole>(args.dresidual + element, count, dz);
     }
   }
-  drop_octet<kWhole>(mask, element, dz);
+  drop_vec8<kWhole>(mask, element, dz);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) dbias[i] += dz[i];
-  store_octet<kWhole>(args.dx + element, count, dz);
+  for (int i = 0; i < kVec8; ++i) dbias[i] += dz[i];
+  store_vec8<kWhole>(args.dx + element, count, dz);
 }
 
 // Adds up the groups' sums of one array and writes the block's partial sum. All threads of the block call it.
-SIMT_DEVICE void store_partial(const BackwardGroups& shape, std::int64_t columns, const float (&sum)[kOctet],
+SIMT_DEVICE void store_partial(const BackwardGroups& shape, std::int64_t columns, const float (&sum)[kVec8],
                                float* partial) {
-  SIMT_SHARED(float, sums, [kBackwardThreads * kOctet]);
-  const int width = shape.threads * kOctet;
+  SIMT_SHARED(float, sums, [kBackwardThreads * kVec8]);
+  const int width = shape.threads * kVec8;
   __syncthreads();
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) {
+  for (int i = 0; i < kVec8; ++i) {
     const int group = thread_index() / shape.threads;
     sums[group * width + i * shape.threads + thread_index() % shape.threads] = sum[i];
   }
   __syncthreads();
   for (int place = thread_index(); place < width; place += shape.threads * shape.groups) {
-    const std::int64_t column = place % shape.threads * kOctet + place / shape.threads;
+    const std::int64_t column = place % shape.threads * kVec8 + place / shape.threads;
     if (column >= columns) continue;
     float total = 0;
     for (int group = 0; group < shape.groups; ++group) total += sums[group * width + place];
@@ -288,7 +284,7 @@ SIMT_DEVICE void store_partial(const BackwardGroups& shape, std::int64_t columns
   }
 }
 
-/// Blocks of backward that share a multiprocessor: the registers that floats on their way, or octets in
+/// Blocks of backward that share a multiprocessor: the registers that floats on their way, or vec8s in
 /// pieces, take leave room for one.
 template <typename T, bool kWhole>
 constexpr int kBackwardBlocks = sizeof(T) == sizeof(float) || !kWhole ? 1 : 2;
@@ -303,13 +299,13 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T, kWhole>)
   SIMT_SHARED(float, sums, [2][kBackwardThreads / kWarp][2]);
   const int group = thread_index() / shape.threads;
   const int warps = shape.threads / kWarp;
-  const std::int64_t column = static_cast<std::int64_t>(thread_index() % shape.threads) * kOctet;
+  const std::int64_t column = static_cast<std::int64_t>(thread_index() % shape.threads) * kVec8;
   const std::int64_t end = chunks.end(block_index());
   const auto busy = [&](std::int64_t row) { return row < end && column < args.columns; };
   const float inverse_columns = 1.0F / static_cast<float>(args.columns);
-  float dgamma[kOctet] = {};
-  float dbeta[kOctet] = {};
-  float dbias[kOctet] = {};
+  float dgamma[kVec8] = {};
+  float dbeta[kVec8] = {};
+  float dbias[kVec8] = {};
   int turn = 0;
   const std::int64_t begin = chunks.begin(block_index());
   FetchedRow<T> next = {};
@@ -328,7 +324,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T, kWhole>)
     if (busy(row)) {
       normalise<kWhole>(args, next, next_statistics, output_mask, row, column, in, dgamma, dbeta);
       SIMT_UNROLL
-      for (int i = 0; i < kOctet; ++i) {
+      for (int i = 0; i < kVec8; ++i) {
         sum_g += in.g[i];
         sum_g_xhat += in.g[i] * in.xhat[i];
       }
@@ -359,23 +355,23 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T, kWhole>)
 }
 
 // Adds up the warps' sums of one array and writes the block's partial sum. All threads of the block call it.
-// `shared`: (warps, kOctets · 256).
-template <int kOctets>
-SIMT_DEVICE void store_warps_partial(std::int64_t columns, const float (&sum)[kOctets][kOctet], float* shared,
+// `shared`: (warps, kVec8s · 256).
+template <int kVec8s>
+SIMT_DEVICE void store_warps_partial(std::int64_t columns, const float (&sum)[kVec8s][kVec8], float* shared,
                                      float* partial) {
-  constexpr int kColumns = kOctets * kWarp * kOctet;
+  constexpr int kColumns = kVec8s * kWarp * kVec8;
   __syncthreads();
-  // Element i of lane l's octet o at (o · 8 + i) · 32 + l: no two lanes in one bank.
+  // Element i of lane l's vec8 o at (o · 8 + i) · 32 + l: no two lanes in one bank.
   SIMT_UNROLL
-  for (int o = 0; o < kOctets; ++o) {
+  for (int o = 0; o < kVec8s; ++o) {
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i)
-      shared[warp_index() * kColumns + (o * kOctet + i) * kWarp + lane_index()] = sum[o][i];
+    for (int i = 0; i < kVec8; ++i)
+      shared[warp_index() * kColumns + (o * kVec8 + i) * kWarp + lane_index()] = sum[o][i];
   }
   __syncthreads();
   for (int place = thread_index(); place < kColumns; place += kWarpThreads) {
-    const int octet = place / kWarp / kOctet * kWarp + place % kWarp;
-    const std::int64_t column = octet * kOctet + place / kWarp % kOctet;
+    const int vec8 = place / kWarp / kVec8 * kWarp + place % kWarp;
+    const std::int64_t column = vec8 * kVec8 + place / kWarp % kVec8;
     if (column >= columns) continue;
     float total = 0;
     SIMT_UNROLL
@@ -386,41 +382,41 @@ SIMT_DEVICE void store_warps_partial(std::int64_t columns, const float (&sum)[kO
 
 /// Rows that a warp of backward has on their way at once.
 constexpr int kRowsOnTheirWay = 3;
-/// Bytes of shared memory for them: of each of a lane's octets, dy and z.
-template <typename T, int kOctets>
-constexpr std::size_t kRowRingBytes = kRowsOnTheirWay* kWarpThreads* kOctets * 2 * kOctet * sizeof(T);
+/// Bytes of shared memory for them: of each of a lane's vec8s, dy and z.
+template <typename T, int kVec8s>
+constexpr std::size_t kRowRingBytes = kRowsOnTheirWay* kWarpThreads* kVec8s * 2 * kVec8 * sizeof(T);
 
-// A block takes a chunk of rows, a warp a row at a time, kOctets octets a lane. Rows come through shared
+// A block takes a chunk of rows, a warp a row at a time, kVec8s vec8s a lane. Rows come through shared
 // memory, where each lane reads what it has copied: there is no barrier from row to row.
-template <typename T, int kOctets>
+template <typename T, int kVec8s>
 __global__ void __launch_bounds__(kWarpThreads, 2)
     layernorm_backward_warp_kernel(LayernormBackward<T> args, RowChunks chunks, Mask input_mask,
                                    Mask output_mask) {
-  static_assert(kRowRingBytes<T, kOctets> >= kWarpThreads * kOctets * kOctet * sizeof(float));
+  static_assert(kRowRingBytes<T, kVec8s> >= kWarpThreads * kVec8s * kVec8 * sizeof(float));
   SIMT_DYNAMIC_SHARED(float, shared);
   T* const ring = reinterpret_cast<T*>(shared);
   constexpr int kRowsAtOnce = kWarpThreads / kWarp;
   const std::int64_t end = chunks.end(block_index());
   const float inverse_columns = 1.0F / static_cast<float>(args.columns);
-  const auto column_of = [](int o) { return (o * kWarp + lane_index()) * kOctet; };
-  // Only the last octet of a lane may lie beyond the row.
-  const auto has = [&](int o) { return o + 1 < kOctets || column_of(o) < args.columns; };
+  const auto column_of = [](int o) { return (o * kWarp + lane_index()) * kVec8; };
+  // Only the last vec8 of a lane may lie beyond the row.
+  const auto has = [&](int o) { return o + 1 < kVec8s || column_of(o) < args.columns; };
   const auto place_of = [&](int slot, int o) {
-    return ring + ((slot * kOctets + o) * 2 * kWarpThreads + thread_index()) * kOctet;
+    return ring + ((slot * kVec8s + o) * 2 * kWarpThreads + thread_index()) * kVec8;
   };
   const auto fetch = [&](int slot, std::int64_t row) {
     SIMT_UNROLL
-    for (int o = 0; o < kOctets; ++o) {
+    for (int o = 0; o < kVec8s; ++o) {
       const bool valid = row < end && has(o);
       const std::int64_t element = valid ? row * args.columns + column_of(o) : 0;
       simt::cp_async_16(place_of(slot, o), args.dy + element, valid);
-      simt::cp_async_16(place_of(slot, o) + kWarpThreads * kOctet, args.z + element, valid);
+      simt::cp_async_16(place_of(slot, o) + kWarpThreads * kVec8, args.z + element, valid);
     }
     simt::cp_async_commit();
   };
-  float dgamma[kOctets][kOctet] = {};
-  float dbeta[kOctets][kOctet] = {};
-  float dbias[kOctets][kOctet] = {};
+  float dgamma[kVec8s][kVec8] = {};
+  float dbeta[kVec8s][kVec8] = {};
+  float dbias[kVec8s][kVec8] = {};
   std::int64_t row = chunks.begin(block_index()) + warp_index();
   SIMT_UNROLL
   for (int ahead = 0; ahead < kRowsOnTheirWay; ++ahead) fetch(ahead, row + ahead * kRowsAtOnce);
@@ -430,16 +426,16 @@ __global__ void __launch_bounds__(kWarpThreads, 2)
     const Statistics statistics = next;
     if (row + kRowsAtOnce < end) next = fetch_statistics(args, row + kRowsAtOnce);
     simt::cp_async_wait<kRowsOnTheirWay - 1>();
-    Normalised in[kOctets];
+    Normalised in[kVec8s];
     RowMeans means = {0, 0};
     SIMT_UNROLL
-    for (int o = 0; o < kOctets; ++o) {
+    for (int o = 0; o < kVec8s; ++o) {
       if (!has(o)) continue;
       const FetchedRow<T> fetched = {fetch_aligned(place_of(slot, o)),
-                                     fetch_aligned(place_of(slot, o) + kWarpThreads * kOctet)};
+                                     fetch_aligned(place_of(slot, o) + kWarpThreads * kVec8)};
       normalise<true>(args, fetched, statistics, output_mask, row, column_of(o), in[o], dgamma[o], dbeta[o]);
       SIMT_UNROLL
-      for (int i = 0; i < kOctet; ++i) {
+      for (int i = 0; i < kVec8; ++i) {
         means.g += in[o].g[i];
         means.g_xhat += in[o].g[i] * in[o].xhat[i];
       }
@@ -449,22 +445,22 @@ __global__ void __launch_bounds__(kWarpThreads, 2)
     means.g = warp_sum(means.g) * inverse_columns * statistics.rstd;
     means.g_xhat = warp_sum(means.g_xhat) * inverse_columns * statistics.rstd;
     SIMT_UNROLL
-    for (int o = 0; o < kOctets; ++o) {
+    for (int o = 0; o < kVec8s; ++o) {
       if (!has(o)) continue;
       store_gradients<true>(args, statistics.rstd, input_mask, row, column_of(o), means, in[o], dbias[o]);
     }
   }
   float* partial = static_cast<float*>(args.scratch) + block_index() * 3 * args.columns;
   simt::cp_async_wait<0>();
-  store_warps_partial<kOctets>(args.columns, dgamma, shared, partial);
-  store_warps_partial<kOctets>(args.columns, dbeta, shared, partial + args.columns);
-  store_warps_partial<kOctets>(args.columns, dbias, shared, partial + 2 * args.columns);
+  store_warps_partial<kVec8s>(args.columns, dgamma, shared, partial);
+  store_warps_partial<kVec8s>(args.columns, dbeta, shared, partial + args.columns);
+  store_warps_partial<kVec8s>(args.columns, dbias, shared, partial + 2 * args.columns);
 }
 
-// Adds an octet to sums that lie in memory, where only this thread touches them.
-SIMT_DEVICE void add_octet(float* sums, std::int64_t count, bool first, const float (&values)[kOctet]) {
+// Adds an vec8 to sums that lie in memory, where only this thread touches them.
+SIMT_DEVICE void add_vec8(float* sums, std::int64_t count, bool first, const float (&values)[kVec8]) {
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) {
+  for (int i = 0; i < kVec8; ++i) {
     if (i < count) sums[i] = first ? values[i] : sums[i] + values[i];
   }
 }
@@ -481,17 +477,17 @@ __global__ void __launch_bounds__(kWideThreads, 2)
     const Statistics statistics = fetch_statistics(args, row);
     Normalised in;
     RowMeans means = {0, 0};
-    for (std::int64_t column = thread_index() * kOctet; column < args.columns;
-         column += kWideThreads * kOctet) {
+    for (std::int64_t column = thread_index() * kVec8; column < args.columns;
+         column += kWideThreads * kVec8) {
       const std::int64_t count = args.columns - column;
-      float dgamma[kOctet] = {};
-      float dbeta[kOctet] = {};
+      float dgamma[kVec8] = {};
+      float dbeta[kVec8] = {};
       normalise<kWhole>(args, fetch_row<kWhole>(args, row, column), statistics, output_mask, row, column, in,
                         dgamma, dbeta);
-      add_octet(partial + column, count, row == begin, dgamma);
-      add_octet(partial + args.columns + column, count, row == begin, dbeta);
+      add_vec8(partial + column, count, row == begin, dgamma);
+      add_vec8(partial + args.columns + column, count, row == begin, dbeta);
       SIMT_UNROLL
-      for (int i = 0; i < kOctet; ++i) {
+      for (int i = 0; i < kVec8; ++i) {
         means.g += in.g[i];
         means.g_xhat += in.g[i] * in.xhat[i];
       }
@@ -501,14 +497,14 @@ __global__ void __launch_bounds__(kWideThreads, 2)
     __syncthreads();
     means.g_xhat = block_sum<kWideThreads>(means.g_xhat) * scale;
     __syncthreads();
-    for (std::int64_t column = thread_index() * kOctet; column < args.columns;
-         column += kWideThreads * kOctet) {
-      float unused[kOctet] = {};
-      float dbias[kOctet] = {};
+    for (std::int64_t column = thread_index() * kVec8; column < args.columns;
+         column += kWideThreads * kVec8) {
+      float unused[kVec8] = {};
+      float dbias[kVec8] = {};
       normalise<kWhole>(args, fetch_row<kWhole>(args, row, column), statistics, output_mask, row, column, in,
                         unused, unused);
       store_gradients<kWhole>(args, statistics.rstd, input_mask, row, column, means, in, dbias);
-      add_octet(partial + 2 * args.columns + column, args.columns - column, row == begin, dbias);
+      add_vec8(partial + 2 * args.columns + column, args.columns - column, row == begin, dbias);
     }
   }
 }
@@ -520,9 +516,9 @@ void layernorm_forward(const LayernormForward<T>& args, void* stream) {
   if (args.rows * args.columns == 0) return;
   const Mask input_mask(args.input_dropout);
   const Mask output_mask(args.output_dropout);
-  const bool whole = args.columns % kOctet == 0 && input_mask.whole() && output_mask.whole() &&
+  const bool whole = args.columns % kVec8 == 0 && input_mask.whole() && output_mask.whole() &&
                      on_16_bytes(args.x, args.bias, args.residual, args.gamma, args.beta, args.z, args.y);
-  by_octets(whole, [&]<bool kWhole>() {
+  by_vec8s(whole, [&]<bool kWhole>() {
     if (args.columns <= kWarpColumns) {
       simt::launch("layernorm_forward", layernorm_forward_kernel<T, kWhole>,
                    {blocks_for(args.rows, kWarpThreads / kWarp), dim3(kWarpThreads), 0, stream}, args,
@@ -540,25 +536,25 @@ void layernorm_backward(const LayernormBackward<T>& args, void* stream) {
   const Mask input_mask(args.input_dropout);
   const Mask output_mask(args.output_dropout);
   const RowChunks chunks = backward_chunks(args.rows, args.columns);
-  const bool whole = args.columns % kOctet == 0 && input_mask.whole() && output_mask.whole() &&
+  const bool whole = args.columns % kVec8 == 0 && input_mask.whole() && output_mask.whole() &&
                      on_16_bytes(args.dy, args.z, args.gamma, args.dx, args.dresidual);
   const dim3 grid = blocks_for(chunks.count, 1);
-  // Registers hold the sums of three or four octets a lane where rows are of 16-bit elements.
-  const auto by_warps = [&]<int kOctets>() {
-    simt::launch("layernorm_backward_warp", layernorm_backward_warp_kernel<T, kOctets>,
-                 {grid, dim3(kWarpThreads), kRowRingBytes<T, kOctets>, stream}, args, chunks, input_mask,
+  // Registers hold the sums of three or four vec8s a lane where rows are of 16-bit elements.
+  const auto by_warps = [&]<int kVec8s>() {
+    simt::launch("layernorm_backward_warp", layernorm_backward_warp_kernel<T, kVec8s>,
+                 {grid, dim3(kWarpThreads), kRowRingBytes<T, kVec8s>, stream}, args, chunks, input_mask,
                  output_mask);
   };
-  constexpr std::int64_t kOctetColumns = kWarp * kOctet;
+  constexpr std::int64_t kVec8Columns = kWarp * kVec8;
   const bool warps =
-      sizeof(T) < sizeof(float) && whole && args.columns > 2 * kOctetColumns && args.columns <= kWarpColumns;
+      sizeof(T) < sizeof(float) && whole && args.columns > 2 * kVec8Columns && args.columns <= kWarpColumns;
   if constexpr (sizeof(T) < sizeof(float)) {
     if (warps)
-      args.columns <= 3 * kOctetColumns ? by_warps.template operator()<3>()
-                                        : by_warps.template operator()<4>();
+      args.columns <= 3 * kVec8Columns ? by_warps.template operator()<3>()
+                                       : by_warps.template operator()<4>();
   }
   if (!warps) {
-    by_octets(whole, [&]<bool kWhole>() {
+    by_vec8s(whole, [&]<bool kWhole>() {
       const BackwardGroups shape(args.columns);
       if (shape.fits()) {
         simt::launch("layernorm_backward", layernorm_backward_kernel<T, kWhole>,

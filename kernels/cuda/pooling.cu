@@ -6,10 +6,10 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-// A block takes 32 octets of columns of one sample; its eight warps share the frames.
+// A block takes 32 vec8s of columns of one sample; its eight warps share the frames.
 constexpr int kThreads = 256;
 constexpr int kSlices = kThreads / kWarp;
-constexpr int kColumns = kWarp * kOctet;
+constexpr int kColumns = kWarp * kVec8;
 /// Frames that a thread has on their way at once.
 constexpr int kFramesAtOnce = 4;
 
@@ -35,35 +35,35 @@ __global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForwar
   SIMT_SHARED(float, maxima, [kSlices][kColumns]);
   SIMT_SHARED(std::int32_t, frames, [kSlices][kColumns]);
   const std::int64_t batch = blockIdx.y;
-  const std::int64_t column = (block_index() * kWarp + lane_index()) * kOctet;
+  const std::int64_t column = (block_index() * kWarp + lane_index()) * kVec8;
   const std::int64_t count = args.columns - column;
   const T* x = args.x + batch * args.length * args.columns + column;
-  Pooled pooled[kOctet];
+  Pooled pooled[kVec8];
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) pooled[i] = {0, 0, -1};
+  for (int i = 0; i < kVec8; ++i) pooled[i] = {0, 0, -1};
   // Warp w takes a run of consecutive frames: ties between slices go to the lower one.
   const std::int64_t run = divide_up(args.length, kSlices);
   const std::int64_t end = warp_index() * run + run < args.length ? warp_index() * run + run : args.length;
   for (std::int64_t first = warp_index() * run; first < end && count > 0; first += kFramesAtOnce) {
-    Octet<T> fetched[kFramesAtOnce];
+    Vec8<T> fetched[kFramesAtOnce];
     SIMT_UNROLL
     for (int f = 0; f < kFramesAtOnce; ++f) {
-      if (first + f < end) fetched[f] = fetch_octet<kWhole>(x + (first + f) * args.columns, count);
+      if (first + f < end) fetched[f] = fetch_vec8<kWhole>(x + (first + f) * args.columns, count);
     }
     SIMT_UNROLL
     for (int f = 0; f < kFramesAtOnce; ++f) {
       if (first + f >= end) break;
-      float values[kOctet];
-      unpack_octet(fetched[f], values);
+      float values[kVec8];
+      unpack_vec8(fetched[f], values);
       SIMT_UNROLL
-      for (int i = 0; i < kOctet; ++i) {
+      for (int i = 0; i < kVec8; ++i) {
         pooled[i].sum += static_cast<double>(values[i]);
         pooled[i].take_maximum(values[i], static_cast<std::int32_t>(first + f));
       }
     }
   }
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) {
+  for (int i = 0; i < kVec8; ++i) {
     const int place = i * kWarp + lane_index();
     sums[warp_index()][place] = pooled[i].sum;
     maxima[warp_index()][place] = pooled[i].maximum;
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForwar
   __syncthreads();
   // One column a thread.
   const int place = thread_index();
-  const std::int64_t mine = (block_index() * kWarp + place % kWarp) * kOctet + place / kWarp;
+  const std::int64_t mine = (block_index() * kWarp + place % kWarp) * kVec8 + place / kWarp;
   if (mine >= args.columns) return;
   Pooled all{0, 0, -1};
   for (int slice = 0; slice < kSlices; ++slice) {
@@ -92,7 +92,7 @@ constexpr int kFramesOfBlock = kSlices * kFramesAtOnce;
 
 // The frames of the maxima of eight columns.
 template <bool kWhole>
-SIMT_DEVICE void load_frames(const std::int32_t* argmax, std::int64_t count, std::int32_t (&frames)[kOctet]) {
+SIMT_DEVICE void load_frames(const std::int32_t* argmax, std::int64_t count, std::int32_t (&frames)[kVec8]) {
   if constexpr (kWhole) {
     SIMT_UNROLL
     for (int half = 0; half < 2; ++half) {
@@ -104,44 +104,44 @@ SIMT_DEVICE void load_frames(const std::int32_t* argmax, std::int64_t count, std
     }
   } else {
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) frames[i] = i < count ? argmax[i] : -1;
+    for (int i = 0; i < kVec8; ++i) frames[i] = i < count ? argmax[i] : -1;
   }
 }
 
-// A warp takes 32 octets of columns and four frames.
+// A warp takes 32 vec8s of columns and four frames.
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kThreads) pooling_backward_kernel(PoolingBackward<T> args) {
-  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kOctet;
+  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kVec8;
   const std::int64_t count = args.columns - column;
   if (count <= 0) return;
   const std::int64_t first = block_index() * kFramesOfBlock + warp_index() * kFramesAtOnce;
   const std::int64_t batch = blockIdx.z;
   T* dx = args.dx + (batch * args.length + first) * args.columns + column;
-  Octet<T> fetched[kFramesAtOnce] = {};
+  Vec8<T> fetched[kFramesAtOnce] = {};
   if (args.accumulate_dx) {
     SIMT_UNROLL
     for (int f = 0; f < kFramesAtOnce; ++f) {
-      if (first + f < args.length) fetched[f] = fetch_octet<kWhole>(dx + f * args.columns, count);
+      if (first + f < args.length) fetched[f] = fetch_vec8<kWhole>(dx + f * args.columns, count);
     }
   }
   const std::int64_t source = batch * args.columns + column;
   const float inverse_length = 1.0F / static_cast<float>(args.length);
-  float dy[kOctet];
-  std::int32_t frames[kOctet] = {-1, -1, -1, -1, -1, -1, -1, -1};
-  load_octet<kWhole>(args.dy + source, count, dy);
+  float dy[kVec8];
+  std::int32_t frames[kVec8] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  load_vec8<kWhole>(args.dy + source, count, dy);
   if (args.argmax != nullptr) load_frames<kWhole>(args.argmax + source, count, frames);
   SIMT_UNROLL
   for (int f = 0; f < kFramesAtOnce; ++f) {
     if (first + f >= args.length) return;
-    float out[kOctet];
-    unpack_octet(fetched[f], out);
+    float out[kVec8];
+    unpack_vec8(fetched[f], out);
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) {
+    for (int i = 0; i < kVec8; ++i) {
       float gradient = dy[i] * inverse_length;
       if (frames[i] == first + f) gradient += dy[i];
       out[i] += gradient;
     }
-    store_octet<kWhole>(dx + f * args.columns, count, out);
+    store_vec8<kWhole>(dx + f * args.columns, count, out);
   }
 }
 
@@ -152,7 +152,7 @@ void pooling_forward(const PoolingForward<T>& args, void* stream) {
   if (args.batch * args.columns == 0) return;
   const dim3 grid(static_cast<unsigned>(divide_up(args.columns, kColumns)),
                   static_cast<unsigned>(args.batch));
-  by_octets(args.columns % kOctet == 0 && on_16_bytes(args.x), [&]<bool kWhole>() {
+  by_vec8s(args.columns % kVec8 == 0 && on_16_bytes(args.x), [&]<bool kWhole>() {
     simt::launch("pooling_forward", pooling_forward_kernel<T, kWhole>, {grid, dim3(kThreads), 0, stream},
                  args);
   });
@@ -164,7 +164,7 @@ void pooling_backward(const PoolingBackward<T>& args, void* stream) {
   const dim3 grid(static_cast<unsigned>(divide_up(args.length, kFramesOfBlock)),
                   static_cast<unsigned>(divide_up(args.columns, kColumns)),
                   static_cast<unsigned>(args.batch));
-  by_octets(args.columns % kOctet == 0 && on_16_bytes(args.dy, args.argmax, args.dx), [&]<bool kWhole>() {
+  by_vec8s(args.columns % kVec8 == 0 && on_16_bytes(args.dy, args.argmax, args.dx), [&]<bool kWhole>() {
     simt::launch("pooling_backward", pooling_backward_kernel<T, kWhole>, {grid, dim3(kThreads), 0, stream},
                  args);
   });

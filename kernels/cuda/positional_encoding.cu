@@ -11,37 +11,37 @@ constexpr int kThreads = 256;
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     positional_encoding_forward_kernel(PositionalEncodingForward<T> args, bool wide) {
-  const std::int64_t octets = divide_up(args.columns, kOctet);
-  const std::int64_t row = global_thread() / octets;
-  const std::int64_t column = global_thread() % octets * kOctet;
+  const std::int64_t vec8s = divide_up(args.columns, kVec8);
+  const std::int64_t row = global_thread() / vec8s;
+  const std::int64_t column = global_thread() % vec8s * kVec8;
   if (row >= args.batch * args.length) return;
   const std::int64_t count = args.columns - column;
-  float x[kOctet];
-  float encoding[kOctet];
-  load_octet(args.x + row * args.columns + column, count, wide, x);
-  load_octet(args.encoding + row % args.length * args.columns + column, count, wide, encoding);
+  float x[kVec8];
+  float encoding[kVec8];
+  load_vec8(args.x + row * args.columns + column, count, wide, x);
+  load_vec8(args.encoding + row % args.length * args.columns + column, count, wide, encoding);
   SIMT_UNROLL
-  for (int i = 0; i < kOctet; ++i) x[i] += encoding[i];
-  store_octet(args.y + row * args.columns + column, count, wide, x);
+  for (int i = 0; i < kVec8; ++i) x[i] += encoding[i];
+  store_vec8(args.y + row * args.columns + column, count, wide, x);
 }
 
-// A thread owns an octet of the encoding and takes the batch in order.
+// A thread owns an vec8 of the encoding and takes the batch in order.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     positional_encoding_backward_kernel(PositionalEncodingBackward<T> args, bool wide) {
   const std::int64_t size = args.length * args.columns;
-  const std::int64_t first = global_thread() * kOctet;
+  const std::int64_t first = global_thread() * kVec8;
   const std::int64_t count = size - first;
   if (count <= 0) return;
-  float sum[kOctet];
-  load_octet(args.dencoding + first, count, wide, sum);
+  float sum[kVec8];
+  load_vec8(args.dencoding + first, count, wide, sum);
   for (std::int64_t b = 0; b < args.batch; ++b) {
-    float dy[kOctet];
-    load_octet(args.dy + b * size + first, count, wide, dy);
+    float dy[kVec8];
+    load_vec8(args.dy + b * size + first, count, wide, dy);
     SIMT_UNROLL
-    for (int i = 0; i < kOctet; ++i) sum[i] += dy[i];
+    for (int i = 0; i < kVec8; ++i) sum[i] += dy[i];
   }
-  store_octet(args.dencoding + first, count, wide, sum);
+  store_vec8(args.dencoding + first, count, wide, sum);
 }
 
 // In double, once a run.
@@ -60,11 +60,11 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 void positional_encoding_forward(const PositionalEncodingForward<T>& args, void* stream) {
-  const std::int64_t work = args.batch * args.length * divide_up(args.columns, kOctet);
+  const std::int64_t work = args.batch * args.length * divide_up(args.columns, kVec8);
   if (work == 0) return;
   simt::launch("positional_encoding_forward", positional_encoding_forward_kernel<T>,
                {blocks_for(work, kThreads), dim3(kThreads), 0, stream}, args,
-               args.columns % kOctet == 0 && on_16_bytes(args.x, args.encoding, args.y));
+               args.columns % kVec8 == 0 && on_16_bytes(args.x, args.encoding, args.y));
 }
 
 template <typename T>
@@ -72,8 +72,8 @@ void positional_encoding_backward(const PositionalEncodingBackward<T>& args, voi
   const std::int64_t size = args.length * args.columns;
   if (size == 0) return;
   simt::launch("positional_encoding_backward", positional_encoding_backward_kernel<T>,
-               {blocks_for(divide_up(size, kOctet), kThreads), dim3(kThreads), 0, stream}, args,
-               size % kOctet == 0 && on_16_bytes(args.dy, args.dencoding));
+               {blocks_for(divide_up(size, kVec8), kThreads), dim3(kThreads), 0, stream}, args,
+               size % kVec8 == 0 && on_16_bytes(args.dy, args.dencoding));
 }
 
 template <typename T>

@@ -46,8 +46,8 @@ SIMT_DEVICE void quad_factors(const Mask& mask, const Row& row, std::int64_t col
   const std::uint64_t element = mask.dropout.first_element + first;
   if (element % kQuad == 0) {
     // The four decisions follow one another, in one half of a call.
-    const Philox4 bits = mask.bits(element / kOctet);
-    const bool second_half = element % kOctet != 0;
+    const Philox4 bits = mask.bits(element / kVec8);
+    const bool second_half = element % kVec8 != 0;
     SIMT_UNROLL
     for (int i = 0; i < kQuad; ++i) {
       const bool keeps = dropout_keeps(bits, i + (second_half ? kQuad : 0), mask.dropout.threshold);

@@ -165,11 +165,11 @@ void execute(Comm& comm, std::int64_t place, const Request& request) {
     clique.changed.notify_all();
     return;
   }
-  const bool came = clique.changed.wait_for(lock, std::chrono::seconds(kLongestWaitOfACollective), [&] {
+  const bool came = clique.changed.wait_for(lock, std::chrono::seconds(kMaxWaitOfACollective), [&] {
     return mine.done || comm.aborted || !clique.failure.empty();
   });
   if (!came) {
-    fail(clique, fmt::format("rank {} waited {} s in collective {}, {}", comm.rank, kLongestWaitOfACollective,
+    fail(clique, fmt::format("rank {} waited {} s in collective {}, {}", comm.rank, kMaxWaitOfACollective,
                              place, request.text()));
   }
   if (!clique.failure.empty()) throw std::runtime_error(clique.failure);

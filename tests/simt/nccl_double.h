@@ -17,9 +17,9 @@ namespace voca::simt::host {
 /// communicator was aborted by comm_get_async_error on the others (ncclRemoteError), and frees who waits
 /// within a collective by comm_abort alone. Stricter than NCCL: calls that do not match, and collectives of
 /// one communicator that streams bring into another order than that of the calls, throw std::runtime_error on
-/// every rank when they are done; so does a wait of longer than kLongestWaitOfACollective.
+/// every rank when they are done; so does a wait of longer than kMaxWaitOfACollective.
 [[nodiscard]] engine::NcclApi nccl_double();
 
-inline constexpr int kLongestWaitOfACollective = 120;  // seconds
+inline constexpr int kMaxWaitOfACollective = 120;  // seconds
 
 }  // namespace voca::simt::host

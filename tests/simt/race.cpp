@@ -106,8 +106,8 @@ void RaceDetector::record_read(Cell& cell) const {
 
 void RaceDetector::found(const char* what, bool shared, std::size_t offset, const Stamp& other,
                          const AccessSite& where) {
-  constexpr std::size_t kMost = 8;
-  if (found_.size() >= kMost) return;
+  constexpr std::size_t kMax = 8;
+  if (found_.size() >= kMax) return;
   for (const Found& known : found_) {
     const bool same_place = known.where.pc == where.pc && known.where.site.line == where.site.line;
     if (same_place && known.what.starts_with(what)) return;

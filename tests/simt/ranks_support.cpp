@@ -46,10 +46,11 @@ class Logged final : public Communicator {
     ++log_.host_calls[name];
     ranks_->barrier(name);
   }
-  [[nodiscard]] std::vector<double> gather(const char* name, std::span<const double> mine) override {
+  [[nodiscard]] std::vector<double> all_gather_values(const char* name,
+                                                      std::span<const double> mine) override {
     count(name);
     ++log_.host_calls[name];
-    return ranks_->gather(name, mine);
+    return ranks_->all_gather_values(name, mine);
   }
   void abort() noexcept override { ranks_->abort(); }
 
@@ -146,7 +147,7 @@ void run_rank(const Job& job, engine::KeyValueStore& store, int rank, Outcome& o
   const auto connect = [&](const char* name) {
     engine::NcclOptions options;
     options.name = name;
-    options.timeout = std::chrono::seconds(kLongestWaitSeconds);
+    options.timeout = std::chrono::seconds(kMaxWaitSeconds);
     return std::make_unique<Logged>(
         connect_gpus(store,
                      engine::make_gloo_communicator(store, rank, job.world_size,

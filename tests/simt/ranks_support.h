@@ -70,7 +70,7 @@ struct Outcome {
 };
 
 /// Longest wait of a rank for another.
-inline constexpr int kLongestWaitSeconds = 120;
+inline constexpr int kMaxWaitSeconds = 120;
 
 /// One outcome a rank. Waits for every rank; nothing in it waits for longer than two minutes.
 [[nodiscard]] std::vector<std::unique_ptr<Outcome>> run_job(const Job& job);

@@ -153,7 +153,7 @@ Finding check_backend() {
     return {"backend", Verdict::kOk,
             fmt::format("{}; computes on GPU {} unless --device says otherwise", build, cuda.first)};
   }
-  if (const std::string promise = promised_gpus(engine::Variables::of_process()); !promise.empty()) {
+  if (const std::string promise = promised_gpus(engine::EnvVars::of_process()); !promise.empty()) {
     return {"backend", Verdict::kWarning,
             fmt::format("{}; no GPU can be used, though {} says to compute on one, so that only --device cpu "
                         "computes: {}",
@@ -171,7 +171,7 @@ Finding check_ranks() {
     if (environment.world_size == 1) return {"ranks", Verdict::kOk, "one here; " + over};
     return {"ranks", engine::with_gloo() ? Verdict::kOk : Verdict::kProblem,
             fmt::format("rank {} of {} here, rank 0 listens at {} port {}; {}", environment.rank,
-                        environment.world_size, environment.master_addr, environment.meeting_port, over)};
+                        environment.world_size, environment.master_addr, environment.rendezvous_port, over)};
   } catch (const engine::Error& error) {
     return {"ranks", Verdict::kProblem, error.what()};
   }

@@ -6,7 +6,7 @@
 #include "engine/base/error.h"
 #include "engine/base/path_status.h"
 #include "engine/base/terminal.h"
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/evaluation.h"
@@ -19,7 +19,7 @@ namespace {
 
 void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options,
              const std::string& checkpoint, data::Split split) {
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet, /*silent=*/!job.first());
+  engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
   const TrainedNetwork network = load_network(checkpoint_path(checkpoint), options.checkpoint);
   const auto dataset = open_inference_data(set, options, network, progress, job);
   check_widths(network, *dataset);

@@ -12,8 +12,8 @@
 #include "engine/checkpoint/resume/resume_state.h"
 #include "engine/core/device.h"
 #include "engine/core/thread_budget.h"
+#include "engine/rendezvous/env_vars.h"
 #include "engine/rendezvous/slurm.h"
-#include "engine/rendezvous/variables.h"
 #include "engine/telemetry/run_folder.h"
 #include "tools/commands.h"
 #include "tools/launch/job.h"
@@ -63,20 +63,20 @@ void expect_between(const char* name, std::int64_t value, std::int64_t low, std:
 }
 
 void check(const LaunchOptions& o) {
-  expect_between("nnodes", o.nnodes, 1, engine::kMostRanks);
+  expect_between("nnodes", o.nnodes, 1, engine::kMaxRanks);
   expect_between("node_rank", o.node_rank, 0, o.nnodes - 1);
   expect_between("master_port", o.master_port, 0, kLastPort);
   expect_between("max_restarts", o.max_restarts, 0, 1 << 20);
-  constexpr double kLongestGrace = 86400;
-  if (o.grace_period < 0 || o.grace_period > kLongestGrace)
-    throw UsageError("--grace_period: is {}, must be from 0 to {} seconds", o.grace_period, kLongestGrace);
-  const engine::Variables variables = engine::Variables::of_process();
+  constexpr double kMaxGrace = 86400;
+  if (o.grace_period < 0 || o.grace_period > kMaxGrace)
+    throw UsageError("--grace_period: is {}, must be from 0 to {} seconds", o.grace_period, kMaxGrace);
+  const engine::EnvVars variables = engine::EnvVars::of_process();
   if (variables.has("LOCAL_RANK")) {
     throw UsageError(
         "LOCAL_RANK: is {}: launch was itself started as a rank; start voca-engine train there, or unset it",
         variables.text("LOCAL_RANK"));
   }
-  const std::int64_t tasks = variables.number("SLURM_STEP_NUM_TASKS", 1, engine::kMostRanks).value_or(1);
+  const std::int64_t tasks = variables.number("SLURM_STEP_NUM_TASKS", 1, engine::kMaxRanks).value_or(1);
   if (tasks > 1 && tasks != o.nnodes) {
     throw UsageError(
         "--nnodes: is {}, but srun has started launch {} times; start voca-engine train by srun, or launch "
@@ -106,7 +106,7 @@ int ranks_per_node(const LaunchOptions& o, int gpus) {
   int ranks = 0;
   const char* end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, ranks);
-  const std::int64_t most = engine::kMostRanks / o.nnodes;
+  const std::int64_t most = engine::kMaxRanks / o.nnodes;
   if (error != std::errc{} || rest != end || ranks < 1 || ranks > most) {
     throw UsageError("--nproc_per_node: is \"{}\", expected a number from 1 to {}, auto, gpu or cpu", text,
                      most);

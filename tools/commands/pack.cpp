@@ -7,7 +7,7 @@
 #include "engine/base/error.h"
 #include "engine/base/signals.h"
 #include "engine/core/thread_budget.h"
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 #include "tools/commands.h"
 #include "tools/options/device_options.h"
 #include "tools/output_file.h"
@@ -63,7 +63,7 @@ void pack(CommandLine command_line) {
   if (set.given("split_ratios")) options.split_ratios = data::parse_split_ratios(split_ratios);
   options.num_workers = static_cast<int>(num_workers);
   options.created_by = version_line();
-  engine::Progress progress = engine::Progress::on_stderr(quiet);
+  engine::ProgressBar progress = engine::ProgressBar::on_stderr(quiet);
   progress.start("pack", 0);
   options.progress = [&](std::int64_t done, std::int64_t total) {
     progress.update({.done = done, .total = total});

@@ -7,7 +7,7 @@
 #include "data/packed/frame_reader.h"
 #include "engine/base/error.h"
 #include "engine/base/terminal.h"
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 #include "engine/trainer/memory.h"
 #include "model/crossmodal_transformer.h"
 #include "tools/commands.h"
@@ -187,7 +187,7 @@ void plan(CommandLine command_line) {
       throw engine::UsageError(
           "--visual_dim, --audio_dim: are read from --features_root; give one or the other");
     }
-    engine::Progress progress = engine::Progress::on_stderr(options.quiet);
+    engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet);
     facts = look_at(*open_features(options.features_root, tree_options(options, set), progress), options);
   } else if (options.pos_weight == "auto") {
     throw engine::UsageError("--pos_weight auto: needs --features_root to count the videos of");

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "engine/base/error.h"
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/options/inference_options.h"
@@ -101,7 +101,7 @@ void check_same_classes(const std::vector<TrainedNetwork>& networks) {
 }
 
 void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options, const Request& which) {
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet, /*silent=*/!job.first());
+  engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
   if (job.first()) check_predictions_file(options, which);
   std::vector<TrainedNetwork> networks;
   for (const std::string& path : which.checkpoints)

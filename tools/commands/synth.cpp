@@ -6,7 +6,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/signals.h"
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 #include "tools/commands.h"
 #include "tools/result.h"
 
@@ -40,7 +40,7 @@ void synth(CommandLine command_line) {
     throw engine::UsageError("--dtype: \"{}\" is not one of fp16, fp32", dtype);
   options.dtype = dtype == "fp16" ? engine::DType::kF16 : engine::DType::kF32;
   options.out = out;
-  engine::Progress progress = engine::Progress::on_stderr(quiet);
+  engine::ProgressBar progress = engine::ProgressBar::on_stderr(quiet);
   progress.start("synth", 0);
   options.progress = [&](std::int64_t done, std::int64_t total) {
     progress.update({.done = done, .total = total});

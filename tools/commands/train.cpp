@@ -227,7 +227,7 @@ void print_result(const ordered_json& result, bool json) {
 /// What ranks other than the first have to say of the run: nothing that it does not say.
 class SilentObserver final : public engine::TrainingObserver {};
 
-std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Progress& progress,
+std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::ProgressBar& progress,
                                            const TrainOptions& options, const RunPaths& paths,
                                            const ordered_json& values, const ordered_json& facts,
                                            std::int64_t steps) {
@@ -265,7 +265,7 @@ ordered_json result_json(const TrainOptions& options, const engine::TrainerConfi
 
 /// The model that the options describe, for this data.
 std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const data::Dataset& dataset,
-                                            double pos_weight, engine::Progress& progress) {
+                                            double pos_weight, engine::ProgressBar& progress) {
   const model::LossConfig losses = loss_config(options, pos_weight);
   if (model::certain_fake_exceeds_half(losses)) {
     progress.warning(fmt::format(
@@ -320,7 +320,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   const int world_size = environment.world_size;
   engine::TrainerConfig config = trainer_config(options);
   const RunPaths paths = run_paths(options);
-  engine::Progress progress = engine::Progress::on_stderr(options.quiet, /*silent=*/!job.first());
+  engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
   std::optional<LogThrough> log;  // what other ranks have to say is theirs alone to say: a damaged sample
   if (job.first()) log.emplace(progress);
   const std::unique_ptr<engine::Device> device = make_device(

@@ -24,9 +24,9 @@
 #include "engine/base/error.h"
 #include "engine/base/terminal.h"
 #include "engine/core/device.h"
+#include "engine/rendezvous/env_vars.h"
 #include "engine/rendezvous/environment.h"
 #include "engine/rendezvous/job_secret.h"
-#include "engine/rendezvous/variables.h"
 
 namespace voca::tools {
 namespace {
@@ -39,7 +39,7 @@ using Environment = std::map<std::string, std::string>;
 constexpr int kTorchrunPort = 29500;
 
 bool is_free(int port) {
-  const engine::Descriptor listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const engine::UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (listener.get() < 0) throw engine::IoError("launch: a socket: {}", std::strerror(errno));
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -150,7 +150,7 @@ void check(const Job& job) {
   if (job.nodes == 1) return;
   // A rank reads the same and says what is wrong; better once, before any has started.
   const Environment first = rank_environment(common_environment(job), job, 0, job.master_port, 0);
-  static_cast<void>(engine::rank_environment(engine::Variables(first), "/nonexistent"));
+  static_cast<void>(engine::rank_environment(engine::EnvVars(first), "/nonexistent"));
 }
 
 bool would_fail_again(int status) {

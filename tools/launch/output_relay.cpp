@@ -33,15 +33,15 @@ void LineCutter::emit(std::string_view line, std::string& lines) const {
 void LineCutter::add(std::string_view bytes, std::string& lines) {
   while (!bytes.empty()) {
     const std::size_t newline = bytes.find('\n');
-    const std::size_t room = kLongestLine - open_.size();
+    const std::size_t room = kMaxLine - open_.size();
     const bool ends = newline != bytes.npos && newline <= room;
     const std::size_t taken = ends ? newline : std::min(bytes.size(), room);
     open_ += bytes.substr(0, taken);
     bytes.remove_prefix(ends ? taken + 1 : taken);
-    if (!ends && open_.size() < kLongestLine) return;
+    if (!ends && open_.size() < kMaxLine) return;
     if (!ends) {
       open_ = after_carriage_returns(open_);
-      if (open_.size() < kLongestLine) continue;
+      if (open_.size() < kMaxLine) continue;
     }
     emit(after_carriage_returns(open_), lines);
     open_.clear();

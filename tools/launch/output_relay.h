@@ -17,7 +17,7 @@ namespace voca::tools {
 class LineCutter {
  public:
   /// A longer line comes out in parts of this many bytes, each with the prefix.
-  static constexpr std::size_t kLongestLine = std::size_t{64} << 10;
+  static constexpr std::size_t kMaxLine = std::size_t{64} << 10;
 
   explicit LineCutter(std::string prefix) : prefix_(std::move(prefix)) {}
   /// Appends to `lines` the lines that `bytes` complete.
@@ -45,7 +45,7 @@ class OutputRelay {
   /// Queues whole lines.
   void add(Stream stream, std::string lines);
   /// Too much is queued: ranks are not read from until the reader has caught up.
-  [[nodiscard]] bool is_full() const { return queued_ > kMostQueued; }
+  [[nodiscard]] bool is_full() const { return queued_ > kMaxQueued; }
   /// What poll() has to find writable before write_some(); −1 when nothing is queued.
   [[nodiscard]] int waiting_for() const;
   /// Writes as much as does not block.
@@ -54,7 +54,7 @@ class OutputRelay {
   [[nodiscard]] bool lost_results() const { return broken_[0]; }
 
  private:
-  static constexpr std::size_t kMostQueued = std::size_t{256} << 10;
+  static constexpr std::size_t kMaxQueued = std::size_t{256} << 10;
   struct Chunk {
     std::size_t stream;
     std::string text;

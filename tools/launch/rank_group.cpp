@@ -23,9 +23,9 @@ using std::chrono::milliseconds;
 
 /// What run_program() writes before an error, the last line of a rank that fails.
 constexpr const char* kErrorLine = "voca-engine: ";
-constexpr std::size_t kMostSaid = 500;
+constexpr std::size_t kMaxSaid = 500;
 /// In milliseconds: while a deadline runs, the clock wants to be asked.
-constexpr std::int64_t kLongestWait = 500;
+constexpr std::int64_t kMaxWait = 500;
 
 bool is_ignored(int number) {
   struct sigaction action {};
@@ -171,7 +171,7 @@ void RankGroup::pass_on(Output& output, std::string lines) {
   for (std::size_t begin = 0; output.stream == OutputRelay::Stream::kErr && begin < lines.size();) {
     const std::size_t end = std::min(lines.find('\n', begin), lines.size());
     const std::string_view line(lines.data() + begin, end - begin);
-    if (line.starts_with(error)) output.said = line.substr(error.size(), kMostSaid);
+    if (line.starts_with(error)) output.said = line.substr(error.size(), kMaxSaid);
     begin = end + 1;
   }
   relay_.add(output.stream, std::move(lines));
@@ -187,8 +187,8 @@ void RankGroup::drain(Member& member) {
   for (Output& output : member.outputs) {
     // What it wrote before its end fills its pipe at most (1 MiB is the system's largest). Whoever else has
     // the pipe open is not waited for.
-    constexpr int kMostReads = 16;
-    for (int i = 0; i < kMostReads && output.descriptor >= 0; ++i) relay_output(output);
+    constexpr int kMaxReads = 16;
+    for (int i = 0; i < kMaxReads && output.descriptor >= 0; ++i) relay_output(output);
     std::string lines;
     output.cutter.finish(lines);
     pass_on(output, std::move(lines));
@@ -356,7 +356,7 @@ int RankGroup::milliseconds_to_deadline() {
   if (next == kNever) return -1;
   // Rounded up: polled again too early, the loop would turn until the deadline.
   const auto left = duration_cast<milliseconds>(next - clock_.now()).count() + 1;
-  return static_cast<int>(std::clamp<std::int64_t>(left, 0, kLongestWait));
+  return static_cast<int>(std::clamp<std::int64_t>(left, 0, kMaxWait));
 }
 
 }  // namespace voca::tools

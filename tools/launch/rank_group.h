@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/base/descriptor.h"
 #include "engine/base/running_clock.h"
+#include "engine/base/unique_fd.h"
 #include "tools/launch/output_relay.h"
 #include "tools/launch/rank_process.h"
 
@@ -49,7 +49,7 @@ class LauncherSignals {
   sigset_t before_{};
   struct sigaction pipe_before_ {};
   struct sigaction child_before_ {};
-  engine::Descriptor file_;
+  engine::UniqueFd file_;
 };
 
 /// What became of ranks that were started together.

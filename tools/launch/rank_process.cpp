@@ -15,15 +15,15 @@
 namespace voca::tools {
 namespace {
 
-using engine::Descriptor;
 using engine::IoError;
+using engine::UniqueFd;
 
 IoError no_pipe(int error_number) {
   return IoError("launch: a pipe: {}; {}", std::strerror(error_number), engine::kRaiseFileLimit);
 }
 
 /// Both ends close when a program is started; what is duplicated onto 0, 1 or 2 stays.
-void make_pipe(Descriptor& read_end, Descriptor& write_end) {
+void make_pipe(UniqueFd& read_end, UniqueFd& write_end) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw no_pipe(errno);
   read_end.reset(ends[0]);
@@ -90,9 +90,9 @@ const char* meaning(int code) {
 }  // namespace
 
 RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : rank_(command.rank) {
-  Descriptor in;
-  Descriptor out;
-  Descriptor err;
+  UniqueFd in;
+  UniqueFd out;
+  UniqueFd err;
   if (!command.shares_output) {
     in.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     if (in.get() < 0) throw IoError("/dev/null: {}", std::strerror(errno));
@@ -100,7 +100,7 @@ RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : 
     make_pipe(err_, err);
     for (const int end : {out_.get(), err_.get()}) ::fcntl(end, F_SETFL, O_NONBLOCK);
   }
-  Descriptor failure_seen;
+  UniqueFd failure_seen;
   int failure_ends[2];
   if (::pipe2(failure_ends, O_CLOEXEC) != 0) throw no_pipe(errno);
   failure_seen.reset(failure_ends[0]);

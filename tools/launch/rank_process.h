@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/base/descriptor.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::tools {
 
@@ -48,8 +48,8 @@ class RankProcess {
   int rank_;
   pid_t pid_ = -1;
   std::optional<int> status_;
-  engine::Descriptor out_;
-  engine::Descriptor err_;
+  engine::UniqueFd out_;
+  engine::UniqueFd err_;
 };
 
 /// For people: "exit code 74 (the system refused something, or another rank was lost)", "ended by SIGKILL".

@@ -20,7 +20,7 @@ DeviceChoice parse_device(const std::string& text) {
   throw engine::UsageError("--device: \"{}\" is not one of auto, cpu, cuda, cuda:N", text);
 }
 
-std::string promised_gpus(const engine::Variables& variables) {
+std::string promised_gpus(const engine::EnvVars& variables) {
   for (const char* name :
        {kLaunchedForGpus, "CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE",
         "SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK"}) {
@@ -46,7 +46,7 @@ std::unique_ptr<engine::Device> make_device(const DeviceOptions& options,
       throw engine::UsageError("--device {}: {}; --device cpu computes without a GPU", options.device,
                                cuda.reason);
     }
-    if (const std::string promise = promised_gpus(engine::Variables::of_process()); !promise.empty()) {
+    if (const std::string promise = promised_gpus(engine::EnvVars::of_process()); !promise.empty()) {
       throw engine::UsageError(
           "--device auto: {}, though {} says to compute on a GPU; mend that, or give "
           "--device cpu to compute without",

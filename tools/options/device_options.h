@@ -6,7 +6,7 @@
 
 #include "engine/core/cuda_device.h"
 #include "engine/core/device.h"
-#include "engine/rendezvous/variables.h"
+#include "engine/rendezvous/env_vars.h"
 
 namespace voca::tools {
 
@@ -31,7 +31,7 @@ struct DeviceOptions {
 
 /// What says that this process was started to compute on GPUs, "CUDA_VISIBLE_DEVICES=0,1"; empty where
 /// nothing does.
-[[nodiscard]] std::string promised_gpus(const engine::Variables& variables);
+[[nodiscard]] std::string promised_gpus(const engine::EnvVars& variables);
 
 /// Makes the device that --device asks for. auto is the first GPU that can be used, and where there is none
 /// the CPU, which `note` is told with the reason, in a build with CUDA. Throws UsageError when a GPU is asked

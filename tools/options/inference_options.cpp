@@ -48,7 +48,7 @@ void check(const InferenceOptions& options) {
 std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
                                                          const InferenceOptions& options,
                                                          const TrainedNetwork& network,
-                                                         engine::Progress& progress, JoinedJob& job,
+                                                         engine::ProgressBar& progress, JoinedJob& job,
                                                          bool labels_needed) {
   TreeOptions tree = tree_options_of(network);
   if (set.given("split_ratios")) tree.split_ratios = data::parse_split_ratios(options.split_ratios);
@@ -67,7 +67,7 @@ std::shared_ptr<const data::Dataset> open_inference_data(const OptionSet& set,
 }
 
 void warn_of_other_split(const TrainedNetwork& network, const data::Dataset& dataset,
-                         engine::Progress& progress) {
+                         engine::ProgressBar& progress) {
   const std::string trained_on = network.split_hash();
   if (trained_on.empty() || trained_on == dataset.split_hash()) return;
   progress.warning(fmt::format(
@@ -83,7 +83,7 @@ PredictionOptions prediction_options(const InferenceOptions& options, const Join
 }
 
 std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, JoinedJob& job,
-                                            engine::Progress& progress) {
+                                            engine::ProgressBar& progress) {
   const DeviceOptions asked{.device = options.device, .threads = options.threads};
   auto device = make_device(of_rank(asked, job), [&](const std::string& note) { progress.message(note); });
   job.agree_on_devices(*device, asked);

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "data/packed/dataset.h"
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 #include "tools/architecture.h"
 #include "tools/joined_job.h"
 #include "tools/options/device_options.h"
@@ -38,14 +38,14 @@ void check(const InferenceOptions& options);
 /// unless options say otherwise. Without `labels_needed` it may be a folder of videos, or of one.
 [[nodiscard]] std::shared_ptr<const data::Dataset> open_inference_data(
     const OptionSet& set, const InferenceOptions& options, const TrainedNetwork& network,
-    engine::Progress& progress, JoinedJob& job, bool labels_needed = true);
+    engine::ProgressBar& progress, JoinedJob& job, bool labels_needed = true);
 /// Says that scores on a split of `dataset` may be of videos that the network was trained on.
 void warn_of_other_split(const TrainedNetwork& network, const data::Dataset& dataset,
-                         engine::Progress& progress);
+                         engine::ProgressBar& progress);
 [[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job);
 /// The one of --device; of several GPUs of a node each rank takes its own.
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, JoinedJob& job,
-                                                          engine::Progress& progress);
+                                                          engine::ProgressBar& progress);
 
 /// What eval and predict find wrong before they meet other ranks, for a launcher to say once: options, and
 /// inputs that are not there. False where only help was asked for, which is printed. Throws UsageError,

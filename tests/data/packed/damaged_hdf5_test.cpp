@@ -163,16 +163,16 @@ TEST(DamagedHdf5, NumbersOutOfRangeAreNamedAndNotClipped) {
     });
     EXPECT_THAT(message, AllOf(StartsWith((scratch / "a.h5").string()), HasSubstr(c.says)));
   }
-  constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
+  constexpr std::uint64_t kMax = std::numeric_limits<std::uint64_t>::max();
   EXPECT_THAT(refusal_of(scratch / "a.h5",
                          [&](hid_t file) {
                            replace(file, "/visual/offsets", H5T_STD_U64LE, H5T_NATIVE_UINT64,
-                                   std::vector<std::uint64_t>{0, kMost, 7});
+                                   std::vector<std::uint64_t>{0, kMax, 7});
                          }),
               HasSubstr("/visual/offsets: entry 1 (fake/id00002_b) is 18446744073709551615"));
   EXPECT_THAT(refusal_of(scratch / "a.h5",
                          [&](hid_t file) {
-                           replace_attribute(file, "visual_dim", H5T_STD_U64LE, H5T_NATIVE_UINT64, &kMost);
+                           replace_attribute(file, "visual_dim", H5T_STD_U64LE, H5T_NATIVE_UINT64, &kMax);
                          }),
               HasSubstr("attribute visual_dim is 18446744073709551615"));
   constexpr std::int64_t kNegative = -3;
@@ -204,9 +204,9 @@ TEST(DamagedHdf5, NumbersOfOtherWidthsAreTakenWithinTheirRange) {
 
 TEST(DamagedHdf5, TheLargestSeedIsReadAsItWasWritten) {
   const Scratch scratch;
-  constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
-  static_cast<void>(packed_bytes(scratch, kMost));
-  EXPECT_EQ(Dataset(scratch / "packed.h5").summary().split_seed, kMost);
+  constexpr std::uint64_t kMax = std::numeric_limits<std::uint64_t>::max();
+  static_cast<void>(packed_bytes(scratch, kMax));
+  EXPECT_EQ(Dataset(scratch / "packed.h5").summary().split_seed, kMax);
 }
 
 /// Frames of zeros, (7, 6) as in the golden files or as told, in chunks; `filters` adds to the creation list.
@@ -222,8 +222,8 @@ struct ChunkedFrames {
     H5Pset_chunk(list, 2, chunk.data());
     H5Pset_alloc_time(list, H5D_ALLOC_TIME_INCR);
     filters(list);
-    constexpr std::array<hsize_t, 2> kMost{H5S_UNLIMITED, H5S_UNLIMITED};
-    const hid_t space = H5Screate_simple(2, shape.data(), kMost.data());
+    constexpr std::array<hsize_t, 2> kMax{H5S_UNLIMITED, H5S_UNLIMITED};
+    const hid_t space = H5Screate_simple(2, shape.data(), kMax.data());
     const hid_t frames =
         H5Dcreate2(file, "/visual/frames", H5T_IEEE_F32LE, space, H5P_DEFAULT, list, H5P_DEFAULT);
     ASSERT_GE(frames, 0);

@@ -159,8 +159,8 @@ TEST_P(GlooWorld, GatherGivesTheValuesOfAllRanksInRankOrder) {
   const auto endings = run_ranks(world_size, [&](int rank, KeyValueStore& store) {
     const auto ranks = communicator(store, rank, world_size);
     const double r = rank;
-    return bytes_of(ranks->gather("decisions", std::vector<double>{r, -r})) +
-           bytes_of(ranks->gather("nothing", std::vector<double>{}));
+    return bytes_of(ranks->all_gather_values("decisions", std::vector<double>{r, -r})) +
+           bytes_of(ranks->all_gather_values("nothing", std::vector<double>{}));
   });
   std::vector<double> expected;
   for (int r = 0; r < world_size; ++r) expected.insert(expected.end(), {double(r), -double(r)});
@@ -210,7 +210,7 @@ TEST_F(GlooTrouble, SurvivorsOfAKilledRankSayWhichOneTheyLost) {
       std::vector<float> data(1 << 18, 1.0F);
       while (true) {
         ranks->all_reduce_sum("gradients", tensor_over(data), nullptr);
-        static_cast<void>(ranks->gather("decisions", std::vector<double>{1.0}));
+        static_cast<void>(ranks->all_gather_values("decisions", std::vector<double>{1.0}));
       }
       return std::string();
     });
@@ -360,7 +360,7 @@ TEST(SingleCommunicator, IsAWorldOfOne) {
   std::vector<double> data{1, 2};
   single->all_reduce_sum("numbers", tensor_over(data), nullptr);
   EXPECT_EQ(data, (std::vector<double>{1, 2}));
-  EXPECT_EQ(single->gather("numbers", data), data);
+  EXPECT_EQ(single->all_gather_values("numbers", data), data);
   std::vector<double> all(2);
   single->all_gather("numbers", tensor_over(data), tensor_over(all), nullptr);
   EXPECT_EQ(all, data);

@@ -140,7 +140,8 @@ class Scripted final : public Communicator {
                        const Tensor& /*all*/, void* /*stream*/) override {}
   void broadcast(const char* /*name*/, const Tensor& /*data*/, int /*root*/, void* /*stream*/) override {}
   void barrier(const char* /*name*/) override {}
-  [[nodiscard]] std::vector<double> gather(const char* /*name*/, std::span<const double> mine) override {
+  [[nodiscard]] std::vector<double> all_gather_values(const char* /*name*/,
+                                                      std::span<const double> mine) override {
     return {mine.begin(), mine.end()};
   }
   void abort() noexcept override { aborted = true; }

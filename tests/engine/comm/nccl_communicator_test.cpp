@@ -249,7 +249,7 @@ TEST_F(Nccl, AnErrorBehindAReturnedCallIsFoundAndEndsTheQueuedWork) {
   const std::vector<double> none;
   for (const std::string& message :
        {message_of([&] { ranks->all_reduce_sum("gradients", tensor(DType::kF32, {8}), nullptr); }),
-        message_of([&] { static_cast<void>(ranks->gather("decisions", none)); })}) {
+        message_of([&] { static_cast<void>(ranks->all_gather_values("decisions", none)); })}) {
     EXPECT_NE(message.find("remote process exited: socket closed"), std::string::npos) << message;
   }
 }

@@ -75,7 +75,7 @@ Values operator+(Values base, const Values& changes) {
 class Environment : public ::testing::Test {
  protected:
   [[nodiscard]] RankEnvironment of(const Values& values) const {
-    return rank_environment(Variables(values), folder_.path());
+    return rank_environment(EnvVars(values), folder_.path());
   }
   [[nodiscard]] std::string refusal(const Values& values) const {
     return message_of<UsageError>([&] { static_cast<void>(of(values)); });
@@ -117,15 +117,15 @@ TEST_F(Environment, FindsTheNodesWhereOnlyRanksAreGiven) {
 }
 
 TEST_F(Environment, MeetsBesideThePortThatTorchrunsAgentHolds) {
-  EXPECT_EQ(of(torchrun()).meeting_port, 30500);
-  EXPECT_EQ(of(torchrun() + Values{{"TORCHELASTIC_USE_AGENT_STORE", ""}}).meeting_port, 30500);
-  EXPECT_EQ(of(torchrun() + Values{{"MASTER_PORT", "65000"}}).meeting_port, 64000);
-  EXPECT_EQ(of(torchrun() + Values{{"TORCHELASTIC_USE_AGENT_STORE", "False"}}).meeting_port, 29500);
-  EXPECT_EQ(
-      of(torchrun() + Values{{"TORCHELASTIC_USE_AGENT_STORE", ""}, {"TORCHELASTIC_RUN_ID", ""}}).meeting_port,
-      29500);
-  EXPECT_EQ(of(torchrun() + Values{{"VOCA_MEETING_PORT", "4000"}}).meeting_port, 4000);
-  EXPECT_EQ(of(slurm() + Values{{"MASTER_PORT", "4001"}}).meeting_port, 4001);
+  EXPECT_EQ(of(torchrun()).rendezvous_port, 30500);
+  EXPECT_EQ(of(torchrun() + Values{{"TORCHELASTIC_USE_AGENT_STORE", ""}}).rendezvous_port, 30500);
+  EXPECT_EQ(of(torchrun() + Values{{"MASTER_PORT", "65000"}}).rendezvous_port, 64000);
+  EXPECT_EQ(of(torchrun() + Values{{"TORCHELASTIC_USE_AGENT_STORE", "False"}}).rendezvous_port, 29500);
+  EXPECT_EQ(of(torchrun() + Values{{"TORCHELASTIC_USE_AGENT_STORE", ""}, {"TORCHELASTIC_RUN_ID", ""}})
+                .rendezvous_port,
+            29500);
+  EXPECT_EQ(of(torchrun() + Values{{"VOCA_MEETING_PORT", "4000"}}).rendezvous_port, 4000);
+  EXPECT_EQ(of(slurm() + Values{{"MASTER_PORT", "4001"}}).rendezvous_port, 4001);
 }
 
 TEST_F(Environment, OneNodeMeetsOnLoopbackWhateverItsNameIs) {
@@ -184,7 +184,7 @@ TEST_F(Environment, ReadsASlurmStep) {
   EXPECT_EQ(e.node, 1);
   EXPECT_EQ(e.master_addr, "gpu07");
   EXPECT_EQ(e.job, "123456.2");
-  EXPECT_EQ(e.meeting_port, e.master_port);
+  EXPECT_EQ(e.rendezvous_port, e.master_port);
   EXPECT_EQ(e.restart_count, 0);
   EXPECT_EQ(of(slurm() + Values{{"MASTER_ADDR", "10.0.0.7"}}).master_addr, "10.0.0.7");
   EXPECT_EQ(of(slurm() + Values{{"SLURM_RESTART_COUNT", "3"}}).restart_count, 3);
@@ -227,7 +227,7 @@ TEST_F(Environment, StepsOfOneNodeMeetOnDifferentPorts) {
     for (int step = 0; step < 10; ++step) {
       const int port =
           of(slurm() + Values{{"SLURM_JOB_ID", std::to_string(job)}, {"SLURM_STEP_ID", std::to_string(step)}})
-              .meeting_port;
+              .rendezvous_port;
       EXPECT_GE(port, 20000);
       EXPECT_LT(port, 32000) << "ephemeral ports begin at 32768";
       ports.insert(port);

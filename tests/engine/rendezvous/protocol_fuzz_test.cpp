@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <random>
 
+#include "engine/rendezvous/coordinator.h"
 #include "engine/rendezvous/handshake.h"
-#include "engine/rendezvous/hub.h"
 #include "engine/rendezvous/socket.h"
 #include "engine/rendezvous/tcp_store.h"
 #include "tests/engine/rendezvous/support/forked_ranks.h"
@@ -113,15 +113,15 @@ std::string a_message(Random& random) {
   }
 }
 
-/// One life of a hub: ranks come, say anything, go; time passes.
+/// One life of a coordinator: ranks come, say anything, go; time passes.
 void live(Random& random, std::int64_t& met, std::int64_t& ended) {
   Deadline now{};
-  Hub hub(environment_of(0, kRanks, 1), 5, now);
-  std::vector<Hub::Session> sessions;
-  Hub::Session next = 1;
+  Coordinator coordinator(environment_of(0, kRanks, 1), 5, now);
+  std::vector<Coordinator::Session> sessions;
+  Coordinator::Session next = 1;
   const auto admit = [&](const Identity& identity) {
-    if (hub.judge(identity, now).outcome != Outcome::kWelcome) return;
-    hub.admitted(next, identity, now);
+    if (coordinator.judge(identity, now).outcome != Outcome::kWelcome) return;
+    coordinator.admitted(next, identity, now);
     sessions.push_back(next++);
   };
   if (below(random, 2) == 0) {  // far enough to be interesting
@@ -129,7 +129,7 @@ void live(Random& random, std::int64_t& met, std::int64_t& ended) {
       admit(identity_of(environment_of(rank, kRanks, 1), Purpose::kStore, 0));
       MessageWriter join(MessageType::kJoin);
       write_facts(join, {"host", rank, {}});
-      hub.received(sessions.back(), join.frame(), now);
+      coordinator.received(sessions.back(), join.frame(), now);
     }
     ++met;
   }
@@ -143,26 +143,26 @@ void live(Random& random, std::int64_t& met, std::int64_t& ended) {
       continue;
     }
     const std::size_t at = below(random, sessions.size());
-    const Hub::Session session = sessions[at];
+    const Coordinator::Session session = sessions[at];
     std::string bytes = a_message(random);
     if (below(random, 3) == 0) bytes += a_message(random);
     if (below(random, 3) == 0) bytes = mutate(bytes, random);
     if (below(random, 10) == 0) bytes = noise(random, 200);
-    in_pieces(random, bytes, [&](std::string_view piece) { hub.received(session, piece, now); });
-    hub.tick(now);
-    ASSERT_LT(hub.output(session).size(), 16U << 20);
-    if (below(random, 2) == 0) hub.output(session).clear();
-    if (below(random, 12) == 0 || hub.is_over(session)) {
-      hub.closed(session, now);
+    in_pieces(random, bytes, [&](std::string_view piece) { coordinator.received(session, piece, now); });
+    coordinator.tick(now);
+    ASSERT_LT(coordinator.output(session).size(), 16U << 20);
+    if (below(random, 2) == 0) coordinator.output(session).clear();
+    if (below(random, 12) == 0 || coordinator.is_over(session)) {
+      coordinator.closed(session, now);
       sessions.erase(sessions.begin() + static_cast<std::ptrdiff_t>(at));
     }
   }
-  hub.tick(now + std::chrono::seconds(60));
-  ended += hub.has_ended() ? 1 : 0;
-  hub.close_down();
+  coordinator.tick(now + std::chrono::seconds(60));
+  ended += coordinator.has_ended() ? 1 : 0;
+  coordinator.close_down();
 }
 
-TEST(ProtocolFuzz, TheHubOutlivesWhateverRanksSay) {
+TEST(ProtocolFuzz, TheCoordinatorOutlivesWhateverRanksSay) {
   Random random(22);
   std::int64_t met = 0;
   std::int64_t ended = 0;
@@ -195,11 +195,11 @@ TEST(ProtocolFuzz, ARankOutlivesWhateverRankZeroAnswers) {
   for (int i = 0; i < inputs() / 4; ++i) {
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
-    Descriptor server(ends[0]);
+    UniqueFd server(ends[0]);
     const std::string bytes = below(random, 2) == 0 ? an_answer(random) : mutate(an_answer(random), random);
     ASSERT_EQ(send_now(server.get(), bytes), static_cast<ssize_t>(bytes.size()));
     ::shutdown(server.get(), SHUT_WR);
-    TcpStore store(Channel(Descriptor(ends[1]), "", "rank 0"), 1, 10);
+    TcpStore store(Channel(UniqueFd(ends[1]), "", "rank 0"), 1, 10);
     try {
       switch (below(random, 4)) {
         case 0:

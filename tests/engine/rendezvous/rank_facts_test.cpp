@@ -28,9 +28,9 @@ TEST(NamedRank, IsSilentWhereThatIsSaid) {
 }
 
 TEST(NamedRank, IsNotThereInOtherLines) {
-  for (const char* line :
-       {"", "rank 1", "rank 1, meeting the others: x", "out of memory", "the rank 1 (host a, pid 2) failed",
-        "rank x (host a, pid 2) failed", "rank 99999999999 (host a, pid 2) failed"})
+  for (const char* line : {"", "rank 1", "rank 1, connecting to the others: x", "out of memory",
+                           "the rank 1 (host a, pid 2) failed", "rank x (host a, pid 2) failed",
+                           "rank 99999999999 (host a, pid 2) failed"})
     EXPECT_FALSE(named_rank(line)) << line;
 }
 

@@ -13,7 +13,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-constexpr MeetingOptions kPatient{40};
+constexpr RendezvousOptions kPatient{40};
 /// Longer than a loaded machine holds a thread up.
 constexpr double kCommTimeout = 3;
 constexpr double kNever = 1000;
@@ -34,14 +34,14 @@ void sleep_for(double seconds) {
 
 /// `world_size` ranks of which each runs `body` under a watchdog, once all are watched.
 void start_watched(Ranks& ranks, const ReservedPort& port, int world_size, double timeout,
-                   const std::function<std::string(int rank, Watchdog&, Meeting&)>& body) {
+                   const std::function<std::string(int rank, Watchdog&, Rendezvous&)>& body) {
   ranks.start_all(world_size, [&](int rank) {
-    Meeting meeting(environment_of(rank, world_size, port.number()), agreeing_facts(), kPatient);
-    Watchdog watchdog(meeting, timeout);
-    meeting.store().add("watched", 1);
-    while (meeting.store().add("watched", 0) < world_size) sleep_for(0.01);
+    Rendezvous rendezvous(environment_of(rank, world_size, port.number()), agreeing_facts(), kPatient);
+    Watchdog watchdog(rendezvous, timeout);
+    rendezvous.store().add("watched", 1);
+    while (rendezvous.store().add("watched", 0) < world_size) sleep_for(0.01);
     say("watched;");
-    return body(rank, watchdog, meeting);
+    return body(rank, watchdog, rendezvous);
   });
 }
 
@@ -62,7 +62,7 @@ TEST(Watchdog, AKilledRankEndsTheJobOnAllOthersByName) {
   for (const int lost : {0, 2}) {
     const ReservedPort port;
     Ranks ranks;
-    start_watched(ranks, port, kRanks, kNever, [&](int rank, Watchdog& watchdog, Meeting&) -> std::string {
+    start_watched(ranks, port, kRanks, kNever, [&](int rank, Watchdog& watchdog, Rendezvous&) -> std::string {
       if (rank != lost) work_forever(watchdog);
       watchdog.doing("all-reduce of gradients 3");
       sleep_for(kNever);  // its heartbeats go on
@@ -83,7 +83,7 @@ void expect_stop_ends_the_job(int stopped) {
   const ReservedPort port;
   Ranks ranks;
   start_watched(ranks, port, kRanks, kCommTimeout,
-                [](int, Watchdog& watchdog, Meeting&) -> std::string { work_forever(watchdog); });
+                [](int, Watchdog& watchdog, Rendezvous&) -> std::string { work_forever(watchdog); });
   for (int rank = 0; rank < kRanks; ++rank) ranks.wait_until_said(rank, "watched;");
   sleep_for(1.5);
   ranks.signal(stopped, SIGSTOP);
@@ -107,7 +107,7 @@ TEST(Watchdog, AJobThatIsStoppedAsAWholeGoesOn) {
   constexpr int kRanks = 3;
   const ReservedPort port;
   Ranks ranks;
-  start_watched(ranks, port, kRanks, kCommTimeout, [](int, Watchdog& watchdog, Meeting&) {
+  start_watched(ranks, port, kRanks, kCommTimeout, [](int, Watchdog& watchdog, Rendezvous&) {
     for (int step = 0; step < 60; ++step) {  // stopped in the first, to the end of the last
       watchdog.doing("a step");
       sleep_for(0.1);
@@ -125,12 +125,13 @@ TEST(Watchdog, ARankWithoutProgressEndsTheJobWithWhatEachWasDoing) {
   constexpr int kRanks = 3;
   const ReservedPort port;
   Ranks ranks;
-  start_watched(ranks, port, kRanks, kCommTimeout, [](int rank, Watchdog& watchdog, Meeting&) -> std::string {
-    if (rank != 1) work_forever(watchdog);
-    watchdog.doing("reading real/video_7.npz");
-    sleep_for(kNever);
-    return "";
-  });
+  start_watched(ranks, port, kRanks, kCommTimeout,
+                [](int rank, Watchdog& watchdog, Rendezvous&) -> std::string {
+                  if (rank != 1) work_forever(watchdog);
+                  watchdog.doing("reading real/video_7.npz");
+                  sleep_for(kNever);
+                  return "";
+                });
   for (int rank = 0; rank < kRanks; ++rank) ranks.wait_until_said(rank, "watched;");
   expect_others_end(
       ranks, kRanks, -1, kCommTimeout + kAllowedSeconds,
@@ -141,8 +142,8 @@ TEST(Watchdog, ARankWithoutProgressEndsTheJobWithWhatEachWasDoing) {
 TEST(Watchdog, ARankThatLeavesInOrderDisturbsNobody) {
   const ReservedPort port;
   Ranks ranks;
-  start_watched(ranks, port, 3, kCommTimeout, [](int rank, Watchdog& watchdog, Meeting&) -> std::string {
-    // Rank 0 first of all: its store and hub serve until the others are done.
+  start_watched(ranks, port, 3, kCommTimeout, [](int rank, Watchdog& watchdog, Rendezvous&) -> std::string {
+    // Rank 0 first of all: its store and coordinator serve until the others are done.
     for (int step = 0; step < 20 * rank; ++step) {
       watchdog.doing("evaluation");
       sleep_for(0.05);
@@ -159,7 +160,7 @@ TEST(Watchdog, ARankThatLeavesInOrderDisturbsNobody) {
 TEST(Watchdog, ARankThatFailsTellsTheOthersWhy) {
   const ReservedPort port;
   Ranks ranks;
-  start_watched(ranks, port, 3, kNever, [](int rank, Watchdog& watchdog, Meeting&) -> std::string {
+  start_watched(ranks, port, 3, kNever, [](int rank, Watchdog& watchdog, Rendezvous&) -> std::string {
     if (rank != 2) work_forever(watchdog);
     try {
       throw IoError("runs/last.pt: cannot write: No space left on device");
@@ -177,7 +178,7 @@ TEST(Watchdog, ARankThatUnwindsIsNotTakenForOneThatLeavesInOrder) {
   for (const int failing : {0, 1}) {
     const ReservedPort port;
     Ranks ranks;
-    start_watched(ranks, port, 3, kNever, [&](int rank, Watchdog& watchdog, Meeting&) -> std::string {
+    start_watched(ranks, port, 3, kNever, [&](int rank, Watchdog& watchdog, Rendezvous&) -> std::string {
       if (rank != failing) work_forever(watchdog);
       throw IoError("a disk is full");
     });
@@ -192,7 +193,7 @@ TEST(Watchdog, ARankThatUnwindsIsNotTakenForOneThatLeavesInOrder) {
 TEST(Watchdog, RanksThatHaveAgreedToStopMayDoSoByAnException) {
   const ReservedPort port;
   Ranks ranks;
-  start_watched(ranks, port, 3, kCommTimeout, [](int rank, Watchdog& watchdog, Meeting&) -> std::string {
+  start_watched(ranks, port, 3, kCommTimeout, [](int rank, Watchdog& watchdog, Rendezvous&) -> std::string {
     sleep_for(0.7 * rank);
     watchdog.leave();
     throw Interrupted("stopped by SIGTERM");
@@ -207,7 +208,7 @@ TEST(Watchdog, RanksThatHaveAgreedToStopMayDoSoByAnException) {
 TEST(Watchdog, AMainThreadThatGotAnErrorLearnsItsCause) {
   const ReservedPort port;
   Ranks ranks;
-  start_watched(ranks, port, 3, kNever, [](int rank, Watchdog& watchdog, Meeting&) -> std::string {
+  start_watched(ranks, port, 3, kNever, [](int rank, Watchdog& watchdog, Rendezvous&) -> std::string {
     if (rank == 2) sleep_for(kNever);
     // As after a collective that broke: the thread ends in its own way, and only it says why.
     throw CommunicationError("all-reduce broke: {}", watchdog.reason(seconds_from_now(60)));
@@ -225,10 +226,10 @@ TEST(Watchdog, AMainThreadThatGotAnErrorLearnsItsCause) {
 TEST(Watchdog, WithoutAFailureThereIsNoReason) {
   const ReservedPort port;
   Ranks ranks;
-  start_watched(ranks, port, 2, kNever, [](int, Watchdog& watchdog, Meeting& meeting) -> std::string {
+  start_watched(ranks, port, 2, kNever, [](int, Watchdog& watchdog, Rendezvous& rendezvous) -> std::string {
     std::string reason = watchdog.reason(seconds_from_now(0.2));
-    meeting.store().add("done", 1);
-    while (meeting.store().add("done", 0) < 2) sleep_for(0.01);
+    rendezvous.store().add("done", 1);
+    while (rendezvous.store().add("done", 0) < 2) sleep_for(0.01);
     return reason;
   });
   for (const int rank : {0, 1}) EXPECT_EQ(ranks.end_of(rank).said, "watched;");
@@ -238,9 +239,9 @@ TEST(Watchdog, AStoreRequestIsAnsweredByTheReasonOfTheEnd) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start_all(3, [&](int rank) -> std::string {
-    Meeting meeting(environment_of(rank, 3, port.number()), agreeing_facts(), kPatient);
+    Rendezvous rendezvous(environment_of(rank, 3, port.number()), agreeing_facts(), kPatient);
     say("met;");
-    return meeting.store().get("never set", seconds_from_now(kNever));
+    return rendezvous.store().get("never set", seconds_from_now(kNever));
   });
   for (int rank = 0; rank < 3; ++rank) ranks.wait_until_said(rank, "met;");
   ranks.signal(1, SIGKILL);
@@ -248,8 +249,8 @@ TEST(Watchdog, AStoreRequestIsAnsweredByTheReasonOfTheEnd) {
 }
 
 TEST(Watchdog, AWorldOfOneIsNotWatched) {
-  Meeting meeting(RankEnvironment{}, agreeing_facts(), kPatient);
-  Watchdog watchdog(meeting, 0.1, [](const std::string& reason) { ADD_FAILURE() << reason; });
+  Rendezvous rendezvous(RankEnvironment{}, agreeing_facts(), kPatient);
+  Watchdog watchdog(rendezvous, 0.1, [](const std::string& reason) { ADD_FAILURE() << reason; });
   sleep_for(0.5);
   EXPECT_EQ(watchdog.reason(seconds_from_now(0)), "");
 }
@@ -258,8 +259,8 @@ TEST(Watchdog, TheCallbackReplacesTheEndOfTheProcess) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start_all(2, [&](int rank) -> std::string {
-    Meeting meeting(environment_of(rank, 2, port.number()), agreeing_facts(), kPatient);
-    Watchdog watchdog(meeting, kNever, [](const std::string& reason) {
+    Rendezvous rendezvous(environment_of(rank, 2, port.number()), agreeing_facts(), kPatient);
+    Watchdog watchdog(rendezvous, kNever, [](const std::string& reason) {
       say("called: " + reason);
       ::_exit(7);
     });

@@ -28,7 +28,8 @@ class Recorded final : public Communicator {
     log_.push_back(fmt::format("{}: broadcast of {}", name_, data.elements()));
   }
   void barrier(const char* /*name*/) override {}
-  [[nodiscard]] std::vector<double> gather(const char* /*name*/, std::span<const double> mine) override {
+  [[nodiscard]] std::vector<double> all_gather_values(const char* /*name*/,
+                                                      std::span<const double> mine) override {
     return {mine.begin(), mine.end()};
   }
   void abort() noexcept override {}

@@ -18,8 +18,8 @@
 
 #include "engine/base/error.h"
 #include "engine/core/device.h"
+#include "engine/rendezvous/env_vars.h"
 #include "engine/rendezvous/environment.h"
-#include "engine/rendezvous/variables.h"
 #include "tests/tools/launch/support/launched_job.h"
 
 // What ranks are told, what becomes of their output, and signals. How jobs fail and start again is in
@@ -44,7 +44,7 @@ TEST_F(LaunchJob, TellsEachRankItsPlaceAsTorchrunDoes) {
     std::map<std::string, std::string> values;
     for (const std::string& line : lines_of(read_text(here_ / ("env." + std::to_string(rank)))))
       values[line.substr(0, line.find('='))] = line.substr(line.find('=') + 1);
-    const engine::Variables variables(values);
+    const engine::EnvVars variables(values);
     const engine::RankEnvironment e = engine::rank_environment(variables, here_.path());
     EXPECT_EQ(e.rank, rank);
     EXPECT_EQ(e.world_size, 3);
@@ -53,7 +53,7 @@ TEST_F(LaunchJob, TellsEachRankItsPlaceAsTorchrunDoes) {
     EXPECT_EQ(e.nodes, 1);
     EXPECT_EQ(e.node, 0);
     EXPECT_EQ(e.master_addr, "127.0.0.1");
-    EXPECT_EQ(e.meeting_port, e.master_port);
+    EXPECT_EQ(e.rendezvous_port, e.master_port);
     EXPECT_GE(e.master_port, 1024);
     EXPECT_EQ(e.restart_count, 0);
     EXPECT_THAT(e.secret, MatchesRegex("[0-9a-f]{64}"));

@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/base/descriptor.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::tools {
 namespace {
@@ -53,10 +53,10 @@ TEST(LineCutter, KeepsTheLastStateOfALineThatRedrawsItself) {
 }
 
 TEST(LineCutter, BoundsALineAndLosesNothingOfIt) {
-  const std::string text(2 * LineCutter::kLongestLine + 5, 'x');
-  const std::string part = "[rank 3] " + std::string(LineCutter::kLongestLine, 'x') + "\n";
+  const std::string text(2 * LineCutter::kMaxLine + 5, 'x');
+  const std::string part = "[rank 3] " + std::string(LineCutter::kMaxLine, 'x') + "\n";
   EXPECT_EQ(cut({text, "\n"}), part + part + "[rank 3] xxxxx\n");
-  EXPECT_EQ(cut({std::string(LineCutter::kLongestLine, 'x') + "\n"}), part);
+  EXPECT_EQ(cut({std::string(LineCutter::kMaxLine, 'x') + "\n"}), part);
   // A bar that redraws itself forever takes no more.
   std::string bar;
   for (int i = 0; i < 30000; ++i) bar += "\rstep " + std::to_string(i);
@@ -81,8 +81,8 @@ class Relay : public ::testing::Test {
       text.append(buffer, static_cast<std::size_t>(got));
     return text;
   }
-  std::optional<engine::Descriptor> read_end_;
-  std::optional<engine::Descriptor> write_end_;
+  std::optional<engine::UniqueFd> read_end_;
+  std::optional<engine::UniqueFd> write_end_;
 
  private:
   void (*before_)(int);

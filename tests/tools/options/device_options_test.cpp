@@ -80,9 +80,9 @@ TEST(MakeDevice, WithoutAGpuSaysWhyItTakesTheCpuAndRefusesAGpuWithTheSameReason)
 TEST(PromisedGpus, AreWhatAVariableSays) {
   using Values = std::map<std::string, std::string>;
   const auto of = [](const std::string& name, const std::string& value) {
-    return promised_gpus(engine::Variables(Values{{name, value}}));
+    return promised_gpus(engine::EnvVars(Values{{name, value}}));
   };
-  EXPECT_EQ(promised_gpus(engine::Variables(Values{})), "");
+  EXPECT_EQ(promised_gpus(engine::EnvVars(Values{})), "");
   EXPECT_EQ(of("CUDA_VISIBLE_DEVICES", "0"), "CUDA_VISIBLE_DEVICES=0");
   EXPECT_EQ(of("CUDA_VISIBLE_DEVICES", "GPU-5a1b,GPU-6"), "CUDA_VISIBLE_DEVICES=GPU-5a1b,GPU-6");
   EXPECT_EQ(of("SLURM_GPUS_ON_NODE", "4"), "SLURM_GPUS_ON_NODE=4");

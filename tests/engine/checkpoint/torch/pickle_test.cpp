@@ -358,22 +358,22 @@ TEST(PickleReader, RefusesMoreValuesThanAnyStateDict) {
 // -- tensors that are not what they say
 
 TEST(PickleReader, RefusesTensorsThatDoNotLieInTheirStorage) {
-  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
   EXPECT_THAT(refusal(tensor(0, numbers({17}), numbers({1}))), HasSubstr("reaches beyond"));
   EXPECT_THAT(refusal(tensor(1, numbers({16}), numbers({1}))), HasSubstr("reaches beyond"));
   EXPECT_THAT(refusal(tensor(16, numbers({}), numbers({}))), HasSubstr("reaches beyond"));
   EXPECT_THAT(refusal(tensor(17, numbers({0}), numbers({1}))), HasSubstr("begins beyond"));
-  EXPECT_THAT(refusal(tensor(kMost, numbers({2}), numbers({1}))), HasSubstr("reaches beyond"));
+  EXPECT_THAT(refusal(tensor(kMax, numbers({2}), numbers({1}))), HasSubstr("reaches beyond"));
   EXPECT_THAT(refusal(tensor(0, numbers({4, 4}), numbers({5, 1}))), HasSubstr("reaches beyond"));
-  EXPECT_THAT(refusal(tensor(0, numbers({3}), numbers({kMost}))), HasSubstr("reaches beyond"));
+  EXPECT_THAT(refusal(tensor(0, numbers({3}), numbers({kMax}))), HasSubstr("reaches beyond"));
   // More elements than the storage, all of them within: an expanded tensor.
   EXPECT_THAT(list_inert(read(tensor(0, numbers({17}), numbers({0})))), ElementsAre(HasSubstr("contiguous")));
   const auto more_than_any = HasSubstr("more elements than any");
-  EXPECT_THAT(refusal(tensor(0, numbers({kMost}), numbers({1}))), more_than_any);
+  EXPECT_THAT(refusal(tensor(0, numbers({kMax}), numbers({1}))), more_than_any);
   EXPECT_THAT(refusal(tensor(0, numbers({1LL << 32, 1LL << 32}), numbers({1, 1}))), more_than_any);
   EXPECT_THAT(refusal(tensor(0, numbers({1LL << 62, 4}), numbers({1, 1}))), more_than_any);
   EXPECT_THAT(refusal(tensor(0, numbers({1LL << 40, 1LL << 40, 0}), numbers({1, 1, 1}))), more_than_any);
-  EXPECT_THAT(refusal(tensor(0, numbers({3, kMost, kMost}), numbers({1, 1, 1}))), more_than_any);
+  EXPECT_THAT(refusal(tensor(0, numbers({3, kMax, kMax}), numbers({1, 1, 1}))), more_than_any);
 }
 
 TEST(PickleReader, RefusesTensorsOfStrangeArguments) {

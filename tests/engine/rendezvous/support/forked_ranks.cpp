@@ -21,7 +21,7 @@ constexpr int kMinute = 60;
 
 ReservedPort::ReservedPort(const std::string& host) {
   const Address wanted = resolve(host, 0).front();
-  socket_ = Descriptor(::socket(wanted.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  socket_ = UniqueFd(::socket(wanted.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int on = 1;
   if (socket_.get() < 0 || ::setsockopt(socket_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
       ::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&wanted.storage), wanted.length) != 0)
@@ -36,7 +36,7 @@ RankEnvironment environment_of(int rank, int world_size, int port) {
   environment.local_rank = rank;
   environment.local_world_size = world_size;
   environment.master_port = port;
-  environment.meeting_port = port;
+  environment.rendezvous_port = port;
   environment.job = "job";
   environment.secret = std::string(64, '5');
   return environment;

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/base/descriptor.h"
+#include "engine/base/unique_fd.h"
 #include "engine/rendezvous/environment.h"
 #include "engine/rendezvous/rank_facts.h"
 
@@ -25,7 +25,7 @@ class ReservedPort {
   [[nodiscard]] int number() const { return number_; }
 
  private:
-  Descriptor socket_;
+  UniqueFd socket_;
   int number_ = 0;
 };
 
@@ -62,7 +62,7 @@ class Ranks {
  private:
   struct Process {
     pid_t pid = -1;
-    Descriptor output;
+    UniqueFd output;
     std::string said{};
     bool has_ended = false;
     Ending ending{};

@@ -1,4 +1,4 @@
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 
 #include <gtest/gtest.h>
 
@@ -8,10 +8,10 @@
 namespace voca::engine {
 namespace {
 
-/// A Progress whose time and terminal are in the test's hands.
+/// A ProgressBar whose time and terminal are in the test's hands.
 class ProgressTest : public ::testing::Test {
  protected:
-  [[nodiscard]] ProgressOptions options(bool redraw) {
+  [[nodiscard]] ProgressBarOptions options(bool redraw) {
     return {.quiet = false,
             .redraw = redraw,
             .seconds_between = 5,
@@ -32,7 +32,7 @@ class ProgressTest : public ::testing::Test {
   int writes_ = 0;
 };
 
-Progress::State state_at(std::int64_t done) {
+ProgressBar::State state_at(std::int64_t done) {
   return {.done = done,
           .total = 3000,
           .phase = "epoch 3/50",
@@ -42,7 +42,7 @@ Progress::State state_at(std::int64_t done) {
 }
 
 TEST_F(ProgressTest, ALineSaysHowFarHowLongHowFastAndHowWell) {
-  Progress progress(options(true));
+  ProgressBar progress(options(true));
   progress.start("train", 0);
   now_ = 142;
   progress.update(state_at(1260));
@@ -52,7 +52,7 @@ TEST_F(ProgressTest, ALineSaysHowFarHowLongHowFastAndHowWell) {
 }
 
 TEST_F(ProgressTest, EtaCountsFromWhereTheRunWasTakenUp) {
-  Progress progress(options(false));
+  ProgressBar progress(options(false));
   progress.start("train", 1000);
   now_ += 100;
   progress.update({.done = 1500, .total = 3000});  // 500 in 100 s; 1500 to go
@@ -60,14 +60,14 @@ TEST_F(ProgressTest, EtaCountsFromWhereTheRunWasTakenUp) {
 }
 
 TEST_F(ProgressTest, NoEtaBeforeThereIsARate) {
-  Progress progress(options(true));
+  ProgressBar progress(options(true));
   progress.start("train", 10);
   progress.update({.done = 10, .total = 3000});
   EXPECT_EQ(written(), "\rtrain    0% 10/3000\x1b[K");
 }
 
 TEST_F(ProgressTest, APlainLineEveryFewSeconds) {
-  Progress progress(options(false));
+  ProgressBar progress(options(false));
   progress.start("train", 0);
   int lines = 0;
   for (int step = 1; step <= 100; ++step) {  // 0.3 s a step
@@ -83,7 +83,7 @@ TEST_F(ProgressTest, APlainLineEveryFewSeconds) {
 }
 
 TEST_F(ProgressTest, ATerminalIsRedrawnAtMostTenTimesASecond) {
-  Progress progress(options(true));
+  ProgressBar progress(options(true));
   progress.start("train", 0);
   int redrawn = 0;
   for (int step = 1; step <= 1024; ++step) {  // a second
@@ -96,7 +96,7 @@ TEST_F(ProgressTest, ATerminalIsRedrawnAtMostTenTimesASecond) {
 }
 
 TEST_F(ProgressTest, WhatDoesNotFitIsLeftOutFromTheRight) {
-  Progress progress(options(true));
+  ProgressBar progress(options(true));
   progress.start("train", 0);
   const std::string full =
       "train  epoch 3/50   42% 1260/3000  eta 0:00:58  5120 samples/s  loss 0.4321  lr 3.00e-04";
@@ -118,7 +118,7 @@ TEST_F(ProgressTest, WhatDoesNotFitIsLeftOutFromTheRight) {
 
 TEST_F(ProgressTest, TheEndIsAlwaysPrintedAndStays) {
   for (const bool redraw : {false, true}) {
-    Progress progress(options(redraw));
+    ProgressBar progress(options(redraw));
     progress.start("pack", 0);
     progress.update({.done = 1, .total = 40});
     now_ += 0.01;
@@ -134,20 +134,20 @@ TEST_F(ProgressTest, TheEndIsAlwaysPrintedAndStays) {
 }
 
 TEST_F(ProgressTest, MessagesKeepClearOfTheRedrawnLine) {
-  Progress progress(options(true));
+  ProgressBar progress(options(true));
   progress.start("pack", 0);
   progress.update({.done = 1, .total = 4});
   written();
   progress.message("skipped one");
   EXPECT_EQ(written(), "\r\x1b[Kskipped one\n\rpack   25% 1/4\x1b[K");
-  Progress plain(options(false));
+  ProgressBar plain(options(false));
   plain.message("skipped one");
   EXPECT_EQ(written(), "skipped one\n");
 }
 
 TEST_F(ProgressTest, EachLineAndEachMessageIsOneWrite) {
   for (const bool redraw : {false, true}) {
-    Progress progress(options(redraw));
+    ProgressBar progress(options(redraw));
     progress.start("train", 0);
     for (int step = 1; step <= 5; ++step) {
       now_ += 10;
@@ -162,7 +162,7 @@ TEST_F(ProgressTest, EachLineAndEachMessageIsOneWrite) {
 
 TEST_F(ProgressTest, PlainLinesFitTheColumnsToo) {
   width_ = 80;
-  Progress progress(options(false));
+  ProgressBar progress(options(false));
   progress.start("train", 0);
   now_ = 142;
   progress.update(state_at(1260));
@@ -171,7 +171,7 @@ TEST_F(ProgressTest, PlainLinesFitTheColumnsToo) {
 
 TEST_F(ProgressTest, AnOpenLineIsEndedWhenItsOwnerGoes) {
   {
-    Progress progress(options(true));
+    ProgressBar progress(options(true));
     progress.start("pack", 0);
     progress.update({.done = 1, .total = 4});
     written();
@@ -180,10 +180,10 @@ TEST_F(ProgressTest, AnOpenLineIsEndedWhenItsOwnerGoes) {
 }
 
 TEST_F(ProgressTest, QuietPrintsNothing) {
-  ProgressOptions quiet = options(true);
+  ProgressBarOptions quiet = options(true);
   quiet.quiet = true;
   {
-    Progress progress(quiet);
+    ProgressBar progress(quiet);
     progress.start("pack", 0);
     for (int i = 0; i < 10; ++i) {
       now_ += 10;
@@ -196,14 +196,14 @@ TEST_F(ProgressTest, QuietPrintsNothing) {
 }
 
 TEST_F(ProgressTest, UnknownTotalsAndStrangeNumbersArePrintable) {
-  Progress progress(options(true));
+  ProgressBar progress(options(true));
   progress.start("scan", 0);
   progress.update({.done = 17, .total = 0, .loss = NAN, .lr = INFINITY});
   EXPECT_EQ(written(), "\rscan  17  loss nan  lr inf\x1b[K");
 }
 
 TEST_F(ProgressTest, APhaseNeedNotOutliveTheCall) {
-  Progress progress(options(false));
+  ProgressBar progress(options(false));
   progress.start("train", 0);
   {
     std::string phase = "epoch 1/2";

@@ -1,4 +1,4 @@
-#include "engine/rendezvous/meeting.h"
+#include "engine/rendezvous/rendezvous.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -21,8 +21,8 @@ using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr MeetingOptions kPatient{40};
-constexpr MeetingOptions kShort{1.5};
+constexpr RendezvousOptions kPatient{40};
+constexpr RendezvousOptions kShort{1.5};
 
 Deadline soon() {
   return seconds_from_now(kPatient.timeout_seconds);
@@ -30,16 +30,16 @@ Deadline soon() {
 
 /// Every rank tells its pid through the store and reads all others'.
 std::string meet_and_talk(const RankEnvironment& environment) {
-  Meeting meeting(environment, agreeing_facts(), kPatient);
-  KeyValueStore& store = meeting.store();
-  store.set(fmt::format("pid/{}", meeting.rank()), std::to_string(::getpid()));
-  for (int rank = 0; rank < meeting.world_size(); ++rank) {
+  Rendezvous rendezvous(environment, agreeing_facts(), kPatient);
+  KeyValueStore& store = rendezvous.store();
+  store.set(fmt::format("pid/{}", rendezvous.rank()), std::to_string(::getpid()));
+  for (int rank = 0; rank < rendezvous.world_size(); ++rank) {
     const std::string pid = store.get(fmt::format("pid/{}", rank), soon());
-    const RankFacts& facts = meeting.facts().at(static_cast<std::size_t>(rank));
+    const RankFacts& facts = rendezvous.facts().at(static_cast<std::size_t>(rank));
     if (pid != std::to_string(facts.pid)) return "another rank's facts";
   }
   store.add("been here", 1);
-  while (store.add("been here", 0) < meeting.world_size()) std::this_thread::yield();
+  while (store.add("been here", 0) < rendezvous.world_size()) std::this_thread::yield();
   return "met";
 }
 
@@ -59,11 +59,11 @@ void expect_all_meet(int world_size, const std::function<void(RankEnvironment&)>
   }
 }
 
-TEST(Meeting, AnyNumberOfRanksMeetAndShareAStore) {
+TEST(Rendezvous, AnyNumberOfRanksMeetAndShareAStore) {
   for (const int world_size : {1, 2, 3, 4, 8}) expect_all_meet(world_size);
 }
 
-TEST(Meeting, RanksMeetOverIpv6AndByName) {
+TEST(Rendezvous, RanksMeetOverIpv6AndByName) {
   if (ReservedPort("::1").number() != 0)
     expect_all_meet(
         2, [](RankEnvironment& e) { e.master_addr = "::1"; }, "::1");
@@ -73,45 +73,46 @@ TEST(Meeting, RanksMeetOverIpv6AndByName) {
   });
 }
 
-TEST(Meeting, AWorldOfOneOpensNoPort) {
+TEST(Rendezvous, AWorldOfOneOpensNoPort) {
   RankEnvironment environment;  // of port 29500, which this test does not own
-  Meeting meeting(environment, agreeing_facts(), kShort);
-  const Descriptor socket = listen_on(resolve("127.0.0.1", 0).front());
+  Rendezvous rendezvous(environment, agreeing_facts(), kShort);
+  const UniqueFd socket = listen_on(resolve("127.0.0.1", 0).front());
   ASSERT_GE(socket.get(), 0);
-  meeting.store().set("key", "value");
-  EXPECT_EQ(meeting.store().get("key", soon()), "value");
-  EXPECT_THAT(meeting.hub_address(), "");
+  rendezvous.store().set("key", "value");
+  EXPECT_EQ(rendezvous.store().get("key", soon()), "value");
+  EXPECT_THAT(rendezvous.coordinator_address(), "");
 }
 
-TEST(Meeting, IsOpenToThisMachineAloneWhileThereIsOneNode) {
+TEST(Rendezvous, IsOpenToThisMachineAloneWhileThereIsOneNode) {
   const ReservedPort port;
   RankEnvironment environment = environment_of(0, 2, port.number());
   for (const char* anywhere : {"0.0.0.0", "::"}) {
     environment.master_addr = anywhere;
-    EXPECT_EQ(HubServer(environment, 1).host(), "127.0.0.1");
+    EXPECT_EQ(CoordinatorServer(environment, 1).host(), "127.0.0.1");
   }
 }
 
-TEST(Meeting, RankZeroNamesAnAddressThatIsNotItsOwn) {
+TEST(Rendezvous, RankZeroNamesAnAddressThatIsNotItsOwn) {
   RankEnvironment environment = environment_of(0, 2, ReservedPort().number());
   environment.nodes = 2;
   environment.master_addr = "192.0.2.1";  // of no machine (RFC 5737)
-  EXPECT_THAT(message_of<UsageError>([&] { const HubServer server(environment, 1); }),
+  EXPECT_THAT(message_of<UsageError>([&] { const CoordinatorServer server(environment, 1); }),
               HasSubstr("MASTER_ADDR: 192.0.2.1 (192.0.2.1) is no address of rank 0's machine"));
   environment.master_addr = "no-such-host.invalid";
-  EXPECT_THAT(message_of<CommunicationError>([&] { const HubServer server(environment, 1); }),
+  EXPECT_THAT(message_of<CommunicationError>([&] { const CoordinatorServer server(environment, 1); }),
               HasSubstr("the host \"no-such-host.invalid\" has no address"));
 }
 
-TEST(Meeting, RankZeroNamesAPortThatIsTaken) {
-  const Descriptor taken = listen_on(resolve("127.0.0.1", 0).front());
+TEST(Rendezvous, RankZeroNamesAPortThatIsTaken) {
+  const UniqueFd taken = listen_on(resolve("127.0.0.1", 0).front());
   const int port = local_address(taken.get()).port();
-  EXPECT_THAT(message_of<UsageError>([&] { const HubServer server(environment_of(0, 2, port), 0.5); }),
-              AllOf(HasSubstr(fmt::format("rank 0 cannot listen at 127.0.0.1:{}", port)),
-                    HasSubstr("--master_port"), HasSubstr("MASTER_PORT under srun")));
+  EXPECT_THAT(
+      message_of<UsageError>([&] { const CoordinatorServer server(environment_of(0, 2, port), 0.5); }),
+      AllOf(HasSubstr(fmt::format("rank 0 cannot listen at 127.0.0.1:{}", port)), HasSubstr("--master_port"),
+            HasSubstr("MASTER_PORT under srun")));
 }
 
-TEST(Meeting, RankZeroMayComeLater) {
+TEST(Rendezvous, RankZeroMayComeLater) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start([&] {
@@ -123,13 +124,13 @@ TEST(Meeting, RankZeroMayComeLater) {
   for (int rank = 0; rank < 3; ++rank) EXPECT_EQ(ranks.end_of(rank).said, "met");
 }
 
-TEST(Meeting, ADifferenceIsToldOnEveryRankInOneLine) {
+TEST(Rendezvous, ADifferenceIsToldOnEveryRankInOneLine) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start_all(4, [&](int rank) -> std::string {
     RankFacts facts = agreeing_facts();
     if (rank % 2 == 1) facts.must_agree = {{"dataset", std::string(64, 'b')}, {"--lr", "0.001"}};
-    Meeting meeting(environment_of(rank, 4, port.number()), facts, kPatient);
+    Rendezvous rendezvous(environment_of(rank, 4, port.number()), facts, kPatient);
     return "met";
   });
   for (int rank = 0; rank < 4; ++rank) {
@@ -139,12 +140,13 @@ TEST(Meeting, ADifferenceIsToldOnEveryRankInOneLine) {
   }
 }
 
-TEST(Meeting, AnotherWorldSizeIsToldOnEveryRank) {
+TEST(Rendezvous, AnotherWorldSizeIsToldOnEveryRank) {
   const ReservedPort port;
   Ranks ranks;
   for (const int rank : {0, 1}) {
     ranks.start([&]() -> std::string {
-      Meeting meeting(environment_of(rank, rank == 0 ? 2 : 4, port.number()), agreeing_facts(), kPatient);
+      Rendezvous rendezvous(environment_of(rank, rank == 0 ? 2 : 4, port.number()), agreeing_facts(),
+                            kPatient);
       return "met";
     });
   }
@@ -155,12 +157,12 @@ TEST(Meeting, AnotherWorldSizeIsToldOnEveryRank) {
   }
 }
 
-TEST(Meeting, MissingRanksAreNamed) {
+TEST(Rendezvous, MissingRanksAreNamed) {
   const ReservedPort port;
   Ranks ranks;
   for (const int rank : {0, 3}) {
     ranks.start([&]() -> std::string {
-      Meeting meeting(environment_of(rank, 4, port.number()), agreeing_facts(), kShort);
+      Rendezvous rendezvous(environment_of(rank, 4, port.number()), agreeing_facts(), kShort);
       return "met";
     });
   }
@@ -171,25 +173,25 @@ TEST(Meeting, MissingRanksAreNamed) {
   }
 }
 
-TEST(Meeting, WithoutRankZeroTheAddressIsNamed) {
+TEST(Rendezvous, WithoutRankZeroTheAddressIsNamed) {
   const ReservedPort port;
   const std::string message = message_of<CommunicationError>(
-      [&] { Meeting meeting(environment_of(1, 2, port.number()), agreeing_facts(), kShort); });
+      [&] { Rendezvous rendezvous(environment_of(1, 2, port.number()), agreeing_facts(), kShort); });
   EXPECT_THAT(message, AllOf(HasSubstr("rank 1 could not reach rank 0 at 127.0.0.1 port"),
                              HasSubstr(std::to_string(port.number())), HasSubstr("Connection refused")));
 }
 
-TEST(Meeting, ARankWithAnotherSecretIsToldApartFromASilentOne) {
+TEST(Rendezvous, ARankWithAnotherSecretIsToldApartFromASilentOne) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start([&]() -> std::string {
-    Meeting meeting(environment_of(0, 2, port.number()), agreeing_facts(), kShort);
+    Rendezvous rendezvous(environment_of(0, 2, port.number()), agreeing_facts(), kShort);
     return "met";
   });
   ranks.start([&]() -> std::string {
     RankEnvironment environment = environment_of(1, 2, port.number());
     environment.secret = std::string(64, '6');
-    Meeting meeting(environment, agreeing_facts(), kShort);
+    Rendezvous rendezvous(environment, agreeing_facts(), kShort);
     return "met";
   });
   EXPECT_THAT(ranks.end_of(0).said,
@@ -199,12 +201,12 @@ TEST(Meeting, ARankWithAnotherSecretIsToldApartFromASilentOne) {
   EXPECT_THAT(other, Not(HasSubstr(std::string(64, '6'))));
 }
 
-TEST(Meeting, ARankKilledWhileOthersAreAwaitedEndsTheMeetingAtOnce) {
+TEST(Rendezvous, ARankKilledWhileOthersAreAwaitedEndsTheRendezvousAtOnce) {
   const ReservedPort port;
   for (const int lost : {0, 1}) {
     Ranks ranks;
     ranks.start_all(3, [&](int rank) -> std::string {
-      Meeting meeting(environment_of(rank, 4, port.number()), agreeing_facts(), kPatient);
+      Rendezvous rendezvous(environment_of(rank, 4, port.number()), agreeing_facts(), kPatient);
       return "met";
     });
     std::this_thread::sleep_for(std::chrono::seconds(1));
@@ -221,7 +223,7 @@ TEST(Meeting, ARankKilledWhileOthersAreAwaitedEndsTheMeetingAtOnce) {
   }
 }
 
-TEST(Meeting, ARankOfAnEarlierLifeOfTheJobIsNotTakenForThisOnes) {
+TEST(Rendezvous, ARankOfAnEarlierLifeOfTheJobIsNotTakenForThisOnes) {
   const ReservedPort port;
   Ranks ranks;
   const auto of_restart = [&](int rank, int restart) {
@@ -231,7 +233,7 @@ TEST(Meeting, ARankOfAnEarlierLifeOfTheJobIsNotTakenForThisOnes) {
   };
   ranks.start([&] { return meet_and_talk(of_restart(0, 2)); });
   ranks.start([&]() -> std::string {
-    Meeting meeting(of_restart(1, 1), agreeing_facts(), kShort);
+    Rendezvous rendezvous(of_restart(1, 1), agreeing_facts(), kShort);
     return "met";
   });
   const Ending stale = ranks.end_of(1);
@@ -249,7 +251,7 @@ class Strangers {
 
   void come(int count) {
     for (int i = 0; i < count; ++i) {
-      Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
       const Address address = resolve("127.0.0.1", port_).front();
       if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0)
         continue;
@@ -303,12 +305,12 @@ class Strangers {
 
   int port_;
   std::mt19937_64 random_{11};
-  std::vector<Descriptor> sockets_;
+  std::vector<UniqueFd> sockets_;
   std::string recorded_;
   bool was_recorded_ = false;
 };
 
-TEST(Meeting, AHundredStrangersDoNotDisturbIt) {
+TEST(Rendezvous, AHundredStrangersDoNotDisturbIt) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start([&] { return meet_and_talk(environment_of(0, 4, port.number())); });
@@ -331,16 +333,16 @@ TEST(Meeting, AHundredStrangersDoNotDisturbIt) {
   for (int rank = 0; rank < 4; ++rank) EXPECT_EQ(ranks.end_of(rank).said, "met");
 }
 
-TEST(Meeting, StrangersDoNotKeepWatchdogsOut) {
+TEST(Rendezvous, StrangersDoNotKeepWatchdogsOut) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start_all(3, [&](int rank) -> std::string {
-    Meeting meeting(environment_of(rank, 3, port.number()), agreeing_facts(), kPatient);
+    Rendezvous rendezvous(environment_of(rank, 3, port.number()), agreeing_facts(), kPatient);
     say("met;");
     std::this_thread::sleep_for(std::chrono::seconds(1));
-    const Watchdog watchdog(meeting, kPatient.timeout_seconds);
-    meeting.store().add("watched", 1);
-    while (meeting.store().add("watched", 0) < 3) std::this_thread::yield();
+    const Watchdog watchdog(rendezvous, kPatient.timeout_seconds);
+    rendezvous.store().add("watched", 1);
+    while (rendezvous.store().add("watched", 0) < 3) std::this_thread::yield();
     return "watched";
   });
   ranks.wait_until_said(0, "met;");
@@ -350,13 +352,13 @@ TEST(Meeting, StrangersDoNotKeepWatchdogsOut) {
   for (int rank = 0; rank < 3; ++rank) EXPECT_EQ(ranks.end_of(rank).said, "met;watched");
 }
 
-TEST(Meeting, MoreSilentClientsThanItKeepsDoNotDisturbIt) {
+TEST(Rendezvous, MoreSilentClientsThanItKeepsDoNotDisturbIt) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start([&] { return meet_and_talk(environment_of(0, 2, port.number())); });
-  std::vector<Descriptor> silent;
+  std::vector<UniqueFd> silent;
   while (silent.size() < 400) {
-    Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const Address address = resolve("127.0.0.1", port.number()).front();
     if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0)
       silent.push_back(std::move(socket));
@@ -370,10 +372,10 @@ std::string on_shared_store(const std::function<std::string(KeyValueStore&)>& bo
   const ReservedPort port;
   Ranks ranks;
   ranks.start_all(2, [&](int rank) -> std::string {
-    Meeting meeting(environment_of(rank, 2, port.number()), agreeing_facts(), kPatient);
-    std::string said = rank == 1 ? body(meeting.store()) : "served";
-    if (rank == 1) meeting.store().set("done", "");
-    static_cast<void>(meeting.store().get("done", soon()));
+    Rendezvous rendezvous(environment_of(rank, 2, port.number()), agreeing_facts(), kPatient);
+    std::string said = rank == 1 ? body(rendezvous.store()) : "served";
+    if (rank == 1) rendezvous.store().set("done", "");
+    static_cast<void>(rendezvous.store().get("done", soon()));
     return said;
   });
   EXPECT_EQ(ranks.end_of(0).said, "served");

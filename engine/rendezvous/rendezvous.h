@@ -5,30 +5,30 @@
 #include <vector>
 
 #include "engine/comm/key_value_store.h"
+#include "engine/rendezvous/coordinator_server.h"
 #include "engine/rendezvous/environment.h"
-#include "engine/rendezvous/hub_server.h"
 #include "engine/rendezvous/rank_facts.h"
 #include "engine/rendezvous/tcp_store.h"
 
 namespace voca::engine {
 
-struct MeetingOptions {
+struct RendezvousOptions {
   /// How long ranks wait for each other, and for any later answer of rank 0.
   double timeout_seconds = 600;
 };
 
 /// All ranks of a job, met: each has proven that it knows the job's secret, all are there, and what must
-/// agree does. Lives as long as the job; see docs/meeting.md.
-class Meeting {
+/// agree does. Lives as long as the job; see docs/rendezvous.md.
+class Rendezvous {
  public:
   /// Waits for all ranks. Throws UsageError when ranks differ, naming them and the difference, on every rank;
   /// CommunicationError naming the ranks that did not come in time or were lost. A world of one meets nobody
   /// and opens no port.
-  Meeting(RankEnvironment environment, const RankFacts& facts, const MeetingOptions& options = {});
+  Rendezvous(RankEnvironment environment, const RankFacts& facts, const RendezvousOptions& options = {});
   /// leave(), unless an exception unwinds: then the others are told that this rank was lost.
-  ~Meeting();
-  Meeting(const Meeting&) = delete;
-  Meeting& operator=(const Meeting&) = delete;
+  ~Rendezvous();
+  Rendezvous(const Rendezvous&) = delete;
+  Rendezvous& operator=(const Rendezvous&) = delete;
 
   /// Shared by all ranks; served by rank 0.
   [[nodiscard]] KeyValueStore& store() { return *store_; }
@@ -43,25 +43,25 @@ class Meeting {
   [[nodiscard]] int rank() const { return environment_.rank; }
   [[nodiscard]] int world_size() const { return environment_.world_size; }
   [[nodiscard]] const RankEnvironment& environment() const { return environment_; }
-  [[nodiscard]] const MeetingOptions& options() const { return options_; }
+  [[nodiscard]] const RendezvousOptions& options() const { return options_; }
   /// This machine's address on the interface that rank 0 is reached by: where this rank's own sockets belong.
   /// A loopback address while there is one node.
   [[nodiscard]] const std::string& own_address() const { return own_address_; }
   /// Where rank 0 is reached.
-  [[nodiscard]] const std::string& hub_address() const { return hub_address_; }
+  [[nodiscard]] const std::string& coordinator_address() const { return coordinator_address_; }
 
  private:
   void join(const RankFacts& facts);
 
   RankEnvironment environment_;
-  MeetingOptions options_;
+  RendezvousOptions options_;
   std::vector<RankFacts> facts_;
   std::string own_address_ = "127.0.0.1";
-  std::string hub_address_;
-  std::unique_ptr<HubServer> hub_;  // of rank 0
-  // They go first: the hub waits for the other ranks, this one has left.
+  std::string coordinator_address_;
+  std::unique_ptr<CoordinatorServer> coordinator_;  // of rank 0
+  // They go first: the coordinator waits for the other ranks, this one has left.
   std::unique_ptr<KeyValueStore> store_;
-  TcpStore* hub_store_ = nullptr;  // the same where there is a hub
+  TcpStore* coordinator_store_ = nullptr;  // the same where there is a coordinator
 };
 
 }  // namespace voca::engine

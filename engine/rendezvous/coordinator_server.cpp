@@ -1,4 +1,4 @@
-#include "engine/rendezvous/hub_server.h"
+#include "engine/rendezvous/coordinator_server.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -25,7 +25,7 @@ namespace {
 constexpr int kTurnMilliseconds = 100;
 constexpr std::size_t kChunk = std::size_t{64} << 10;
 /// Clients that have not proven themselves; beside these there may be one for every rank.
-constexpr std::size_t kMostStrangers = 128;
+constexpr std::size_t kMaxStrangers = 128;
 /// For a job that has ended: its ranks are told at once and take a second to go.
 constexpr double kLingerAfterEnd = 1.5;
 /// The port of a job that is started again may still be held by its last life.
@@ -33,10 +33,10 @@ constexpr double kPortSeconds = 10;
 
 /// Where rank 0 listens: on one interface, that of master_addr; on loopback while there is one node.
 std::vector<Address> own_addresses(const RankEnvironment& environment) {
-  std::vector<Address> addresses = resolve(environment.master_addr, environment.meeting_port);
+  std::vector<Address> addresses = resolve(environment.master_addr, environment.rendezvous_port);
   if (environment.nodes == 1) {
     std::erase_if(addresses, [](const Address& address) { return !address.is_loopback(); });
-    return addresses.empty() ? resolve("127.0.0.1", environment.meeting_port) : addresses;
+    return addresses.empty() ? resolve("127.0.0.1", environment.rendezvous_port) : addresses;
   }
   const std::string& host = environment.master_addr;
   // Debian gives a machine's own name 127.0.1.1, where no other node finds it. Who writes a loopback address
@@ -53,13 +53,13 @@ std::vector<Address> own_addresses(const RankEnvironment& environment) {
   return addresses;
 }
 
-Descriptor listen_at(const RankEnvironment& environment, double meeting_seconds) {
+UniqueFd listen_at(const RankEnvironment& environment, double rendezvous_seconds) {
   const std::vector<Address> addresses = own_addresses(environment);
-  const Deadline deadline = seconds_from_now(std::min(kPortSeconds, meeting_seconds));
+  const Deadline deadline = seconds_from_now(std::min(kPortSeconds, rendezvous_seconds));
   for (;;) {
     int problem = 0;
     for (const Address& address : addresses) {
-      Descriptor socket = listen_on(address);
+      UniqueFd socket = listen_on(address);
       if (socket.get() >= 0) return socket;
       problem = errno;
       if (problem == EADDRINUSE) break;
@@ -84,21 +84,21 @@ Descriptor listen_at(const RankEnvironment& environment, double meeting_seconds)
 
 }  // namespace
 
-HubServer::HubServer(const RankEnvironment& environment, double meeting_seconds)
-    : linger_seconds_(meeting_seconds),
+CoordinatorServer::CoordinatorServer(const RankEnvironment& environment, double rendezvous_seconds)
+    : linger_seconds_(rendezvous_seconds),
       exceptions_(std::uncaught_exceptions()),
-      hub_(environment, meeting_seconds, clock_.now()),
+      coordinator_(environment, rendezvous_seconds, clock_.now()),
       acceptor_(
-          listen_at(environment, meeting_seconds), environment.secret,
-          [this](const Identity& identity) { return hub_.judge(identity, clock_.now()); },
-          kMostStrangers + static_cast<std::size_t>(environment.world_size)),
+          listen_at(environment, rendezvous_seconds), environment.secret,
+          [this](const Identity& identity) { return coordinator_.judge(identity, clock_.now()); },
+          kMaxStrangers + static_cast<std::size_t>(environment.world_size)),
       host_(local_address(acceptor_.listener()).host()),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (wake_.get() < 0) throw IoError("an event for rank 0's server: {}", std::strerror(errno));
   thread_ = start_thread<std::thread>("rank 0's server of the other ranks", [this] { serve(); });
 }
 
-HubServer::~HubServer() {
+CoordinatorServer::~CoordinatorServer() {
   if (std::uncaught_exceptions() > exceptions_) linger_seconds_ = kLingerAfterEnd;
   is_leaving_ = true;
   const std::uint64_t one = 1;
@@ -106,10 +106,10 @@ HubServer::~HubServer() {
   thread_.join();
 }
 
-void HubServer::serve() {
+void CoordinatorServer::serve() {
   try {
     while (!is_to_stop()) turn();
-    hub_.close_down();
+    coordinator_.close_down();
     for (auto& [session, connection] : connections_) write_to(session, connection);
   } catch (const std::exception& error) {
     // The others find their connections closed and end.
@@ -118,20 +118,20 @@ void HubServer::serve() {
   connections_.clear();
 }
 
-bool HubServer::is_to_stop() {
+bool CoordinatorServer::is_to_stop() {
   if (!is_leaving_) return false;
   if (connections_.empty()) return true;
   const Deadline now = clock_.now();
   if (leave_by_ == Deadline::max()) leave_by_ = seconds_after(now, linger_seconds_);
-  if (hub_.has_ended()) leave_by_ = std::min(leave_by_, seconds_after(now, kLingerAfterEnd));
+  if (coordinator_.has_ended()) leave_by_ = std::min(leave_by_, seconds_after(now, kLingerAfterEnd));
   return now >= leave_by_;
 }
 
-void HubServer::turn() {
+void CoordinatorServer::turn() {
   std::vector<pollfd> waited{{wake_.get(), static_cast<short>(is_leaving_ ? 0 : POLLIN), 0}};
-  std::vector<Hub::Session> order;
+  std::vector<Coordinator::Session> order;
   for (const auto& [session, connection] : connections_) {
-    const int events = POLLIN | (hub_.output(session).empty() ? 0 : POLLOUT);
+    const int events = POLLIN | (coordinator_.output(session).empty() ? 0 : POLLOUT);
     waited.push_back({connection.socket.get(), static_cast<short>(events), 0});
     order.push_back(session);
   }
@@ -142,27 +142,27 @@ void HubServer::turn() {
   for (std::size_t i = 0; i < order.size(); ++i)
     if (waited[i + 1].revents != 0) read_from(order[i], connections_.at(order[i]));
   if (std::optional<Acceptor::Admitted> client = acceptor_.process(&waited[order.size() + 1])) {
-    const Hub::Session session = next_session_++;
-    hub_.admitted(session, client->identity, clock_.now());
-    hub_.received(session, client->received, clock_.now());
+    const Coordinator::Session session = next_session_++;
+    coordinator_.admitted(session, client->identity, clock_.now());
+    coordinator_.received(session, client->received, clock_.now());
     connections_.emplace(session, Connection{std::move(client->socket)});
   }
   const Acceptor::Refusals& refusals = acceptor_.refusals();
   if (refusals.count > 0)
-    hub_.set_refusals(fmt::format("{} of them, the last from {}", refusals.count, refusals.last));
-  hub_.tick(clock_.now());
+    coordinator_.set_refusals(fmt::format("{} of them, the last from {}", refusals.count, refusals.last));
+  coordinator_.tick(clock_.now());
   for (auto& [session, connection] : connections_) write_to(session, connection);
   close_finished();
 }
 
-void HubServer::read_from(Hub::Session session, Connection& connection) {
+void CoordinatorServer::read_from(Coordinator::Session session, Connection& connection) {
   const Received received = receive_now(connection.socket.get(), kChunk);
-  if (!received.bytes.empty()) hub_.received(session, received.bytes, clock_.now());
+  if (!received.bytes.empty()) coordinator_.received(session, received.bytes, clock_.now());
   connection.is_broken = received.is_closed;
 }
 
-void HubServer::write_to(Hub::Session session, Connection& connection) {
-  std::string& output = hub_.output(session);
+void CoordinatorServer::write_to(Coordinator::Session session, Connection& connection) {
+  std::string& output = coordinator_.output(session);
   const ssize_t sent = send_now(connection.socket.get(), output);
   if (sent < 0) {
     connection.is_broken = true;
@@ -171,14 +171,14 @@ void HubServer::write_to(Hub::Session session, Connection& connection) {
   }
 }
 
-void HubServer::close_finished() {
+void CoordinatorServer::close_finished() {
   for (auto one = connections_.begin(); one != connections_.end();) {
-    const bool is_done = hub_.is_over(one->first) && hub_.output(one->first).empty();
+    const bool is_done = coordinator_.is_over(one->first) && coordinator_.output(one->first).empty();
     if (!one->second.is_broken && !is_done) {
       ++one;
       continue;
     }
-    hub_.closed(one->first, clock_.now());
+    coordinator_.closed(one->first, clock_.now());
     one = connections_.erase(one);
   }
 }

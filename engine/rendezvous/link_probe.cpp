@@ -1,4 +1,4 @@
-#include "engine/rendezvous/ring.h"
+#include "engine/rendezvous/link_probe.h"
 
 #include <poll.h>
 
@@ -25,8 +25,8 @@ namespace {
 
 constexpr int kPings = 4;
 constexpr std::size_t kBulkBytes = std::size_t{256} << 10;
-constexpr std::size_t kMostStrangers = 64;
-/// How soon a rank that waits hears that another one has found the ring broken.
+constexpr std::size_t kMaxStrangers = 64;
+/// How soon a waiting rank is notified that another one has found a broken link.
 constexpr double kSliceSeconds = 0.25;
 /// One attempt to reach the next rank; in between others are listened to.
 constexpr double kConnectSeconds = 2;
@@ -44,39 +44,41 @@ std::string digest_of(const RankFacts& facts) {
 }
 
 std::string address_key(int rank) {
-  return fmt::format("ring/address/{}", rank);
+  return fmt::format("link/address/{}", rank);
 }
 
 std::string link_key(int rank) {
-  return fmt::format("ring/link/{}", rank);
+  return fmt::format("link/measured/{}", rank);
 }
 
-/// One rank's part in the ring.
-class Ring {
+/// One rank's part of the link probe.
+class LinkProbe {
  public:
-  Ring(Meeting& meeting, KeyValueStore& store, const RingOptions& options);
-  std::vector<RingLink> check();
+  LinkProbe(Rendezvous& rendezvous, KeyValueStore& store, const LinkProbeOptions& options);
+  std::vector<ProbedLink> check();
 
  private:
-  std::vector<RingLink> run();
+  std::vector<ProbedLink> run();
   void open_listener();
   [[nodiscard]] Verdict judge(const Identity& identity) const;
   Channel let_previous_in();
   Channel serve_previous();
-  Channel connect_to_next(RingLink& link);
-  double ping(Channel& channel, const RingLink& link, const std::string& filling);
-  void measure(Channel& channel, RingLink& link);
+  Channel connect_to_next(ProbedLink& link);
+  double ping(Channel& channel, const ProbedLink& link, const std::string& filling);
+  void measure(Channel& channel, ProbedLink& link);
   void pass_token(Direction direction, Channel& out, Channel& in);
   std::string checked_stations(const std::string& payload, Direction direction);
-  std::vector<RingLink> exchange(const RingLink& own);
+  std::vector<ProbedLink> exchange(const ProbedLink& own);
   std::string receive(Channel& channel, int neighbour);
   void send(Channel& channel, int neighbour, const std::string& frame);
   void stop_where_others_have();
   std::string wait_for(const std::string& key, const std::string& complaint);
 
-  [[nodiscard]] int wrapped(int rank) const { return (rank + meeting_.world_size()) % meeting_.world_size(); }
+  [[nodiscard]] int wrapped(int rank) const {
+    return (rank + rendezvous_.world_size()) % rendezvous_.world_size();
+  }
   [[nodiscard]] const RankFacts& facts_of(int rank) const {
-    return meeting_.facts()[static_cast<std::size_t>(rank)];
+    return rendezvous_.facts()[static_cast<std::size_t>(rank)];
   }
   [[nodiscard]] std::string name_of(int rank) const {
     return fmt::format("rank {} (host {})", rank, facts_of(rank).host);
@@ -84,9 +86,9 @@ class Ring {
   [[nodiscard]] double milliseconds() const { return -1e3 * seconds_until(started_); }
   [[nodiscard]] bool is_late() const { return seconds_until(deadline_) <= 0; }
 
-  Meeting& meeting_;
+  Rendezvous& rendezvous_;
   KeyValueStore& store_;
-  RingOptions options_;
+  LinkProbeOptions options_;
   Deadline started_;
   Deadline deadline_;
   int rank_;
@@ -97,33 +99,33 @@ class Ring {
   std::atomic<bool> is_stopped_{false};
 };
 
-Ring::Ring(Meeting& meeting, KeyValueStore& store, const RingOptions& options)
-    : meeting_(meeting),
+LinkProbe::LinkProbe(Rendezvous& rendezvous, KeyValueStore& store, const LinkProbeOptions& options)
+    : rendezvous_(rendezvous),
       store_(store),
       options_(options),
       started_(std::chrono::steady_clock::now()),
       deadline_(seconds_from_now(options.timeout_seconds)),
-      rank_(meeting.rank()),
+      rank_(rendezvous.rank()),
       next_(wrapped(rank_ + 1)),
       previous_(wrapped(rank_ - 1)) {}
 
-std::vector<RingLink> Ring::check() {
+std::vector<ProbedLink> LinkProbe::check() {
   try {
     return run();
   } catch (const CommunicationError& error) {
     // The first to find out tells all; whoever stumbles over its leaving says the same.
-    throw CommunicationError("{}", meeting_.fail(error.what()));
+    throw CommunicationError("{}", rendezvous_.fail(error.what()));
   }
 }
 
-std::vector<RingLink> Ring::run() {
+std::vector<ProbedLink> LinkProbe::run() {
   open_listener();
   // The previous rank is let in and answered while this one connects to the next.
   std::packaged_task<Channel()> serving([this] { return serve_previous(); });
   std::future<Channel> incoming = serving.get_future();
   const std::jthread server = start_thread("the check of the paths between ranks", std::move(serving));
   std::optional<Channel> next;
-  RingLink link;
+  ProbedLink link;
   try {
     next.emplace(connect_to_next(link));
     measure(*next, link);
@@ -138,9 +140,9 @@ std::vector<RingLink> Ring::run() {
   return exchange(link);
 }
 
-void Ring::open_listener() {
-  const Address wanted = resolve(meeting_.own_address(), 0).front();
-  Descriptor listener = listen_on(wanted);
+void LinkProbe::open_listener() {
+  const Address wanted = resolve(rendezvous_.own_address(), 0).front();
+  UniqueFd listener = listen_on(wanted);
   if (listener.get() < 0) {
     throw CommunicationError("{} cannot listen at {}: {}", name_of(rank_), wanted.host(),
                              std::strerror(errno));
@@ -148,28 +150,29 @@ void Ring::open_listener() {
   const Address address = local_address(listener.get());
   own_place_ = address.text();
   acceptor_ = std::make_unique<Acceptor>(
-      std::move(listener), meeting_.environment().secret,
-      [this](const Identity& identity) { return judge(identity); }, kMostStrangers);
+      std::move(listener), rendezvous_.environment().secret,
+      [this](const Identity& identity) { return judge(identity); }, kMaxStrangers);
   store_.set(address_key(rank_), fmt::format("{} {}", address.port(), address.host()));
 }
 
-Verdict Ring::judge(const Identity& identity) const {
-  const Identity own = identity_of(meeting_.environment(), Purpose::kRing, rank_);
+Verdict LinkProbe::judge(const Identity& identity) const {
+  const Identity own = identity_of(rendezvous_.environment(), Purpose::kLinkProbe, rank_);
   const bool is_of_job = identity.job == own.job && identity.restart_count == own.restart_count &&
                          identity.world_size == own.world_size;
-  if (is_of_job && identity.purpose == Purpose::kRing && identity.from == previous_ && identity.to == rank_)
+  if (is_of_job && identity.purpose == Purpose::kLinkProbe && identity.from == previous_ &&
+      identity.to == rank_)
     return {};
   return {Outcome::kNotNow, fmt::format("{} expects rank {} of its job here, not rank {} looking for rank {}",
                                         name_of(rank_), previous_, identity.from, identity.to)};
 }
 
-void Ring::stop_where_others_have() {
+void LinkProbe::stop_where_others_have() {
   if (is_stopped_) throw CommunicationError("this rank has stopped");
-  static_cast<void>(store_.has("ring"));  // throws the reason once the job has ended
+  static_cast<void>(store_.has("link"));  // throws the reason once the job has ended
 }
 
-/// What another rank tells, unless one has found the ring broken before.
-std::string Ring::wait_for(const std::string& key, const std::string& complaint) {
+/// What another rank reports, unless a broken link was found before.
+std::string LinkProbe::wait_for(const std::string& key, const std::string& complaint) {
   for (;;) {
     try {
       return store_.get(key, std::min(deadline_, seconds_from_now(kSliceSeconds)));
@@ -180,7 +183,7 @@ std::string Ring::wait_for(const std::string& key, const std::string& complaint)
   }
 }
 
-Channel Ring::let_previous_in() {
+Channel LinkProbe::let_previous_in() {
   for (;;) {
     std::vector<pollfd> waited;
     acceptor_->add_to(waited);
@@ -196,7 +199,7 @@ Channel Ring::let_previous_in() {
 }
 
 /// Answers the previous rank's pings until it is content; on a thread of its own.
-Channel Ring::serve_previous() {
+Channel LinkProbe::serve_previous() {
   Channel channel = let_previous_in();
   try {
     for (;;) {
@@ -212,16 +215,16 @@ Channel Ring::serve_previous() {
   }
 }
 
-Channel Ring::connect_to_next(RingLink& link) {
+Channel LinkProbe::connect_to_next(ProbedLink& link) {
   const std::string told =
-      wait_for(address_key(next_), name_of(next_) + " has not opened its end of the ring");
+      wait_for(address_key(next_), name_of(next_) + " has not opened its end of the link probe");
   int port = 0;
   std::string host;
   std::istringstream(told) >> port >> host;
   link = {rank_, next_, fmt::format("{} port {}", host, port)};
   for (;;) {
     try {
-      return connect_to_rank(meeting_.environment(), Purpose::kRing, next_, host, port,
+      return connect_to_rank(rendezvous_.environment(), Purpose::kLinkProbe, next_, host, port,
                              std::min(deadline_, seconds_from_now(kConnectSeconds)));
     } catch (const CommunicationError& error) {
       stop_where_others_have();
@@ -233,7 +236,7 @@ Channel Ring::connect_to_next(RingLink& link) {
 }
 
 /// The next payload of a neighbour.
-std::string Ring::receive(Channel& channel, int neighbour) {
+std::string LinkProbe::receive(Channel& channel, int neighbour) {
   std::string payload;
   for (;;) {
     try {
@@ -251,7 +254,7 @@ std::string Ring::receive(Channel& channel, int neighbour) {
   }
 }
 
-void Ring::send(Channel& channel, int neighbour, const std::string& frame) {
+void LinkProbe::send(Channel& channel, int neighbour, const std::string& frame) {
   try {
     channel.send(frame, deadline_);
   } catch (const CommunicationError& error) {
@@ -262,7 +265,7 @@ void Ring::send(Channel& channel, int neighbour, const std::string& frame) {
 }
 
 /// Milliseconds there and back.
-double Ring::ping(Channel& channel, const RingLink& link, const std::string& filling) {
+double LinkProbe::ping(Channel& channel, const ProbedLink& link, const std::string& filling) {
   const auto sent = std::chrono::steady_clock::now();
   send(channel, next_, MessageWriter(MessageType::kPing).text(filling).frame());
   try {
@@ -277,7 +280,7 @@ double Ring::ping(Channel& channel, const RingLink& link, const std::string& fil
   return -1e3 * seconds_until(sent);
 }
 
-void Ring::measure(Channel& channel, RingLink& link) {
+void LinkProbe::measure(Channel& channel, ProbedLink& link) {
   link.round_trip_ms = std::numeric_limits<double>::infinity();
   for (int i = 0; i < kPings; ++i) link.round_trip_ms = std::min(link.round_trip_ms, ping(channel, link, ""));
   link.bulk_round_trip_ms = ping(channel, link, std::string(kBulkBytes, 'v'));
@@ -292,7 +295,7 @@ void Ring::measure(Channel& channel, RingLink& link) {
 }
 
 /// Rank 0 sends the token and sees it come back; each other rank adds itself to what came before.
-void Ring::pass_token(Direction direction, Channel& out, Channel& in) {
+void LinkProbe::pass_token(Direction direction, Channel& out, Channel& in) {
   const int step = static_cast<int>(direction);
   const int sender = wrapped(rank_ - step);
   MessageWriter token(MessageType::kToken);
@@ -305,9 +308,9 @@ void Ring::pass_token(Direction direction, Channel& out, Channel& in) {
 }
 
 /// Where the token has been: the ranks up to this one, in order, as they met. Returned as it was written.
-std::string Ring::checked_stations(const std::string& payload, Direction direction) {
+std::string LinkProbe::checked_stations(const std::string& payload, Direction direction) {
   const int step = static_cast<int>(direction);
-  const int stations = rank_ == 0 ? meeting_.world_size() : wrapped(step * rank_);
+  const int stations = rank_ == 0 ? rendezvous_.world_size() : wrapped(step * rank_);
   const std::string digest = digest_of(facts_of(rank_));
   try {
     MessageReader token(payload);
@@ -315,12 +318,12 @@ std::string Ring::checked_stations(const std::string& payload, Direction directi
     for (int i = 0; i < stations; ++i) {
       const int rank = wrapped(step * i);
       const bool is_rank = token.u32() == static_cast<std::uint32_t>(rank);
-      const bool is_host = token.text(kLongestFact) == facts_of(rank).host;
+      const bool is_host = token.text(kMaxFact) == facts_of(rank).host;
       const bool is_process = token.u64() == static_cast<std::uint64_t>(facts_of(rank).pid);
-      const bool agrees = token.text(kLongestFact) == digest;
+      const bool agrees = token.text(kMaxFact) == digest;
       if (!is_rank || !is_host || !is_process || !agrees) {
         throw MalformedMessage(
-            fmt::format("another {} than came to the meeting", describe(rank, facts_of(rank))));
+            fmt::format("another {} than came to the rendezvous", describe(rank, facts_of(rank))));
       }
     }
     token.finish();
@@ -332,16 +335,16 @@ std::string Ring::checked_stations(const std::string& payload, Direction directi
 }
 
 /// Tells the others of this rank's link, and waits until all have been as far: nobody goes on alone.
-std::vector<RingLink> Ring::exchange(const RingLink& own) {
+std::vector<ProbedLink> LinkProbe::exchange(const ProbedLink& own) {
   store_.set(link_key(rank_),
              fmt::format("{} {} {}", own.round_trip_ms, own.bulk_round_trip_ms, own.address));
-  std::vector<RingLink> links;
-  for (int rank = 0; rank < meeting_.world_size(); ++rank) {
-    RingLink& link = links.emplace_back();
+  std::vector<ProbedLink> links;
+  for (int rank = 0; rank < rendezvous_.world_size(); ++rank) {
+    ProbedLink& link = links.emplace_back();
     link.from = rank;
     link.to = wrapped(rank + 1);
     std::istringstream told(
-        wait_for(link_key(rank), name_of(rank) + " has not finished its part of the ring"));
+        wait_for(link_key(rank), name_of(rank) + " has not finished its part of the link probe"));
     told >> link.round_trip_ms >> link.bulk_round_trip_ms >> std::ws;
     std::getline(told, link.address);
   }
@@ -350,13 +353,14 @@ std::vector<RingLink> Ring::exchange(const RingLink& own) {
 
 }  // namespace
 
-std::vector<RingLink> check_ring(Meeting& meeting, KeyValueStore& store, const RingOptions& options) {
-  if (meeting.world_size() == 1) return {};
-  return Ring(meeting, store, options).check();
+std::vector<ProbedLink> probe_links(Rendezvous& rendezvous, KeyValueStore& store,
+                                    const LinkProbeOptions& options) {
+  if (rendezvous.world_size() == 1) return {};
+  return LinkProbe(rendezvous, store, options).check();
 }
 
-std::vector<RingLink> check_ring(Meeting& meeting, const RingOptions& options) {
-  return check_ring(meeting, meeting.store(), options);
+std::vector<ProbedLink> probe_links(Rendezvous& rendezvous, const LinkProbeOptions& options) {
+  return probe_links(rendezvous, rendezvous.store(), options);
 }
 
 }  // namespace voca::engine

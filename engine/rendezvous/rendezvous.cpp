@@ -1,4 +1,4 @@
-#include "engine/rendezvous/meeting.h"
+#include "engine/rendezvous/rendezvous.h"
 
 #include <sys/resource.h>
 
@@ -14,17 +14,17 @@
 namespace voca::engine {
 namespace {
 
-/// Rank 0 ends a meeting at the deadline and says so to all; whoever waits for its word gives it this much
+/// Rank 0 ends a rendezvous at the deadline and says so to all; whoever waits for its word gives it this much
 /// longer.
 constexpr double kGraceSeconds = 1;
-constexpr std::size_t kLongestList = std::size_t{1} << 20;
+constexpr std::size_t kMaxList = std::size_t{1} << 20;
 
 std::vector<RankFacts> read_met(MessageReader& met, const RankEnvironment& environment,
                                 const RankFacts& own) {
   std::vector<RankFacts> all;
   for (int rank = 0; rank < environment.world_size; ++rank) {
     RankFacts facts;
-    facts.host = met.text(kLongestFact);
+    facts.host = met.text(kMaxFact);
     facts.pid = static_cast<std::int64_t>(met.u64());
     facts.must_agree = own.must_agree;  // they do
     all.push_back(std::move(facts));
@@ -37,7 +37,7 @@ bool receive_notice(Channel& channel, std::string& payload, int rank, Deadline d
   try {
     return channel.receive(payload, deadline);
   } catch (const Error& error) {
-    throw CommunicationError("rank {}, meeting the others: {}", rank, error.what());
+    throw CommunicationError("rank {}, connecting to the others: {}", rank, error.what());
   }
 }
 
@@ -56,7 +56,7 @@ std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& enviro
     if (message.type() == MessageType::kEnd) throw_end(message);
     if (message.type() == MessageType::kMet) return read_met(message, environment, own);
     message.expect(MessageType::kWaiting);
-    missing = message.text(kLongestList);
+    missing = message.text(kMaxList);
   }
   throw CommunicationError("rank {}: {} of {} did not come within {:.1f} s", environment.rank, missing,
                            environment.world_size, timeout_seconds);
@@ -83,7 +83,7 @@ void reserve_descriptors(const RankEnvironment& environment) {
 
 }  // namespace
 
-Meeting::Meeting(RankEnvironment environment, const RankFacts& facts, const MeetingOptions& options)
+Rendezvous::Rendezvous(RankEnvironment environment, const RankFacts& facts, const RendezvousOptions& options)
     : environment_(std::move(environment)), options_(options) {
   if (environment_.world_size == 1) {
     facts_ = {facts};
@@ -93,31 +93,32 @@ Meeting::Meeting(RankEnvironment environment, const RankFacts& facts, const Meet
   }
 }
 
-Meeting::~Meeting() = default;
+Rendezvous::~Rendezvous() = default;
 
-void Meeting::join(const RankFacts& facts) {
+void Rendezvous::join(const RankFacts& facts) {
   reserve_descriptors(environment_);
   const Deadline deadline = seconds_from_now(options_.timeout_seconds);
-  if (environment_.rank == 0) hub_ = std::make_unique<HubServer>(environment_, options_.timeout_seconds);
-  hub_address_ = environment_.master_addr;
-  if (hub_) hub_address_ = hub_->host();
-  Channel channel =
-      connect_to_rank(environment_, Purpose::kStore, 0, hub_address_, environment_.meeting_port, deadline);
+  if (environment_.rank == 0)
+    coordinator_ = std::make_unique<CoordinatorServer>(environment_, options_.timeout_seconds);
+  coordinator_address_ = environment_.master_addr;
+  if (coordinator_) coordinator_address_ = coordinator_->host();
+  Channel channel = connect_to_rank(environment_, Purpose::kStore, 0, coordinator_address_,
+                                    environment_.rendezvous_port, deadline);
   own_address_ = local_address(channel.socket()).host();
   facts_ = introduce(channel, environment_, facts, options_.timeout_seconds, deadline);
   auto store = std::make_unique<TcpStore>(std::move(channel), environment_.rank, options_.timeout_seconds);
-  hub_store_ = store.get();
+  coordinator_store_ = store.get();
   store_ = std::move(store);
 }
 
-void Meeting::leave() {
-  hub_store_ = nullptr;
+void Rendezvous::leave() {
+  coordinator_store_ = nullptr;
   store_.reset();
-  hub_.reset();
+  coordinator_.reset();
 }
 
-std::string Meeting::fail(const std::string& why) {
-  return hub_store_ == nullptr ? why : hub_store_->fail(why);
+std::string Rendezvous::fail(const std::string& why) {
+  return coordinator_store_ == nullptr ? why : coordinator_store_->fail(why);
 }
 
 }  // namespace voca::engine

@@ -1,4 +1,4 @@
-#include "engine/rendezvous/variables.h"
+#include "engine/rendezvous/env_vars.h"
 
 #include <unistd.h>
 
@@ -9,23 +9,23 @@
 
 namespace voca::engine {
 
-Variables Variables::of_process() {
+EnvVars EnvVars::of_process() {
   std::map<std::string, std::string> values;
   for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
     const std::size_t equals = text.find('=');
     if (equals != text.npos) values.emplace(text.substr(0, equals), text.substr(equals + 1));
   }
-  return Variables(std::move(values));
+  return EnvVars(std::move(values));
 }
 
-std::string Variables::text(const std::string& name) const {
+std::string EnvVars::text(const std::string& name) const {
   const auto value = values_.find(name);
   return value == values_.end() ? std::string() : value->second;
 }
 
-std::optional<std::int64_t> Variables::number(const std::string& name, std::int64_t low,
-                                              std::int64_t high) const {
+std::optional<std::int64_t> EnvVars::number(const std::string& name, std::int64_t low,
+                                            std::int64_t high) const {
   const std::string value = text(name);
   if (value.empty()) return std::nullopt;
   std::int64_t result = 0;

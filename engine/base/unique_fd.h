@@ -7,20 +7,20 @@
 namespace voca::engine {
 
 /// A file descriptor that is closed at the end of its life; −1 is none.
-class Descriptor {
+class UniqueFd {
  public:
-  Descriptor() = default;
-  explicit Descriptor(int value) : value_(value) {}
-  ~Descriptor() {
+  UniqueFd() = default;
+  explicit UniqueFd(int value) : value_(value) {}
+  ~UniqueFd() {
     if (value_ >= 0) ::close(value_);
   }
-  Descriptor(Descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
+  UniqueFd(UniqueFd&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
     std::swap(value_, other.value_);
     return *this;
   }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
+  UniqueFd(const UniqueFd&) = delete;
+  UniqueFd& operator=(const UniqueFd&) = delete;
   /// Takes another one over; holds none before.
   void reset(int value) { value_ = value; }
   [[nodiscard]] int get() const { return value_; }

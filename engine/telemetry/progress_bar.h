@@ -9,7 +9,7 @@
 
 namespace voca::engine {
 
-struct ProgressOptions {
+struct ProgressBarOptions {
   bool quiet = false;               ///< print warnings alone
   bool silent = false;              ///< print nothing at all: another rank does
   bool redraw = false;              ///< rewrite one line in place; else a line now and then
@@ -24,16 +24,16 @@ struct ProgressOptions {
 ///   train  epoch 3/50   42% 1260/3000  eta 0:12:34  5120 samples/s  loss 0.4321  lr 3.00e-04
 ///
 /// What does not fit the columns is left out from the right. update() does not allocate.
-class Progress {
+class ProgressBar {
  public:
-  explicit Progress(ProgressOptions options);
+  explicit ProgressBar(ProgressBarOptions options);
   /// On standard error: redrawn where that is a terminal that can, plain lines otherwise.
   /// With `silent` nothing is printed, which is for all ranks but the first.
-  [[nodiscard]] static Progress on_stderr(bool quiet, bool silent = false);
+  [[nodiscard]] static ProgressBar on_stderr(bool quiet, bool silent = false);
   /// Ends an open line.
-  ~Progress();
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
+  ~ProgressBar();
+  ProgressBar(const ProgressBar&) = delete;
+  ProgressBar& operator=(const ProgressBar&) = delete;
 
   struct State {
     std::int64_t done = 0;
@@ -63,7 +63,7 @@ class Progress {
   /// Appends what print() writes.
   void draw(const State& state, double now, std::string& out);
 
-  ProgressOptions options_;
+  ProgressBarOptions options_;
   std::string title_;
   double started_ = 0;
   std::int64_t done_at_start_ = 0;

@@ -25,12 +25,12 @@ namespace voca::engine {
 /// goodbye is lost; a lost, silent or stalled rank ends the job: every request is answered by the reason from
 /// then on, and every watchdog is told it. Bytes that make no sense lose their sender, who has proven its
 /// identity, and harm no one else's state.
-class Hub {
+class Coordinator {
  public:
   using Session = std::int64_t;
 
-  /// `now` begins the meeting, which fails `meeting_seconds` later.
-  Hub(const RankEnvironment& environment, double meeting_seconds, Deadline now);
+  /// `now` begins the rendezvous, which fails `rendezvous_seconds` later.
+  Coordinator(const RankEnvironment& environment, double rendezvous_seconds, Deadline now);
 
   /// Whether a client that has proven its identity is let in.
   [[nodiscard]] Verdict judge(const Identity& identity, Deadline now);
@@ -42,7 +42,7 @@ class Hub {
   void tick(Deadline now);
   /// Rank 0 leaves: watchdogs are told, those of ranks that are still here.
   void close_down();
-  /// Told with a meeting that fails: who was refused.
+  /// Told with a rendezvous that fails: who was refused.
   void set_refusals(std::string refusals) { refusals_ = std::move(refusals); }
 
   /// Bytes to be sent; the caller takes away what was.
@@ -89,15 +89,15 @@ class Hub {
   void lose(int rank, const std::string& how, Deadline now);
   void end(ExitCode code, const std::string& reason, Deadline now);
   void say_end(Client& client) const;
-  void check_meeting(Deadline now);
+  void check_rendezvous(Deadline now);
   void check_watches(Deadline now);
   void send_pulses();
   [[nodiscard]] std::vector<int> missing_ranks() const;
   [[nodiscard]] std::string who_does_what(Deadline now) const;
 
   RankEnvironment environment_;
-  double meeting_seconds_;
-  Deadline meeting_deadline_;
+  double rendezvous_seconds_;
+  Deadline rendezvous_deadline_;
   std::vector<Rank> ranks_;
   std::map<Session, Client> sessions_;
   BoundedDictionary dictionary_;

@@ -9,11 +9,11 @@
 namespace voca::engine {
 
 /// Environment variables by name. An empty one counts as not set: scripts export what they do not know.
-class Variables {
+class EnvVars {
  public:
-  explicit Variables(std::map<std::string, std::string> values) : values_(std::move(values)) {}
+  explicit EnvVars(std::map<std::string, std::string> values) : values_(std::move(values)) {}
   /// Those of this process.
-  [[nodiscard]] static Variables of_process();
+  [[nodiscard]] static EnvVars of_process();
 
   [[nodiscard]] bool has(const std::string& name) const { return !text(name).empty(); }
   /// "" where it is not set.

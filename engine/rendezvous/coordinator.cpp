@@ -1,4 +1,4 @@
-#include "engine/rendezvous/hub.h"
+#include "engine/rendezvous/coordinator.h"
 
 #include <algorithm>
 #include <chrono>
@@ -10,16 +10,16 @@ namespace {
 using std::chrono::milliseconds;
 
 /// A request: key and value or facts, and a few numbers.
-constexpr std::size_t kLongestRequest = BoundedDictionary::kLongestValue + 1024;
+constexpr std::size_t kMaxRequest = BoundedDictionary::kMaxValue + 1024;
 /// A client has one answer outstanding; one that leaves more than this unread does not read.
-constexpr std::size_t kMostUnread = 4 * kLongestRequest;
-constexpr std::size_t kLongestDoing = 256;
-constexpr std::uint32_t kLongestWaitMilliseconds = 60'000;
+constexpr std::size_t kMaxUnread = 4 * kMaxRequest;
+constexpr std::size_t kMaxDoing = 256;
+constexpr std::uint32_t kMaxWaitMilliseconds = 60'000;
 constexpr milliseconds kPulseInterval{500};
-/// Rank 0 hears of the end last: the others must be told before its process takes the hub with it.
+/// Rank 0 hears of the end last: the others must be told before its process takes the coordinator with it.
 constexpr milliseconds kHeadStart{1500};
 /// Of ranks in one line.
-constexpr std::size_t kMostTold = 16;
+constexpr std::size_t kMaxTold = 16;
 
 double seconds_between(Deadline from, Deadline to) {
   return std::chrono::duration<double>(to - from).count();
@@ -27,19 +27,19 @@ double seconds_between(Deadline from, Deadline to) {
 
 }  // namespace
 
-Hub::Hub(const RankEnvironment& environment, double meeting_seconds, Deadline now)
+Coordinator::Coordinator(const RankEnvironment& environment, double rendezvous_seconds, Deadline now)
     : environment_(environment),
-      meeting_seconds_(meeting_seconds),
-      meeting_deadline_(now + std::chrono::duration_cast<Deadline::duration>(
-                                  std::chrono::duration<double>(meeting_seconds))),
+      rendezvous_seconds_(rendezvous_seconds),
+      rendezvous_deadline_(now + std::chrono::duration_cast<Deadline::duration>(
+                                     std::chrono::duration<double>(rendezvous_seconds))),
       ranks_(static_cast<std::size_t>(environment.world_size)),
       next_pulse_(now) {}
 
-Hub::Rank& Hub::rank_of(const Client& client) {
+Coordinator::Rank& Coordinator::rank_of(const Client& client) {
   return ranks_[static_cast<std::size_t>(client.identity.from)];
 }
 
-Verdict Hub::judge(const Identity& identity, Deadline now) {
+Verdict Coordinator::judge(const Identity& identity, Deadline now) {
   const Identity own = identity_of(environment_, identity.purpose, 0);
   if (identity.job != own.job)
     return {Outcome::kNotNow, "another job of this user has the port: give each job its MASTER_PORT"};
@@ -47,8 +47,8 @@ Verdict Hub::judge(const Identity& identity, Deadline now) {
     return {Outcome::kNotNow, fmt::format("rank 0 is at restart {}, rank {} at restart {}", own.restart_count,
                                           identity.from, identity.restart_count)};
   }
-  if (identity.to != 0 || identity.purpose == Purpose::kRing)
-    return {Outcome::kNotNow, fmt::format("rank 0 answers here, not rank {}'s ring", identity.to)};
+  if (identity.to != 0 || identity.purpose == Purpose::kLinkProbe)
+    return {Outcome::kNotNow, fmt::format("rank 0 answers here, not rank {}'s link probe", identity.to)};
   if (identity.world_size != own.world_size || identity.from >= own.world_size) {
     const std::string reason = fmt::format("rank {} differs from rank 0 in WORLD_SIZE: {}, {}", identity.from,
                                            identity.world_size, own.world_size);
@@ -67,15 +67,15 @@ Verdict Hub::judge(const Identity& identity, Deadline now) {
   return {};
 }
 
-void Hub::admitted(Session session, const Identity& identity, Deadline now) {
+void Coordinator::admitted(Session session, const Identity& identity, Deadline now) {
   Client& client =
-      sessions_.insert_or_assign(session, Client{identity, FrameBuffer(kLongestRequest)}).first->second;
+      sessions_.insert_or_assign(session, Client{identity, FrameBuffer(kMaxRequest)}).first->second;
   client.heard = now;
   Rank& rank = rank_of(client);
   (identity.purpose == Purpose::kWatch ? rank.watch : rank.store) = session;
 }
 
-void Hub::received(Session session, std::string_view bytes, Deadline now) {
+void Coordinator::received(Session session, std::string_view bytes, Deadline now) {
   const auto found = sessions_.find(session);
   if (found == sessions_.end() || found->second.is_over) return;
   Client& client = found->second;
@@ -85,7 +85,7 @@ void Hub::received(Session session, std::string_view bytes, Deadline now) {
     std::string payload;
     while (!client.is_over && client.awaited_key.empty() && client.input.next(payload))
       handle(client, payload, now);
-    if (client.input.size() > kLongestRequest + 4 || client.output.size() > kMostUnread)
+    if (client.input.size() > kMaxRequest + 4 || client.output.size() > kMaxUnread)
       throw MalformedMessage("more than one request at a time");
   } catch (const MalformedMessage& error) {
     client.is_over = true;
@@ -93,7 +93,7 @@ void Hub::received(Session session, std::string_view bytes, Deadline now) {
   }
 }
 
-void Hub::handle(Client& client, const std::string& payload, Deadline now) {
+void Coordinator::handle(Client& client, const std::string& payload, Deadline now) {
   MessageReader message(payload);
   if (message.type() == MessageType::kGoodbye) {
     message.finish();
@@ -108,7 +108,7 @@ void Hub::handle(Client& client, const std::string& payload, Deadline now) {
   }
 }
 
-void Hub::handle_store(Client& client, MessageReader& message, Deadline now) {
+void Coordinator::handle_store(Client& client, MessageReader& message, Deadline now) {
   if (message.type() == MessageType::kJoin) {
     join(client, message, now);
   } else if (message.type() == MessageType::kFailed) {
@@ -127,7 +127,7 @@ void Hub::handle_store(Client& client, MessageReader& message, Deadline now) {
   }
 }
 
-void Hub::join(Client& client, MessageReader& message, Deadline now) {
+void Coordinator::join(Client& client, MessageReader& message, Deadline now) {
   Rank& rank = rank_of(client);
   RankFacts facts = read_facts(message);
   message.finish();
@@ -136,7 +136,7 @@ void Hub::join(Client& client, MessageReader& message, Deadline now) {
   rank.facts = std::move(facts);
   rank.has_joined = true;
   rank.progressed = now;
-  rank.doing = "the meeting";
+  rank.doing = "the rendezvous";
   if (!missing_ranks().empty()) return;
 
   std::vector<RankFacts> by_rank;
@@ -151,11 +151,11 @@ void Hub::join(Client& client, MessageReader& message, Deadline now) {
     if (other.identity.purpose == Purpose::kStore) other.output += frame;
 }
 
-void Hub::request(Client& client, MessageReader& message, Deadline now) {
-  const std::string key = message.text(BoundedDictionary::kLongestKey);
+void Coordinator::request(Client& client, MessageReader& message, Deadline now) {
+  const std::string key = message.text(BoundedDictionary::kMaxKey);
   switch (message.type()) {
     case MessageType::kSet: {
-      const std::string value = message.text(BoundedDictionary::kLongestValue);
+      const std::string value = message.text(BoundedDictionary::kMaxValue);
       message.finish();
       dictionary_.set(key, value);
       client.output += MessageWriter(MessageType::kDone).frame();
@@ -175,7 +175,7 @@ void Hub::request(Client& client, MessageReader& message, Deadline now) {
       return;
     }
     case MessageType::kGet: {
-      const std::uint32_t wait = std::min(message.u32(), kLongestWaitMilliseconds);
+      const std::uint32_t wait = std::min(message.u32(), kMaxWaitMilliseconds);
       message.finish();
       if (key.empty()) throw InternalError("the ranks' store: a key of 0 bytes, expected at least 1");
       client.awaited_key = key;
@@ -187,15 +187,15 @@ void Hub::request(Client& client, MessageReader& message, Deadline now) {
   }
 }
 
-void Hub::fail(const Client& client, MessageReader& message, Deadline now) {
-  const std::string why = message.text(kLongestReason);
+void Coordinator::fail(const Client& client, MessageReader& message, Deadline now) {
+  const std::string why = message.text(kMaxReason);
   message.finish();
   if (!rank_of(client).has_joined) throw MalformedMessage("a failure before the introduction");
   rank_of(client).has_left = true;
   end(ExitCode::kIo, why, now);
 }
 
-void Hub::answer_waiting(const std::string& key) {
+void Coordinator::answer_waiting(const std::string& key) {
   const std::string* const value = dictionary_.find(key);
   if (value == nullptr) return;
   for (auto& [session, client] : sessions_) {
@@ -205,7 +205,7 @@ void Hub::answer_waiting(const std::string& key) {
   }
 }
 
-void Hub::handle_watch(Client& client, MessageReader& message, Deadline now) {
+void Coordinator::handle_watch(Client& client, MessageReader& message, Deadline now) {
   Rank& rank = rank_of(client);
   switch (message.type()) {
     case MessageType::kWatch: {
@@ -218,7 +218,7 @@ void Hub::handle_watch(Client& client, MessageReader& message, Deadline now) {
     }
     case MessageType::kHeartbeat: {
       const std::uint64_t progress = message.u64();
-      rank.doing = message.text(kLongestDoing);
+      rank.doing = message.text(kMaxDoing);
       message.finish();
       if (progress != rank.progress) rank.progressed = now;
       rank.progress = progress;
@@ -233,7 +233,7 @@ void Hub::handle_watch(Client& client, MessageReader& message, Deadline now) {
   }
 }
 
-void Hub::closed(Session session, Deadline now) {
+void Coordinator::closed(Session session, Deadline now) {
   const auto found = sessions_.find(session);
   if (found == sessions_.end()) return;
   const Client client = std::move(found->second);
@@ -244,7 +244,7 @@ void Hub::closed(Session session, Deadline now) {
   if (!client.is_over) lose(client.identity.from, "was lost", now);
 }
 
-void Hub::lose(int number, const std::string& how, Deadline now) {
+void Coordinator::lose(int number, const std::string& how, Deadline now) {
   const Rank& rank = ranks_[static_cast<std::size_t>(number)];
   // Whoever has not joined may come again.
   if (!rank.has_joined || rank.has_left) return;
@@ -252,9 +252,9 @@ void Hub::lose(int number, const std::string& how, Deadline now) {
       now);
 }
 
-void Hub::end(ExitCode code, const std::string& reason, Deadline now) {
+void Coordinator::end(ExitCode code, const std::string& reason, Deadline now) {
   if (end_) return;
-  end_ = End{code, reason.substr(0, kLongestReason)};
+  end_ = End{code, reason.substr(0, kMaxReason)};
   ended_at_ = now;
   for (auto& [session, client] : sessions_) {
     const bool is_watch = client.identity.purpose == Purpose::kWatch;
@@ -264,13 +264,13 @@ void Hub::end(ExitCode code, const std::string& reason, Deadline now) {
   }
 }
 
-void Hub::say_end(Client& client) const {
+void Coordinator::say_end(Client& client) const {
   if (client.is_over) return;
   client.output +=
       MessageWriter(MessageType::kEnd).u8(static_cast<std::uint8_t>(end_->code)).text(end_->reason).frame();
 }
 
-void Hub::tick(Deadline now) {
+void Coordinator::tick(Deadline now) {
   for (auto& [session, client] : sessions_) {
     if (client.awaited_key.empty() || now < client.awaited_until) continue;
     client.awaited_key.clear();
@@ -280,7 +280,7 @@ void Hub::tick(Deadline now) {
     if (have_met_) {
       check_watches(now);
     } else {
-      check_meeting(now);
+      check_rendezvous(now);
     }
   }
   if (now >= next_pulse_) {
@@ -297,16 +297,16 @@ void Hub::tick(Deadline now) {
   }
 }
 
-void Hub::check_meeting(Deadline now) {
-  if (now < meeting_deadline_) return;
+void Coordinator::check_rendezvous(Deadline now) {
+  if (now < rendezvous_deadline_) return;
   const std::string came = refusals_.empty() ? "" : fmt::format("; connections were refused, {}", refusals_);
   end(ExitCode::kIo,
       fmt::format("{} of {} did not come within {:.1f} s{}", list_of_ranks(missing_ranks()), ranks_.size(),
-                  meeting_seconds_, came),
+                  rendezvous_seconds_, came),
       now);
 }
 
-void Hub::check_watches(Deadline now) {
+void Coordinator::check_watches(Deadline now) {
   for (auto& [session, client] : sessions_) {
     if (client.silence_seconds <= 0 || client.is_over) continue;
     const Rank& rank = rank_of(client);
@@ -323,17 +323,17 @@ void Hub::check_watches(Deadline now) {
   }
 }
 
-std::string Hub::who_does_what(Deadline now) const {
+std::string Coordinator::who_does_what(Deadline now) const {
   std::string line;
-  for (std::size_t i = 0; i < std::min(ranks_.size(), kMostTold); ++i) {
+  for (std::size_t i = 0; i < std::min(ranks_.size(), kMaxTold); ++i) {
     line += fmt::format("{}rank {} at {} for {:.1f} s", i == 0 ? "" : ", ", i, ranks_[i].doing,
                         seconds_between(ranks_[i].progressed, now));
   }
-  if (ranks_.size() > kMostTold) line += fmt::format(", and {} more ranks", ranks_.size() - kMostTold);
+  if (ranks_.size() > kMaxTold) line += fmt::format(", and {} more ranks", ranks_.size() - kMaxTold);
   return line;
 }
 
-void Hub::send_pulses() {
+void Coordinator::send_pulses() {
   std::string waiting;
   if (!have_met_ && !end_)
     waiting = MessageWriter(MessageType::kWaiting).text(list_of_ranks(missing_ranks())).frame();
@@ -349,7 +349,7 @@ void Hub::send_pulses() {
   }
 }
 
-void Hub::close_down() {
+void Coordinator::close_down() {
   for (auto& [session, client] : sessions_) {
     if (client.identity.purpose == Purpose::kWatch && !client.is_over)
       client.output += MessageWriter(MessageType::kClosing).frame();
@@ -357,7 +357,7 @@ void Hub::close_down() {
   }
 }
 
-std::vector<int> Hub::missing_ranks() const {
+std::vector<int> Coordinator::missing_ranks() const {
   std::vector<int> missing;
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank)
     if (!ranks_[rank].has_joined) missing.push_back(static_cast<int>(rank));

@@ -4,18 +4,18 @@
 #include <vector>
 
 #include "engine/comm/key_value_store.h"
-#include "engine/rendezvous/meeting.h"
+#include "engine/rendezvous/rendezvous.h"
 
 namespace voca::engine {
 
-struct RingOptions {
+struct LinkProbeOptions {
   double timeout_seconds = 60;  ///< for all links to stand and be measured; the token has 5 s more
   /// A link on which the fastest of several round trips takes longer is an error.
   double slow_milliseconds = 1000;
 };
 
 /// The link from a rank to the next one, measured by the rank it leaves from.
-struct RingLink {
+struct ProbedLink {
   int from = 0;
   int to = 0;
   std::string address;            ///< of `to`, as `from` reached it
@@ -31,10 +31,11 @@ struct RingLink {
 /// Throws CommunicationError naming the link (ranks, hosts, address, milliseconds) that is blocked, slow or
 /// carries another rank's words, on every rank within a second or so of the first that finds out: it ends the
 /// job.
-[[nodiscard]] std::vector<RingLink> check_ring(Meeting& meeting, const RingOptions& options = {});
+[[nodiscard]] std::vector<ProbedLink> probe_links(Rendezvous& rendezvous,
+                                                  const LinkProbeOptions& options = {});
 
 /// The same with another store for what ranks tell each other: tests put a broken network in between.
-[[nodiscard]] std::vector<RingLink> check_ring(Meeting& meeting, KeyValueStore& store,
-                                               const RingOptions& options);
+[[nodiscard]] std::vector<ProbedLink> probe_links(Rendezvous& rendezvous, KeyValueStore& store,
+                                                  const LinkProbeOptions& options);
 
 }  // namespace voca::engine

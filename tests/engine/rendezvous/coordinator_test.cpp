@@ -1,6 +1,7 @@
-// The hub, the handshake and the facts without sockets: what is let in, what is answered, what ends a job.
+// The coordinator, the handshake and the facts without sockets: what is let in, what is answered, what ends a
+// job.
 
-#include "engine/rendezvous/hub.h"
+#include "engine/rendezvous/coordinator.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -132,25 +133,25 @@ TEST(RankFacts, LongValuesAreComparedWhole) {
   EXPECT_THAT(difference({after_travel(longer + "a"), after_travel(longer + "b")}), HasSubstr("files: xxx"));
 }
 
-/// A hub of `world_size` ranks; a rank's store session is its number, its watchdog's is 100 more.
-class Hubbed {
+/// A coordinator of `world_size` ranks; a rank's store session is its number, its watchdog's is 100 more.
+class CoordinatedJob {
  public:
-  explicit Hubbed(int world_size)
-      : world_size_(world_size), hub_(environment_of(0, world_size, 1), 10, kStart) {}
+  explicit CoordinatedJob(int world_size)
+      : world_size_(world_size), coordinator_(environment_of(0, world_size, 1), 10, kStart) {}
 
-  Hub& hub() { return hub_; }
+  Coordinator& coordinator() { return coordinator_; }
   Outcome comes(int rank, Purpose purpose = Purpose::kStore, Deadline now = kStart) {
     const Identity identity = identity_of(environment_of(rank, world_size_, 1), purpose, 0);
-    const Outcome outcome = hub_.judge(identity, now).outcome;
+    const Outcome outcome = coordinator_.judge(identity, now).outcome;
     if (outcome == Outcome::kWelcome)
-      hub_.admitted(rank + (purpose == Purpose::kWatch ? 100 : 0), identity, now);
+      coordinator_.admitted(rank + (purpose == Purpose::kWatch ? 100 : 0), identity, now);
     return outcome;
   }
   void joins(int rank) {
     comes(rank);
     MessageWriter join(MessageType::kJoin);
     write_facts(join, {fmt::format("node-{}", rank), 4000 + rank, {}});
-    hub_.received(rank, join.frame(), kStart);
+    coordinator_.received(rank, join.frame(), kStart);
   }
   void all_meet() {
     for (int rank = 0; rank < world_size_; ++rank) joins(rank);
@@ -158,15 +159,17 @@ class Hubbed {
   }
   void watches(int rank, Deadline now, std::uint32_t timeout_milliseconds) {
     EXPECT_EQ(comes(rank, Purpose::kWatch, now), Outcome::kWelcome);
-    hub_.received(rank + 100, MessageWriter(MessageType::kWatch).u32(timeout_milliseconds).frame(), now);
+    coordinator_.received(rank + 100, MessageWriter(MessageType::kWatch).u32(timeout_milliseconds).frame(),
+                          now);
   }
   void beats(int rank, std::uint64_t progress, const std::string& what, Deadline now) {
-    hub_.received(rank + 100, MessageWriter(MessageType::kHeartbeat).u64(progress).text(what).frame(), now);
+    coordinator_.received(rank + 100, MessageWriter(MessageType::kHeartbeat).u64(progress).text(what).frame(),
+                          now);
   }
   /// Types of what a session is to be sent, pulses left out; takes it away.
-  std::vector<MessageType> said_to(Hub::Session session) {
+  std::vector<MessageType> said_to(Coordinator::Session session) {
     FrameBuffer frames(1 << 24);
-    frames.append(std::exchange(hub_.output(session), ""));
+    frames.append(std::exchange(coordinator_.output(session), ""));
     std::vector<MessageType> types;
     std::string payload;
     while (frames.next(payload)) {
@@ -177,130 +180,130 @@ class Hubbed {
     return types;
   }
   /// Reason of the kEnd that a session was sent last.
-  std::string end_of(Hub::Session session) {
+  std::string end_of(Coordinator::Session session) {
     EXPECT_THAT(said_to(session), ElementsAre(MessageType::kEnd));
     MessageReader end(last_);
     static_cast<void>(end.u8());
-    return end.text(kLongestReason);
+    return end.text(kMaxReason);
   }
 
  private:
   int world_size_;
-  Hub hub_;
+  Coordinator coordinator_;
   std::string last_;
 };
 
-TEST(Hub, LetsEachRankInOnceAndOnlyInOrder) {
-  Hubbed h(2);
+TEST(Coordinator, LetsEachRankInOnceAndOnlyInOrder) {
+  CoordinatedJob h(2);
   EXPECT_EQ(h.comes(1, Purpose::kWatch), Outcome::kNotNow) << "the ranks have not met";
   EXPECT_EQ(h.comes(1), Outcome::kWelcome);
   EXPECT_EQ(h.comes(1), Outcome::kNotNow) << "there is a rank 1 already";
-  h.hub().closed(1, kStart);
+  h.coordinator().closed(1, kStart);
   EXPECT_EQ(h.comes(1), Outcome::kWelcome) << "it had not joined";
-  h.hub().closed(1, kStart);
+  h.coordinator().closed(1, kStart);
   h.all_meet();
   EXPECT_EQ(h.comes(1, Purpose::kWatch), Outcome::kWelcome);
   EXPECT_EQ(h.comes(1, Purpose::kWatch), Outcome::kNotNow);
-  EXPECT_EQ(h.comes(0, Purpose::kRing), Outcome::kNotNow);
+  EXPECT_EQ(h.comes(0, Purpose::kLinkProbe), Outcome::kNotNow);
 }
 
-TEST(Hub, AnotherJobOrLifeIsRefusedAndAnotherWorldEndsTheMeeting) {
-  Hubbed h(2);
+TEST(Coordinator, AnotherJobOrLifeIsRefusedAndAnotherWorldEndsTheRendezvous) {
+  CoordinatedJob h(2);
   h.joins(0);
   RankEnvironment other = environment_of(1, 2, 1);
   other.job = "another";
-  EXPECT_EQ(h.hub().judge(identity_of(other, Purpose::kStore, 0), kStart).outcome, Outcome::kNotNow);
+  EXPECT_EQ(h.coordinator().judge(identity_of(other, Purpose::kStore, 0), kStart).outcome, Outcome::kNotNow);
   other = environment_of(1, 2, 1);
   other.restart_count = 1;
-  EXPECT_EQ(h.hub().judge(identity_of(other, Purpose::kStore, 0), kStart).outcome, Outcome::kNotNow);
-  EXPECT_FALSE(h.hub().has_ended());
-  EXPECT_EQ(h.hub().judge(identity_of(environment_of(5, 8, 1), Purpose::kStore, 0), kStart).outcome,
+  EXPECT_EQ(h.coordinator().judge(identity_of(other, Purpose::kStore, 0), kStart).outcome, Outcome::kNotNow);
+  EXPECT_FALSE(h.coordinator().has_ended());
+  EXPECT_EQ(h.coordinator().judge(identity_of(environment_of(5, 8, 1), Purpose::kStore, 0), kStart).outcome,
             Outcome::kMismatch);
   EXPECT_EQ(h.end_of(0), "rank 5 differs from rank 0 in WORLD_SIZE: 8, 2");
 }
 
-TEST(Hub, AWaitingGetIsAnsweredBySetOrAtItsTime) {
-  Hubbed h(2);
+TEST(Coordinator, AWaitingGetIsAnsweredBySetOrAtItsTime) {
+  CoordinatedJob h(2);
   h.all_meet();
   const std::string get = MessageWriter(MessageType::kGet).text("key").u32(500).frame();
-  h.hub().received(0, get, kStart);
+  h.coordinator().received(0, get, kStart);
   EXPECT_THAT(h.said_to(0), IsEmpty());
-  h.hub().tick(kStart + milliseconds(499));
+  h.coordinator().tick(kStart + milliseconds(499));
   EXPECT_THAT(h.said_to(0), IsEmpty());
-  h.hub().tick(kStart + milliseconds(500));
+  h.coordinator().tick(kStart + milliseconds(500));
   EXPECT_THAT(h.said_to(0), ElementsAre(MessageType::kAbsent));
-  h.hub().received(0, get, kStart);
-  h.hub().received(1, MessageWriter(MessageType::kSet).text("key").text("v").frame(), kStart);
+  h.coordinator().received(0, get, kStart);
+  h.coordinator().received(1, MessageWriter(MessageType::kSet).text("key").text("v").frame(), kStart);
   EXPECT_THAT(h.said_to(0), ElementsAre(MessageType::kValue));
   EXPECT_THAT(h.said_to(1), ElementsAre(MessageType::kDone));
 }
 
-TEST(Hub, ARankThatTalksNonsenseIsDroppedByName) {
-  Hubbed h(2);
+TEST(Coordinator, ARankThatTalksNonsenseIsDroppedByName) {
+  CoordinatedJob h(2);
   h.all_meet();
-  h.hub().received(0, MessageWriter(MessageType::kGet).text("key").u32(500).frame(), kStart);
-  h.hub().received(1, std::string(4, '\xFF'), kStart);
-  EXPECT_TRUE(h.hub().is_over(1));
+  h.coordinator().received(0, MessageWriter(MessageType::kGet).text("key").u32(500).frame(), kStart);
+  h.coordinator().received(1, std::string(4, '\xFF'), kStart);
+  EXPECT_TRUE(h.coordinator().is_over(1));
   EXPECT_THAT(h.end_of(0), HasSubstr("rank 1 (host node-1, pid 4001) was dropped, for it sent a message of"));
 }
 
-TEST(Hub, RankZeroHearsOfTheEndWhenTheOthersAreGoneOrHadTheirTime) {
+TEST(Coordinator, RankZeroHearsOfTheEndWhenTheOthersAreGoneOrHadTheirTime) {
   for (const bool others_go : {true, false}) {
-    Hubbed h(3);
+    CoordinatedJob h(3);
     h.all_meet();
     for (int rank = 0; rank < 3; ++rank) h.watches(rank, kStart, 60'000);
     h.beats(1, 1, "step 3", kStart);
-    h.hub().closed(101, kStart);  // lost
+    h.coordinator().closed(101, kStart);  // lost
     EXPECT_EQ(h.end_of(102), "rank 1 (host node-1, pid 4001) was lost; it was last at: step 3");
-    h.hub().tick(kStart + milliseconds(10));
+    h.coordinator().tick(kStart + milliseconds(10));
     EXPECT_THAT(h.said_to(100), IsEmpty());
-    h.hub().closed(1, kStart);
+    h.coordinator().closed(1, kStart);
     if (others_go) {
-      h.hub().closed(102, kStart);
-      h.hub().closed(2, kStart);
+      h.coordinator().closed(102, kStart);
+      h.coordinator().closed(2, kStart);
     }
-    h.hub().tick(kStart + milliseconds(others_go ? 20 : 1600));
+    h.coordinator().tick(kStart + milliseconds(others_go ? 20 : 1600));
     EXPECT_THAT(h.end_of(100), HasSubstr("rank 1"));
-    h.hub().tick(kStart + seconds(5));
+    h.coordinator().tick(kStart + seconds(5));
     EXPECT_THAT(h.said_to(100), IsEmpty()) << "it is said once";
   }
 }
 
-TEST(Hub, SilenceAndStandstillEndTheJobJustAfterTheTimeOut) {
+TEST(Coordinator, SilenceAndStandstillEndTheJobJustAfterTheTimeOut) {
   for (const bool is_silent : {true, false}) {
-    Hubbed h(2);
+    CoordinatedJob h(2);
     h.all_meet();
     for (const int rank : {0, 1}) h.watches(rank, kStart, 4000);
     for (int i = 1; i <= 40; ++i) {
       const Deadline now = kStart + milliseconds(100 * i);
       h.beats(0, static_cast<std::uint64_t>(i), "step", now);
       if (!is_silent) h.beats(1, 5, "all-gather", now);
-      h.hub().tick(now);
+      h.coordinator().tick(now);
     }
-    EXPECT_FALSE(h.hub().has_ended())
+    EXPECT_FALSE(h.coordinator().has_ended())
         << (is_silent ? "silent for exactly the time-out" : "a first beat is progress");
     for (const int later : {4200, 8400}) {
       h.beats(0, static_cast<std::uint64_t>(later), "step", kStart + milliseconds(later));
       if (!is_silent) h.beats(1, 5, "all-gather", kStart + milliseconds(later));
-      h.hub().tick(kStart + milliseconds(later));
+      h.coordinator().tick(kStart + milliseconds(later));
     }
-    EXPECT_TRUE(h.hub().has_ended());
+    EXPECT_TRUE(h.coordinator().has_ended());
     EXPECT_THAT(h.end_of(101),
                 HasSubstr(is_silent ? "has been silent for 4.2 s" : "has made no progress for"));
   }
 }
 
-TEST(Hub, AGoodbyeIsNoLoss) {
-  Hubbed h(2);
+TEST(Coordinator, AGoodbyeIsNoLoss) {
+  CoordinatedJob h(2);
   h.all_meet();
   h.watches(1, kStart, 1000);
   for (const int session : {101, 1}) {
-    h.hub().received(session, MessageWriter(MessageType::kGoodbye).frame(), kStart);
-    EXPECT_TRUE(h.hub().is_over(session));
-    h.hub().closed(session, kStart);
+    h.coordinator().received(session, MessageWriter(MessageType::kGoodbye).frame(), kStart);
+    EXPECT_TRUE(h.coordinator().is_over(session));
+    h.coordinator().closed(session, kStart);
   }
-  h.hub().tick(kStart + seconds(100));
-  EXPECT_FALSE(h.hub().has_ended());
+  h.coordinator().tick(kStart + seconds(100));
+  EXPECT_FALSE(h.coordinator().has_ended());
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "engine/rendezvous/ring.h"
+#include "engine/rendezvous/link_probe.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -16,10 +16,10 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-constexpr MeetingOptions kPatient{40};
-constexpr RingOptions kUsual{40, 1e5};
+constexpr RendezvousOptions kPatient{40};
+constexpr LinkProbeOptions kUsual{40, 1e5};
 
-/// A store in which the ring's addresses of some ranks are others.
+/// A store in which the addresses of some ranks are others.
 class Rerouted : public KeyValueStore {
  public:
   Rerouted(KeyValueStore& store, std::map<std::string, std::string> replaced)
@@ -43,18 +43,18 @@ class Crossed : public Rerouted {
  public:
   explicit Crossed(KeyValueStore& store) : Rerouted(store, {}) {}
   std::string get(const std::string& key, Deadline deadline) override {
-    return Rerouted::get(key == "ring/address/1" ? "ring/address/3" : key, deadline);
+    return Rerouted::get(key == "link/address/1" ? "link/address/3" : key, deadline);
   }
 };
 
 /// Runs `body` on each of `world_size` ranks that have met and expects all to end with an error like `with`.
-void expect_all_fail(int world_size, const std::function<void(Meeting&)>& body,
+void expect_all_fail(int world_size, const std::function<void(Rendezvous&)>& body,
                      const ::testing::Matcher<std::string>& with) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start_all(world_size, [&](int rank) -> std::string {
-    Meeting meeting(environment_of(rank, world_size, port.number()), agreeing_facts(), kPatient);
-    body(meeting);
+    Rendezvous rendezvous(environment_of(rank, world_size, port.number()), agreeing_facts(), kPatient);
+    body(rendezvous);
     return "no error";
   });
   for (int rank = 0; rank < world_size; ++rank) {
@@ -64,15 +64,15 @@ void expect_all_fail(int world_size, const std::function<void(Meeting&)>& body,
   }
 }
 
-TEST(Ring, EveryLinkIsMeasuredWhateverTheNumberOfRanks) {
+TEST(LinkProbe, EveryLinkIsMeasuredWhateverTheNumberOfRanks) {
   for (const int world_size : {1, 2, 3, 4, 8}) {
     const ReservedPort port;
     Ranks ranks;
     ranks.start_all(world_size, [&](int rank) -> std::string {
-      Meeting meeting(environment_of(rank, world_size, port.number()), agreeing_facts(), kPatient);
-      const std::vector<RingLink> links = check_ring(meeting, kUsual);
+      Rendezvous rendezvous(environment_of(rank, world_size, port.number()), agreeing_facts(), kPatient);
+      const std::vector<ProbedLink> links = probe_links(rendezvous, kUsual);
       if (links.size() != (world_size == 1 ? 0U : static_cast<std::size_t>(world_size))) return "links";
-      for (const RingLink& link : links) {
+      for (const ProbedLink& link : links) {
         if (link.to != (link.from + 1) % world_size) return "not a ring";
         if (link.round_trip_ms <= 0 || link.bulk_round_trip_ms <= 0) return "not measured";
         if (link.address.find("127.0.0.1 port ") != 0) return "address " + link.address;
@@ -83,46 +83,47 @@ TEST(Ring, EveryLinkIsMeasuredWhateverTheNumberOfRanks) {
   }
 }
 
-TEST(Ring, ABlockedLinkIsNamedOnEveryRank) {
+TEST(LinkProbe, ABlockedLinkIsNamedOnEveryRank) {
   // Connections to rank 2 end at a socket that never says a word, as behind a firewall.
-  const Descriptor silent = listen_on(resolve("127.0.0.1", 0).front());
+  const UniqueFd silent = listen_on(resolve("127.0.0.1", 0).front());
   const int port = local_address(silent.get()).port();
   expect_all_fail(
       4,
-      [&](Meeting& meeting) {
-        Rerouted store(meeting.store(), {{"ring/address/2", fmt::format("{} 127.0.0.1", port)}});
-        static_cast<void>(check_ring(meeting, store, {3, 1e5}));
+      [&](Rendezvous& rendezvous) {
+        Rerouted store(rendezvous.store(), {{"link/address/2", fmt::format("{} 127.0.0.1", port)}});
+        static_cast<void>(probe_links(rendezvous, store, {3, 1e5}));
       },
       AllOf(HasSubstr("rank 1 (host "), HasSubstr("rank 2 (host "), HasSubstr("is blocked"),
             HasSubstr(" ms")));
 }
 
-TEST(Ring, AClosedPortIsNamedOnEveryRank) {
+TEST(LinkProbe, AClosedPortIsNamedOnEveryRank) {
   const ReservedPort nobody;
   expect_all_fail(
       3,
-      [&](Meeting& meeting) {
-        Rerouted store(meeting.store(), {{"ring/address/1", fmt::format("{} 127.0.0.1", nobody.number())}});
-        static_cast<void>(check_ring(meeting, store, {2, 1e5}));
+      [&](Rendezvous& rendezvous) {
+        Rerouted store(rendezvous.store(),
+                       {{"link/address/1", fmt::format("{} 127.0.0.1", nobody.number())}});
+        static_cast<void>(probe_links(rendezvous, store, {2, 1e5}));
       },
       AllOf(HasSubstr("the link from rank 0 (host "), HasSubstr("to rank 1 (host "),
             HasSubstr("is blocked")));
 }
 
-TEST(Ring, ALinkThatLeadsToAnotherRankIsNamedOnEveryRank) {
+TEST(LinkProbe, ALinkThatLeadsToAnotherRankIsNamedOnEveryRank) {
   expect_all_fail(
       4,
-      [](Meeting& meeting) {
-        Crossed store(meeting.store());
-        static_cast<void>(check_ring(meeting, store, {3, 1e5}));
+      [](Rendezvous& rendezvous) {
+        Crossed store(rendezvous.store());
+        static_cast<void>(probe_links(rendezvous, store, {3, 1e5}));
       },
       AllOf(HasSubstr("the link from rank 0"), HasSubstr("to rank 1")));
 }
 
 /// Passes bytes on, each piece late; as a link that is far or overloaded. Until its process ends.
 [[noreturn]] void forward_slowly(int listener, int to_port) {
-  const Descriptor client(::accept(listener, nullptr, nullptr));
-  const Descriptor server(::socket(AF_INET, SOCK_STREAM, 0));
+  const UniqueFd client(::accept(listener, nullptr, nullptr));
+  const UniqueFd server(::socket(AF_INET, SOCK_STREAM, 0));
   const Address address = resolve("127.0.0.1", to_port).front();
   if (::connect(server.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0)
     ::_exit(1);
@@ -144,41 +145,41 @@ TEST(Ring, ALinkThatLeadsToAnotherRankIsNamedOnEveryRank) {
   }
 }
 
-TEST(Ring, ASlowLinkIsNamedOnEveryRankWithItsTime) {
-  Descriptor listener(::socket(AF_INET, SOCK_STREAM, 0));
+TEST(LinkProbe, ASlowLinkIsNamedOnEveryRankWithItsTime) {
+  UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
   const Address any = resolve("127.0.0.1", 0).front();
   ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&any.storage), any.length), 0);
   ASSERT_EQ(::listen(listener.get(), 8), 0);
   const int detour = local_address(listener.get()).port();
   expect_all_fail(
       3,
-      [&](Meeting& meeting) {
-        if (meeting.rank() == 0) {
+      [&](Rendezvous& rendezvous) {
+        if (rendezvous.rank() == 0) {
           // The detour needs rank 1's own address, which it tells.
           std::thread([&] {
-            const std::string told = meeting.store().get("ring/address/1", seconds_from_now(30));
+            const std::string told = rendezvous.store().get("link/address/1", seconds_from_now(30));
             if (::fork() == 0) {
               forward_slowly(listener.get(), std::stoi(told));
             }
           }).join();
         }
-        Rerouted store(meeting.store(), {{"ring/address/1", fmt::format("{} 127.0.0.1", detour)}});
-        static_cast<void>(check_ring(meeting, store, {30, 200}));
+        Rerouted store(rendezvous.store(), {{"link/address/1", fmt::format("{} 127.0.0.1", detour)}});
+        static_cast<void>(probe_links(rendezvous, store, {30, 200}));
       },
       AllOf(HasSubstr("the link from rank 0 (host "), HasSubstr("to rank 1 (host "),
             HasSubstr("is slow: a round trip takes "), HasSubstr("expected at most 200.0 ms")));
 }
 
-TEST(Ring, ARankThatDiesWithinItIsNamed) {
+TEST(LinkProbe, ARankThatDiesWithinItIsNamed) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start_all(4, [&](int rank) -> std::string {
-    Meeting meeting(environment_of(rank, 4, port.number()), agreeing_facts(), kPatient);
+    Rendezvous rendezvous(environment_of(rank, 4, port.number()), agreeing_facts(), kPatient);
     if (rank == 2) {
       say("met;");
       std::this_thread::sleep_for(std::chrono::seconds(1000));
     }
-    static_cast<void>(check_ring(meeting, kUsual));
+    static_cast<void>(probe_links(rendezvous, kUsual));
     return "no error";
   });
   ranks.wait_until_said(2, "met;");
@@ -193,13 +194,13 @@ TEST(Ring, ARankThatDiesWithinItIsNamed) {
   EXPECT_GT(seconds_until(limit), 0);
 }
 
-TEST(Ring, ARankThatNeverComesIsNamed) {
+TEST(LinkProbe, ARankThatNeverComesIsNamed) {
   const ReservedPort port;
   Ranks ranks;
   ranks.start_all(3, [&](int rank) -> std::string {
-    Meeting meeting(environment_of(rank, 3, port.number()), agreeing_facts(), kPatient);
+    Rendezvous rendezvous(environment_of(rank, 3, port.number()), agreeing_facts(), kPatient);
     if (rank == 1) std::this_thread::sleep_for(std::chrono::seconds(1000));
-    static_cast<void>(check_ring(meeting, {1, 1e5}));
+    static_cast<void>(probe_links(rendezvous, {1, 1e5}));
     return "no error";
   });
   for (const int rank : {0, 2}) {

@@ -1,4 +1,4 @@
-#include "engine/telemetry/progress.h"
+#include "engine/telemetry/progress_bar.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -90,7 +90,7 @@ std::string format_duration(double seconds) {
   return fmt::format("{}:{:02}:{:02}", d.hours, d.minutes, d.seconds);
 }
 
-Progress::Progress(ProgressOptions options) : options_(std::move(options)) {
+ProgressBar::ProgressBar(ProgressBarOptions options) : options_(std::move(options)) {
   if (!options_.width) options_.width = [] { return kDefaultColumns; };
   if (!options_.clock) options_.clock = steady_seconds;
   if (!options_.write) options_.write = write_stderr;
@@ -98,26 +98,26 @@ Progress::Progress(ProgressOptions options) : options_(std::move(options)) {
   start({}, 0);
 }
 
-Progress Progress::on_stderr(bool quiet, bool silent) {
+ProgressBar ProgressBar::on_stderr(bool quiet, bool silent) {
   const char* terminal = std::getenv("TERM");
   const bool can_redraw =
       ::isatty(STDERR_FILENO) == 1 && terminal != nullptr && std::strcmp(terminal, "dumb") != 0;
-  return Progress({.quiet = quiet || silent,
-                   .silent = silent,
-                   .redraw = can_redraw,
-                   .width = stderr_columns,
-                   .clock = {},
-                   .write = {}});
+  return ProgressBar({.quiet = quiet || silent,
+                      .silent = silent,
+                      .redraw = can_redraw,
+                      .width = stderr_columns,
+                      .clock = {},
+                      .write = {}});
 }
 
-Progress::~Progress() {
+ProgressBar::~ProgressBar() {
   try {
     if (line_open_) options_.write("\n");
   } catch (...) {  // a line of progress is not worth an abort
   }
 }
 
-void Progress::start(std::string_view title, std::int64_t done) {
+void ProgressBar::start(std::string_view title, std::int64_t done) {
   if (line_open_) finish();
   title_ = title;
   started_ = options_.clock();
@@ -126,7 +126,7 @@ void Progress::start(std::string_view title, std::int64_t done) {
   last_.reset();
 }
 
-void Progress::update(const State& state) {
+void ProgressBar::update(const State& state) {
   if (options_.quiet) return;
   const bool first = !last_.has_value();
   const std::size_t length = std::min(state.phase.size(), phase_.size());
@@ -138,7 +138,7 @@ void Progress::update(const State& state) {
   if ((options_.redraw && first) || now - printed_ >= wait) print(*last_, now);
 }
 
-void Progress::finish() {
+void ProgressBar::finish() {
   if (last_) {
     buffer_.clear();
     draw(*last_, options_.clock(), buffer_);
@@ -149,15 +149,15 @@ void Progress::finish() {
   last_.reset();
 }
 
-int Progress::columns() const {
+int ProgressBar::columns() const {
   return options_.width();
 }
 
-void Progress::message(std::string_view text) {
+void ProgressBar::message(std::string_view text) {
   if (!options_.quiet) warning(text);
 }
 
-void Progress::warning(std::string_view text) {
+void ProgressBar::warning(std::string_view text) {
   if (options_.silent) return;
   buffer_.clear();
   if (line_open_) fmt::format_to(std::back_inserter(buffer_), "\r{}", kEraseToEnd);
@@ -168,13 +168,13 @@ void Progress::warning(std::string_view text) {
   options_.write(buffer_);
 }
 
-void Progress::print(const State& state, double now) {
+void ProgressBar::print(const State& state, double now) {
   buffer_.clear();
   draw(state, now, buffer_);
   options_.write(buffer_);
 }
 
-void Progress::draw(const State& state, double now, std::string& out) {
+void ProgressBar::draw(const State& state, double now, std::string& out) {
   // The last column stays free: a terminal that wraps there would start a second line.
   const int columns = std::max(options_.width(), 2) - (options_.redraw ? 1 : 0);
   Line line(static_cast<std::size_t>(columns));
