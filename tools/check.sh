@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test, from nothing: installs what is missing, checks the format, builds, tests, runs the quickstart, then builds
+# Every test, from nothing: installs what is missing, checks format and links, builds, tests, runs the quickstart, then builds
 # and tests again under AddressSanitizer and UndefinedBehaviorSanitizer.
 #
 #   tools/check.sh [--quick|--full]
@@ -10,12 +10,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 mode=${1:-}
 case "$mode" in '' | --quick | --full) ;; *) echo "usage: tools/check.sh [--quick|--full]" >&2 && exit 64 ;; esac
-packages=(libgtest-dev libgmock-dev libbenchmark-dev clang-format)
+packages=(libgtest-dev libgmock-dev libbenchmark-dev clang-format python3)
 [ "$mode" = --full ] && packages+=(clang-tidy)
 setup_packages "${packages[@]}"
 
-say "format"
+say "format and links"
 git ls-files '*.cpp' '*.h' '*.cu' | xargs clang-format --dry-run --Werror
+tools/check_links.py
 
 # run_tests PRESET [ctest options]
 run_tests() {
@@ -33,7 +34,7 @@ build release -DVOCA_BUILD_TESTS=ON -DVOCA_BUILD_BENCHMARKS=ON
 if [ "$mode" = --full ]; then run_tests release; else run_tests release -LE sweep; fi
 [ "$mode" = --quick ] && exit 0
 
-tools/quickstart.sh build/quickstart
+VOCA_DEVELOPER=ON tools/quickstart.sh build/quickstart
 auc=$(sed -n 's/^  "auc": \([0-9.]*\),$/\1/p' build/quickstart/evaluation.json)
 awk -v auc="${auc:-0}" 'BEGIN { exit !(auc >= 0.93) }' || {
   echo "the quickstart's test AUC is ${auc:-missing}, expected at least 0.93" >&2

@@ -16,7 +16,7 @@ fi
 folder=${1:-quickstart}
 if [ -z "$voca" ]; then
   setup_packages
-  VOCA_TARGETS=voca-engine build release -DVOCA_BUILD_TESTS=OFF -DVOCA_BUILD_BENCHMARKS=OFF
+  VOCA_TARGETS=voca-engine build release -DVOCA_DEVELOPER="${VOCA_DEVELOPER:-OFF}" -DVOCA_BUILD_TESTS=OFF -DVOCA_BUILD_BENCHMARKS=OFF
   voca=$PWD/build/release/bin/voca-engine
 fi
 
