@@ -10,12 +10,10 @@ namespace voca::engine {
 /// of the contract: changing one changes every run.
 enum class RandomPurpose : std::uint32_t {
   kInitialisation = 1,
-  kDropout = 2,
   kSplit = 3,
   kPermutation = 4,
   kAugmentation = 5,
   kSynthetic = 6,
-  kBootstrap = 7,
 };
 
 /// Numbers that depend on (seed, purpose, index, how many were drawn before) alone: Philox4x32-10 with key =

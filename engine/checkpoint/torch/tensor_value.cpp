@@ -18,7 +18,6 @@ constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
 class MemoryStorage : public Storage {
  public:
   explicit MemoryStorage(std::span<const std::byte> bytes) : bytes_(bytes) {}
-  explicit MemoryStorage(std::vector<std::byte> bytes) : owned_(std::move(bytes)), bytes_(owned_) {}
 
   [[nodiscard]] std::uint64_t size() const override { return bytes_.size(); }
   void read(std::uint64_t offset, std::span<std::byte> out) const override {
@@ -27,7 +26,6 @@ class MemoryStorage : public Storage {
   }
 
  private:
-  std::vector<std::byte> owned_;
   std::span<const std::byte> bytes_;
 };
 
@@ -132,10 +130,6 @@ void read_little_endian(const Storage& storage, std::size_t element_size, std::u
 
 std::shared_ptr<const Storage> borrow_storage(std::span<const std::byte> bytes) {
   return std::make_shared<const MemoryStorage>(bytes);
-}
-
-std::shared_ptr<const Storage> own_storage(std::vector<std::byte> bytes) {
-  return std::make_shared<const MemoryStorage>(std::move(bytes));
 }
 
 std::int64_t TensorValue::elements() const {

@@ -42,8 +42,6 @@ void read_little_endian(const Storage& storage, std::size_t element_size, std::u
 
 /// A storage over memory that someone else keeps alive and unchanged.
 [[nodiscard]] std::shared_ptr<const Storage> borrow_storage(std::span<const std::byte> bytes);
-/// A storage over memory of its own.
-[[nodiscard]] std::shared_ptr<const Storage> own_storage(std::vector<std::byte> bytes);
 
 /// A view of a storage as an n-dimensional array. Readers only make views that lie within their storage and
 /// have no more elements than it.
