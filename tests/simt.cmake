@@ -27,12 +27,8 @@ foreach(source ${cuda_sources})
   list(APPEND wrappers ${wrapper})
 endforeach()
 
-# The fixtures, compiled once for all builds of the kernels.
-set(fixtures)
-foreach(operation adamw attention bias_gradient binary_cross_entropy elementwise gather_frames gelu gradient_norm infonce l2_normalize layernorm pooling
-        positional_encoding softmax softmax_cross_entropy)
-  list(APPEND fixtures kernels/${operation}_test.cpp)
-endforeach()
+# The fixtures, compiled once for all builds of the kernels; what only the CPU has is tested in kernels/cpu/.
+file(GLOB fixtures CONFIGURE_DEPENDS kernels/*_test.cpp)
 add_library(cuda_on_host_fixtures OBJECT ${fixtures} simt/executor_test.cpp simt/fragment_test.cpp)
 target_link_libraries(cuda_on_host_fixtures PRIVATE voca_options GTest::gtest GTest::gmock)
 target_include_directories(cuda_on_host_fixtures SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
