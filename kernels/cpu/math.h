@@ -9,7 +9,7 @@
 // Functions of one number that GCC turns into vector code when they are called in a loop (std::exp and
 // std::erf of float stay calls). The float forms are range reduction and a polynomial, without branches; the
 // double forms are the standard library's. The errors stated are measured by dense sweeps
-// (tests/kernels/math_test.cpp).
+// (tests/kernels/cpu/math_test.cpp).
 
 namespace voca::kernels::cpu {
 
