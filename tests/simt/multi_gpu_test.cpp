@@ -271,8 +271,6 @@ TEST_P(MultiGpu, InFp32SumsKeepWhatSixteenBitsLose) {
 
 INSTANTIATE_TEST_SUITE_P(Ranks, MultiGpu, ::testing::Values(2, 3, 4), ::testing::PrintToStringParamName());
 
-// -- that the double sees what is wrong
-
 /// Leaves out one of the two waits.
 class Careless final : public engine::CommunicationStream {
  public:
@@ -307,8 +305,6 @@ TEST_F(NcclDouble, ShowsASumThatDoesNotWaitForBackwardOrIsNotWaitedFor) {
     EXPECT_TRUE(!wrong[0]->error.empty() || wrong[0]->bits != right);
   }
 }
-
-// -- a rank that fails
 
 /// What every survivor may say: NCCL's word for a lost rank, or Gloo's, which names it.
 auto tells_of(int rank) {

@@ -86,8 +86,6 @@ class DataInput : public ::testing::Test {
 };
 Scratch* DataInput::scratch_ = nullptr;
 
-// -- videos without labels
-
 TEST_F(DataInput, PredictTakesAFolderOfVideosWithoutLabels) {
   const Outcome outcome = predict("clips/");
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
@@ -185,8 +183,6 @@ TEST_F(DataInput, ARunsFilesHaveNamesInUtf8) {
                  HasSubstr("--save_path l\\xe9.pt: is not UTF-8"));
 }
 
-// -- splits that are there already
-
 TEST_F(DataInput, SplitOptionsOtherThanThePackedFilesAreRefused) {
   struct Asked {
     const char* option;
@@ -269,8 +265,6 @@ TEST_F(DataInput, LinkedValidationVideosLeaveTrainAndItsConfigStartsItAgain) {
                  HasSubstr("--split_ratios 0.5,0.3,0.2: lavdf has its splits as folders"));
   expect_refused(training + Words{"--overwrite", "--split_seed=3"}, 64, HasSubstr("--split_seed 3"));
 }
-
-// -- damage, and files of another kind
 
 TEST_F(DataInput, ATrainingWithoutAUsableSampleStops) {
   damage(data::Split::kTrain, "damaged.h5");

@@ -313,8 +313,6 @@ TEST_F(RanksOfTheProgram, VariablesOfASlurmStepAreEnough) {
   EXPECT_FALSE(weights_of(here / "last.pt").empty());
 }
 
-// -- ranks that are lost
-
 /// Direct children of a process.
 std::vector<pid_t> children_of(pid_t parent) {
   const std::string id = std::to_string(parent);

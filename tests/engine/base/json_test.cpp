@@ -158,8 +158,6 @@ TEST(Json, IsParsedInOnePlace) {
   EXPECT_GT(files, 200);
 }
 
-// -- text
-
 TEST(Text, WhatATerminalObeysIsSpelledOut) {
   EXPECT_EQ(printable("plain ü € 😀 \\"), "plain ü € 😀 \\");
   EXPECT_EQ(printable(std::string("a\n\t\x1b[2J\x7f\0b", 10)), R"(a\x0a\x09\x1b[2J\u007f\x00b)");

@@ -49,8 +49,6 @@ void set_first(const Tensor& tensor, double value) {
 
 constexpr ParameterId kHiddenBias = 1;
 
-// -- learning
-
 TEST(Trainer, LearnsWhatThereIsToLearn) {
   TrainerConfig config = toy_config();
   config.epochs = 40;
@@ -171,8 +169,6 @@ TEST(Trainer, AnEpochThatEndsTooSoonIsADefect) {
   Trainer trainer(config, model, source, nullptr, *device, recorder);
   EXPECT_THAT(message_of<InternalError>([&] { (void)trainer.run(); }), HasSubstr("6 batches of 7"));
 }
-
-// -- bad steps
 
 class BadStep : public testing::TestWithParam<double> {};
 
@@ -299,8 +295,6 @@ TEST(Trainer, OneBadBatchSpoilsTheStepItIsAccumulatedIn) {
   EXPECT_THAT(recorder.messages, ElementsAre(StartsWith("step 2:")));
 }
 
-// -- the course of a run
-
 TEST(Trainer, TellsInOrder) {
   TrainerConfig config = toy_config();
   config.epochs = 2;
@@ -376,8 +370,6 @@ TEST(Trainer, WithoutAValidationSplitSelectsNothing) {
   EXPECT_THAT(recorder.calls, Not(Contains(StartsWith("best"))));
   EXPECT_THAT(recorder.messages, IsEmpty());
 }
-
-// -- memory
 
 TEST(Trainer, StepsAndEvaluationsAllocateNothing) {
   TrainerConfig config = toy_config();

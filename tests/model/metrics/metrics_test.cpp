@@ -312,9 +312,6 @@ TEST(Metrics, OrderOfTheSamplesChangesNothing) {
   EXPECT_EQ(of(sample), of(reversed));
 }
 
-// --- scikit-learn
-// --------------------------------------------------------------------------------------------
-
 void expect_equal(const std::optional<double>& value, const json& expected, const std::string& what) {
   ASSERT_EQ(value.has_value(), !expected.is_null()) << what;
   if (!value) return;

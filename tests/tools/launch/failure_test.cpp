@@ -21,8 +21,6 @@ using ::testing::Not;
 const std::string kRank1WaitsForAll =  // NOLINT(cert-err58-cpp)
     "while [ $RANK = 1 ] && ! { [ -e pid.0 ] && [ -e pid.2 ]; }; do sleep 0.01; done; ";
 
-// ---- Failures
-
 TEST_F(LaunchJob, EndsWithTheFirstFailureAndItsName) {
   start(3, "trap 'exit 0' TERM; " + kWritePid + kRank1WaitsForAll +
                "[ $RANK = 1 ] && exit 7; while :; do sleep 0.02; done");
@@ -165,8 +163,6 @@ TEST_F(LaunchJob, SaysWhatCannotBeStarted) {
   EXPECT_EQ(run(2, ""), 99);
   EXPECT_EQ(message(), "launch: rank 0: /no/such/program cannot be started: No such file or directory");
 }
-
-// ---- Restarts
 
 TEST_F(LaunchJob, StartsAgainWithTheCountAndTheCommandOfARestart) {
   job_.max_restarts = 3;

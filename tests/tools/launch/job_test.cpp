@@ -35,8 +35,6 @@ using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using ::testing::Not;
 
-// ---- What a rank is told
-
 TEST_F(LaunchJob, TellsEachRankItsPlaceAsTorchrunDoes) {
   ASSERT_EQ(run(3, "env > env.$RANK"), 0) << message();
   std::set<std::string> shared;
@@ -147,8 +145,6 @@ TEST(LaunchGpus, AreThoseThatCudaWouldSee) {
   EXPECT_EQ(visible_gpus(folder + "/none", "0"), 0);
 }
 
-// ---- What ranks print
-
 TEST_F(LaunchJob, KeepsLinesWholeHoweverRanksWriteThem) {
   start(4,
         "i=0; while [ $i -lt 150 ]; do printf 'begin '; printf '%s ' $i; printf 'end\\n'; "
@@ -228,8 +224,6 @@ TEST_F(LaunchJob, HearsSignalsWhileNobodyReadsItsStdout) {
   reader.join();
   ::close(ends[0]);
 }
-
-// ---- Signals
 
 class LaunchSignal : public LaunchJob, public ::testing::WithParamInterface<std::pair<int, const char*>> {};
 

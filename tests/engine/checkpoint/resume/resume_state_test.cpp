@@ -286,8 +286,6 @@ TEST(ResumeStore, SomeoneWhoReadsAlwaysFindsAState) {
   EXPECT_GE(reads, 20);
 }
 
-// -- headers whose checksum holds
-
 /// `state` with another header, its length and checksum set right.
 std::string with_header(const std::string& state, const std::string& header) {
   constexpr std::size_t kPrefix = 20;  // magic, length, checksum

@@ -69,8 +69,6 @@ const std::string kAppends = op(Opcode::kAppends);
 const std::string kSetItem = op(Opcode::kSetItem);
 const std::string kBuild = op(Opcode::kBuild);
 
-// -- what it understands
-
 TEST(PickleReader, UnderstandsNumbersOfEverySize) {
   const std::vector<std::pair<std::string, std::int64_t>> whole{
       {op(Opcode::kBinInt1) + '\xFF', 255},
@@ -150,8 +148,6 @@ TEST(PickleReader, UnderstandsTensorsThatAttributesWereSetOn) {
   EXPECT_NE(of_device("float16").if_inert(), nullptr);
 }
 
-// -- what it refuses to build
-
 TEST(PickleReader, NoGlobalIsResolvedHoweverItIsCalled) {
   const std::string arguments = tuple({text("touch voca_was_here")});
   const std::string by_stack = text("os") + text("system") + op(Opcode::kStackGlobal);
@@ -188,8 +184,6 @@ TEST(PickleReader, SaysWhereAnInertValueLies) {
   const std::string inner = kList + text("a") + kAppend + global("os", "remove") + kAppend;
   EXPECT_THAT(list_inert(read(kDict + text("args") + inner + kSetItem)), ElementsAre("args.1: os.remove"));
 }
-
-// -- what is malformed
 
 TEST(PickleReader, RefusesLengthsBeyondThePickle) {
   const std::uint64_t huge = std::uint64_t{1} << 62;
@@ -297,8 +291,6 @@ TEST(PickleReader, EveryOpcodeIsReadOrRefused) {
     EXPECT_THAT(refusal(op(opcode)), HasSubstr(fmt::format("0x{:02x}", static_cast<unsigned>(opcode))));
 }
 
-// -- what costs too much
-
 // NOLINTBEGIN(performance-inefficient-string-concatenation): opcodes in the order in which they are read
 
 TEST(PickleReader, RefusesDeepNesting) {
@@ -354,8 +346,6 @@ TEST(PickleReader, RefusesMoreValuesThanAnyStateDict) {
 }
 
 // NOLINTEND(performance-inefficient-string-concatenation)
-
-// -- tensors that are not what they say
 
 TEST(PickleReader, RefusesTensorsThatDoNotLieInTheirStorage) {
   constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();

@@ -32,8 +32,6 @@ const TensorValue& tensor_of(const PtFile& file, std::string_view key) {
   return *value->if_tensor();
 }
 
-// -- what PyTorch wrote
-
 TEST(PtFile, ReadsEveryElementType) {
   const PtFile file = read_pt(golden("dtypes.pt"));
   EXPECT_FALSE(file.has_digests);
@@ -147,8 +145,6 @@ TEST(PtFile, RefusesTheFormOfOldPyTorchByNameWithAdvice) {
               AllOf(HasSubstr("legacy.pt"), HasSubstr("before 1.6"), HasSubstr("torch.save it again")));
 }
 
-// -- what we write
-
 Value tree() {
   static const std::vector<float> base = pattern(3, 24);
   TensorValue whole = borrow_tensor(base, {4, 6});
@@ -258,8 +254,6 @@ TEST(PtFile, RefusesToWriteWhatAReaderWouldNotLoad) {
   EXPECT_THROW(write_pt(folder / "a.pt", Bytes{"x"}), InternalError);
   EXPECT_FALSE(std::filesystem::exists(folder / "a.pt"));
 }
-
-// -- what is no .pt
 
 /// A zip with these records, which no torch.save would write.
 void write_zip(const std::filesystem::path& path,
