@@ -38,8 +38,8 @@ using AlignedBytes = std::unique_ptr<std::byte[], AlignedDelete>;
 AlignedBytes aligned_bytes(std::size_t count) {
   void* const bytes = ::operator new[](count, std::align_val_t{kCacheLine}, std::nothrow);
   if (bytes == nullptr) {
-    throw engine::IoError("out of memory: {} bytes for batches cannot be had, {}; lower --batch_size", count,
-                          engine::free_host_memory().text());
+    throw engine::IoError("out of memory: failed to allocate {} bytes for batches, {}; lower --batch_size",
+                          count, engine::free_host_memory().text());
   }
   return AlignedBytes(static_cast<std::byte*>(bytes));
 }

@@ -76,7 +76,7 @@ class HostReader final : public FrameReader {
       return Buffer(static_cast<std::size_t>(bytes));
     } catch (const std::bad_alloc&) {
       throw engine::UsageError(
-          "--data_residency host: the frames take {:.1f} GB of memory, which cannot be had; use disk",
+          "--data_residency host: the frames take {:.1f} GB of memory, which cannot be allocated; use disk",
           static_cast<double>(bytes) / 1e9);
     }
   }

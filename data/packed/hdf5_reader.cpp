@@ -347,7 +347,7 @@ std::optional<std::string> Reader::text_attribute(const char* name) const {
   const Handle type(H5Aget_type(data.get()), H5Tclose);
   const Handle space(H5Aget_space(data.get()), H5Sclose);
   if (H5Tget_class(type.get()) != H5T_STRING || H5Sget_simple_extent_npoints(space.get()) != 1)
-    refuse(fmt::format("attribute {} is no text", name));
+    refuse(fmt::format("attribute {} is not a string", name));
   const std::vector<std::string> texts = read_strings(
       type, space, 1, [&](hid_t memory, void* out) { return H5Aread(data.get(), memory, out) >= 0; });
   if (texts.empty()) refuse(fmt::format("attribute {} cannot be read: {}", name, last_error()));
@@ -363,12 +363,12 @@ std::optional<T> Reader::integer_attribute(const char* name) const {
   const auto read = [&](auto value) {
     if (H5Sget_simple_extent_npoints(space.get()) != 1 ||
         H5Aread(data.get(), native_type<decltype(value)>(), &value) < 0)
-      refuse(fmt::format("attribute {} is no whole number", name));
+      refuse(fmt::format("attribute {} is not an integer", name));
     if (!std::in_range<T>(value))
       refuse(fmt::format("attribute {} is {}; {} is expected", name, value, bounds<T>()));
     return static_cast<T>(value);
   };
-  if (!is_integer(type)) refuse(fmt::format("attribute {} is no whole number", name));
+  if (!is_integer(type)) refuse(fmt::format("attribute {} is not an integer", name));
   return H5Tget_sign(type.get()) == H5T_SGN_NONE ? read(std::uint64_t{0}) : read(std::int64_t{0});
 }
 
@@ -383,7 +383,7 @@ std::vector<double> Reader::real_attribute(const char* name) const {
   const hssize_t count = H5Sget_simple_extent_npoints(space.get());
   std::vector<double> values(static_cast<std::size_t>(std::max<hssize_t>(count, 0)));
   if (H5Tget_class(type.get()) != H5T_FLOAT || H5Aread(data.get(), H5T_NATIVE_DOUBLE, values.data()) < 0)
-    refuse(fmt::format("attribute {} is no list of numbers", name));
+    refuse(fmt::format("attribute {} is not a list of numbers", name));
   return values;
 }
 

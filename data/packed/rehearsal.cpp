@@ -154,7 +154,7 @@ void rehearse(const std::string& path, std::uint64_t file_bytes,
   if (tag == kFailure) throw engine::IoError("{}", text);
   if (tag == kBadData) throw engine::DataError("{}", text);
   throw engine::DataError(
-      "{}: damaged: the HDF5 library crashes on {}, or does not come to an end; copy the file again", path,
+      "{}: damaged: the HDF5 library crashes on {}, or does not return; copy the file again", path,
       text.empty() ? "the file" : text);
 }
 

@@ -71,7 +71,7 @@ class HeaderParser {
       } else {
         damaged("its header has a key other than descr, fortran_order and shape");
       }
-      if (!accept(',') && !next_is('}')) damaged("its header is no Python dictionary");
+      if (!accept(',') && !next_is('}')) damaged("its header is not a Python dictionary");
     }
     skip_space();
     if (at_ != text_.size()) damaged("its header goes on after the dictionary");
@@ -102,15 +102,15 @@ class HeaderParser {
     return true;
   }
   void expect(char c) {
-    if (!accept(c)) damaged("its header is no Python dictionary");
+    if (!accept(c)) damaged("its header is not a Python dictionary");
   }
 
   std::string_view quoted() {
     skip_space();
     const char quote = at_ < text_.size() ? text_[at_] : ' ';
-    if (quote != '\'' && quote != '"') damaged("its header is no Python dictionary");
+    if (quote != '\'' && quote != '"') damaged("its header is not a Python dictionary");
     const std::size_t end = text_.find(quote, at_ + 1);
-    if (end == std::string_view::npos) damaged("its header is no Python dictionary");
+    if (end == std::string_view::npos) damaged("its header is not a Python dictionary");
     const std::string_view result = text_.substr(at_ + 1, end - at_ - 1);
     at_ = end + 1;
     return result;
@@ -150,7 +150,7 @@ class HeaderParser {
     while (!accept(')')) {
       header_.shape.push_back(extent());
       comma = accept(',');
-      if (!comma && !next_is(')')) damaged("its header has a shape that is no tuple");
+      if (!comma && !next_is(')')) damaged("its header has a shape that is not a tuple");
     }
     if (!comma && header_.shape.size() == 1)
       fail(ArrayFault::kShape, where_, "its header has a shape that is a number in parentheses, no tuple");
@@ -166,7 +166,7 @@ class HeaderParser {
     const auto [stop, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
     const auto digits = static_cast<std::size_t>(stop - rest.data());
     if (error != std::errc() || value < 0 || (rest[0] == '0' && value != 0))
-      fail(ArrayFault::kShape, where_, "its header has a shape that is no tuple of sizes");
+      fail(ArrayFault::kShape, where_, "its header has a shape that is not a tuple of sizes");
     at_ += digits;
     accept('L');  // Python 2 wrote long integers so
     return value;

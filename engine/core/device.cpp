@@ -103,8 +103,9 @@ Device::Block::~Block() {
 Device::Block Device::allocate(const std::string& name, std::size_t bytes) {
   std::byte* data = allocate_bytes(std::max<std::size_t>(bytes, 1));
   if (data == nullptr) {
-    throw Error(ExitCode::kIo, fmt::format("{}: out of memory: {} bytes for {} cannot be had; held now:\n{}",
-                                           name_of(kind()), bytes, name, format_memory(lines_)));
+    throw Error(ExitCode::kIo,
+                fmt::format("{}: out of memory: failed to allocate {} bytes for {}; current allocations:\n{}",
+                            name_of(kind()), bytes, name, format_memory(lines_)));
   }
   lines_.push_back({name, bytes});
   return {*this, name, data, bytes};
@@ -114,7 +115,7 @@ Device::PinnedBlock Device::allocate_pinned(const std::string& name, std::size_t
   std::byte* data = allocate_pinned_bytes(std::max<std::size_t>(bytes, 1));
   if (data == nullptr) {
     throw Error(ExitCode::kIo,
-                fmt::format("{}: out of page-locked host memory: {} bytes for {} cannot be had; lower "
+                fmt::format("{}: out of page-locked host memory: failed to allocate {} bytes for {}; lower "
                             "--batch_size or raise the limit (ulimit -l)",
                             name_of(kind()), bytes, name));
   }

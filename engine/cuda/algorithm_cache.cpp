@@ -134,9 +134,9 @@ std::optional<AlgorithmCache::Table> AlgorithmCache::read_file() {
     }
     return table;
   } catch (const Error& damage) {
-    message_ = fmt::format("{}: not used: {}; algorithms are chosen anew", path_.string(), damage.what());
+    message_ = fmt::format("{}: not used: {}; algorithms are tuned again", path_.string(), damage.what());
   } catch (const nlohmann::json::exception& damage) {
-    message_ = fmt::format("{}: not used: {}; algorithms are chosen anew", path_.string(), damage.what());
+    message_ = fmt::format("{}: not used: {}; algorithms are tuned again", path_.string(), damage.what());
   }
   return std::nullopt;
 }
@@ -163,7 +163,7 @@ void AlgorithmCache::save() {
     write_file();
     changed_ = false;
   } catch (const IoError& failure) {
-    message_ = fmt::format("{}; the next run chooses its algorithms anew", failure.what());
+    message_ = fmt::format("{}; the next run tunes its algorithms again", failure.what());
   }
 }
 

@@ -301,8 +301,8 @@ void Coordinator::check_rendezvous(Deadline now) {
   if (now < rendezvous_deadline_) return;
   const std::string came = refusals_.empty() ? "" : fmt::format("; connections were refused, {}", refusals_);
   end(ExitCode::kIo,
-      fmt::format("{} of {} did not come within {:.1f} s{}", list_of_ranks(missing_ranks()), ranks_.size(),
-                  rendezvous_seconds_, came),
+      fmt::format("rendezvous timed out: {} of {} did not connect within {:.1f} s{}",
+                  list_of_ranks(missing_ranks()), ranks_.size(), rendezvous_seconds_, came),
       now);
 }
 

@@ -66,7 +66,7 @@ UniqueFd listen_at(const RankEnvironment& environment, double rendezvous_seconds
     }
     if (problem == EADDRNOTAVAIL) {
       throw UsageError(
-          "MASTER_ADDR: {} ({}) is no address of rank 0's machine; give an address of the machine that rank "
+          "MASTER_ADDR: {} ({}) is not an address of rank 0's machine; give an address of the machine that rank "
           "0 runs on",
           environment.master_addr, addresses.front().host());
     }

@@ -25,8 +25,9 @@ int required(const EnvVars& variables, const char* name, int low, int high, cons
 
 void place_on_nodes(const EnvVars& variables, RankEnvironment& e) {
   if (!variables.has("GROUP_WORLD_SIZE") && e.world_size % e.local_world_size != 0) {
-    throw UsageError("GROUP_WORLD_SIZE: is not set, and WORLD_SIZE {} is no multiple of LOCAL_WORLD_SIZE {}",
-                     e.world_size, e.local_world_size);
+    throw UsageError(
+        "GROUP_WORLD_SIZE: is not set, and WORLD_SIZE {} is not a multiple of LOCAL_WORLD_SIZE {}",
+        e.world_size, e.local_world_size);
   }
   e.nodes = number_of(variables, "GROUP_WORLD_SIZE", 1, e.world_size, e.world_size / e.local_world_size);
   e.node = number_of(variables, "GROUP_RANK", 0, e.nodes - 1, e.rank / e.local_world_size);

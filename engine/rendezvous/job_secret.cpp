@@ -37,7 +37,7 @@ std::string checked(std::string secret, const std::string& source) {
 std::string read_secret(const UniqueFd& file, const std::string& source) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw IoError("{}: {}", source, std::strerror(errno));
-  if (!S_ISREG(status.st_mode)) throw UsageError("{}: is no file", source);
+  if (!S_ISREG(status.st_mode)) throw UsageError("{}: is not a file", source);
   if (!is_private(status)) {
     throw UsageError(
         "{}: has mode {:o} and belongs to user {}; a secret must be its user's alone: chmod 600, as user {}",

@@ -192,8 +192,9 @@ Channel LinkProbe::let_previous_in() {
       return {std::move(client->socket), client->received, name_of(previous_)};
     stop_where_others_have();
     if (is_late()) {
-      throw CommunicationError("the link from {} to {} is blocked: nobody came to {} in {:.0f} ms",
-                               name_of(previous_), name_of(rank_), own_place_, milliseconds());
+      throw CommunicationError(
+          "the link from {} to {} is blocked: no connection arrived at {} within {:.0f} ms",
+          name_of(previous_), name_of(rank_), own_place_, milliseconds());
     }
   }
 }
@@ -248,8 +249,9 @@ std::string LinkProbe::receive(Channel& channel, int neighbour) {
     }
     stop_where_others_have();
     if (is_late()) {
-      throw CommunicationError("the link between {} and {} is blocked: nothing came from {} in {:.0f} ms",
-                               name_of(rank_), name_of(neighbour), channel.peer(), milliseconds());
+      throw CommunicationError(
+          "the link between {} and {} is blocked: nothing arrived from {} within {:.0f} ms", name_of(rank_),
+          name_of(neighbour), channel.peer(), milliseconds());
     }
   }
 }
@@ -322,8 +324,8 @@ std::string LinkProbe::checked_stations(const std::string& payload, Direction di
       const bool is_process = token.u64() == static_cast<std::uint64_t>(facts_of(rank).pid);
       const bool agrees = token.text(kMaxFact) == digest;
       if (!is_rank || !is_host || !is_process || !agrees) {
-        throw MalformedMessage(
-            fmt::format("another {} than came to the rendezvous", describe(rank, facts_of(rank))));
+        throw MalformedMessage(fmt::format("another {} than the one that joined the rendezvous",
+                                           describe(rank, facts_of(rank))));
       }
     }
     token.finish();

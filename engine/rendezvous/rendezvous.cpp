@@ -58,8 +58,8 @@ std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& enviro
     message.expect(MessageType::kWaiting);
     missing = message.text(kMaxList);
   }
-  throw CommunicationError("rank {}: {} of {} did not come within {:.1f} s", environment.rank, missing,
-                           environment.world_size, timeout_seconds);
+  throw CommunicationError("rank {}: rendezvous timed out: {} of {} did not connect within {:.1f} s",
+                           environment.rank, missing, environment.world_size, timeout_seconds);
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ bool lands_at_once() {
 void cp_async_16(void* shared, const void* global, bool valid, Site site) {
   const auto misaligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % kCopyBytes != 0; };
   if (misaligned(shared) || misaligned(global))
-    block().fail("cp.async at " + text(site) + ": an address is no multiple of 16");
+    block().fail("cp.async at " + text(site) + ": an address is not a multiple of 16");
   if (!block().shared().contains(shared))
     block().fail("cp.async at " + text(site) + ": the destination is not in shared memory");
   Copy copy{static_cast<std::byte*>(shared), static_cast<const std::byte*>(global), valid, false, site};

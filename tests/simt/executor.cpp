@@ -159,7 +159,7 @@ void* static_shared(const void* key, const char* name, std::size_t bytes) {
 void expect_aligned(const void* pointer, std::size_t bytes, Site site) {
   if (reinterpret_cast<std::uintptr_t>(pointer) % bytes != 0) {
     block().fail(std::to_string(bytes) + "-byte access at " + text(site) +
-                 ": the address is no multiple of it");
+                 ": the address is not a multiple of it");
   }
 }
 

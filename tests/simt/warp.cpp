@@ -129,7 +129,7 @@ void mma_half(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std:
 
 void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, bool transposed, Site site) {
   if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0)
-    block().fail("ldmatrix at " + text(site) + ": the row's address is no multiple of 16");
+    block().fail("ldmatrix at " + text(site) + ": the row's address is not a multiple of 16");
   if (!block().shared().contains(row))
     block().fail("ldmatrix at " + text(site) + ": the row is not in shared memory");
   LdmatrixArgument argument{};

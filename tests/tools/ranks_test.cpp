@@ -422,7 +422,7 @@ TEST_F(RanksOfTheProgram, AFrozenRankIsKilledOnceTheOthersAreGone) {
   EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
   const std::string pid = std::to_string(ranks[1]) + ")";
   EXPECT_THAT(outcome.err,
-              AllOf(HasSubstr("launch: rank 1 (pid " + pid + " is what the others waited for in vain"),
+              AllOf(HasSubstr("launch: rank 1 (pid " + pid + " did not respond to the other ranks"),
                     Not(HasSubstr("SIGTERM"))));
   EXPECT_THAT(outcome.message(), AllOf(HasSubstr(", pid " + pid), HasSubstr("has been silent for")));
 }

@@ -255,7 +255,7 @@ void RankGroup::kill_silent() {
   if (!std::all_of(members_.begin(), members_.end(), is_given_up)) return;
   for (Member& member : members_) {
     if (member.ended || member.was_ended) continue;
-    say(fmt::format("launch: rank {} (pid {}) is what the others waited for in vain: SIGKILL",
+    say(fmt::format("launch: rank {} (pid {}) did not respond to the other ranks: SIGKILL",
                     member.process->rank(), member.process->pid()));
     member.was_ended = true;
     member.process->signal(SIGKILL);

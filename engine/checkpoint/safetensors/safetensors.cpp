@@ -72,7 +72,8 @@ std::string digest_text(std::string_view digits) {
 Json parse_header(const std::filesystem::path& path, std::string_view text) {
   const std::string where = path.string() + ": header";
   const std::size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == std::string_view::npos || text[first] != '{') throw DataError("{} is no JSON object", where);
+  if (first == std::string_view::npos || text[first] != '{')
+    throw DataError("{} is not a JSON object", where);
   return parse_json(text, where, {.keys = kMaxTensors, .items = kMaxItems});
 }
 
@@ -133,9 +134,9 @@ NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_p
 std::map<std::string, std::string> read_metadata(const std::filesystem::path& path, const Json& json) {
   std::map<std::string, std::string> metadata;
   if (json.is_null()) return metadata;
-  if (!json.is_object()) throw DataError("{}: __metadata__ is no map of texts", path.string());
+  if (!json.is_object()) throw DataError("{}: __metadata__ is not a map of strings", path.string());
   for (const auto& [key, text] : json.items()) {
-    if (!text.is_string()) throw DataError("{}: __metadata__ is no map of texts", path.string());
+    if (!text.is_string()) throw DataError("{}: __metadata__ is not a map of strings", path.string());
     metadata.emplace(key, text.get<std::string>());
   }
   return metadata;

@@ -98,7 +98,7 @@ nlohmann::ordered_json own_engine(const std::string& source, nlohmann::ordered_j
         source, version->get<std::int64_t>(), kCheckpointFormatVersion);
   }
   if (const auto ranks = engine.find("world_size"); ranks != engine.end() && !ranks->is_number_integer())
-    throw DataError("{}: its engine.world_size is no whole number", source);
+    throw DataError("{}: its engine.world_size is not an integer", source);
   return engine;
 }
 

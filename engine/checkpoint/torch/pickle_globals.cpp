@@ -72,7 +72,7 @@ bool is_absent(const Nodes& nodes, NodeId id) {
 std::vector<std::int64_t> extents_of(const Nodes& nodes, NodeId id, std::string_view what) {
   const Node& node = nodes[id];
   if (node.type != Node::Type::kTuple && node.type != Node::Type::kList)
-    nodes.fail("a tensor whose {} is no tuple", what);
+    nodes.fail("a tensor whose {} is not a tuple", what);
   if (node.children.size() > kMaxRank)
     nodes.fail("a tensor of {} dimensions; at most {} are read", node.children.size(), kMaxRank);
   std::vector<std::int64_t> extents;
@@ -134,7 +134,7 @@ std::optional<NodeId> rebuild_tensor(Nodes& nodes, std::span<const NodeId> args,
   if (dtype == kUntyped)
     nodes.fail("a tensor of storage {} that has no element type", printable(nodes[args[0]].text));
   if (!is(nodes, args[1], Node::Type::kInt) || nodes[args[1]].integer < 0)
-    nodes.fail("a tensor whose offset is no number from 0 on");
+    nodes.fail("a tensor whose offset is not a number from 0 on");
 
   TensorValue tensor;
   tensor.dtype = static_cast<DType>(dtype);
@@ -325,12 +325,12 @@ std::optional<NodeId> call_known(Nodes& nodes, std::string_view name, std::span<
 }  // namespace
 
 NodeId call(Nodes& nodes, NodeId callable, NodeId arguments) {
-  if (!is(nodes, arguments, Node::Type::kTuple)) nodes.fail("a call whose arguments are no tuple");
+  if (!is(nodes, arguments, Node::Type::kTuple)) nodes.fail("a call whose arguments are not a tuple");
   nodes.charge_values(nodes[arguments].children.size());
   const std::vector<NodeId> args = nodes[arguments].children;
   if (!is(nodes, callable, Node::Type::kGlobal)) {
     const std::array<NodeId, 2> parts{callable, arguments};
-    return nodes.make_inert("a call of what is no global", parts);
+    return nodes.make_inert("a call of something that is not a global", parts);
   }
   const std::string name = nodes[callable].text;
   if (const auto known = call_known(nodes, name, args)) return *known;

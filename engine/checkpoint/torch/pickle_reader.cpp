@@ -161,14 +161,14 @@ class Machine {
   void append(const std::vector<NodeId>& items) {
     Node& target = nodes_[top()];
     if (target.type != Node::Type::kList && target.type != Node::Type::kInert)
-      nodes_.fail("items appended to something that is no list, at byte {}", at_);
+      nodes_.fail("items appended to something that is not a list, at byte {}", at_);
     target.children.insert(target.children.end(), items.begin(), items.end());
   }
   void set_items(const std::vector<NodeId>& items) {
     NodeId target = top();
     const Node::Type type = nodes_[target].type;
     if ((type != Node::Type::kDict && type != Node::Type::kInert) || items.size() % 2 != 0)
-      nodes_.fail("keys set on something that is no dict, at byte {}", at_);
+      nodes_.fail("keys set on something that is not a dict, at byte {}", at_);
     if (type == Node::Type::kInert) {
       if (!nodes_[target].entries) {
         const NodeId entries = nodes_.make(Node::Type::kDict);
@@ -182,14 +182,14 @@ class Machine {
 
   void push_global(std::string_view module, std::string_view name) {
     if (module.size() + name.size() >= kMaxGlobalName || !is_utf8(module) || !is_utf8(name))
-      nodes_.fail("a global whose name is no name, at byte {}", at_);
+      nodes_.fail("a global whose name is not a name, at byte {}", at_);
     push(nodes_.make_text(Node::Type::kGlobal, fmt::format("{}.{}", module, name)));
   }
   void push_stack_global() {
     const NodeId name = pop();
     const NodeId module = pop();
     if (nodes_[name].type != Node::Type::kString || nodes_[module].type != Node::Type::kString)
-      nodes_.fail("a global whose name is no text, at byte {}", at_);
+      nodes_.fail("a global whose name is not a string, at byte {}", at_);
     push_global(nodes_[module].text, nodes_[name].text);
   }
   void call_with(NodeId arguments) {

@@ -97,7 +97,7 @@ TEST(Rendezvous, RankZeroNamesAnAddressThatIsNotItsOwn) {
   environment.nodes = 2;
   environment.master_addr = "192.0.2.1";  // of no machine (RFC 5737)
   EXPECT_THAT(message_of<UsageError>([&] { const CoordinatorServer server(environment, 1); }),
-              HasSubstr("MASTER_ADDR: 192.0.2.1 (192.0.2.1) is no address of rank 0's machine"));
+              HasSubstr("MASTER_ADDR: 192.0.2.1 (192.0.2.1) is not an address of rank 0's machine"));
   environment.master_addr = "no-such-host.invalid";
   EXPECT_THAT(message_of<CommunicationError>([&] { const CoordinatorServer server(environment, 1); }),
               HasSubstr("the host \"no-such-host.invalid\" has no address"));
@@ -168,7 +168,7 @@ TEST(Rendezvous, MissingRanksAreNamed) {
   }
   for (const int started : {0, 1}) {
     const Ending ending = ranks.end_of(started);
-    EXPECT_THAT(ending.said, HasSubstr("ranks 1, 2 of 4 did not come within 1.5 s"));
+    EXPECT_THAT(ending.said, HasSubstr("rendezvous timed out: ranks 1, 2 of 4 did not connect within 1.5 s"));
     EXPECT_EQ(ending.code, 74);
   }
 }
@@ -195,7 +195,7 @@ TEST(Rendezvous, ARankWithAnotherSecretIsToldApartFromASilentOne) {
     return "met";
   });
   EXPECT_THAT(ranks.end_of(0).said,
-              AllOf(HasSubstr("rank 1 of 2 did not come"), HasSubstr("another secret")));
+              AllOf(HasSubstr("rank 1 of 2 did not connect"), HasSubstr("another secret")));
   const std::string other = ranks.end_of(1).said;
   EXPECT_THAT(other, HasSubstr("another secret"));
   EXPECT_THAT(other, Not(HasSubstr(std::string(64, '6'))));

@@ -139,7 +139,7 @@ TEST_F(LaunchJob, KillsARankAtOnceThatTheOthersFoundSilent) {
   EXPECT_EQ(wait(), 74);
   EXPECT_THAT(message(), HasSubstr("has been silent for 4.0 s"));
   EXPECT_THAT(err(), HasSubstr("launch: rank 1 (pid " + std::to_string(ranks[1]) +
-                               ") is what the others waited for in vain: SIGKILL"));
+                               ") did not respond to the other ranks: SIGKILL"));
   EXPECT_THAT(err(), Not(HasSubstr("SIGTERM")));
 }
 

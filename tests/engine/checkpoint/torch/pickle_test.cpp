@@ -163,7 +163,7 @@ TEST(PickleReader, NoGlobalIsResolvedHoweverItIsCalled) {
       {kMark + global("os", "system") + text("x") + op(Opcode::kObj), "an object of protocol 0"},
       {global("os", "system"), "os.system"},
       {call(call(global("builtins", "getattr"), tuple({global("os", "x"), text("system")})), arguments),
-       "a call of what is no global"},
+       "a call of something that is not a global"},
       {call(global("os", "system"), arguments) + kDict + kBuild, "os.system"},
       {kList + kDict + kBuild, "state set on a value"},
       {op(Opcode::kEmptySet) + kMark + text("x") + op(Opcode::kAddItems), "builtins.set"},
