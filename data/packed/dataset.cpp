@@ -130,7 +130,7 @@ void Dataset::State::load() {
 void Dataset::State::load_header() {
   const std::optional<std::string> format = reader->text_attribute("format");
   if (format != kFormatName) {
-    bad("is no packed dataset: attribute format is {}, {} is expected; voca-engine pack writes one",
+    bad("is not a packed dataset: attribute format is {}, {} is expected; voca-engine pack writes one",
         format ? "'" + *format + "'" : "missing", kFormatName);
   }
   const std::optional<std::int64_t> version = reader->integer_attribute<std::int64_t>("version");

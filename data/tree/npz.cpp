@@ -250,7 +250,7 @@ namespace {
   if (input.error_number() == 0) {
     if (const std::string other = engine::mistaken_kind(path, engine::FileKind::kNpz); !other.empty())
       damaged(path, other);
-    if (zip_error_code_zip(error) == ZIP_ER_NOZIP) damaged(path, "is no zip archive, or a truncated one");
+    if (zip_error_code_zip(error) == ZIP_ER_NOZIP) damaged(path, "is not a zip archive, or a truncated one");
   }
   refuse(input, error, path, "cannot be read as a zip archive");
 }

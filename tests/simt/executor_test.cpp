@@ -90,7 +90,7 @@ const Seeded kSeeded[] = {
     {Defective::kHalfWarpWithAFullMask, "HalfWarpWithAFullMask", true, "warp divergence"},
     {Defective::kMaskWithoutTheCaller, "MaskWithoutTheCaller", true, "does not name the calling lane"},
     {Defective::kAsyncCopyNeverWaitedFor, "AsyncCopyNeverWaitedFor", true, "never waited for"},
-    {Defective::kMisalignedLdmatrix, "MisalignedLdmatrix", true, "no multiple of 16"}};
+    {Defective::kMisalignedLdmatrix, "MisalignedLdmatrix", true, "not a multiple of 16"}};
 
 class SeededDefect : public Executor, public ::testing::WithParamInterface<Seeded> {};
 INSTANTIATE_TEST_SUITE_P(All, SeededDefect, ::testing::ValuesIn(kSeeded),

@@ -96,7 +96,7 @@ TEST(Dataset, WhatIsNoPackedFileIsRefused) {
   testing::write_bytes(scratch / "cut.h5", std::span(whole).first(whole.size() / 2));
   EXPECT_THAT(message_of([&] { Dataset(scratch / "cut.h5"); }),
               HasSubstr("is a truncated or damaged HDF5 file"));
-  EXPECT_THAT(message_of([] { Dataset(golden("not_ours.h5")); }), HasSubstr("is no packed dataset"));
+  EXPECT_THAT(message_of([] { Dataset(golden("not_ours.h5")); }), HasSubstr("is not a packed dataset"));
   EXPECT_THAT(message_of([] { Dataset(golden("stored_f32.npz")); }),
               HasSubstr("is a NumPy archive (.npz), where a packed dataset (.h5) was expected"));
 }

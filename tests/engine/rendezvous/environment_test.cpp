@@ -352,7 +352,7 @@ TEST_F(Secret, IsRefusedWhereAnotherUserOwnsIt) {
 TEST_F(Secret, ThatIsNoneIsRefusedByItsName) {
   EXPECT_THAT(refusal(with_file(file("short\n", 0600))), HasSubstr("given: holds 5 characters"));
   EXPECT_THAT(refusal(with_file(file(std::string(5000, 'x'), 0600))), HasSubstr("characters, expected"));
-  EXPECT_THAT(refusal(with_file(folder_.path().string())), HasSubstr("is no file"));
+  EXPECT_THAT(refusal(with_file(folder_.path().string())), HasSubstr("is not a file"));
   EXPECT_THAT(refusal(torchrun() + Values{{"VOCA_JOB_SECRET", "short"}}),
               StartsWith("VOCA_JOB_SECRET: holds 5 characters"));
   EXPECT_THAT(refusal(torchrun() + Values{{"VOCA_JOB_SECRET_FILE", "/x"}}),
