@@ -46,14 +46,14 @@ std::optional<Acceptor::Admitted> Acceptor::process(const pollfd* polled) {
 }
 
 void Acceptor::accept_all() {
-  // Others must get their turn, however many knock.
+  // The limit keeps a flood of connections from starving the authenticated clients.
   constexpr int kMaxAtOnce = 256;
   for (int i = 0; i < kMaxAtOnce; ++i) {
     UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (socket.get() < 0) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-      // No more descriptors or memory: make room, and look again a little later.
+      // Out of descriptors or memory: drop a pending client and pause accepting for a moment.
       if (!pending_.empty()) {
         refuse(pending_.front(), "too many connections");
         pending_.pop_front();
@@ -70,7 +70,7 @@ void Acceptor::accept_all() {
     Pending& pending = pending_.emplace_back(
         Pending{std::move(socket), ServerHandshake(secret_, judge_), seconds_from_now(kHandshakeSeconds)});
     const std::string greeting = pending.handshake.greeting();
-    // A fresh socket takes a hundred bytes at once.
+    // The send buffer of a fresh socket has room for a hundred bytes.
     if (send_now(pending.socket.get(), greeting) != static_cast<ssize_t>(greeting.size())) {
       refuse(pending, "gone");
       pending_.pop_back();
@@ -96,7 +96,8 @@ bool Acceptor::advance(Pending& pending, std::optional<Admitted>& admitted) {
     if (received.is_closed) refuse(pending, "gone");
     return !received.is_closed;
   }
-  // One that is gone already is let in all the same: the judge has taken note of it, and it is found closed.
+  // A client that has already disconnected is still admitted: the judge has recorded it, and the next read
+  // finds it closed.
   static_cast<void>(send_now(pending.socket.get(), reply));
   const Verdict& verdict = pending.handshake.verdict();
   if (verdict.outcome != Outcome::kWelcome) {

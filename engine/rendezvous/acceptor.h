@@ -15,27 +15,27 @@
 
 namespace voca::engine {
 
-/// A listening socket and the clients that have not proven themselves yet. They cost little and never stand
-/// in anyone's way: at most `most_pending` of them, the oldest dropped for a new one; a few hundred bytes and
-/// kHandshakeSeconds each.
+/// A listening socket and the clients that have not authenticated yet. Pending clients cannot exhaust the
+/// server: there are at most `most_pending` of them (a new client evicts the oldest), and each holds a few
+/// hundred bytes for at most kHandshakeSeconds.
 class Acceptor {
  public:
   struct Admitted {
     UniqueFd socket;
     Identity identity;
-    std::string received;  ///< behind the handshake
+    std::string received;  ///< bytes received after the handshake
   };
   struct Refusals {
     std::int64_t count = 0;
-    std::string last;  ///< address and reason of the last one
+    std::string last;  ///< address of the last refused client, and the reason
   };
 
   Acceptor(UniqueFd listener, std::string secret, ServerHandshake::Judge judge, std::size_t most_pending);
 
-  /// Appends what poll() is to wait for.
+  /// Appends the entries for poll().
   void add_to(std::vector<pollfd>& waited) const;
-  /// Takes poll()'s answer to the very entries that add_to() appended, from `polled` on. Returns a client to
-  /// let in, one at a time: the judge may think otherwise of the next one when this one is in.
+  /// Processes the results of poll() in the entries that add_to() appended, starting at `polled`. Returns at
+  /// most one client to admit: admitting it can change the judge's verdict on the next one.
   [[nodiscard]] std::optional<Admitted> process(const pollfd* polled);
   [[nodiscard]] int listener() const { return listener_.get(); }
   [[nodiscard]] const Refusals& refusals() const { return refusals_; }
@@ -49,7 +49,7 @@ class Acceptor {
 
   void accept_all();
   void refuse(const Pending& pending, const std::string& why);
-  /// Whether it stays pending; otherwise it is refused or admitted.
+  /// Returns whether the client stays pending; if not, it was refused or admitted.
   bool advance(Pending& pending, std::optional<Admitted>& admitted);
 
   UniqueFd listener_;

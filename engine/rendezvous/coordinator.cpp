@@ -9,16 +9,17 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// A request: key and value or facts, and a few numbers.
+/// Largest request: a key with its value, or a rank's facts, and a few numbers.
 constexpr std::size_t kMaxRequest = BoundedDictionary::kMaxValue + 1024;
-/// A client has one answer outstanding; one that leaves more than this unread does not read.
+/// A client has one response outstanding at a time; one that leaves more than this unread is not reading.
 constexpr std::size_t kMaxUnread = 4 * kMaxRequest;
 constexpr std::size_t kMaxDoing = 256;
 constexpr std::uint32_t kMaxWaitMilliseconds = 60'000;
 constexpr milliseconds kPulseInterval{500};
-/// Rank 0 hears of the end last: the others must be told before its process takes the coordinator with it.
+/// Delay before rank 0's watchdog is notified of the end: the other ranks must be notified before rank 0's
+/// process exits and takes the coordinator with it.
 constexpr milliseconds kHeadStart{1500};
-/// Of ranks in one line.
+/// Ranks listed in one message.
 constexpr std::size_t kMaxTold = 16;
 
 double seconds_between(Deadline from, Deadline to) {
@@ -246,7 +247,7 @@ void Coordinator::closed(Session session, Deadline now) {
 
 void Coordinator::lose(int number, const std::string& how, Deadline now) {
   const Rank& rank = ranks_[static_cast<std::size_t>(number)];
-  // Whoever has not joined may come again.
+  // A rank that has not joined may reconnect.
   if (!rank.has_joined || rank.has_left) return;
   end(ExitCode::kIo, fmt::format("{} {}; it was last at: {}", describe(number, rank.facts), how, rank.doing),
       now);
@@ -293,7 +294,7 @@ void Coordinator::tick(Deadline now) {
                                             [](const Rank& rank) { return rank.watch || rank.store; });
   if (others_are_gone || now >= ended_at_ + kHeadStart) {
     say_end(sessions_.at(*own.watch));
-    ended_at_ = Deadline::max();  // said
+    ended_at_ = Deadline::max();  // rank 0 has been notified
   }
 }
 
@@ -339,7 +340,7 @@ void Coordinator::send_pulses() {
     waiting = MessageWriter(MessageType::kWaiting).text(list_of_ranks(missing_ranks())).frame();
   const std::string pulse = MessageWriter(MessageType::kPulse).text(ranks_.front().doing).frame();
   for (auto& [session, client] : sessions_) {
-    // A client that does not read needs no more of them.
+    // A client that does not read gets no further pulses.
     if (client.is_over || !client.output.empty()) continue;
     if (client.identity.purpose == Purpose::kWatch) {
       client.output += pulse;

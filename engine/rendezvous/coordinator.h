@@ -16,38 +16,38 @@
 
 namespace voca::engine {
 
-/// What rank 0 keeps for all ranks: who has come, their facts, the shared dictionary, and what each is doing.
-/// A state machine without sockets, clock or threads: a session is a number, bytes come in by received(),
-/// bytes go out by output(), time is what the caller says it is.
+/// State that rank 0 keeps for all ranks: which ranks have joined, their facts, the shared dictionary, and
+/// each rank's current activity. A state machine without sockets, clock or threads: a session is a number,
+/// received() takes input, output() holds the bytes to send, and the caller passes the time.
 ///
-/// A rank has up to two sessions. On one it joins, waits until all have, and then asks the store, one
-/// request at a time. On the other its watchdog tells what it is doing. A rank that closes either without a
-/// goodbye is lost; a lost, silent or stalled rank ends the job: every request is answered by the reason from
-/// then on, and every watchdog is told it. Bytes that make no sense lose their sender, who has proven its
-/// identity, and harm no one else's state.
+/// A rank has up to two sessions. On the store session it joins, waits until all ranks have joined, and then
+/// sends store requests, one at a time. On the watch session its watchdog reports the rank's activity. A rank
+/// that closes either session without a goodbye is lost. A lost, silent or stalled rank ends the job: from
+/// then on every request is answered with the reason, and every watchdog is notified. A malformed message
+/// counts as the loss of its (authenticated) sender and affects no other rank's state.
 class Coordinator {
  public:
   using Session = std::int64_t;
 
-  /// `now` begins the rendezvous, which fails `rendezvous_seconds` later.
+  /// The rendezvous starts at `now` and fails `rendezvous_seconds` later.
   Coordinator(const RankEnvironment& environment, double rendezvous_seconds, Deadline now);
 
-  /// Whether a client that has proven its identity is let in.
+  /// Verdict on whether to admit a client that has proven its identity.
   [[nodiscard]] Verdict judge(const Identity& identity, Deadline now);
-  /// One that was judged welcome.
+  /// Registers a client that judge() welcomed.
   void admitted(Session session, const Identity& identity, Deadline now);
   void received(Session session, std::string_view bytes, Deadline now);
   void closed(Session session, Deadline now);
-  /// To be called a few times a second, after what has come was handed in.
+  /// Must be called a few times per second, after received input was passed in.
   void tick(Deadline now);
-  /// Rank 0 leaves: watchdogs are told, those of ranks that are still here.
+  /// Rank 0 leaves: notifies the watchdogs of the ranks that are still connected.
   void close_down();
-  /// Told with a rendezvous that fails: who was refused.
+  /// Summary of refused clients, included in the message of a failed rendezvous.
   void set_refusals(std::string refusals) { refusals_ = std::move(refusals); }
 
-  /// Bytes to be sent; the caller takes away what was.
+  /// Bytes to send; the caller erases what it has sent.
   [[nodiscard]] std::string& output(Session session) { return sessions_.at(session).output; }
-  /// Whether the session is to be closed, once its output is sent.
+  /// Whether the session must be closed once its output is sent.
   [[nodiscard]] bool is_over(Session session) const { return sessions_.at(session).is_over; }
   [[nodiscard]] bool has_ended() const { return end_.has_value(); }
 
@@ -57,10 +57,10 @@ class Coordinator {
     FrameBuffer input;
     std::string output{};
     bool is_over = false;
-    /// What its get waits for.
+    /// Key that a pending get waits for; empty if there is none.
     std::string awaited_key{};
     Deadline awaited_until{};
-    double silence_seconds = 0;  ///< of a watchdog that has introduced itself
+    double silence_seconds = 0;  ///< timeout of a watchdog that has introduced itself
     Deadline heard{};
   };
   struct Rank {

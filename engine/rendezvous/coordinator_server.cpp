@@ -24,14 +24,14 @@ namespace {
 
 constexpr int kTurnMilliseconds = 100;
 constexpr std::size_t kChunk = std::size_t{64} << 10;
-/// Clients that have not proven themselves; beside these there may be one for every rank.
+/// Limit on unauthenticated clients, in addition to one per rank.
 constexpr std::size_t kMaxStrangers = 128;
-/// For a job that has ended: its ranks are told at once and take a second to go.
+/// Linger time after the job has ended: ranks are notified at once and take about a second to exit.
 constexpr double kLingerAfterEnd = 1.5;
-/// The port of a job that is started again may still be held by its last life.
+/// How long to retry binding the port: a restarted job's previous incarnation may still hold it.
 constexpr double kPortSeconds = 10;
 
-/// Where rank 0 listens: on one interface, that of master_addr; on loopback while there is one node.
+/// Addresses to listen on: the single interface of master_addr, or loopback if there is one node.
 std::vector<Address> own_addresses(const RankEnvironment& environment) {
   std::vector<Address> addresses = resolve(environment.master_addr, environment.rendezvous_port);
   if (environment.nodes == 1) {
@@ -39,8 +39,8 @@ std::vector<Address> own_addresses(const RankEnvironment& environment) {
     return addresses.empty() ? resolve("127.0.0.1", environment.rendezvous_port) : addresses;
   }
   const std::string& host = environment.master_addr;
-  // Debian gives a machine's own name 127.0.1.1, where no other node finds it. Who writes a loopback address
-  // means it.
+  // Debian resolves a machine's own name to 127.0.1.1, which other nodes cannot reach. A loopback address
+  // given literally is intended.
   const bool is_meant = host == "localhost" || addresses.front().host() == host;
   if (is_meant) return addresses;
   std::erase_if(addresses, [](const Address& address) { return address.is_loopback(); });
@@ -112,7 +112,7 @@ void CoordinatorServer::serve() {
     coordinator_.close_down();
     for (auto& [session, connection] : connections_) write_to(session, connection);
   } catch (const std::exception& error) {
-    // The others find their connections closed and end.
+    // The other ranks find their connections closed and exit.
     std::fprintf(stderr, "rank 0's server of the other ranks failed: %s\n", error.what());
   }
   connections_.clear();

@@ -12,19 +12,19 @@
 
 namespace voca::engine {
 
-/// The coordinator on its sockets, in a thread of its own.
+/// Serves the coordinator over sockets, in its own thread.
 class CoordinatorServer {
  public:
-  /// Listens at once. Throws UsageError when master_addr is no address of this machine that others reach,
-  /// IoError when the port cannot be had.
+  /// Starts listening. Throws UsageError when master_addr is not an address of this machine that other ranks
+  /// can reach, IoError when the port cannot be bound.
   CoordinatorServer(const RankEnvironment& environment, double rendezvous_seconds);
-  /// Serves on until the other ranks have left: as long as a rendezvous may take; a second and a half where
-  /// the job has ended or an exception unwinds. Never throws.
+  /// Keeps serving until the other ranks have left, for at most the rendezvous timeout, or 1.5 s if the job
+  /// has ended or an exception unwinds. Never throws.
   ~CoordinatorServer();
   CoordinatorServer(const CoordinatorServer&) = delete;
   CoordinatorServer& operator=(const CoordinatorServer&) = delete;
 
-  /// The address it listens at.
+  /// Address that the server listens on.
   [[nodiscard]] std::string host() const { return host_; }
 
  private:
@@ -42,7 +42,7 @@ class CoordinatorServer {
 
   std::atomic<double> linger_seconds_;
   int exceptions_;
-  RunningClock clock_;  // of the coordinator
+  RunningClock clock_;  // time source of the coordinator
   Coordinator coordinator_;
   Acceptor acceptor_;
   std::string host_;

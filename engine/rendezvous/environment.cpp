@@ -16,8 +16,8 @@ int number_of(const EnvVars& variables, const char* name, int low, int high, int
   return static_cast<int>(variables.number(name, low, high).value_or(fallback));
 }
 
-/// Several ranks know each of these or none; guessing one takes a local rank for a global one sooner or
-/// later.
+/// Launchers set all of these variables or none. A guessed default would sooner or later confuse a local rank
+/// with a global one.
 int required(const EnvVars& variables, const char* name, int low, int high, const std::string& because) {
   if (!variables.has(name)) throw UsageError("{}: is not set, though {}; {}", name, because, kWhoSets);
   return number_of(variables, name, low, high, low);
@@ -31,7 +31,7 @@ void place_on_nodes(const EnvVars& variables, RankEnvironment& e) {
   }
   e.nodes = number_of(variables, "GROUP_WORLD_SIZE", 1, e.world_size, e.world_size / e.local_world_size);
   e.node = number_of(variables, "GROUP_RANK", 0, e.nodes - 1, e.rank / e.local_world_size);
-  // Each other node has a rank at least.
+  // Each other node has at least one rank.
   const int elsewhere = e.world_size - e.local_world_size;
   if (elsewhere < e.nodes - 1 || (e.nodes == 1 && elsewhere > 0)) {
     throw UsageError("LOCAL_WORLD_SIZE: is {}, which does not fit WORLD_SIZE {} on {} node{}",
@@ -64,7 +64,8 @@ RankEnvironment torchrun_environment(const EnvVars& variables) {
   return e;
 }
 
-/// Whether an agent of torchrun listens on MASTER_PORT. It says so since 1.12; older ones do.
+/// Whether torchrun's agent listens on MASTER_PORT. torchrun sets TORCHELASTIC_USE_AGENT_STORE since 1.12;
+/// the agent of older versions always listens.
 bool agent_has_master_port(const EnvVars& variables) {
   const std::string said = variables.text("TORCHELASTIC_USE_AGENT_STORE");
   if (said.empty()) return variables.has("TORCHELASTIC_RUN_ID");
@@ -76,7 +77,7 @@ bool agent_has_master_port(const EnvVars& variables) {
 int rendezvous_port(const EnvVars& variables, int master_port) {
   if (const auto given = variables.number("VOCA_MEETING_PORT", 1, kLastPort)) return static_cast<int>(*given);
   if (!agent_has_master_port(variables)) return master_port;
-  // Not the next one: people who start several jobs on a machine count MASTER_PORT up by one.
+  // Not the next port: users who start several jobs on a machine increment MASTER_PORT by one.
   constexpr int kDistance = 1000;
   return master_port + kDistance <= kLastPort ? master_port + kDistance : master_port - kDistance;
 }
@@ -113,7 +114,7 @@ RankEnvironment rank_environment(const EnvVars& variables, const std::filesystem
 
 RankEnvironment rank_environment() {
   std::error_code error;
-  const std::filesystem::path folder = std::filesystem::temp_directory_path(error);  // empty: there is none
+  const std::filesystem::path folder = std::filesystem::temp_directory_path(error);  // empty if there is none
   return rank_environment(EnvVars::of_process(), folder);
 }
 

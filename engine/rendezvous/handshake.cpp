@@ -12,11 +12,11 @@ namespace voca::engine {
 namespace {
 
 constexpr std::string_view kMagic = "voca-rendezvous";
-/// To be raised with any change of what is sent.
+/// Protocol version; increment it with every change of the messages.
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kMacBytes = 32;
 constexpr std::size_t kJobBytes = 32;
-/// Before a client has proven anything, no more than a hello is kept of it.
+/// Largest hello: an unauthenticated client may occupy no more memory than this.
 constexpr std::size_t kMaxHello = 128;
 
 Nonce fresh_nonce() {

@@ -11,20 +11,20 @@
 
 namespace voca::engine {
 
-// How two ranks prove to each other that they know their job's secret, before anything else is said. HMAC is
-// HMAC-SHA256 (RFC 2104) keyed by the secret; the secret itself is never sent.
+// Handshake in which two ranks prove to each other that they know the job's secret, before any other message.
+// HMAC is HMAC-SHA256 (RFC 2104) keyed by the secret; the secret itself is never sent.
 //
 //   server → client   kGreeting   magic, version, nonce_s
 //   client → server   kHello      identity, nonce_c, HMAC("client", version, identity, nonce_s, nonce_c)
 //   server → client   kAnswer     verdict, HMAC("server", version, identity, nonce_s, nonce_c, verdict)
 //
-// The nonces are 32 fresh random bytes each, so that nothing recorded proves anything later, and the word in
-// front keeps one side's proof from being the other's. Both classes are state machines without sockets: bytes
-// in, bytes out.
+// The nonces are 32 fresh random bytes each, which prevents replay; the "client" and "server" prefixes
+// prevent reflection of one side's proof. Both classes are state machines without sockets: bytes in, bytes
+// out.
 
 enum class Purpose : std::uint8_t { kStore = 1, kWatch = 2, kLinkProbe = 3 };
 
-/// What a connection is for, as its client says; what is said is proven, and then compared.
+/// Identity and purpose that a client claims; authenticated first, then compared with the server's.
 struct Identity {
   Purpose purpose = Purpose::kStore;
   int from = 0;  ///< rank of the client
@@ -38,35 +38,35 @@ struct Identity {
 
 enum class Outcome : std::uint8_t {
   kWelcome = 0,
-  kNotNow = 1,    ///< refused; may be another answer later
+  kNotNow = 1,    ///< refused; a retry may succeed
   kMismatch = 2,  ///< refused for good: a variable of the client contradicts the server's
   kEnded = 3,     ///< refused for good: the job has failed
 };
 
 struct Verdict {
   Outcome outcome = Outcome::kWelcome;
-  std::string reason;  ///< "" for a welcome; at most kMaxReason bytes
+  std::string reason;  ///< "" if welcome; at most kMaxReason bytes
 };
 
 inline constexpr std::size_t kMaxReason = 4096;
-/// Either side gives the other this long.
+/// Time that either side allows the other for the handshake.
 inline constexpr double kHandshakeSeconds = 5;
 
 using Nonce = std::array<unsigned char, 32>;
 
 class ServerHandshake {
  public:
-  /// What to make of a client that has proven its identity.
+  /// Decides whether to admit a client that has proven its identity.
   using Judge = std::function<Verdict(const Identity&)>;
 
   ServerHandshake(std::string secret, Judge judge);
-  /// The first frame to send.
+  /// First frame to send.
   [[nodiscard]] std::string greeting() const;
-  /// Takes bytes of the client and returns what to send back. Throws MalformedMessage when they are no
-  /// handshake or prove nothing; nothing is answered to that.
+  /// Processes bytes from the client and returns the bytes to send back. Throws MalformedMessage when they
+  /// are not a handshake or the proof is wrong; the client gets no answer in that case.
   std::string receive(std::string_view bytes);
   [[nodiscard]] bool is_finished() const { return is_finished_; }
-  /// Of a client that is_finished(): who it is, what was answered, and what it sent behind the handshake.
+  /// Once is_finished(): the client's identity, the verdict sent, and the bytes received after the handshake.
   [[nodiscard]] const Identity& identity() const { return identity_; }
   [[nodiscard]] const Verdict& verdict() const { return verdict_; }
   [[nodiscard]] std::string rest() const { return input_.rest(); }
@@ -84,8 +84,8 @@ class ServerHandshake {
 class ClientHandshake {
  public:
   ClientHandshake(std::string secret, Identity identity);
-  /// Takes bytes of the server and returns what to send back. Throws MalformedMessage when they are no
-  /// handshake, of another version, or prove nothing.
+  /// Processes bytes from the server and returns the bytes to send back. Throws MalformedMessage when they
+  /// are not a handshake, are of another version, or the proof is wrong.
   std::string receive(std::string_view bytes);
   [[nodiscard]] bool is_finished() const { return is_finished_; }
   [[nodiscard]] const Verdict& verdict() const { return verdict_; }

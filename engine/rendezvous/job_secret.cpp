@@ -19,7 +19,7 @@ constexpr std::size_t kShortest = 16;
 constexpr std::size_t kMax = 4096;
 constexpr const char* kHowToMake = "make one with: openssl rand -hex 32";
 
-/// Whether others than this user may do anything with it.
+/// Whether the file belongs to this user and gives no permissions to group or others.
 bool is_private(const struct stat& status) {
   return status.st_uid == ::geteuid() && (status.st_mode & (S_IRWXG | S_IRWXO)) == 0;
 }
@@ -33,7 +33,7 @@ std::string checked(std::string secret, const std::string& source) {
   return secret;
 }
 
-/// From an open file, so that what is judged is what is read.
+/// Reads from an open file, so that the file checked is the file read.
 std::string read_secret(const UniqueFd& file, const std::string& source) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw IoError("{}: {}", source, std::strerror(errno));
@@ -58,13 +58,13 @@ std::string read_secret(const UniqueFd& file, const std::string& source) {
 
 void write_all(const UniqueFd& file, const std::string& text, const std::string& path) {
   const ssize_t written = ::write(file.get(), text.data(), text.size());
-  // A few bytes go in one write, or the disk is full.
+  // A write of a few bytes is partial only if the disk is full.
   if (written < 0 || static_cast<std::size_t>(written) != text.size() || ::fsync(file.get()) != 0)
     throw IoError("{}: {}", path, written < 0 ? std::strerror(errno) : "cannot be written");
 }
 
-/// Writes a secret under another name and links it to `name`: whoever reads that finds all of it. Another
-/// rank may have been first; then its file stays.
+/// Writes a secret to a temporary file and links it to `name`, so that readers always find a complete file.
+/// If another rank was first, its file is kept.
 void make_secret(const UniqueFd& folder, const std::string& name, const std::string& path) {
   const std::string temporary = fmt::format("{}.{}.{}", name, ::getpid(), fresh_secret().substr(0, 8));
   const UniqueFd file(
@@ -86,7 +86,8 @@ void make_secret(const UniqueFd& folder, const std::string& name, const std::str
 
 std::string fresh_secret() {
   std::array<unsigned char, 32> bytes{};
-  // Requests of up to 256 bytes are never cut short (getrandom(2)); a signal can end the wait for the pool.
+  // getrandom(2) returns requests of up to 256 bytes in full; a signal can interrupt the wait for the entropy
+  // pool.
   while (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
     if (errno != EINTR) throw IoError("getrandom: {}", std::strerror(errno));
   std::string text;
@@ -101,7 +102,7 @@ std::string given_secret(const EnvVars& variables) {
     throw UsageError("VOCA_JOB_SECRET_FILE: is set beside VOCA_JOB_SECRET; unset one of them");
   if (!secret.empty()) return checked(secret, "VOCA_JOB_SECRET");
   if (path.empty()) return {};
-  // O_NONBLOCK: a pipe is refused, not waited for.
+  // With O_NONBLOCK a pipe is refused instead of waited for.
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) throw IoError("VOCA_JOB_SECRET_FILE: {}: {}", path, std::strerror(errno));
   return read_secret(file, "VOCA_JOB_SECRET_FILE: " + path);
@@ -120,8 +121,8 @@ std::string user_secret(const std::filesystem::path& parent) {
         "{}: is not a folder of this user alone (mode 700); remove it, or set VOCA_JOB_SECRET for all ranks",
         path.string());
   }
-  // Made at the second turn at the latest, by this rank or another one; gone again only if someone removes
-  // it.
+  // The file exists by the second iteration, created by this rank or another one, and can disappear again
+  // only if someone removes it.
   for (int turn = 0; turn < 3; ++turn) {
     const UniqueFd file(::openat(folder.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
     if (file.get() >= 0) return read_secret(file, shown);

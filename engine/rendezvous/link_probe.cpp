@@ -26,16 +26,17 @@ namespace {
 constexpr int kPings = 4;
 constexpr std::size_t kBulkBytes = std::size_t{256} << 10;
 constexpr std::size_t kMaxStrangers = 64;
-/// How soon a waiting rank is notified that another one has found a broken link.
+/// Interval at which a waiting rank checks whether another rank has found a broken link.
 constexpr double kSliceSeconds = 0.25;
-/// One attempt to reach the next rank; in between others are listened to.
+/// Timeout of one attempt to connect to the next rank; between attempts the rank checks whether the job has
+/// ended.
 constexpr double kConnectSeconds = 2;
-/// Whoever waits for words that come from afar lets those speak first who wait at the broken link.
+/// Extra time for messages from distant ranks, so that a rank next to a broken link reports it first.
 constexpr double kGraceSeconds = 5;
 
 enum class Direction : int { kWithLinks = 1, kAgainstLinks = -1 };
 
-/// Of what all ranks must have alike; goes around with the token.
+/// Digest of the facts that all ranks must agree on; part of the token.
 std::string digest_of(const RankFacts& facts) {
   Sha256 sha;
   for (const auto& [name, value] : facts.must_agree)
@@ -94,7 +95,7 @@ class LinkProbe {
   int rank_;
   int next_;
   int previous_;
-  std::string own_place_;  // where the previous rank is to come
+  std::string own_place_;  // address that the previous rank connects to
   std::unique_ptr<Acceptor> acceptor_;
   std::atomic<bool> is_stopped_{false};
 };
@@ -113,14 +114,15 @@ std::vector<ProbedLink> LinkProbe::check() {
   try {
     return run();
   } catch (const CommunicationError& error) {
-    // The first to find out tells all; whoever stumbles over its leaving says the same.
+    // The first rank to find a failure ends the job with it; ranks that fail as a consequence report the same
+    // line.
     throw CommunicationError("{}", rendezvous_.fail(error.what()));
   }
 }
 
 std::vector<ProbedLink> LinkProbe::run() {
   open_listener();
-  // The previous rank is let in and answered while this one connects to the next.
+  // A separate thread accepts and answers the previous rank while this one connects to the next.
   std::packaged_task<Channel()> serving([this] { return serve_previous(); });
   std::future<Channel> incoming = serving.get_future();
   const std::jthread server = start_thread("the check of the paths between ranks", std::move(serving));
@@ -130,7 +132,7 @@ std::vector<ProbedLink> LinkProbe::run() {
     next.emplace(connect_to_next(link));
     measure(*next, link);
   } catch (...) {
-    is_stopped_ = true;  // its thread is waited for
+    is_stopped_ = true;  // the server thread is joined
     throw;
   }
   Channel previous = incoming.get();
@@ -171,7 +173,7 @@ void LinkProbe::stop_where_others_have() {
   static_cast<void>(store_.has("link"));  // throws the reason once the job has ended
 }
 
-/// What another rank reports, unless a broken link was found before.
+/// Value that another rank publishes. Throws CommunicationError when a broken link was found first.
 std::string LinkProbe::wait_for(const std::string& key, const std::string& complaint) {
   for (;;) {
     try {
@@ -199,7 +201,7 @@ Channel LinkProbe::let_previous_in() {
   }
 }
 
-/// Answers the previous rank's pings until it is content; on a thread of its own.
+/// Answers the previous rank's pings until it is done; runs on its own thread.
 Channel LinkProbe::serve_previous() {
   Channel channel = let_previous_in();
   try {
@@ -236,7 +238,7 @@ Channel LinkProbe::connect_to_next(ProbedLink& link) {
   }
 }
 
-/// The next payload of a neighbour.
+/// Next payload from a neighbour.
 std::string LinkProbe::receive(Channel& channel, int neighbour) {
   std::string payload;
   for (;;) {
@@ -266,7 +268,7 @@ void LinkProbe::send(Channel& channel, int neighbour, const std::string& frame) 
   }
 }
 
-/// Milliseconds there and back.
+/// Round-trip time in milliseconds.
 double LinkProbe::ping(Channel& channel, const ProbedLink& link, const std::string& filling) {
   const auto sent = std::chrono::steady_clock::now();
   send(channel, next_, MessageWriter(MessageType::kPing).text(filling).frame());
@@ -296,7 +298,7 @@ void LinkProbe::measure(Channel& channel, ProbedLink& link) {
   send(channel, next_, MessageWriter(MessageType::kLinked).frame());
 }
 
-/// Rank 0 sends the token and sees it come back; each other rank adds itself to what came before.
+/// Rank 0 sends the token and receives it back; every other rank appends itself to the token.
 void LinkProbe::pass_token(Direction direction, Channel& out, Channel& in) {
   const int step = static_cast<int>(direction);
   const int sender = wrapped(rank_ - step);
@@ -309,7 +311,8 @@ void LinkProbe::pass_token(Direction direction, Channel& out, Channel& in) {
   if (rank_ == 0) static_cast<void>(checked_stations(receive(in, sender), direction));
 }
 
-/// Where the token has been: the ranks up to this one, in order, as they met. Returned as it was written.
+/// Checks the token's entries, one per rank visited so far and in order, against the facts from the
+/// rendezvous. Returns them as they were written.
 std::string LinkProbe::checked_stations(const std::string& payload, Direction direction) {
   const int step = static_cast<int>(direction);
   const int stations = rank_ == 0 ? rendezvous_.world_size() : wrapped(step * rank_);
@@ -336,7 +339,7 @@ std::string LinkProbe::checked_stations(const std::string& payload, Direction di
   return payload.substr(1);
 }
 
-/// Tells the others of this rank's link, and waits until all have been as far: nobody goes on alone.
+/// Publishes this rank's link and waits until all ranks have published theirs: no rank continues alone.
 std::vector<ProbedLink> LinkProbe::exchange(const ProbedLink& own) {
   store_.set(link_key(rank_),
              fmt::format("{} {} {}", own.round_trip_ms, own.bulk_round_trip_ms, own.address));

@@ -11,19 +11,18 @@
 
 namespace voca::engine {
 
-/// The dictionary itself, with bounds and without waiting. Methods that change it throw InternalError beyond
-/// the bounds.
+/// Bounded dictionary without waiting. Methods that change it throw InternalError beyond the bounds.
 class BoundedDictionary {
  public:
   static constexpr std::size_t kMaxKey = 256;
   static constexpr std::size_t kMaxValue = std::size_t{1} << 20;
   static constexpr std::size_t kMaxKeys = 65536;
-  /// Of all keys and values together.
+  /// Total size of all keys and values.
   static constexpr std::size_t kMaxBytes = std::size_t{64} << 20;
 
   void set(const std::string& key, const std::string& value);
   std::int64_t add(const std::string& key, std::int64_t amount);
-  /// Null where the key has none; valid until the next change.
+  /// Value of the key, or null; valid until the next change.
   [[nodiscard]] const std::string* find(const std::string& key) const;
 
  private:
@@ -31,7 +30,7 @@ class BoundedDictionary {
   std::size_t bytes_ = 0;
 };
 
-/// Within one process: of a world of one rank, and of tests whose ranks are threads.
+/// In-process store, for a world of one rank and for tests whose ranks are threads.
 class MemoryStore : public KeyValueStore {
  public:
   void set(const std::string& key, const std::string& value) override;

@@ -13,14 +13,15 @@ namespace voca::engine {
 namespace {
 
 constexpr std::size_t kHashInMessages = 12;
-/// Of a difference; a person mends one thing at a time.
+/// Maximum number of differences reported; users fix one at a time.
 constexpr std::size_t kMaxTold = 4;
 
 std::string cut(const std::string& text) {
   return text.substr(0, kMaxFact);
 }
 
-/// A long value such as a list of files: its beginning for people, its hash for the comparison.
+/// Shortens a long value, such as a list of files, to its beginning (for users) and its hash (for the
+/// comparison).
 std::string shortened(const std::string& value) {
   if (value.size() <= kMaxFact) return value;
   constexpr std::size_t kHashDigits = 64;
@@ -48,7 +49,7 @@ std::string told(const Value& value) {
   return is_hash(*value) ? value->substr(0, kHashInMessages) : *value;
 }
 
-/// Names in the order of rank 0, then those that only others have.
+/// Names in rank 0's order, then names that only other ranks have.
 std::vector<std::string> all_names(const std::vector<RankFacts>& by_rank) {
   std::vector<std::string> names;
   std::map<std::string, bool> seen;

@@ -14,8 +14,8 @@
 namespace voca::engine {
 namespace {
 
-/// Rank 0 ends a rendezvous at the deadline and says so to all; whoever waits for its word gives it this much
-/// longer.
+/// Rank 0 fails a rendezvous at the deadline and notifies all ranks; the others wait this much longer for its
+/// message.
 constexpr double kGraceSeconds = 1;
 constexpr std::size_t kMaxList = std::size_t{1} << 20;
 
@@ -26,7 +26,7 @@ std::vector<RankFacts> read_met(MessageReader& met, const RankEnvironment& envir
     RankFacts facts;
     facts.host = met.text(kMaxFact);
     facts.pid = static_cast<std::int64_t>(met.u64());
-    facts.must_agree = own.must_agree;  // they do
+    facts.must_agree = own.must_agree;  // verified by the coordinator
     all.push_back(std::move(facts));
   }
   met.finish();
@@ -41,7 +41,7 @@ bool receive_notice(Channel& channel, std::string& payload, int rank, Deadline d
   }
 }
 
-/// Introduces this rank and waits for all others.
+/// Sends this rank's facts and waits for all other ranks.
 std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& environment, const RankFacts& own,
                                  double timeout_seconds, Deadline deadline) {
   MessageWriter join(MessageType::kJoin);
@@ -66,9 +66,9 @@ std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& enviro
 
 namespace {
 
-/// Makes room for the connections of a job, or says at once that there is none: a rank has files of its own,
-/// two connections to rank 0, which has those of all, and two to every other rank under Gloo. Without this
-/// check, ranks would wait for each other until the timeout.
+/// Raises the open-file limit for the connections of a job, or throws if it cannot. A rank needs descriptors
+/// for its own files, two connections to rank 0 (which holds those of all ranks), and two to every other rank
+/// under Gloo. Without this check, ranks would wait for each other until the timeout.
 void reserve_descriptors(const RankEnvironment& environment) {
   const auto needed = 24 + 4 * static_cast<rlim_t>(environment.world_size);
   constexpr rlim_t kOfStrangers = 128;

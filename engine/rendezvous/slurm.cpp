@@ -11,12 +11,12 @@
 namespace voca::engine {
 namespace {
 
-// Names of hosts are at most 253 characters long, and lists of Slurm's use a few brackets a name.
+// Host names have at most 253 characters, and Slurm's lists have a few brackets per name.
 constexpr std::size_t kMaxList = std::size_t{1} << 20;
 constexpr std::size_t kMaxName = 253;
 constexpr std::size_t kMaxDigits = 9;
 
-/// Reads a list from left to right; what does not fit is an error naming the variable.
+/// Parses a list from left to right; throws UsageError naming the variable on a syntax error.
 class ListReader {
  public:
   ListReader(const std::string& variable, const std::string& list) : variable_(variable), list_(list) {
@@ -34,7 +34,7 @@ class ListReader {
   void expect(char c) {
     if (!skip(c)) fail(std::string("expected '") + c + "'");
   }
-  /// Everything before the next of `ends`.
+  /// Text before the next of the characters `ends`.
   std::string_view word(std::string_view ends) {
     const std::size_t end = std::min(list_.find_first_of(ends, at_), list_.size());
     return std::string_view(list_).substr(std::exchange(at_, end), end - at_);
@@ -64,7 +64,7 @@ int to_int(std::string_view digits) {
   return value;
 }
 
-/// "01-04,7]" behind an opening bracket: "01", "02", "03", "04", "7".
+/// Parses "01-04,7]" after an opening bracket: "01", "02", "03", "04", "7".
 std::vector<std::string> read_ranges(ListReader& reader) {
   std::vector<std::string> numbers;
   do {
@@ -80,7 +80,7 @@ std::vector<std::string> read_ranges(ListReader& reader) {
   return numbers;
 }
 
-/// One name with its brackets, up to the comma behind it.
+/// Parses one name with its brackets, up to the next comma.
 std::vector<std::string> read_name(ListReader& reader) {
   std::vector<std::string> names{std::string(reader.word(",[]"))};
   while (reader.skip('[')) {
@@ -100,7 +100,7 @@ std::vector<std::string> read_name(ListReader& reader) {
   return names;
 }
 
-/// The first of `names` that is set, or the last.
+/// First of `names` that is set, or else the last.
 std::string first_set(const EnvVars& variables, std::initializer_list<const char*> names) {
   for (const char* name : names)
     if (variables.has(name)) return name;
@@ -114,7 +114,7 @@ int required(const EnvVars& variables, const std::string& name, int low, int hig
 }
 
 int tasks_of_step(const EnvVars& variables) {
-  // Steps that Slurm itself makes, for the script of sbatch and the shell of salloc, have ids near 2^32.
+  // Steps that Slurm itself creates, for sbatch scripts and salloc shells, have ids near 2^32.
   constexpr std::int64_t kFirstOfSlurm = 0xfffffff0;
   constexpr std::int64_t kLast = 0xffffffff;
   const std::int64_t step = variables.number("SLURM_STEP_ID", 0, kLast).value_or(kLast);
@@ -124,7 +124,7 @@ int tasks_of_step(const EnvVars& variables) {
   return static_cast<int>(variables.number("SLURM_NTASKS", 1, kMaxRanks).value_or(1));
 }
 
-/// Tasks on each node of the step.
+/// Number of tasks on each node of the step.
 std::vector<int> tasks_per_node(const EnvVars& variables, int nodes, int world_size) {
   const std::string lists = first_set(variables, {"SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"});
   std::vector<int> counts;
@@ -147,13 +147,13 @@ std::vector<int> tasks_per_node(const EnvVars& variables, int nodes, int world_s
   return counts;
 }
 
-/// Above the registered ports that services use most and below the ephemeral ones (32768 on Linux), so that
-/// two steps of one node, or two jobs that share one, differ.
+/// A port above the registered ports that services use most and below the ephemeral ones (32768 on Linux); it
+/// differs between two steps on one node and between two jobs that share one.
 int port_of(std::int64_t job, std::int64_t step) {
   return static_cast<int>(20000 + (job + 997 * step) % 12000);
 }
 
-/// The first node of the list, where srun puts task 0 unless it was told otherwise.
+/// First node of the list, where srun places task 0 by default.
 std::string first_node(const EnvVars& variables, int nodes, int rank, int node) {
   const std::string name =
       first_set(variables, {"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"});
@@ -224,7 +224,7 @@ RankEnvironment slurm_environment(const EnvVars& variables) {
   e.master_addr = variables.text("MASTER_ADDR");
   if (e.master_addr.empty() && e.nodes > 1) e.master_addr = first_node(variables, e.nodes, e.rank, e.node);
   e.master_port = static_cast<int>(variables.number("MASTER_PORT", 1, 65535).value_or(port_of(*job, step)));
-  // A job that Slurm queued again.
+  // Counts how often Slurm requeued the job.
   e.restart_count = static_cast<int>(variables.number("SLURM_RESTART_COUNT", 0, 1 << 20).value_or(0));
   return e;
 }

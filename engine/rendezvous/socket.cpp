@@ -23,7 +23,7 @@ namespace {
 
 constexpr int kBacklog = 1024;
 constexpr std::size_t kChunk = std::size_t{64} << 10;
-/// One attempt to connect; a lost SYN is sent again after one second.
+/// Timeout of one connection attempt; a lost SYN is retransmitted after one second.
 constexpr double kConnectSeconds = 3;
 
 void send_small_messages_at_once(int socket) {
@@ -31,7 +31,7 @@ void send_small_messages_at_once(int socket) {
   static_cast<void>(::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
 }
 
-/// −1 with errno when it fails; ETIMEDOUT at the deadline.
+/// Returns −1 and sets errno on failure; ETIMEDOUT at the deadline.
 UniqueFd connect_once(const Address& address, Deadline deadline) {
   UniqueFd socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (socket.get() < 0) return socket;
@@ -56,7 +56,8 @@ UniqueFd connect_once(const Address& address, Deadline deadline) {
   return socket;
 }
 
-/// One attempt. Returns the verdict and sets `received`; throws MalformedMessage or CommunicationError.
+/// Runs one handshake. Returns the verdict and sets `received`; throws MalformedMessage or
+/// CommunicationError.
 Verdict shake_hands(int socket, const std::string& secret, const Identity& identity, std::string& received,
                     Deadline deadline) {
   ClientHandshake handshake(secret, identity);
@@ -72,7 +73,7 @@ Verdict shake_hands(int socket, const std::string& secret, const Identity& ident
       throw CommunicationError(
           "the connection was closed during the handshake; this rank may have another secret");
     }
-    // A fresh socket takes a hundred bytes at once.
+    // The send buffer of a fresh socket has room for a hundred bytes.
     if (send_now(socket, reply) != static_cast<ssize_t>(reply.size()))
       throw CommunicationError("the connection broke during the handshake");
   }
@@ -81,10 +82,10 @@ Verdict shake_hands(int socket, const std::string& secret, const Identity& ident
 }
 
 struct Attempt {
-  UniqueFd socket{};       ///< −1 when it failed
-  std::string received{};  ///< behind the handshake
+  UniqueFd socket{};       ///< −1 if the attempt failed
+  std::string received{};  ///< bytes received after the handshake
   std::string problem{};   ///< why it failed
-  bool is_final = false;   ///< the peer has proven itself and refused for good
+  bool is_final = false;   ///< the peer has authenticated itself and refused for good
 };
 
 Attempt try_address(const Address& address, const std::string& secret, const Identity& identity,
@@ -110,7 +111,7 @@ Attempt try_address(const Address& address, const std::string& secret, const Ide
   return attempt;
 }
 
-/// Each address once.
+/// Tries each address once.
 Attempt try_addresses(const RankEnvironment& environment, const Identity& identity, const std::string& host,
                       int port, Deadline deadline) {
   Attempt attempt;
@@ -128,7 +129,7 @@ Attempt try_addresses(const RankEnvironment& environment, const Identity& identi
 }  // namespace
 
 Deadline seconds_after(Deadline begin, double seconds) {
-  // A time-out beyond 30 years is none, and would not fit the clock's count.
+  // A timeout of more than 30 years is effectively none, and would overflow the clock.
   constexpr double kMax = 1e9;
   const auto span = std::chrono::duration<double>(std::clamp(seconds, 0.0, kMax));
   return begin + std::chrono::duration_cast<Deadline::duration>(span);
@@ -195,7 +196,7 @@ UniqueFd listen_on(const Address& address) {
   UniqueFd socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (socket.get() < 0) return socket;
   const int on = 1;
-  // A job that starts again finds its port taken by closed connections of its last life otherwise.
+  // Without SO_REUSEADDR a restarted job would find its port occupied by closed connections in TIME_WAIT.
   if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
       ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0 &&
       ::listen(socket.get(), kBacklog) == 0)
@@ -218,7 +219,7 @@ Address peer_address(int socket) {
   Address address;
   address.length = sizeof address.storage;
   if (::getpeername(socket, reinterpret_cast<sockaddr*>(&address.storage), &address.length) != 0)
-    address.length = 0;  // gone already; its text says that it is unknown
+    address.length = 0;  // the peer is already gone; text() reports the address as unknown
   return address;
 }
 
@@ -296,7 +297,7 @@ Channel connect_to_rank(const RankEnvironment& environment, Purpose purpose, int
     }
     problem = std::move(attempt.problem);
     std::this_thread::sleep_until(std::min(deadline, std::chrono::steady_clock::now() + pause));
-    // An attempt without time to end would hide what is wrong.
+    // An attempt that the deadline cuts short would replace the informative error.
     if (seconds_until(deadline) < kLeastSeconds) break;
   }
   throw CommunicationError("rank {} could not reach rank {} at {} port {} within {:.1f} s: {}",

@@ -29,40 +29,40 @@ struct Address {
   [[nodiscard]] int port() const;
 };
 
-/// Of a host name or a literal address; those of this machine's resolver, in its order. Throws
-/// CommunicationError naming the host. The resolver's own time-outs bound it.
+/// Addresses of a host name or literal address, in the resolver's order. Throws CommunicationError naming the
+/// host. Only the resolver's own timeouts bound the call.
 [[nodiscard]] std::vector<Address> resolve(const std::string& host, int port);
 
-/// A listening socket (port 0: any free one), not blocking; −1 and errno when the system refuses.
+/// Non-blocking listening socket (port 0: any free port); −1 and errno on failure.
 [[nodiscard]] UniqueFd listen_on(const Address& address);
-/// Where this end of a socket is; where the other end is.
+/// Addresses of the local and the remote end of a socket.
 [[nodiscard]] Address local_address(int socket);
 [[nodiscard]] Address peer_address(int socket);
 
-/// Waits until poll() reports one of `events` (or an error) or the deadline; false at the deadline.
+/// Waits until poll() reports one of `events` or an error. Returns false at the deadline.
 bool wait_for_socket(int socket, short events, Deadline deadline);
 
-/// Result of one recv() that does not block. `is_closed`: the peer has closed or the connection broke.
+/// Result of one non-blocking recv(). `is_closed`: the peer has closed, or the connection broke.
 struct Received {
   std::string bytes;
   bool is_closed = false;
 };
 [[nodiscard]] Received receive_now(int socket, std::size_t most);
-/// Sends what the system takes without blocking and returns how much; −1 when the connection broke. Never a
-/// SIGPIPE.
+/// Sends what the kernel accepts without blocking and returns the number of bytes; −1 when the connection
+/// broke. Never raises SIGPIPE.
 [[nodiscard]] ssize_t send_now(int socket, std::string_view bytes);
 
-/// An authenticated connection, of one thread at a time.
+/// Authenticated connection; used by one thread at a time.
 class Channel {
  public:
-  /// Payloads of a peer that has proven itself; longer ones are malformed.
+  /// Maximum payload of an authenticated peer; longer ones are malformed.
   static constexpr std::size_t kMaxPayload = std::size_t{16} << 20;
 
-  /// `received` is what has come behind the handshake; `peer` names the other end in messages.
+  /// `received` holds the bytes received after the handshake; `peer` names the remote end in messages.
   Channel(UniqueFd socket, const std::string& received, std::string peer);
-  /// Throws CommunicationError when the connection broke or the deadline came first.
+  /// Throws CommunicationError when the connection broke or the deadline passed.
   void send(std::string_view frame, Deadline deadline);
-  /// The next payload; false at the deadline. Throws CommunicationError when the peer has closed.
+  /// Receives the next payload; false at the deadline. Throws CommunicationError when the peer has closed.
   bool receive(std::string& payload, Deadline deadline);
   [[nodiscard]] int socket() const { return socket_.get(); }
   [[nodiscard]] const std::string& peer() const { return peer_; }
@@ -73,9 +73,10 @@ class Channel {
   std::string peer_;
 };
 
-/// Connects to rank `to` and proves this rank to it, again and again until the deadline: the peer may come
-/// later. Throws UsageError when the peer refuses for a contradiction between the two, CommunicationError
-/// naming the peer, the address and what was wrong last at the deadline or when the job has failed.
+/// Connects to rank `to` and authenticates this rank, retrying until the deadline because the peer may start
+/// later. Throws UsageError when the peer refuses because of a contradiction between the two;
+/// CommunicationError naming the peer, the address and the last problem at the deadline or when the job has
+/// failed.
 [[nodiscard]] Channel connect_to_rank(const RankEnvironment& environment, Purpose purpose, int to,
                                       const std::string& host, int port, Deadline deadline);
 

@@ -13,9 +13,9 @@ namespace voca::engine {
 namespace {
 
 constexpr double kSliceSeconds = 0.2;
-/// Of an answer that is due at once, on a loaded machine.
+/// Minimum timeout for an immediate response, for loaded machines.
 constexpr double kLeastPatience = 5;
-/// Words to rank 0 before this rank leaves; it may hang.
+/// Timeout for the last message to rank 0, which may hang.
 constexpr double kFarewellSeconds = 5;
 
 std::int64_t number_in(const std::string& answer) {
@@ -47,7 +47,7 @@ TcpStore::~TcpStore() {
   try {
     channel_.send(MessageWriter(MessageType::kGoodbye).frame(), seconds_from_now(1));
   } catch (const Error&) {
-    return;  // rank 0 is gone; nobody is left to be told
+    return;  // rank 0 is gone; there is no one left to notify
   }
 }
 
@@ -57,7 +57,7 @@ std::string TcpStore::ask(const std::string& frame, const std::string& what, dou
   try {
     if (is_broken_) throw CommunicationError("rank 0 has not answered before");
     channel_.send(frame, deadline);
-    // Notices of the rendezvous may still be on their way.
+    // Notices of the rendezvous may still be in flight.
     do {
       if (!channel_.receive(answer, deadline))
         throw CommunicationError("rank 0 has not answered for {:.1f} s", seconds);
@@ -75,7 +75,7 @@ std::string TcpStore::ask(const std::string& frame, const std::string& what, dou
 
 void TcpStore::set(const std::string& key, const std::string& value) {
   const std::lock_guard lock(mutex_);
-  // Refused here, before it is sent: rank 0 takes a longer message for nonsense.
+  // Checked before sending: rank 0 treats a longer message as malformed.
   if (key.size() > BoundedDictionary::kMaxKey || value.size() > BoundedDictionary::kMaxValue) {
     throw InternalError("the ranks' store: {} has {} bytes, expected at most {}", key.substr(0, 256),
                         value.size(), BoundedDictionary::kMaxValue);

@@ -8,24 +8,27 @@
 
 namespace voca::engine {
 
-/// The store that rank 0 serves. Every method throws CommunicationError when the job has ended, with the
-/// reason, or when rank 0 does not answer in time.
+/// Client of the store that rank 0 serves. Every method throws CommunicationError when the job has ended,
+/// with the reason, or when rank 0 does not respond in time.
 class TcpStore : public KeyValueStore {
  public:
-  /// On a connection whose rank has joined. `answer_seconds`: how long rank 0 may take for an answer.
+  /// `channel` is a connection whose rank has joined; `answer_seconds` is the timeout for a response of rank
+  /// 0.
   TcpStore(Channel channel, int rank, double answer_seconds);
-  /// Says goodbye; not while an exception unwinds: the others are to hear that this rank was lost.
+  /// Sends a goodbye, unless an exception unwinds: in that case the other ranks must learn that this rank was
+  /// lost.
   ~TcpStore() override;
   TcpStore(const TcpStore&) = delete;
   TcpStore& operator=(const TcpStore&) = delete;
 
   void set(const std::string& key, const std::string& value) override;
-  /// Other threads get their turn a few times a second while this one waits.
+  /// Releases the lock a few times per second while waiting, so that other threads can use the store.
   std::string get(const std::string& key, Deadline deadline) override;
   std::int64_t add(const std::string& key, std::int64_t amount) override;
   bool has(const std::string& key) override;
 
-  /// Ends the job with this reason and returns the one it has ended with: another rank may have been first.
+  /// Ends the job with this reason. Returns the reason that it has actually ended with, since another rank
+  /// may have been first.
   std::string fail(const std::string& why);
 
  private:
@@ -35,12 +38,13 @@ class TcpStore : public KeyValueStore {
   int rank_;
   double answer_seconds_;
   int exceptions_;
-  /// An answer did not come: the next to come would be taken for another request's.
+  /// Set when a response is missing: the next one would be attributed to another request.
   bool is_broken_ = false;
   std::mutex mutex_;
 };
 
-/// Throws what a kEnd says: UsageError for a contradiction between ranks, else CommunicationError.
+/// Throws the error that a kEnd message carries: UsageError for a contradiction between ranks, else
+/// CommunicationError.
 [[noreturn]] void throw_end(MessageReader& end);
 
 }  // namespace voca::engine

@@ -19,7 +19,7 @@ namespace voca::engine {
 namespace {
 
 constexpr double kHeartbeatSeconds = 0.5;
-/// Words to rank 0 before this rank leaves; it may be gone.
+/// Timeout for the last message to rank 0, which may be gone.
 constexpr double kFarewellSeconds = 1;
 constexpr Deadline kAtOnce{};
 
@@ -64,7 +64,7 @@ void Watchdog::say_goodbye() {
   try {
     channel_->send(MessageWriter(MessageType::kGoodbye).frame(), seconds_from_now(kFarewellSeconds));
   } catch (const Error&) {
-    // Rank 0 is gone; nobody is left to be told.
+    // Rank 0 is gone; there is no one left to notify.
   }
   channel_.reset();
 }
@@ -108,7 +108,7 @@ void Watchdog::fail(const std::string& why) {
     channel_->send(MessageWriter(MessageType::kFailed).text(told.substr(0, kMaxReason)).frame(),
                    seconds_from_now(kFarewellSeconds));
   } catch (const Error&) {
-    // Rank 0 is gone: the others know by that.
+    // Rank 0 is gone; the other ranks detect that themselves.
   }
   channel_.reset();
 }
@@ -167,13 +167,13 @@ bool Watchdog::handle(const std::string& payload) {
       rank_0_at_ = message.text(kMaxReason);
       return true;
     case MessageType::kEnd: {
-      static_cast<void>(message.u8());  // a job that has begun ends by failed communication
+      static_cast<void>(message.u8());  // exit code: always that of CommunicationError here
       failed(message.text(kMaxReason));
       return false;
     }
     default:
       message.expect(MessageType::kClosing);
-      return false;  // rank 0 has finished in order
+      return false;  // orderly shutdown of rank 0
   }
 }
 

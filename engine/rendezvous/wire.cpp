@@ -118,7 +118,7 @@ bool FrameBuffer::next(std::string& payload) {
     bytes_.clear();
     taken_ = 0;
   } else if (taken_ > bytes_.size() / 2) {
-    bytes_.erase(0, taken_);  // at most as much is moved as was taken
+    bytes_.erase(0, taken_);  // moves at most as many bytes as were taken
     taken_ = 0;
   }
   return true;

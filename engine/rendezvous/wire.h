@@ -9,11 +9,11 @@
 
 namespace voca::engine {
 
-// Messages between ranks: a frame is its payload's length in four bytes and the payload; a payload is its
-// type in one byte and the fields in order. Numbers are little-endian, a text is its length in four bytes and
-// its bytes. No field is read without a bound.
+// Wire format of messages between ranks. A frame is the payload's length (four bytes) and the payload; a
+// payload is its type (one byte) and its fields in order. Numbers are little-endian; a text is its length
+// (four bytes) and its bytes. No field is read without a bound.
 
-/// Bytes of a peer that are no message. It is dropped; nobody else is concerned.
+/// Bytes from a peer that are not a valid message. The peer is dropped; no other peer is affected.
 class MalformedMessage : public Error {
  public:
   explicit MalformedMessage(const std::string& what) : Error(ExitCode::kIo, what) {}
@@ -24,14 +24,14 @@ enum class MessageType : std::uint8_t {
   kGreeting = 1,
   kHello,
   kAnswer,
-  // Rendezvous and store (coordinator.h): asked by a rank
+  // Rendezvous and store (coordinator.h): requests of a rank
   kJoin = 16,
   kSet,
   kGet,
   kAdd,
   kHas,
   kGoodbye,
-  // ... answered by rank 0
+  // ... and responses of rank 0
   kWaiting = 32,
   kMet,
   kEnd,
@@ -40,11 +40,11 @@ enum class MessageType : std::uint8_t {
   kNumber,
   kDone,
   kRefused,
-  // Watchdog: told by a rank
+  // Watchdog: reports of a rank
   kWatch = 48,
   kHeartbeat,
   kFailed,
-  // ... and by rank 0
+  // ... and notifications of rank 0
   kPulse,
   kClosing,
   // Link probe (link_probe.h)
@@ -61,7 +61,7 @@ class MessageWriter {
   MessageWriter& u8(std::uint8_t value);
   MessageWriter& u32(std::uint32_t value);
   MessageWriter& u64(std::uint64_t value);
-  /// Bytes whose number the reader knows.
+  /// Appends bytes whose number the reader knows.
   MessageWriter& raw(std::string_view bytes);
   MessageWriter& text(std::string_view text);
   [[nodiscard]] std::string frame() const;
@@ -70,20 +70,20 @@ class MessageWriter {
   std::string payload_;
 };
 
-/// Reads the fields of one payload, which must outlive it. Every method throws MalformedMessage where the
-/// payload ends early or a text is longer than allowed.
+/// Reads the fields of one payload, which must outlive the reader. Every method throws MalformedMessage when
+/// the payload ends early or a text is longer than allowed.
 class MessageReader {
  public:
   explicit MessageReader(std::string_view payload);
   [[nodiscard]] MessageType type() const { return type_; }
-  /// Throws MalformedMessage when it is of another type.
+  /// Throws MalformedMessage when the message is of another type.
   void expect(MessageType type) const;
   std::uint8_t u8();
   std::uint32_t u32();
   std::uint64_t u64();
   std::string raw(std::size_t size);
   std::string text(std::size_t longest);
-  /// Nothing may be left.
+  /// Throws MalformedMessage when bytes are left.
   void finish() const;
 
  private:
@@ -94,15 +94,15 @@ class MessageReader {
   MessageType type_{};
 };
 
-/// Cuts a stream of bytes into payloads.
+/// Splits a stream of bytes into payloads.
 class FrameBuffer {
  public:
   /// Frames with a longer payload are malformed.
   explicit FrameBuffer(std::size_t longest_payload) : longest_payload_(longest_payload) {}
   void append(std::string_view bytes) { bytes_.append(bytes); }
-  /// Takes the next payload if all of it has come. Throws MalformedMessage for an empty or too long one.
+  /// Takes the next payload if it has arrived in full. Throws MalformedMessage if it is empty or too long.
   bool next(std::string& payload);
-  /// What came behind the payloads taken.
+  /// Bytes received after the payloads taken.
   [[nodiscard]] std::string rest() const { return bytes_.substr(taken_); }
   [[nodiscard]] std::size_t size() const { return bytes_.size() - taken_; }
 
