@@ -1,7 +1,9 @@
-# A room is a folder of the tree and a target that sees its own headers and those of the rooms it links, no others: an
-# include against the direction of the house (docs/architecture.md) does not compile.
+# A room is a folder of the tree and a static library target that sees its own headers and those of the rooms
+# it links, and no others: an include against the dependency direction (docs/architecture.md) does not
+# compile.
 
-# voca_view(<target> <folder> PUBLIC|INTERFACE): <folder> is on the include path of the target and of what links it.
+# voca_view(<target> <folder> PUBLIC|INTERFACE): puts <folder> on the include path of the target and of its
+# dependents.
 function(voca_view target folder scope)
   set(view ${PROJECT_BINARY_DIR}/rooms/${target})
   get_filename_component(parent ${view}/${folder} DIRECTORY)
@@ -10,8 +12,8 @@ function(voca_view target folder scope)
   target_include_directories(${target} ${scope} ${view})
 endfunction()
 
-# voca_room(<target> <folder> SOURCES <patterns in it> [EXCEPT <file>] [BELOW <rooms>] [USES <libraries that its
-# headers do not show>])
+# voca_room(<target> <folder> SOURCES <patterns in the folder> [EXCEPT <file>] [BELOW <rooms to link
+# publicly>] [USES <libraries that its headers do not expose>])
 function(voca_room target folder)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" EXCEPT "SOURCES;BELOW;USES")
   list(TRANSFORM arg_SOURCES PREPEND ${PROJECT_SOURCE_DIR}/${folder}/)

@@ -4,14 +4,13 @@
 
 namespace voca::engine {
 
-/// Says that this process gets on with something that may take minutes (a large file, an upload), so that
-/// whoever watches over it does not take slow for hung. To be called for every piece of the work that is
-/// done: a call that does not return is then still found. `what` is copied. Cheap beside a piece; from any
-/// thread.
+/// Reports progress in work that may take minutes (a large file, an upload), so that a watchdog does not take
+/// slow for hung. Call it once per piece of work: a call that does not return is then still detected. `what`
+/// is copied. Cheap compared with a piece of work. Thread-safe.
 void report_activity(const char* what);
 
-/// While one exists it is told of all activity of the process, on the thread that reports it. One at a time;
-/// where there is none nobody watches.
+/// Receives every report_activity() of the process while it exists, on the reporting thread. At most one
+/// exists at a time; without one, reports are discarded.
 class ActivityListener {
  public:
   explicit ActivityListener(std::function<void(const char* what)> told);

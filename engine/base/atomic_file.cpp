@@ -35,7 +35,7 @@ std::function<int(FileStep, const std::filesystem::path&)>& file_fault() {
   return fault;
 }
 
-/// Whether the step is to fail because a test says so; sets errno.
+/// Whether a test injects a failure into this step; sets errno.
 bool injected(FileStep step, const std::filesystem::path& path) {
   if (!file_fault()) return false;
   errno = file_fault()(step, path);
@@ -48,7 +48,7 @@ std::string temporary_prefix(const std::filesystem::path& path) {
   return "." + path.filename().string() + ".";
 }
 
-/// A new file beside `target`, for the user's umask to narrow. −1 with errno where there can be none.
+/// Creates a new file next to `target`, mode 0666 less the umask. Returns −1 and sets errno on failure.
 int create_temporary(const std::filesystem::path& target, std::filesystem::path& temporary) {
   constexpr std::string_view kCharacters = "abcdefghijklmnopqrstuvwxyz0123456789";
   for (;;) {
@@ -62,15 +62,17 @@ int create_temporary(const std::filesystem::path& target, std::filesystem::path&
   }
 }
 
-/// Holds a fresh temporary file for the life of the descriptor. False where another process, which took it
-/// for a leftover, was faster. On a file system without locks nothing is held, and nothing is swept.
+/// Locks a fresh temporary file for the life of the descriptor. Returns false if another process took it for
+/// a leftover and removed it first. Without lock support in the file system nothing is locked, and nothing is
+/// removed.
 bool take_before_others_sweep(int descriptor) {
   if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK;
   struct stat status {};
   return ::fstat(descriptor, &status) != 0 || status.st_nlink > 0;
 }
 
-/// Removes a temporary file whose writer is gone. One that cannot be opened or locked may have a writer.
+/// Removes a temporary file whose writer is gone. A file that cannot be opened or locked may have a live
+/// writer.
 void remove_unless_held(const std::filesystem::path& file) {
   const UniqueFd descriptor(::open(file.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat status {};
@@ -87,7 +89,7 @@ void sync_folder(const std::filesystem::path& folder) {
   const int result = ::fsync(descriptor);
   const int error_number = errno;
   ::close(descriptor);
-  // Some network file systems cannot sync a folder and say so with EINVAL; the rename itself stands.
+  // Some network file systems report EINVAL because they cannot sync a folder; the rename itself holds.
   if (result != 0 && error_number != EINVAL) {
     errno = error_number;
     fail(folder, "sync the folder");
@@ -108,7 +110,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
-  // In pieces, each of which is some progress.
+  // In chunks, so that each reports progress.
   constexpr std::size_t kMaxAtOnce = std::size_t{16} << 20;
   while (!bytes.empty()) {
     report_activity("writing a file");
@@ -129,7 +131,7 @@ void AtomicFile::write(const std::string& text) {
 
 void AtomicFile::commit(const std::function<void(const std::filesystem::path&)>& verify) {
   if (injected(FileStep::kSync, path_) || ::fsync(descriptor_) != 0) fail(path_, "sync");
-  // Closing can fail, and must have happened before the file is read back; the lock lives on in the copy.
+  // Closing can fail and must precede verification; the duplicate descriptor keeps the lock.
   const UniqueFd lock(::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0));
   if (lock.get() < 0) fail(path_, "keep the lock on its temporary file");
   const bool fails_to_close = injected(FileStep::kClose, path_);
@@ -153,7 +155,7 @@ std::filesystem::path write_target(const std::filesystem::path& path) {
   for (int links = 0;; ++links) {
     std::error_code error;
     const std::filesystem::path next = std::filesystem::read_symlink(target, error);
-    // No link, or nothing there (yet): this is what is written.
+    // Not a link, or nothing exists (yet): this is the target.
     if (error == std::errc::invalid_argument || error == std::errc::no_such_file_or_directory ||
         error == std::errc::not_a_directory)
       return target;
@@ -203,7 +205,7 @@ void write_file_atomically(const std::filesystem::path& path, const std::string&
 }
 
 std::string read_text_file(const std::filesystem::path& path, std::size_t max_bytes, bool pipes) {
-  // Not blocking, where it must be a file: a pipe by that name would be waited for without end.
+  // Non-blocking if it must be a regular file: opening a named pipe would wait forever.
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | (pipes ? 0 : O_NONBLOCK));
   if (descriptor < 0) fail(path, "open");
   struct stat status {};

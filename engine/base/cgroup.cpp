@@ -9,12 +9,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A mounted hierarchy of groups.
+/// A mounted cgroup hierarchy.
 struct Mount {
-  fs::path root;   ///< the group that is seen at the mount point
-  fs::path point;  ///< where
+  fs::path root;   ///< group visible at the mount point
+  fs::path point;  ///< mount point
   int version = 2;
-  std::string options;  ///< of version 1: its controllers among them
+  std::string options;  ///< version 1: includes its controllers
 };
 
 bool lists(std::string_view names, std::string_view name) {
@@ -26,7 +26,7 @@ bool lists(std::string_view names, std::string_view name) {
   return false;
 }
 
-/// A space, tab, newline or backslash of a path is written in octal there: "\040".
+/// Decodes mountinfo paths, where space, tab, newline and backslash are octal escapes: "\040".
 std::string without_escapes(const std::string& text) {
   std::string result;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -38,7 +38,7 @@ std::string without_escapes(const std::string& text) {
   return result;
 }
 
-/// "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:7 - cgroup cgroup rw,memory"
+/// Parses lines such as "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:7 - cgroup cgroup rw,memory".
 std::vector<Mount> read_mounts(const fs::path& root) {
   std::ifstream file(root / "proc/self/mountinfo");
   std::vector<Mount> mounts;
@@ -62,7 +62,7 @@ std::vector<Mount> read_mounts(const fs::path& root) {
   return mounts;
 }
 
-/// Where `group` is below what the mount shows; empty: at its root, or not to be seen.
+/// Path of `group` relative to the mount's root; empty if it is the root or not visible.
 fs::path below(const Mount& mount, const fs::path& group) {
   const fs::path relative = group.lexically_relative(mount.root);
   return relative.empty() || *relative.begin() == ".." || relative == "." ? fs::path() : relative;
@@ -73,7 +73,7 @@ void add_groups(const Mount& mount, const fs::path& group, std::vector<Cgroup>& 
     std::error_code error;
     const fs::path folder = relative.empty() ? mount.point : mount.point / relative;
     if (fs::is_directory(folder, error)) {
-      // A mount's root that lies above the namespace is called "/..": nothing to say to anybody.
+      // "/.." is a mount root above the namespace: meaningless to users.
       const fs::path seen = mount.root.string().starts_with("/..") ? fs::path("/") : mount.root;
       const fs::path name = relative.empty() ? seen : seen / relative;
       groups.push_back({.folder = folder, .name = name.string(), .version = mount.version});
@@ -88,7 +88,7 @@ std::vector<Cgroup> cgroups_of_process(std::string_view controller, const fs::pa
   const std::vector<Mount> mounts = read_mounts(root);
   std::ifstream file(root / "proc/self/cgroup");
   std::vector<Cgroup> groups;
-  // "0::/user.slice" of version 2, "4:cpu,cpuacct:/jobs/17" of version 1; a machine may have both.
+  // "0::/user.slice" (version 2), "4:cpu,cpuacct:/jobs/17" (version 1); a machine may have both.
   for (std::string line; std::getline(file, line);) {
     const std::size_t first = line.find(':');
     const std::size_t second = first == line.npos ? line.npos : line.find(':', first + 1);

@@ -10,8 +10,7 @@
 namespace voca::engine {
 
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc) {
-  // The library's form takes and returns the register before the final inversion, and lengths that fit an
-  // int.
+  // ISA-L takes and returns the register before the final inversion, and lengths that fit an int.
   constexpr std::size_t kMaxChunk = std::size_t{1} << 30;
   crc = ~crc;
   while (!bytes.empty()) {

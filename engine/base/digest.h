@@ -9,9 +9,8 @@
 
 namespace voca::engine {
 
-/// CRC-32C (Castagnoli) of `bytes`, continuing from `crc`, the CRC of what came before (0 at the start), so
-/// that crc32c(b, crc32c(a)) == crc32c(a ∥ b). The same number as iSCSI, RFC 3720 B.4: "123456789" gives
-/// 0xE3069283.
+/// CRC-32C (Castagnoli) of `bytes`, continued from `crc`, the CRC of the preceding bytes (0 at the start), so
+/// that crc32c(b, crc32c(a)) == crc32c(a ∥ b). Matches iSCSI, RFC 3720 B.4: "123456789" gives 0xE3069283.
 [[nodiscard]] std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 
 /// Streaming SHA-256.
@@ -26,7 +25,7 @@ class Sha256 {
 
   void update(std::span<const std::byte> bytes);
   void update(const std::string& text);
-  /// The digest as 64 lower-case hexadecimal digits. Ends the stream: call once.
+  /// Returns the digest as 64 lower-case hexadecimal digits. Ends the stream: call once.
   [[nodiscard]] std::string finish();
 
  private:
@@ -34,7 +33,7 @@ class Sha256 {
   std::unique_ptr<State> state_;
 };
 
-/// SHA-256 of a text, as 64 hexadecimal digits.
+/// SHA-256 of a text as 64 lower-case hexadecimal digits.
 [[nodiscard]] std::string sha256_hex(const std::string& text);
 
 }  // namespace voca::engine

@@ -1,7 +1,7 @@
 #pragma once
 
-// One hierarchy of exceptions. What a person did wrong is one line that names the option or file, says what
-// was expected and what to do; main() prints it and exits with the code the type carries.
+// One hierarchy of exceptions. The message of a user's error is one line: the option or file, what was
+// expected and what to do. main() prints it and exits with the type's code.
 
 #include <fmt/format.h>
 
@@ -14,11 +14,11 @@ namespace voca::engine {
 /// Exit codes of the program (sysexits.h where one fits).
 enum class ExitCode : int {
   kDone = 0,
-  kUsage = 64,        ///< a wrong option, or options that contradict each other
-  kBadData = 65,      ///< a file whose content is not what it should be
-  kInternal = 70,     ///< a defect of this program
-  kIo = 74,           ///< the system refused to read or write
-  kInterrupted = 75,  ///< stopped by a signal; a checkpoint to continue from was written
+  kUsage = 64,        ///< wrong option or contradicting options
+  kBadData = 65,      ///< file with unexpected content
+  kInternal = 70,     ///< defect in this program
+  kIo = 74,           ///< the system refused a read or write
+  kInterrupted = 75,  ///< stopped by a signal
 };
 
 /// Base of everything this program throws on purpose.
@@ -77,7 +77,7 @@ namespace detail {
 
 }  // namespace voca::engine
 
-/// A promise the program makes to itself; throws InternalError with the statement and the place.
+/// Internal invariant; throws InternalError with the statement and its source location.
 #define VOCA_CHECK(condition)                                                                         \
   do {                                                                                                \
     if (!(condition)) ::voca::engine::detail::check_failed(#condition, __func__, __FILE__, __LINE__); \

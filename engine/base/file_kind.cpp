@@ -17,14 +17,14 @@ namespace {
 using namespace std::string_view_literals;
 
 constexpr std::size_t kStartBytes = 4096;
-/// A zip archive's directory lies at its end; this holds the names of hundreds of entries.
+/// A zip archive's directory is at its end; this covers hundreds of entry names.
 constexpr std::size_t kEndBytes = std::size_t{64} << 10;
 constexpr std::size_t kTarMagicAt = 257;
-constexpr std::size_t kSafetensorsLength = 8;  // bytes of the header's length, before its brace
+constexpr std::size_t kSafetensorsLength = 8;  // size of the header-length field before the header's brace
 
-constexpr std::size_t kMinText = 4;  // fewer bytes say nothing
+constexpr std::size_t kMinText = 4;  // a shorter file is not classified as text
 
-/// What is looked at of a file.
+/// First and last bytes of a file.
 struct Edges {
   std::string start;
   std::string end;
@@ -45,7 +45,7 @@ struct Magic {
 constexpr std::array kMagics{
     Magic{"\x89HDF\r\n\x1a\n"sv, 0, FileKind::kHdf5}, Magic{"\x93NUMPY"sv, 0, FileKind::kNpy},
     Magic{"VOCARES"sv, 0, FileKind::kResumeState},
-    // PyTorch's magic number as a pickle of protocol 2, which every torch.save before 1.6 began with.
+    // PyTorch's magic number as a protocol-2 pickle, with which torch.save before 1.6 began every file.
     Magic{"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9"sv, 0, FileKind::kLegacyTorch},
     Magic{"version https://git-lfs"sv, 0, FileKind::kLfsPointer}, Magic{"\x1f\x8b"sv, 0, FileKind::kGzip},
     Magic{"ustar"sv, kTarMagicAt, FileKind::kTar},
@@ -77,7 +77,7 @@ bool starts_with_word(std::string_view text, std::string_view lower) {
 }
 
 FileKind kind_of_zip(const Edges& file) {
-  // The names stand in the directory at the end; a file that was cut off has its first ones only.
+  // Entry names are in the directory at the end; a truncated file has only its first ones, in local headers.
   const auto names = [&](std::string_view part) {
     return file.end.find(part) != std::string::npos || file.start.find(part) != std::string::npos;
   };
@@ -101,7 +101,7 @@ FileKind kind_of(const Edges& file) {
   for (const Magic& magic : kMagics)
     if (start.size() > magic.at && start.substr(magic.at).starts_with(magic.bytes)) return magic.kind;
   if (start.starts_with("PK\x03\x04"sv) || start.starts_with("PK\x05\x06"sv)) return kind_of_zip(file);
-  // The header's length is small, so its upper bytes are zeros: no text looks like this.
+  // The header length is small, so its upper bytes are zeros, which no text contains.
   if (start.size() > kSafetensorsLength && start.substr(5, 3) == "\0\0\0"sv) {
     const std::size_t first = start.find_first_not_of(" \t\r\n", kSafetensorsLength);
     if (first != std::string_view::npos && start[first] == '{') return FileKind::kSafetensors;
@@ -110,7 +110,7 @@ FileKind kind_of(const Edges& file) {
   return start.size() >= kMinText && is_text(start) ? kind_of_text(start) : FileKind::kUnknown;
 }
 
-/// A kind as what a reader needs.
+/// A kind as the expectation of a reader.
 std::string_view needed(FileKind kind) {
   if (kind == FileKind::kHdf5) return "a packed dataset (.h5)";
   if (kind == FileKind::kTorch) return "a PyTorch .pt (a zip archive)";
@@ -127,7 +127,7 @@ FileKind file_kind(const std::filesystem::path& path) {
   const auto size = static_cast<std::size_t>(status.st_size);
   const std::size_t end = std::min(size, kEndBytes);
   Edges edges{read_at(file.get(), std::min(size, kStartBytes), 0), {}};
-  if (size > 0 && edges.start.empty()) return FileKind::kUnknown;  // it cannot be read
+  if (size > 0 && edges.start.empty()) return FileKind::kUnknown;  // unreadable
   edges.end = read_at(file.get(), end, static_cast<off_t>(size - end));
   return kind_of(edges);
 }

@@ -12,10 +12,10 @@ namespace voca::engine {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Members = std::vector<Json::object_t::value_type>;  // what an object is below
+using Members = std::vector<Json::object_t::value_type>;  // base class of an object
 
-/// Builds the value from the parser's events, which the library makes without recursion. An object or array
-/// is made when it ends, so that nothing is looked up or copied on the way.
+/// Builds the value from the parser's SAX events, which the library emits without recursion. An object or
+/// array is built when it ends, so that nothing is looked up or copied meanwhile.
 class Builder final : public nlohmann::json_sax<Json> {
  public:
   Builder(std::string_view where, const JsonLimits& limits) : where_(where), limits_(limits) {}
@@ -56,16 +56,16 @@ class Builder final : public nlohmann::json_sax<Json> {
   }
 
   Json take() { return std::move(root_); }
-  /// Bytes that were read before the parser gave up.
+  /// Bytes read before the parse error.
   [[nodiscard]] std::size_t error_at() const { return error_at_; }
 
  private:
-  /// What a text is handed to as a name would end there.
+  /// A consumer of C strings, file names for example, would truncate the text at a NUL.
   void refuse_nul(const std::string& text) const {
     if (text.find('\0') != std::string::npos) throw DataError("{}: a text with a NUL in it", where_);
   }
   struct Open {
-    std::vector<std::string> keys;  // of an object
+    std::vector<std::string> keys;  // if an object
     std::vector<Json> values;
   };
 
@@ -94,7 +94,7 @@ class Builder final : public nlohmann::json_sax<Json> {
       throw DataError("{}: an array of more than {} items", where_, limits_.items);
     return true;
   }
-  /// Readers differ in which of two values they take, so neither can be meant.
+  /// Rejects duplicate keys: readers differ in which of the two values they take.
   void check_keys(const std::vector<std::string>& keys) const {
     std::vector<std::string_view> sorted(keys.begin(), keys.end());
     std::sort(sorted.begin(), sorted.end());
@@ -110,10 +110,10 @@ class Builder final : public nlohmann::json_sax<Json> {
   std::size_t error_at_ = 0;
 };
 
-/// The value, or the number of bytes before what is not JSON.
+/// Returns the value, or the number of bytes before the first that is not JSON.
 std::pair<std::optional<Json>, std::size_t> parse(std::string_view text, std::string_view where,
                                                   const JsonLimits& limits) {
-  // The library takes a NUL for the end and lets pass what follows.
+  // The library treats a NUL as the end and ignores what follows.
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) return {std::nullopt, nul + 1};
   Builder builder(where, limits);
   if (!Json::sax_parse(text, &builder)) return {std::nullopt, builder.error_at()};

@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Version 1 writes "no limit" as the largest multiple of a page.
+/// cgroup version 1 writes "no limit" as the largest multiple of a page.
 constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 62;
 
 std::optional<std::uint64_t> number(std::string_view text) {
@@ -30,14 +30,14 @@ std::optional<std::uint64_t> number(std::string_view text) {
   return value;
 }
 
-/// The number that a file holds alone.
+/// The only number in a file.
 std::optional<std::uint64_t> number_in(const fs::path& path) {
   std::string text;
   if (!(std::ifstream(path) >> text)) return std::nullopt;
   return number(text);
 }
 
-/// "name: 12 kB" and "name 12", a line each.
+/// Numbers by name; lines are "name: 12 kB" or "name 12".
 std::map<std::string, std::uint64_t> numbers_in(const fs::path& path) {
   std::ifstream file(path);
   std::map<std::string, std::uint64_t> numbers;
@@ -62,7 +62,7 @@ std::uint64_t sum(const std::map<std::string, std::uint64_t>& numbers,
   return result;
 }
 
-/// The least of what several limits leave.
+/// Minimum of what several limits leave.
 class Least {
  public:
   void consider(std::uint64_t limit, std::uint64_t used, const std::string& what) {
@@ -85,7 +85,7 @@ void consider_machine(const fs::path& root, Least& least) {
   }
 }
 
-/// A machine that does not overcommit counts addresses as a process's limits do.
+/// A machine that does not overcommit limits address space, as a process's limits do.
 void consider_commitment(const fs::path& root, std::uint64_t reserved, Least& least) {
   if (number_in(root / "proc/sys/vm/overcommit_memory") != 2) return;
   const std::map<std::string, std::uint64_t> memory = numbers_in(root / "proc/meminfo");
@@ -95,7 +95,7 @@ void consider_commitment(const fs::path& root, std::uint64_t reserved, Least& le
                  fmt::format("commit limit {}, vm.overcommit_memory 2", memory_text(limit)));
 }
 
-/// Files in the page cache count as used by a group until it needs the room.
+/// The page cache counts as used by a group but is reclaimable.
 void consider_cgroup(const Cgroup& group, Least& least) {
   const std::map<std::string, std::uint64_t> statistics = numbers_in(group.folder / "memory.stat");
   const bool second = group.version == 2;
@@ -111,10 +111,10 @@ void consider_cgroup(const Cgroup& group, Least& least) {
   };
   if (!second) return consider("memory.limit_in_bytes", "limit");
   consider("memory.max", "limit");
-  consider("memory.high", "memory.high");  // beyond it the group is slowed down until it gives memory back
+  consider("memory.high", "memory.high");  // above it the kernel throttles the group and reclaims memory
 }
 
-/// "Max address space    8589934592    unlimited    bytes", the first number the one that counts.
+/// Parses "Max address space    8589934592    unlimited    bytes", where the first number applies.
 void consider_process(const fs::path& root, std::uint64_t reserved, Least& least) {
   const std::map<std::string, std::uint64_t> status = numbers_in(root / "proc/self/status");
   std::ifstream file(root / "proc/self/limits");

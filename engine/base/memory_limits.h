@@ -6,11 +6,11 @@
 
 namespace voca::engine {
 
-/// How much more memory can be taken, and what says so.
+/// Memory that can still be allocated, and its limit.
 struct FreeMemory {
-  std::size_t bytes = 0;  ///< 0 with an empty `limit`: not known
-  /// What binds, for people: "MemAvailable", "cgroup limit 300.0 MiB of /slurm/job_12", "ulimit -v 2.0 GiB".
-  /// Empty for a GPU's own.
+  std::size_t bytes = 0;  ///< 0 with an empty `limit`: unknown
+  /// The binding limit, for people: "MemAvailable", "cgroup limit 300.0 MiB of /slurm/job_12", "ulimit -v 2.0
+  /// GiB". Empty for GPU memory.
   std::string limit;
 
   [[nodiscard]] bool known() const { return bytes > 0 || !limit.empty(); }
@@ -18,18 +18,19 @@ struct FreeMemory {
   [[nodiscard]] std::string text() const;
 };
 
-/// Memory of the host that this process can still take: what the kernel counts as available, page cache
-/// included, and not more than its cgroups (memory.max and memory.high of version 2, memory.limit_in_bytes of
-/// version 1; its own and those above it, cached pages not counted as used), its limits (ulimit -v, ulimit
-/// -d) and a machine that does not overcommit leave. Reads proc/ and the cgroups' mounts below `root`.
-/// `reserved` are addresses that the process is still going to take beside, and hardly to touch.
+/// Host memory that this process can still allocate: the minimum of what the kernel counts as available (page
+/// cache included) and what its cgroups (memory.max and memory.high of version 2, memory.limit_in_bytes of
+/// version 1; its own and their ancestors, cached pages not counted as used), its limits (ulimit -v, ulimit
+/// -d) and the commit limit of a machine that does not overcommit leave. Reads proc/ and the cgroup mounts
+/// below `root`. `reserved` is address space in bytes that the process will additionally reserve and hardly
+/// touch.
 [[nodiscard]] FreeMemory free_host_memory(const std::filesystem::path& root = "/", std::size_t reserved = 0);
 
-/// Addresses that it can still take, touched or not: what the last two of these leave. Not known where
-/// nothing limits them.
+/// Address space that this process can still reserve, touched or not: what its limits and the commit limit
+/// leave. Unknown if neither limits it.
 [[nodiscard]] FreeMemory free_addresses(const std::filesystem::path& root = "/");
 
-/// "1.9 GiB", "300.0 MiB"; TiB from 1024 GiB.
+/// "1.9 GiB", "300.0 MiB"; TiB above 1024 GiB.
 [[nodiscard]] std::string memory_text(std::size_t bytes);
 
 }  // namespace voca::engine

@@ -4,12 +4,12 @@
 #include <cstdint>
 #include <filesystem>
 
-// What the file system says of a path. That it says nothing, because it failed, is an error here and never
-// "there is no such file": what cannot be looked at might hold half of the data.
+// Queries of the file system about a path. A failed query throws; it is never reported as "no such file",
+// because the file might exist and hold half of the data.
 
 namespace voca::engine {
 
-/// Repeats a system call that a signal broke off; `call` returns what is negative when it fails.
+/// Repeats a system call that a signal interrupts; `call` returns a negative value on failure.
 template <typename Call>
 auto uninterrupted(Call call) {
   auto result = call();
@@ -17,12 +17,12 @@ auto uninterrupted(Call call) {
   return result;
 }
 
-/// Whether errno's value says that no file has that name, and not that looking for it failed.
+/// Whether this errno means that no such file exists, rather than that the query failed.
 [[nodiscard]] bool says_absent(int error_number);
 
-/// What a path leads to, links followed.
+/// Type of the file at a path, symbolic links followed.
 enum class PathKind : std::uint8_t { kAbsent, kFile, kFolder, kOther };
-/// Throws IoError naming the path when the file system does not say.
+/// Throws IoError with the path if the file system cannot tell.
 [[nodiscard]] PathKind path_kind(const std::filesystem::path& path);
 [[nodiscard]] bool is_there(const std::filesystem::path& path);
 [[nodiscard]] bool is_folder(const std::filesystem::path& path);

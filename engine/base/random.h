@@ -6,8 +6,8 @@
 
 namespace voca::engine {
 
-/// What a stream of random numbers is for; streams of different purposes never share numbers. Values are part
-/// of the contract: changing one changes every run.
+/// Purpose of a random stream; streams of different purposes share no numbers. The values are part of the
+/// contract: changing one changes every run.
 enum class RandomPurpose : std::uint32_t {
   kInitialisation = 1,
   kSplit = 3,
@@ -16,8 +16,8 @@ enum class RandomPurpose : std::uint32_t {
   kSynthetic = 6,
 };
 
-/// Numbers that depend on (seed, purpose, index, how many were drawn before) alone: Philox4x32-10 with key =
-/// seed and counter = (draw, index, purpose). Cheap to make, one for every sample, epoch or parameter.
+/// Random numbers that depend only on (seed, purpose, index, number of earlier draws): Philox4x32-10 with key
+/// = seed and counter = (draw, index, purpose). Cheap to construct: one per sample, epoch or parameter.
 class RandomStream {
  public:
   RandomStream(std::uint64_t seed, RandomPurpose purpose, std::uint64_t index)
@@ -28,7 +28,7 @@ class RandomStream {
   [[nodiscard]] double uniform();
   /// Uniform in {0 … n − 1} without bias (rejection). n ≥ 1.
   [[nodiscard]] std::int64_t below(std::int64_t n);
-  /// Standard normal (Box–Muller; one number per two uniforms, none kept).
+  /// Standard normal (Box–Muller; one number per two uniforms, the second is discarded).
   [[nodiscard]] double normal();
 
  private:

@@ -5,20 +5,20 @@
 
 namespace voca::engine {
 
-/// A clock that stands still while this process is stopped (SIGSTOP, Ctrl-Z, a job that its scheduler has
-/// suspended), for time-outs that must not run out then: nobody could have answered. To be asked at least
-/// twice a second while a time-out runs, by one thread at a time.
+/// A clock that stops while this process is stopped (SIGSTOP, Ctrl-Z, a job suspended by its scheduler), for
+/// timeouts that must not expire meanwhile: no peer could have answered. Query it at least twice per second
+/// while a timeout runs, from one thread at a time.
 class RunningClock {
  public:
   using Time = std::chrono::steady_clock::time_point;
-  /// Of the time between two questions, no more than this counts.
+  /// Longest time between two queries that counts in full.
   static constexpr std::chrono::seconds kMaxStep{1};
 
   explicit RunningClock(Time begin = std::chrono::steady_clock::now()) : asked_(begin), now_(begin) {}
 
-  /// Of use only beside other answers of the same clock.
+  /// Meaningful only relative to other readings of this clock.
   [[nodiscard]] Time now() { return at(std::chrono::steady_clock::now()); }
-  /// The same, asked at `time` of the steady clock, which must not decrease.
+  /// now() at steady-clock `time`, which must not decrease.
   [[nodiscard]] Time at(Time time) {
     now_ += std::min<Time::duration>(time - asked_, kMaxStep);
     asked_ = time;

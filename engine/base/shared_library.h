@@ -4,15 +4,14 @@
 
 namespace voca::engine {
 
-/// A library opened at run time (dlopen), for what a machine may lack: the program neither links nor needs
-/// it.
+/// A library opened at run time (dlopen) because a machine may lack it: the program does not link it.
 class SharedLibrary {
  public:
-  /// By its soname, as the dynamic linker finds it; nothing where there is none. Not every library survives
-  /// being unloaded: once opened it stays until the process ends.
+  /// Opens a library by soname through the dynamic linker's search; nullopt if it is not found. It stays open
+  /// until the process ends, because not every library survives being unloaded.
   [[nodiscard]] static std::optional<SharedLibrary> open(const char* soname);
 
-  /// A function by its name, null where the library has none.
+  /// Function by name, null if the library lacks it.
   template <typename Function>
   [[nodiscard]] Function function(const char* name) const {
     return reinterpret_cast<Function>(symbol(name));

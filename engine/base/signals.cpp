@@ -11,7 +11,7 @@
 namespace voca::engine {
 namespace {
 
-// Handlers see nothing but these.
+// The only state that handlers access.
 std::atomic<int> installed = 0;
 std::atomic<int> first_signal = 0;
 std::atomic<bool> interrupted = false;
@@ -19,7 +19,7 @@ static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_alw
 
 void on_signal(int number) {
   if (number == SIGINT && interrupted.exchange(true)) {
-    // Twice from the keyboard: end as the shell expects of SIGINT. It arrives when this handler returns.
+    // Second Ctrl-C: end as the shell expects of SIGINT. The signal is delivered when this handler returns.
     struct sigaction standard {};
     standard.sa_handler = SIG_DFL;
     ::sigaction(SIGINT, &standard, nullptr);
@@ -39,13 +39,13 @@ StopSignals::StopSignals() : outermost_(installed++ == 0) {
   for (std::size_t i = 0; i < std::size(kSignals); ++i) {
     struct sigaction action {};
     action.sa_handler = kSignals[i] == SIGPIPE ? SIG_IGN : on_signal;
-    action.sa_flags = SA_RESTART;  // reads and writes go on as if nothing had happened
+    action.sa_flags = SA_RESTART;  // interrupted reads and writes restart
     sigemptyset(&action.sa_mask);
     if (::sigaction(kSignals[i], &action, &before_[i]) != 0) {
       --installed;
       throw InternalError("signals: cannot install a handler: {}", std::strerror(errno));
     }
-    // Whoever said nohup wants the process to outlive its terminal.
+    // SIGHUP ignored (nohup): the process is to outlive its terminal.
     if (kSignals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN) ::sigaction(SIGHUP, &before_[i], nullptr);
   }
 }

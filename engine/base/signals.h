@@ -6,8 +6,8 @@
 
 namespace voca::engine {
 
-/// A signal asked to stop and there is nothing to continue from: what was under way has been cleared away,
-/// and the program is to end as the signal would have ended it.
+/// A signal requested a stop and there is no state to continue from: partial work has been removed, and the
+/// program must end as the signal would have ended it.
 class Stopped : public Error {
  public:
   Stopped(int signal, const std::string& message) : Error(ExitCode::kInterrupted, message), signal_(signal) {}
@@ -17,15 +17,14 @@ class Stopped : public Error {
   int signal_;
 };
 
-/// While one exists, SIGTERM, SIGINT, SIGUSR1 (what schedulers send before they kill) and SIGHUP (a terminal
-/// that closes) no longer end the process but ask it to stop after the current step; SIGHUP stays ignored
-/// where it is (nohup). SIGPIPE is ignored, so that a peer that went away is an error of a write. A second
-/// SIGINT ends the process at once, as if nothing were installed. Destroyed, what was installed before is
-/// back.
+/// While one exists, SIGTERM, SIGINT, SIGUSR1 (sent by schedulers before they kill) and SIGHUP (the terminal
+/// closed) request a stop after the current step instead of ending the process; SIGHUP stays ignored if it
+/// already was (nohup). SIGPIPE is ignored, so that a write to a closed connection fails with an error. A
+/// second SIGINT ends the process at once, as without handlers. The destructor restores the previous
+/// handlers.
 ///
-/// One within another shares its handlers and what has asked; made and destroyed on one thread. Whoever
-/// starts child processes that a terminal signals as well must not pass SIGINT on to them: they would see
-/// two.
+/// Nested objects share handlers and request; construct and destroy them on one thread. A parent of child
+/// processes that receive the terminal's signals too must not forward SIGINT: they would receive it twice.
 class StopSignals {
  public:
   StopSignals();
@@ -33,11 +32,11 @@ class StopSignals {
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
-  /// The signal that asked first (SIGTERM, SIGINT, SIGUSR1, SIGHUP), or 0. From any thread.
+  /// The first signal received (SIGTERM, SIGINT, SIGUSR1, SIGHUP), or 0. Thread-safe.
   [[nodiscard]] int signal() const noexcept;
-  /// Its name, e.g. "SIGTERM"; null while none has asked. Fits Trainer::StopReason.
+  /// Its name, e.g. "SIGTERM"; null before the first. Fits Trainer::StopReason.
   [[nodiscard]] const char* reason() const noexcept;
-  /// Throws Stopped, naming `what` is under way, once one has asked. From any thread.
+  /// Throws Stopped, naming the interrupted `what`, if a signal was received. Thread-safe.
   void check(const char* what) const;
 
  private:

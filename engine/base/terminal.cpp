@@ -14,7 +14,7 @@ namespace {
 constexpr int kMinColumns = 20;
 constexpr int kMaxColumns = 10000;
 
-/// Characters, not bytes, of UTF-8.
+/// Length in UTF-8 characters, not bytes.
 std::size_t length_of(std::string_view text) {
   return static_cast<std::size_t>(std::count_if(
       text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
@@ -26,7 +26,7 @@ void append_wrapped(std::string& out, std::string_view line, std::size_t columns
   std::size_t used = start;
   bool first = true;
   for (line.remove_prefix(start); !line.empty();) {
-    // Spaces between two words of one line stay as they are: columns of a table, say.
+    // Spaces between two words of a line are kept, for table columns.
     const std::size_t gap = std::min(line.find_first_not_of(' '), line.size());
     const std::size_t end = std::min(line.find(' ', gap), line.size());
     const std::string_view word = line.substr(gap, end - gap);
@@ -83,7 +83,7 @@ void write_at_once(int descriptor, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(descriptor, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;  // no one is listening: that is no reason to end a training
+    if (written <= 0) return;  // no reader: not a reason to end a training
     text.remove_prefix(static_cast<std::size_t>(written));
   }
 }

@@ -6,24 +6,23 @@
 
 namespace voca::engine {
 
-/// Columns of what is printed where there is no terminal.
+/// Columns of output that does not go to a terminal.
 inline constexpr int kDefaultColumns = 80;
 
-/// Columns to lay text out for that goes to `descriptor`: COLUMNS where it is set to a number, else those of
-/// the terminal, 80 where it is none.
+/// Columns for text written to `descriptor`: COLUMNS if set to a number, else the terminal's width, else 80.
 [[nodiscard]] int terminal_columns(int descriptor);
-/// Columns of the terminal that `descriptor` is; 0 where it is none.
+/// Width of the terminal at `descriptor` in columns; 0 if it is not a terminal.
 [[nodiscard]] int window_columns(int descriptor);
 
-/// Stands for a space that wrapped() breaks no line at.
+/// Stand-in for a space at which wrapped() must not break a line.
 inline constexpr char kFixedSpace = '\x1f';
 
-/// `text` with its long lines broken at spaces to fit `columns`; what continues a line is indented by
-/// `indent`. Words that are too long stay whole, spaces at the beginning of a line stay.
+/// `text` with long lines broken at spaces to fit `columns`; continuation lines are indented by `indent`.
+/// Words longer than a line stay whole; leading spaces of a line stay.
 [[nodiscard]] std::string wrapped(std::string_view text, int columns, std::size_t indent);
 
-/// Writes all of `text` in as few calls of write() as it takes, one where it fits a pipe's buffer: of several
-/// processes that share a stream no line breaks into another's. What cannot be written is dropped.
+/// Writes all of `text` with as few write() calls as possible, one if it fits a pipe's buffer, so that lines
+/// of processes that share a stream do not interleave. Unwritable text is dropped.
 void write_at_once(int descriptor, std::string_view text);
 
 }  // namespace voca::engine

@@ -7,14 +7,14 @@
 namespace voca::engine {
 namespace {
 
-/// A character and the bytes it takes; of what is no UTF-8 a byte, `valid` false.
+/// A character and its length in bytes; for a byte that is not UTF-8, `valid` is false and `code` the byte.
 struct Character {
   char32_t code = 0;
   std::size_t length = 1;
   bool valid = true;
 };
 
-/// The first character of `text`, which has one.
+/// First character of `text`, which is not empty.
 Character first_of(std::string_view text) {
   const auto byte = [&](std::size_t at) {
     return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U;
@@ -39,15 +39,15 @@ Character first_of(std::string_view text) {
   return {.code = code, .length = length};
 }
 
-/// Whether a terminal does something else with it than to show it.
+/// Whether a terminal interprets the character instead of displaying it.
 bool is_control(char32_t code) {
   return code < 0x20 || (code >= 0x7F && code < 0xA0) ||        // C0, DEL, C1
-         code == 0x061C || code == 0x200E || code == 0x200F ||  // marks of direction
+         code == 0x061C || code == 0x200E || code == 0x200F ||  // directional marks
          (code >= 0x2028 && code <= 0x202E) ||                  // line ends, embeddings, overrides
          (code >= 0x2066 && code <= 0x2069);                    // isolates
 }
 
-/// Appends the characters that begin within the first `max_bytes`.
+/// Appends the characters that begin within the first `max_bytes` bytes, escaped, and "…" if any remain.
 void append(std::string& out, std::string_view text, std::size_t max_bytes, bool keep_line_ends) {
   std::size_t at = 0;
   while (at < text.size() && at < max_bytes) {

@@ -28,7 +28,7 @@ std::string reason(const char* purpose, int error_number) {
 void check_threads_can_start(const char* purpose, int count) {
   std::mutex mutex;
   std::condition_variable_any changed;
-  std::vector<std::jthread> threads;  // last: asked to stop and joined first, also when one cannot be had
+  std::vector<std::jthread> threads;  // declared last: stopped and joined first, even on failure
   threads.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) {
     threads.push_back(start_thread(purpose, [&](const std::stop_token& stop) {
@@ -40,7 +40,7 @@ void check_threads_can_start(const char* purpose, int count) {
 
 std::atomic<const char*> team_being_started = nullptr;
 
-/// Of a process that ends while a team is started: the library has called exit().
+/// atexit() handler: reports if the process ends while a team starts, because the library called exit().
 void end_without_team() {
   const char* const purpose = team_being_started;
   if (purpose == nullptr) return;

@@ -7,12 +7,12 @@
 
 namespace voca::engine {
 
-/// Throws the IoError of a thread that the system would not start, `error_number` saying why: what it was to
-/// do, and which limits and options to look at.
+/// Throws the IoError of a thread that could not be started: its purpose, the reason `error_number`, and the
+/// limits and options to check.
 [[noreturn]] void no_thread(const char* purpose, int error_number);
 
-/// Starts a thread. Throws IoError, exit code 74, where the system has none left; `purpose` names what it was
-/// to do. Whoever started siblings before must end them then: nobody else wakes what waits for work.
+/// Starts a thread. Throws IoError (exit code 74) if the system refuses; `purpose` names its task. The caller
+/// must then stop threads it started before: nothing else wakes those that wait for work.
 template <typename Thread = std::jthread, typename F>
 [[nodiscard]] Thread start_thread(const char* purpose, F&& f) {
   try {
@@ -22,9 +22,10 @@ template <typename Thread = std::jthread, typename F>
   }
 }
 
-/// Has `start`, the first parallel region of a library that ends the process where it cannot have a thread,
-/// start its team of `size`. Throws as start_thread() does where so many cannot run; should the library still
-/// end the process, others having taken the last one meanwhile, that is with the same words and exit code 74.
+/// Runs `start`, the first parallel region of a library that ends the process if it cannot start a thread, so
+/// that the library creates its team of `size` threads. Throws as start_thread() if that many threads cannot
+/// run. If the library still ends the process, because others took the last thread meanwhile, it ends with
+/// the same message and exit code 74.
 void start_team(const char* purpose, int size, const std::function<void()>& start);
 
 }  // namespace voca::engine

@@ -6,7 +6,7 @@
 
 namespace voca::engine {
 
-/// A file descriptor that is closed at the end of its life; −1 is none.
+/// Owning file descriptor, closed by the destructor; −1 is none.
 class UniqueFd {
  public:
   UniqueFd() = default;
@@ -21,7 +21,7 @@ class UniqueFd {
   }
   UniqueFd(const UniqueFd&) = delete;
   UniqueFd& operator=(const UniqueFd&) = delete;
-  /// Takes another one over; holds none before.
+  /// Takes ownership of `value`; must be empty before.
   void reset(int value) { value_ = value; }
   [[nodiscard]] int get() const { return value_; }
 
