@@ -166,7 +166,7 @@ const Predictions* Evaluator::run(const StopRequested& stop) {
       if (stopped) return nullptr;
     }
   }
-  // A source counts a sample that is bad once, however often it leaves it out.
+  // A source counts a bad sample once, however often it skips it.
   const std::int64_t bad = sum_over_ranks(ranks_, "bad samples", source_.bad_samples());
   const std::int64_t samples = sum_over_ranks(ranks_, "samples evaluated", source_.samples_per_epoch());
   if (predictions_.size() + bad != samples) {
@@ -203,11 +203,11 @@ void Evaluator::collect(const Batch& batch) {
   for (std::int64_t i = 0; i < logits.elements(); ++i) predictions_.logits.push_back(read_back(logits, i));
 }
 
-/// Every rank's predictions of one round of batches, null where a rank has no more, become those of all.
-/// False when no rank has more.
+/// All-gathers the predictions of one round of batches; `batch` is null if this rank has no more. Returns
+/// false when no rank has more.
 bool Evaluator::exchange(bool stop, const Batch* batch, bool& stopped) {
-  // From each rank: whether to stop, whether it had a batch, its samples, then sample, label, loss and logits
-  // of each.
+  // Message of each rank: stop flag, whether it had a batch, the number of samples; then sample, label, loss
+  // and logits of each.
   constexpr std::size_t kHead = 3;
   const auto outputs = static_cast<std::size_t>(predictions_.outputs);
   const std::size_t stride = 3 + outputs;

@@ -16,58 +16,59 @@
 
 namespace voca::engine {
 
-/// What a model says of each sample of a split, every sample once, in the order of the dataset.
+/// A model's predictions for a split: every sample once, in the order of the dataset.
 struct Predictions {
-  std::int64_t outputs = 1;           ///< logits a sample: 1 (log-odds of real) or the number of classes
+  std::int64_t outputs = 1;           ///< logits per sample: 1 (log-odds of real) or the number of classes
   std::vector<std::int64_t> samples;  ///< (n) index in the dataset, ascending
-  std::vector<std::int32_t> labels;   ///< (n) 1 real, 0 fake, or the class; −1 unknown
+  std::vector<std::int32_t> labels;   ///< (n) 1 real, 0 fake, or the class index; −1 unknown
   std::vector<double> logits;         ///< (n, outputs)
-  std::vector<double> losses;         ///< (n) classification loss; empty when not asked for
+  std::vector<double> losses;         ///< (n) classification loss; empty if not requested
 
   [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(samples.size()); }
 };
 
-/// (n) 1 / (1 + e^−logit) of one-logit predictions; (n, outputs) softmax of the others. In double, without
-/// overflow.
+/// (n) 1 / (1 + e^−logit) for one-logit predictions; (n, outputs) softmax otherwise. Computed in double,
+/// without overflow.
 [[nodiscard]] std::vector<double> probabilities(const Predictions& predictions);
 
-/// The mean of several models' logits over the same samples; labels are kept, losses left out. Throws
-/// DataError when they are not of the same samples and outputs.
+/// Mean of several models' logits over the same samples; labels are kept, losses are dropped. Throws
+/// DataError when samples or outputs differ.
 [[nodiscard]] Predictions average_logits(const std::vector<Predictions>& predictions);
 
-/// A split's measures: of two classes, or of K.
+/// Metrics of a split, for two classes or for K.
 using Metrics = std::variant<BinaryMetrics, ClassMetrics>;
 
-/// All measures of `predictions`; the loss is the mean of theirs where they have them. `threshold` is the one
-/// the second set of decisions is made at (two classes only). Throws DataError when a label is unknown or
-/// there are no samples.
+/// All metrics of `predictions`; the loss is the mean of their losses, if they have any. `threshold` is used
+/// for the second set of decisions (two classes only). Throws DataError when a label is unknown or there are
+/// no samples.
 [[nodiscard]] Metrics measure(const Predictions& predictions, double threshold = 0.5);
 
-/// Throws DataError when a score on the validation split after `epoch` (from 1) is not finite: the run has
-/// diverged.
+/// Throws DataError when a score on the validation split after `epoch` (from 1) is not finite, which means
+/// that the run has diverged.
 void check_finite_scores(const Predictions& validation, std::int64_t epoch);
 
-/// The threshold for a checkpoint to carry; `validation` must be the validation split. Undefined with one
-/// class only, and for K classes.
+/// Decision threshold to store in a checkpoint; `validation` must be the validation split. Empty if only one
+/// class occurs, and for K classes.
 [[nodiscard]] std::optional<double> fit_threshold(const Predictions& validation, const ThresholdRule& rule);
 
-/// Runs a model over the whole of a source. With several ranks each has a source of its own part, and all get
-/// the predictions of every part: the same numbers, whatever the number of ranks.
+/// Runs a model over a whole source. With several ranks, each rank's source is its own part of the split, and
+/// all ranks get the predictions of all parts: the same numbers for any number of ranks.
 class Evaluator {
  public:
-  /// `workspace` was made for batches as large as the source's. With `losses` false labels are not read.
+  /// The workspace's evaluation batch must be at least as large as the source's. Labels are not read if
+  /// `losses` is false.
   Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses, Ranks ranks = {});
 
-  /// Memory of the host that one takes: the predictions of `samples`, and what `world_size` ranks tell each
-  /// other of a batch of `batch_size`.
+  /// Host memory of an evaluator, in bytes: predictions of `samples`, and the all-gather buffers of
+  /// `world_size` ranks for batches of `batch_size`.
   [[nodiscard]] static std::size_t host_bytes(std::int64_t samples, std::int64_t outputs,
                                               std::int64_t batch_size, int world_size);
 
-  /// Asked between batches; true, on any rank, abandons the evaluation on all.
+  /// Called between batches; if it returns true on any rank, all ranks abandon the evaluation.
   using StopRequested = std::function<bool()>;
-  /// A fresh pass. The same object is filled again at each call: nothing is allocated after construction,
-  /// with one rank. Null when `stop` said so. Throws InternalError when the source gave a sample twice or
-  /// left one out that it does not count as bad.
+  /// Evaluates the source from its start. Every call overwrites the same object; with one rank nothing is
+  /// allocated after construction. Returns null when `stop` returned true. Throws InternalError when the
+  /// source repeats a sample, or omits one without counting it as bad.
   [[nodiscard]] const Predictions* run(const StopRequested& stop = {});
 
  private:
@@ -82,12 +83,12 @@ class Evaluator {
   Workspace& workspace_;
   bool with_losses_;
   Ranks ranks_;
-  std::vector<double> message_;         // to the other ranks
-  std::vector<std::byte> host_labels_;  // of a batch, where the device's memory is not the host's
+  std::vector<double> message_;         // all-gather input
+  std::vector<std::byte> host_labels_;  // labels of a batch, if device memory is not host memory
   std::vector<std::byte> host_logits_;
   std::vector<std::byte> host_losses_;
   Predictions predictions_;
-  Predictions sorted_;  // where the samples came in another order
+  Predictions sorted_;  // used if the samples arrived out of order
   std::vector<std::size_t> order_;
 };
 

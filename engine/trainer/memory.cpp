@@ -22,7 +22,7 @@ DType statistics_type(DType compute_type) {
   return compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
 }
 
-/// The results a run keeps outside the arena, without memory; empty where it has no use for one.
+/// Results that a run keeps outside the arena, without memory; empty where the run does not need one.
 struct Results {
   Tensor logits;
   Tensor row_losses;
@@ -47,7 +47,7 @@ Results lay_out_results(const Model& model, const MemoryRequest& request) {
   return results;
 }
 
-/// What the update of the weights takes of the arena.
+/// Arena size of the weight update.
 ArenaPlan plan_update(const ParameterStore& parameters, const Results& results, const Backend& backend) {
   Arena arena(backend.device);
   Context context{arena};
@@ -63,7 +63,7 @@ ArenaPlan plan_update(const ParameterStore& parameters, const Results& results, 
   return {arena.high_water(), arena.peak_lines()};
 }
 
-/// The whole arena of a run: steps of every kind use it one after another.
+/// Arena size of a run: training, update and evaluation use the arena one after another.
 ArenaPlan plan_arena(const Model& model, const MemoryRequest& request, const ParameterStore& parameters,
                      const Results& results, const Backend& backend) {
   ArenaPlan largest;
@@ -79,13 +79,13 @@ ArenaPlan plan_arena(const Model& model, const MemoryRequest& request, const Par
   return largest;
 }
 
-/// Of products on a GPU; 0 on the CPU, whose products are kernels.
+/// Size of the GEMM workspace on a GPU; 0 on the CPU, where GEMMs are kernels.
 std::size_t product_workspace_bytes(const Backend& backend) {
   if (backend.device != DeviceKind::kCuda) return 0;
   return backend.products != nullptr ? backend.products->workspace_bytes() : kProductWorkspaceBytes;
 }
 
-/// Refuses before anything is taken: on the CPU memory that is not there shows only when it is touched.
+/// Throws before anything is allocated: on the CPU, overcommitted memory fails only when it is touched.
 const Model& check_fits(const Model& model, const MemoryRequest& request, Device& device) {
   const FreeMemory free = device.free_memory();
   const Backend backend{.device = device.kind(), .products = device.products()};
@@ -112,7 +112,7 @@ MemoryPlan plan_memory(const Model& model, const MemoryRequest& request, const B
   const ParameterStore parameters(model.parameters(), request.compute_type, request.train_batch > 0, nullptr,
                                   request.wide_sums);
   const Results results = lay_out_results(model, request);
-  // No library is told of these products: the run may never ask for them.
+  // The dry run passes no GEMM library, which would otherwise learn of GEMMs that the run may never execute.
   ArenaPlan arena = plan_arena(model, request, parameters, results,
                                {.device = backend.device, .world_size = request.world_size});
   MemoryPlan plan{.lines = parameters.lines(), .arena_lines = std::move(arena.lines)};

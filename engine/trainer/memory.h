@@ -13,57 +13,56 @@
 
 namespace voca::engine {
 
-/// What a run does, as far as its memory depends on it. At least one of the batches is not 0.
+/// Parameters of a run that determine its memory. At least one of the batch sizes is not 0.
 struct MemoryRequest {
   DType compute_type = DType::kF32;
-  std::int64_t train_batch = 0;  ///< most samples of a training batch; 0: weights only, no training
-  std::int64_t eval_batch = 0;   ///< most samples of an evaluation batch; 0: no evaluation
-  std::int64_t grad_accum = 1;   ///< batches a step
-  int world_size = 1;            ///< ranks, each with a training batch of its own
-  /// Of a compute type of 16 bits: gradients are added up in fp32 (ParameterStore::gradient_sums).
+  std::int64_t train_batch = 0;  ///< maximum training batch; 0: weights only, no training
+  std::int64_t eval_batch = 0;   ///< maximum evaluation batch; 0: no evaluation
+  std::int64_t grad_accum = 1;   ///< batches per step
+  int world_size = 1;            ///< ranks, each with its own training batch
+  /// For 16-bit compute types: accumulate gradients in fp32 (ParameterStore::gradient_sums).
   bool wide_sums = false;
 };
 
-/// The device memory a run takes, batches in flight apart (their source owns them), before any of it is
-/// taken.
+/// Device memory that a run will allocate, excluding batches in flight, which their source owns.
 struct MemoryPlan {
-  std::vector<MemoryLine> lines;        ///< what a Workspace allocates: the same names, bytes and order
-  std::vector<MemoryLine> arena_lines;  ///< what is live in the "activations" line at its peak
+  std::vector<MemoryLine> lines;        ///< allocations of a Workspace: same names, bytes and order
+  std::vector<MemoryLine> arena_lines;  ///< live allocations in the "activations" line at its peak
   [[nodiscard]] std::size_t bytes() const;
 };
-/// On a GPU the library of products has its workspace there too: that of `backend.products`, or what ours
-/// takes where that is null.
+/// On a GPU the plan includes the GEMM library's workspace: that of `backend.products`, or the engine's
+/// default if it is null.
 [[nodiscard]] MemoryPlan plan_memory(const Model& model, const MemoryRequest& request,
                                      const Backend& backend = {});
 
-/// The largest batch, for training and evaluation alike, that fits `bytes`; 0 when not even one sample does.
-/// `source_bytes(batch)` is what the batches in flight take beside the plan; null for nothing. Memory must
-/// grow with the batch. Never more than `limit`.
+/// Largest batch size, for both training and evaluation, that fits `bytes`, but at most `limit`; 0 if a
+/// single sample does not fit. `source_bytes(batch)` is the memory of the batches in flight, in addition to
+/// the plan; null for none. Memory must grow with the batch size.
 [[nodiscard]] std::int64_t largest_batch(const Model& model, const MemoryRequest& request, std::size_t bytes,
                                          const std::function<std::size_t(std::int64_t)>& source_bytes,
                                          std::int64_t limit = std::int64_t{1} << 20,
                                          const Backend& backend = {});
 
-/// What does not fit.
+/// Description of an allocation that does not fit.
 struct OutOfMemory {
   std::string where;              ///< "cpu", "cuda", "host"
-  std::vector<MemoryLine> lines;  ///< all that is needed there
-  FreeMemory free;                ///< all that there is
-  int ranks = 1;                  ///< that share it and need as much each
+  std::vector<MemoryLine> lines;  ///< all memory needed there
+  FreeMemory free;                ///< all memory available there
+  int ranks = 1;                  ///< ranks that share the memory, each needing as much
   std::int64_t batch = 0;
-  std::int64_t largest = 0;  ///< batch that fits; 0: none
+  std::int64_t largest = 0;  ///< largest batch that fits; 0: none
 };
-/// Throws Error (exit 74): a line with what is needed, what there is and the largest batch that fits, and the
-/// table of what takes how much.
+/// Throws Error (exit 74) with a line that names the memory needed, the memory available and the largest
+/// batch that fits, and a table of the allocations.
 [[noreturn]] void throw_out_of_memory(const OutOfMemory& what);
 
-/// All the device memory of a run, taken at once when it is made: parameters with their gradients and
-/// moments, one arena that training and evaluation share, and the places where passes leave their results. On
-/// a GPU the algorithms of its matrix products are chosen here.
+/// All device memory of a run, allocated in the constructor: parameters with gradients and moments, one arena
+/// shared by training and evaluation, and the buffers for results. On a GPU the constructor also selects the
+/// GEMM algorithms.
 class Workspace {
  public:
-  /// Throws Error (exit 74) when it does not fit, with the table of what it needs and the largest batch that
-  /// would fit.
+  /// Throws Error (exit 74) when the memory does not fit, with the table of allocations and the largest batch
+  /// that would fit.
   Workspace(const Model& model, const MemoryRequest& request, Device& device);
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
@@ -76,13 +75,13 @@ class Workspace {
   [[nodiscard]] Device& device() const { return device_; }
   [[nodiscard]] const MemoryRequest& request() const { return request_; }
 
-  /// (size, outputs), compute type; of the pass last run.
+  /// (size, outputs), compute type; written by the last pass.
   [[nodiscard]] Tensor logits(std::int64_t size) const;
-  /// (size), statistics type; of the prediction last run.
+  /// (size), statistics type; written by the last prediction.
   [[nodiscard]] Tensor row_losses(std::int64_t size) const;
-  /// (grad_accum, kLossCount), statistics type; of the batches of the step last run.
+  /// (grad_accum, kLossCount), statistics type; one row per batch of the last step.
   [[nodiscard]] const Tensor& losses() const { return losses_; }
-  /// (kLossCount), of one of them.
+  /// (kLossCount); one row of losses().
   [[nodiscard]] Tensor losses(std::int64_t batch_in_step) const;
   /// (1), statistics type.
   [[nodiscard]] const Tensor& gradient_norm() const { return gradient_norm_; }

@@ -11,40 +11,40 @@ namespace voca::engine {
 /// AdamW with betas (0.9, 0.999) and eps 1e-8.
 struct OptimizerOptions {
   double weight_decay = 1e-4;  ///< decoupled, on every parameter
-  double max_grad_norm = 1.0;  ///< of the global L2 norm; 0 switches clipping off
+  double max_grad_norm = 1.0;  ///< clips the global L2 norm; 0 disables clipping
 };
 
-/// fp16's loss scale: where it starts, and after how many updates in a row it doubles.
+/// Dynamic loss scale of fp16: initial value, and number of consecutive updates after which it doubles.
 inline constexpr float kFirstLossScale = 65536.0F;
 inline constexpr std::int64_t kLossScaleGrowthInterval = 2000;
 
-/// AdamW over the flat buffers of a workspace, all of it queued: nothing here waits for the device, and a
-/// step whose gradients or losses are not finite is left out there. A step is: start_step(), backward passes
-/// with gradient_scale(), update(). Where the compute type is fp16 the loss is scaled, dynamically.
+/// AdamW over the flat buffers of a workspace. All work is queued; nothing here waits for the device, which
+/// skips a step with non-finite gradients or losses. Per step: start_step(), backward passes with
+/// gradient_scale(), update(). In fp16 the loss is scaled dynamically.
 class Optimizer {
  public:
-  /// The state of a fresh run.
+  /// Starts in the state of a fresh run.
   Optimizer(const OptimizerOptions& options, Workspace& workspace);
 
-  /// Zeroes gradients (not their sums, which GradientSums overwrites) and losses.
+  /// Zeroes the losses and the gradients (not their sums, which GradientSums overwrites).
   void start_step();
-  /// Of a batch that is this share of its step.
+  /// Gradient scale for a batch that contributes the fraction `share` of its step.
   [[nodiscard]] GradientScale gradient_scale(double share) const;
-  /// The global L2 norm of the accumulated gradients, loss scale included, before clipping: workspace's
-  /// gradient_norm().
+  /// Writes the global L2 norm of the accumulated gradients, before clipping and including the loss scale, to
+  /// the workspace's gradient_norm().
   void measure_norm();
   /// Clips by that norm and updates weights and moments.
   void update(double lr);
 
-  /// As the device has it; waits for what is queued.
+  /// State on the device; waits for queued work.
   [[nodiscard]] kernels::OptimizerState state() const;
-  /// `loss_scale` is kept only where there is one.
+  /// Loads a state; `loss_scale` is ignored unless the compute type is fp16.
   void set_state(const kernels::OptimizerState& state);
 
  private:
   [[nodiscard]] bool scales_loss() const { return workspace_.request().compute_type == DType::kF16; }
 
-  /// Learning rates on their way to the device; one more than steps that may be queued.
+  /// Slots for learning rates in flight to the device; one more than the steps that may be queued.
   static constexpr std::size_t kRatesInFlight = 4;
 
   OptimizerOptions options_;
@@ -53,8 +53,8 @@ class Optimizer {
   std::size_t next_rate_ = 0;
 };
 
-/// The name of the first parameter, in the order backward finishes them, whose gradient has a NaN or an
-/// infinity; empty when all are finite.
+/// Name of the first parameter, in backward order, whose gradient contains a NaN or an infinity; empty if all
+/// are finite.
 [[nodiscard]] std::string first_non_finite_gradient(const ParameterStore& parameters);
 
 }  // namespace voca::engine

@@ -15,7 +15,7 @@
 namespace voca::engine {
 namespace {
 
-/// CRC-32C of masters and moments, one after the other.
+/// CRC-32C over masters and moments, concatenated.
 std::uint32_t checksum(const ParameterStore& parameters) {
   std::uint32_t crc = 0;
   for (const Tensor& buffer : {parameters.masters(), parameters.exp_avgs(), parameters.exp_avg_sqs()}) {
@@ -40,7 +40,7 @@ void warm_up(const Ranks& ranks, Device& device) {
                       .device = device.kind(),
                       .name = kName};
     ranks.gradients->all_reduce_sum(kName, data, ranks.stream->stream());
-    ranks.stream->hold_up(device.compute_stream());  // one after the other: both work on one block
+    ranks.stream->hold_up(device.compute_stream());  // serialised: both collectives use the same block
     ranks.main->all_reduce_sum(kName, data, device.compute_stream());
     ranks.main->broadcast(kName, data, 0, device.compute_stream());
     ranks.stream->wait_for(device.compute_stream());

@@ -12,18 +12,18 @@
 
 namespace voca::engine {
 
-/// The job's ranks, as a trainer and an evaluation need them. The default is a world of one.
+/// Communicators of the job's ranks, for training and evaluation. The default is a world of one.
 struct Ranks {
-  Communicator* main = nullptr;  ///< of the thread that trains
-  /// Of the sums that run beside backward: on CPUs another one than `main`, on GPUs `main` itself will do.
+  Communicator* main = nullptr;  ///< used by the training thread
+  /// For all-reduces that overlap backward: on CPUs it must differ from `main`, on GPUs it may be `main`
+  /// itself.
   Communicator* gradients = nullptr;
-  CommunicationStream* stream = nullptr;  ///< on a GPU, of those sums
+  CommunicationStream* stream = nullptr;  ///< stream of those all-reduces, on a GPU
   BucketOptions buckets{};
-  /// Told what this rank is about to do, for a watchdog; a string that lives for ever.
+  /// Reports what this rank does next, for the watchdog; `what` must have static lifetime.
   std::function<void(const char* what)> doing = [](const char*) {};
-  /// Waits until every rank has come here, for as long as those that are missing get on with something.
-  /// Before a collective to which one rank may come much later than the others: they would wait for it in
-  /// vain.
+  /// Waits until every rank has called it, as long as the missing ranks make progress. Call it before a
+  /// collective that one rank may reach much later than the others, which would otherwise time out.
   std::function<void(const char* what)> meet = [](const char*) {};
 
   [[nodiscard]] bool alone() const { return main == nullptr || main->world_size() == 1; }
@@ -32,21 +32,21 @@ struct Ranks {
   [[nodiscard]] bool first() const { return rank() == 0; }
 };
 
-/// Has the ranks' communicators take the device memory that they keep from their first collectives on, small
-/// ones and such of whole buckets: what is free afterwards is free. Does nothing where collectives run on the
-/// host, whose buffers are part of the plan.
+/// Runs small and bucket-sized collectives, so that the communicators allocate the device memory that they
+/// keep; free memory measured afterwards is really free. No-op if collectives run on the host, whose buffers
+/// are part of the plan.
 void warm_up(const Ranks& ranks, Device& device);
 
-/// The sum over the ranks of a number that each knows of itself, exact up to 2^53.
+/// Sum over the ranks of each rank's `mine`; exact up to 2^53.
 [[nodiscard]] std::int64_t sum_over_ranks(const Ranks& ranks, const char* name, std::int64_t mine);
-/// Whether any rank says so.
+/// Whether `mine` is true on any rank.
 [[nodiscard]] bool any_rank(const Ranks& ranks, const char* name, bool mine);
-/// Rank 0's text, on every rank.
+/// Broadcasts rank 0's text.
 [[nodiscard]] std::string text_of_first_rank(const Ranks& ranks, const char* name, const std::string& mine);
 
-/// Rank 0's weights, masters and moments, on every rank.
+/// Broadcasts rank 0's weights, masters and moments.
 void broadcast_parameters(const Ranks& ranks, const ParameterStore& parameters, void* stream);
-/// Throws InternalError naming the ranks whose weights and moments are not rank 0's, to the last bit.
+/// Throws InternalError naming the ranks whose weights or moments differ from rank 0's in any bit.
 void check_ranks_agree(const Ranks& ranks, const ParameterStore& parameters);
 
 }  // namespace voca::engine

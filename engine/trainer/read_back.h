@@ -8,8 +8,8 @@
 
 namespace voca::engine {
 
-/// Element `i` of a result on the CPU, of any type the engine computes in. Results are read after
-/// Device::synchronize(); those of a GPU through HostTensor.
+/// Element `i` of a result on the CPU, for any compute type. Results are valid after Device::synchronize();
+/// read results of a GPU through HostTensor.
 [[nodiscard]] inline double read_back(const Tensor& tensor, std::int64_t i) {
   VOCA_CHECK(tensor.device == DeviceKind::kCpu && i >= 0 && i < tensor.elements());
   const auto bits = [&] { return static_cast<const std::uint16_t*>(tensor.data)[i]; };

@@ -8,7 +8,7 @@
 namespace voca::engine {
 namespace {
 
-/// Of the peak: where a warm-up and an extension begin.
+/// Fraction of the peak at which a warm-up and an extension begin.
 constexpr double kFirstShare = 0.1;
 
 }  // namespace

@@ -42,7 +42,7 @@ StagedBatchSource::StagedBatchSource(std::unique_ptr<BatchSource> source, Device
 
 StagedBatchSource::~StagedBatchSource() {
   try {
-    device_.synchronize(device_.copy_stream());  // copies still under way read the source's memory
+    device_.synchronize(device_.copy_stream());  // copies in flight read the source's memory
   } catch (const std::exception& error) {
     spdlog::error("batches: {}", error.what());
   }
@@ -61,7 +61,7 @@ std::size_t StagedBatchSource::device_bytes(const SampleShapes& inputs, DType co
 
 void StagedBatchSource::start_epoch(std::int64_t epoch, std::int64_t first_batch) {
   for (Slot& slot : slots_) {
-    slot.copied.synchronize();  // the source is about to reuse what these copies read
+    slot.copied.synchronize();  // the source is about to reuse the memory that these copies read
     slot.consumed.record(device_.compute_stream());
     slot.filled = false;
     slot.failure = nullptr;
@@ -79,13 +79,13 @@ const Batch* StagedBatchSource::next() {
   other.consumed.record(device_.compute_stream());
   slot.copied.wait_on(device_.compute_stream());
   if (compute_type_ != DType::kF32) round(slot);
-  slot.copied.synchronize();  // then the source may have its memory back
+  slot.copied.synchronize();  // afterwards the source may reuse its memory
   stage(other);
   front_ = 1 - front_;
   return &slot.batch;
 }
 
-// The source's next batch on its way into the slot.
+// Queues the copy of the source's next batch into the slot.
 void StagedBatchSource::stage(Slot& slot) {
   slot.filled = false;
   const Batch* batch = nullptr;
@@ -114,7 +114,7 @@ void StagedBatchSource::stage(Slot& slot) {
   slot.filled = true;
 }
 
-// In the order of the compute stream, so one place for the rounded inputs is enough.
+// Runs in the order of the compute stream, so that one buffer for the rounded inputs is enough.
 void StagedBatchSource::round(Slot& slot) {
   Context context{.arena = no_memory_, .stream = device_.compute_stream()};
   for (std::size_t i = 0; i < kMaxInputs; ++i) {

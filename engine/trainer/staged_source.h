@@ -13,21 +13,21 @@
 
 namespace voca::engine {
 
-/// What a model takes of each sample: the shapes of a batch of one, the empty shape for an input left out.
+/// Per-sample inputs of a model: shapes of a batch of one; the shape of an unused input is empty.
 using SampleShapes = std::array<Shape, kMaxInputs>;
 
-/// The batches of a source of host memory, on a GPU and in the compute type. While a step computes on one
-/// batch the next is copied on the copy stream, from pinned memory without the host's help; it is rounded to
-/// 16 bits on the GPU. The same samples in the same order: bad samples too, which the source may find a batch
-/// ahead.
+/// Copies a source's host batches to a GPU and converts them to the compute type. While a step computes on
+/// one batch, the next is copied asynchronously on the copy stream, from pinned memory; rounding to 16 bits
+/// runs on the GPU. Samples and their order are those of the source; bad samples too, which the source may
+/// find one batch ahead.
 class StagedBatchSource final : public BatchSource {
  public:
-  /// `source` gives float32; the device outlives this.
+  /// `source` must return float32; `device` must outlive this object.
   StagedBatchSource(std::unique_ptr<BatchSource> source, Device& device, const SampleShapes& inputs,
                     DType compute_type);
   ~StagedBatchSource() override;
 
-  /// Device memory that one takes.
+  /// Device memory of a staged source, in bytes.
   [[nodiscard]] static std::size_t device_bytes(const SampleShapes& inputs, DType compute_type,
                                                 std::int64_t batch_size);
 
@@ -35,7 +35,7 @@ class StagedBatchSource final : public BatchSource {
   [[nodiscard]] std::int64_t batches_per_epoch() const override { return source_->batches_per_epoch(); }
   [[nodiscard]] std::int64_t max_batch_size() const override { return source_->max_batch_size(); }
   void start_epoch(std::int64_t epoch, std::int64_t first_batch) override;
-  /// What was queued on the compute stream before the call may use the batch before.
+  /// Work queued on the compute stream before this call may still use the previous batch.
   const Batch* next() override;
   [[nodiscard]] std::int64_t bad_samples() const override { return source_->bad_samples(); }
 
@@ -56,10 +56,10 @@ class StagedBatchSource final : public BatchSource {
   std::unique_ptr<BatchSource> source_;
   Device& device_;
   DType compute_type_;
-  Arena no_memory_;  // of a context for operations that take none
+  Arena no_memory_;  // for the contexts of operations that need no arena memory
   std::array<Slot, 2> slots_;
-  std::array<Device::Block, kMaxInputs> rounded_;  // inputs in 16 bits; unused in float32
-  std::size_t front_ = 0;                          // the slot that next() gives
+  std::array<Device::Block, kMaxInputs> rounded_;  // 16-bit inputs; unused in float32
+  std::size_t front_ = 0;                          // slot that next() returns
 };
 
 }  // namespace voca::engine

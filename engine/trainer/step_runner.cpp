@@ -75,8 +75,8 @@ Batch StepRunner::next_batch(const StepPlace& place, std::int64_t batch_in_epoch
   return *next;
 }
 
-/// What a step does with one of its batches, the last of `samples`: forward and backward; before the first
-/// batch it begins, after the last one it ends with the update.
+/// Queues the work of one batch, the last of `samples`: forward and backward, preceded by the start of the
+/// step if it is the first batch, and followed by the update if it is the last.
 void StepRunner::queue_batch(const StepPlace& place, const std::vector<std::int64_t>& samples,
                              const Batch& batch) {
   const auto batch_in_step = static_cast<std::int64_t>(samples.size()) - 1;
@@ -87,12 +87,13 @@ void StepRunner::queue_batch(const StepPlace& place, const std::vector<std::int6
   const auto work = [&] {
     if (first) optimizer_.start_step();
     if (used) forward_backward(place, samples, batch);
-    if (!last || !any) return;  // without a sample nothing decays and nothing moves
+    if (!last || !any) return;  // without samples there is neither weight decay nor an update
     if (!ranks_.alone()) reduce();
     optimizer_.measure_norm();
     optimizer_.update(place.lr);
   };
-  // Ranks watch over their collectives from the host while they run.
+  // Collectives are supervised by the host while they run, so with several ranks the work is queued piece by
+  // piece.
   if (!ranks_.alone()) return work();
   const std::uint64_t parts = (first ? 1U : 0U) | (last ? 2U : 0U) | (used ? 4U : 0U) | (any ? 8U : 0U);
   workspace_.device().queue_together(static_cast<std::uint64_t>(batch.size) << 4U | parts,
@@ -126,8 +127,8 @@ void StepRunner::forward_backward(const StepPlace& place, const std::vector<std:
   if (!ranks_.alone()) ops::weighted_sum(context, mine, losses, 0, {}, losses);
 }
 
-/// Once a run: where every rank has verified its samples, sizes follow from the order of the samples, and no
-/// batch needs asking.
+/// Runs once. If every rank has verified its samples, batch sizes follow from the sample order and no
+/// per-batch all-gather is needed.
 void StepRunner::agree_on_sizes() {
   if (std::exchange(sizes_are_agreed_on_, true) || ranks_.alone()) return;
   const auto batches = static_cast<std::size_t>(train_.batches_per_epoch());
@@ -147,8 +148,8 @@ void StepRunner::agree_on_sizes() {
   }
 }
 
-/// What every rank has of the global batch; returns the samples of all, 0 where one has none: then there is
-/// nothing that all could take part in.
+/// Sets `rows_by_rank` to each rank's part of the global batch. Returns the total number of samples, or 0 if
+/// any rank has none, since a collective needs all ranks.
 std::int64_t StepRunner::share(std::int64_t batch_in_epoch, Batch& batch) {
   agree_on_sizes();
   if (ranks_.alone()) {
@@ -168,7 +169,7 @@ std::int64_t StepRunner::share(std::int64_t batch_in_epoch, Batch& batch) {
   return std::accumulate(rows_by_rank_.begin(), rows_by_rank_.end(), std::int64_t{0});
 }
 
-/// Any rank's batch may have lost a sample.
+/// All-gathers the batch sizes, because any rank may have skipped a bad sample.
 void StepRunner::ask_for_sizes(const Batch& batch) {
   const std::array<double, 2> mine{static_cast<double>(batch.size),
                                    static_cast<double>(train_.bad_samples())};
@@ -181,7 +182,7 @@ void StepRunner::ask_for_sizes(const Batch& batch) {
   }
 }
 
-/// Gradients and losses become those of the global batch.
+/// All-reduces gradients and losses over the global batch.
 void StepRunner::reduce() {
   ranks_.doing("summing gradients");
   buckets_->finish();

@@ -25,52 +25,53 @@ struct LossSums {
   [[nodiscard]] LossValues mean() const;
 };
 
-/// A step of the run, by its place in it.
+/// Position of a step in the run.
 struct StepPlace {
   std::uint64_t seed = 0;
   std::int64_t epoch = 0;
-  std::int64_t step = 0;           ///< steps of the run, this one included
-  std::int64_t first_batch = 0;    ///< of the epoch
-  std::int64_t batches = 0;        ///< in the step
-  std::int64_t epoch_batches = 0;  ///< batches an epoch
+  std::int64_t step = 0;           ///< steps of the run, including this one
+  std::int64_t first_batch = 0;    ///< index within the epoch
+  std::int64_t batches = 0;        ///< batches in the step
+  std::int64_t epoch_batches = 0;  ///< batches per epoch
   double lr = 0;
 };
 
-/// What a step came to.
+/// Results of a step.
 struct StepNumbers {
   StepPlace place;
   LossSums sums;
-  double norm = 0;  ///< of the gradient, before clipping, without the loss scale
+  double norm = 0;  ///< gradient norm before clipping, without the loss scale
   kernels::StepOutcome outcome = kernels::StepOutcome::kUpdated;
-  double loss_scale = 1;  ///< of the next step
+  double loss_scale = 1;  ///< for the next step
 
   [[nodiscard]] bool bad() const { return outcome == kernels::StepOutcome::kNotFinite; }
 };
 
-/// Runs optimiser steps. A step is queued whole, without waiting for the device; its numbers are read when
-/// someone asks for them, so that a GPU has the next step before anyone looks at this one's.
+/// Runs optimiser steps. A whole step is queued without waiting for the device; its results are read only on
+/// request, so that a GPU gets the next step before the host reads the results of this one.
 class StepRunner {
  public:
-  /// Steps that may be queued and not read.
+  /// Maximum number of steps that may be queued and unread.
   static constexpr std::size_t kDepth = 2;
 
   StepRunner(const Model& model, BatchSource& train, Workspace& workspace, Optimizer& optimizer,
              const Ranks& ranks);
 
-  /// From the batches to the updated weights. A batch of which a rank has no good sample is passed over by
-  /// all. Throws InternalError when the source's epoch ends too soon, CommunicationError when a rank is lost.
+  /// Queues a step, from the batches to the updated weights. All ranks skip a batch of which any rank has no
+  /// good sample. Throws InternalError when the source's epoch ends too soon, CommunicationError when a rank
+  /// is lost.
   void queue(const StepPlace& place);
   [[nodiscard]] std::size_t queued() const { return queued_; }
-  /// Samples that all ranks left out so far.
+  /// Samples skipped so far on all ranks.
   [[nodiscard]] std::int64_t bad_samples() const { return bad_samples_; }
-  /// The numbers of the oldest step that is queued; waits for it.
+  /// Results of the oldest queued step; waits for it.
   [[nodiscard]] StepNumbers take();
 
  private:
-  /// What is known of one step already, and where its results arrive on the host.
+  /// A queued step, and the host buffers for its results.
   struct Slot {
     StepPlace place;
-    std::vector<std::int64_t> samples;  ///< of each of its batches, of all ranks
+    std::vector<std::int64_t> samples;  ///< per batch, summed over all ranks
     Device::PinnedBlock losses;         ///< (grad_accum, kLossCount), statistics type
     Device::PinnedBlock state;          ///< kernels::OptimizerState
     Device::Event arrived;
@@ -93,8 +94,8 @@ class StepRunner {
   std::optional<GradientBuckets> buckets_;
   std::optional<GradientSums> sums_;
   bool sizes_are_agreed_on_ = false;
-  /// (batches of an epoch, world size) samples of every rank's batches, where all ranks know that none of
-  /// theirs is bad; else empty.
+  /// (batches per epoch, world size) samples of every rank's batches, if all ranks know that none of theirs
+  /// is bad; else empty.
   std::vector<std::int64_t> sizes_;
   std::vector<std::int64_t> rows_by_rank_;
   std::int64_t bad_samples_ = 0;

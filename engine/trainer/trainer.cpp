@@ -62,7 +62,7 @@ ValidationSummary summarise(const Metrics& metrics, std::optional<double> thresh
   return summary;
 }
 
-/// Of equals the earlier stays: false.
+/// Ties keep the earlier checkpoint: false.
 bool is_better(SelectBy select_by, double value, double best) {
   return select_by == SelectBy::kLoss ? value < best : value > best;
 }
@@ -75,7 +75,7 @@ void check_precision(DType compute_type, DeviceKind device) {
     throw UsageError("--precision: a GPU trains in fp32, bf16 and fp16, not in {}", name_of(compute_type));
 }
 
-/// Before any memory is taken.
+/// Validates the configuration before any memory is allocated.
 const TrainerConfig& checked(const TrainerConfig& config, const Model& model, const BatchSource& train,
                              const BatchSource* val, const Device& device, const Ranks& ranks) {
   validate(config);
@@ -108,7 +108,7 @@ struct Trainer::Impl {
 
   TrainingResult run();
 
-  // Steps: queued on the device, and accounted for once their numbers are there.
+  // Steps: queued on the device, and accounted for once their results have arrived.
   void queue_step();
   void settle(std::size_t left_queued = 0);
   [[nodiscard]] std::size_t steps_ahead() const;
@@ -116,14 +116,12 @@ struct Trainer::Impl {
   void report(const StepRecord& record, const StepNumbers& numbers);
   [[noreturn]] void give_up(const StepRecord& record) const;
 
-  // One epoch.
   void train_epoch();
   void finish_epoch();
   [[nodiscard]] EpochRecord epoch_record() const;
   void evaluate(EpochRecord& record);
   void select(EpochRecord& record);
 
-  // Where the run stands.
   [[nodiscard]] std::int64_t total_epochs() const { return config.epochs + config.extend_epochs; }
   [[nodiscard]] bool at_max_steps() const {
     return config.max_steps > 0 && progress.step >= config.max_steps;
@@ -166,13 +164,11 @@ struct Trainer::Impl {
   std::optional<Evaluator> evaluator;
   std::optional<ResumeStore> store;
   StopReason stop_reason;
-  const char* stopped_by = nullptr;  ///< what it said
+  const char* stopped_by = nullptr;  ///< its return value
   RunPosition progress;
-  Clock::time_point timed_from;  ///< begin of what the next step settled took
-  bool saved = false;            ///< as it stands
+  Clock::time_point timed_from;  ///< start of the time attributed to the next collected step
+  bool saved = false;            ///< the current position has been saved
 };
-
-// -- a step
 
 void Trainer::Impl::queue_step() {
   if (steps.queued() == 0) timed_from = Clock::now();
@@ -194,15 +190,16 @@ void Trainer::Impl::queue_step() {
   }
 }
 
-/// Steps whose numbers need not be known before the next is queued. After a bad one all are: another may end
-/// the run, and that it names is in the gradients only until the next step.
+/// Maximum number of steps left in flight when the next one is queued. 0 after a bad step: the next one may
+/// end the run, and the parameter named in the error can be found in the gradients only until another step is
+/// queued.
 std::size_t Trainer::Impl::steps_ahead() const {
   const bool waits = workspace.device().kind() == DeviceKind::kCpu || config.max_bad_steps == 1 ||
                      progress.bad_steps_in_a_row > 0;
   return waits ? 0 : StepRunner::kDepth - 1;
 }
 
-/// Accounts for the steps queued, all but the last `left_queued`.
+/// Accounts for the queued steps except the last `left_queued`.
 void Trainer::Impl::settle(std::size_t left_queued) {
   while (steps.queued() > left_queued) {
     const StepNumbers numbers = steps.take();
@@ -270,15 +267,13 @@ void Trainer::Impl::give_up(const StepRecord& record) const {
       parameter.empty() ? "none" : parameter);
 }
 
-// -- an epoch
-
 void Trainer::Impl::train_epoch() {
   if (epoch_is_trained() || at_max_steps()) return;
   train.start_epoch(progress.epoch, progress.batch);
   while (!epoch_is_trained() && !at_max_steps()) {
     queue_step();
     settle(steps_ahead());
-    // After the last step the epoch's line and best checkpoint come first: finish_epoch() saves.
+    // After the epoch's last step, its record and best checkpoint come first: finish_epoch() saves the state.
     if (state_is_due_after_step() && !epoch_is_trained() && !at_max_steps()) save();
     stop_if_asked();
   }
@@ -356,9 +351,7 @@ void Trainer::Impl::select(EpochRecord& record) {
   record.best = true;
 }
 
-// -- the run
-
-/// Every rank continues from where rank 0 is.
+/// Every rank continues from rank 0's state.
 void Trainer::Impl::start_together() {
   if (ranks.alone()) return;
   ranks.meet("the initial state");
@@ -372,7 +365,7 @@ void Trainer::Impl::start_together() {
 
 TrainingResult Trainer::Impl::run() {
   start_together();
-  // A run that --max_steps ended within an epoch has reported that part of it already.
+  // A run that --max_steps ended within an epoch has already reported that partial epoch.
   const bool epoch_is_told = done() && progress.batch > 0;
   observer.on_start(progress.epoch + (epoch_is_told ? 1 : 0), progress.step);
   while (!done()) {
@@ -466,8 +459,6 @@ void Trainer::Impl::interrupt() {
   throw Interrupted("training: stopped by {} after step {}; the state is in {}, continue with --resume auto",
                     reason, progress.step, config.checkpoint_folder.string());
 }
-
-// -- the class
 
 MemoryRequest Trainer::memory_request(const TrainerConfig& config, const BatchSource& train,
                                       const BatchSource* val, int world_size) {

@@ -16,7 +16,7 @@ using nlohmann::ordered_json;
 
 constexpr int kStateVersion = 3;
 
-// Doubles survive: the library prints the shortest digits that read back to the same bits.
+// Doubles round-trip: the library prints the shortest digits that read back to the same bits.
 ordered_json optional_number(const std::optional<double>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
@@ -98,7 +98,7 @@ void check_same(const ResumeState& state, const char* what, const char* key, con
   }
 }
 
-/// The tensors of one parameter that a state holds.
+/// A tensor of one parameter in a saved state.
 struct SavedTensor {
   std::string name;
   Tensor tensor;
