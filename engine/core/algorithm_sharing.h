@@ -5,12 +5,12 @@
 
 namespace voca::engine {
 
-/// How the ranks of a job come to the same algorithms for their matrix products: the first chooses and tells,
-/// the others hear. The default is a world of one.
+/// How the ranks of a job agree on GEMM algorithms: rank 0 chooses and sends, the others receive. The default
+/// is a world of one.
 struct AlgorithmSharing {
   bool chooses = true;
-  std::function<void(const std::string& text)> tell{};  ///< of the rank that chooses; null: there is no other
-  std::function<std::string()> hear{};                  ///< of the others: waits for what it tells
+  std::function<void(const std::string& text)> tell{};  ///< on the choosing rank; null in a world of one
+  std::function<std::string()> hear{};                  ///< on the others: waits for what `tell` sends
 };
 
 }  // namespace voca::engine

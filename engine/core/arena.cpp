@@ -12,8 +12,8 @@
 namespace voca::engine {
 namespace {
 
-// Unwritten memory reads as NaN in every float type; freed memory cannot be read at all under
-// AddressSanitizer.
+// Fills unwritten memory with NaN in every float type; under AddressSanitizer, freed memory cannot be read at
+// all.
 void poison_unwritten([[maybe_unused]] std::byte* data, [[maybe_unused]] std::size_t bytes) {
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_UNPOISON_MEMORY_REGION(data, bytes);

@@ -8,36 +8,36 @@
 
 namespace voca::engine {
 
-/// A stack of tensors in one block of memory. A step allocates its activations in a fixed order and gives
-/// them back by mark; laid out first without memory (kMeta), the same code measures what it needs, the block
-/// is allocated once, and no step allocates anything.
+/// A stack of tensors in one block of memory. A step allocates its activations in a fixed order and releases
+/// them by mark. A dry run of the same code on kMeta, without memory, measures its needs; the block is then
+/// allocated once, and no step allocates anything.
 class Arena {
  public:
-  /// Without memory: allocate() hands out kMeta tensors and records the table at the high-water mark.
-  /// `backend` is the device the step will run on: operations of another take other scratch.
+  /// Without memory, for a dry run: allocate() returns kMeta tensors and records the allocations at the
+  /// high-water mark. `backend` is the device on which the step will run: scratch sizes depend on it.
   explicit Arena(DeviceKind backend = DeviceKind::kCpu) : backend_(backend) {}
-  /// Over memory that outlives it.
+  /// Over the memory [base, base + capacity), which must outlive the arena.
   Arena(std::byte* base, std::size_t capacity, DeviceKind device)
       : base_(base), capacity_(capacity), device_(device), backend_(device) {}
 
-  /// The next piece, aligned to 64 bytes, its content unspecified (poisoned in sanitizer and debug builds).
-  /// `name` must outlive the arena. Throws InternalError with the name when the block is too small: the dry
-  /// run did not do what the step does.
+  /// Allocates the next tensor, aligned to 64 bytes, with unspecified content (poisoned in sanitizer and
+  /// debug builds). `name` must outlive the arena. Throws InternalError with the name if the block is too
+  /// small: the dry run differed from the step.
   [[nodiscard]] Tensor allocate(const char* name, const Shape& shape, DType dtype);
-  /// As raw bytes, for an operation's scratch.
+  /// Allocates raw bytes, for an operation's scratch.
   [[nodiscard]] Tensor scratch(const char* name, std::size_t bytes) {
     return allocate(name, Shape{static_cast<std::int64_t>(bytes)}, DType::kU8);
   }
 
   [[nodiscard]] std::size_t used() const { return used_; }
-  /// Gives back everything allocated since used() was `mark`.
+  /// Releases everything allocated since used() was `mark`.
   void release(std::size_t mark);
   [[nodiscard]] std::size_t high_water() const { return high_water_; }
-  /// Where its tensors lie; kMeta in a dry run.
+  /// Device of its tensors; kMeta in a dry run.
   [[nodiscard]] DeviceKind device() const { return device_; }
-  /// The device a step over it runs on, in a dry run too.
+  /// Device on which the step runs, also in a dry run.
   [[nodiscard]] DeviceKind backend() const { return backend_; }
-  /// What was live when the dry run used the most, tensors of one name added up.
+  /// Allocations at the dry run's peak, summed by name.
   [[nodiscard]] std::vector<MemoryLine> peak_lines() const;
 
  private:
@@ -57,7 +57,7 @@ class Arena {
   std::vector<Live> peak_;  // dry run only
 };
 
-/// Gives back at the end of a scope what the scope allocated.
+/// Releases at scope exit what the scope allocated.
 class ArenaScope {
  public:
   explicit ArenaScope(Arena& arena) : arena_(arena), mark_(arena.used()) {}

@@ -25,11 +25,11 @@ std::byte* allocate_zeroed(std::size_t bytes) {
   return static_cast<std::byte*>(data);
 }
 
-/// Addresses that OpenBLAS keeps for each thread from its first product on, of which it touches a few MiB:
+/// Address space that OpenBLAS reserves per thread from its first GEMM on, of which it touches a few MiB:
 /// BUFFER_SIZE of 0.3.21 for x86-64, measured.
 constexpr std::size_t kProductAddresses = std::size_t{128} << 20;
 
-/// Of a thread that multiplies: its stack, too.
+/// Address space of a thread that runs GEMM, including its stack.
 std::size_t addresses_of_thread() {
   pthread_attr_t attributes;
   std::size_t stack = 0;
@@ -39,11 +39,11 @@ std::size_t addresses_of_thread() {
   return kProductAddresses + stack;
 }
 
-/// OpenBLAS asks for them again and again, without end, where there is no room.
+/// Throws if address space is insufficient: OpenBLAS would retry forever.
 void check_addresses(int threads) {
   const FreeMemory free = free_addresses();
   if (!free.known()) return;
-  // glibc would give each thread a heap of its own, of 64 MiB of addresses.
+  // Otherwise glibc gives each thread a heap that reserves 64 MiB of address space.
   ::mallopt(M_ARENA_MAX, 1);
   const std::size_t needed = static_cast<std::size_t>(threads) * addresses_of_thread();
   if (needed <= free.bytes) return;

@@ -13,7 +13,7 @@
 
 namespace voca::engine {
 
-/// One allocation of device memory by name, as `plan` prints it.
+/// A named allocation of device memory, as printed by `plan`.
 struct MemoryLine {
   std::string name;
   std::size_t bytes = 0;
@@ -21,11 +21,11 @@ struct MemoryLine {
 
 class MatrixProducts;
 
-/// One device: its memory, its streams, copies to and from the host. All device memory of the program comes
-/// from allocate(), before the first step, by name; what is live is in lines(). Work on a device is queued on
-/// streams: each in order, two of them side by side unless an event says otherwise. What is not pure virtual
-/// does for a device whose memory is the host's: it has one stream, null, on which everything is done at
-/// once.
+/// One device: its memory, its streams, and copies to and from the host. All device memory of the program
+/// comes from allocate(), by name and before the first step; lines() lists the live allocations. Work is
+/// queued on streams: in order within a stream, concurrent across streams unless an event orders them. The
+/// default implementations serve a device whose memory is the host's: it has one stream, null, and all calls
+/// are synchronous.
 class Device {
  public:
   Device() = default;
@@ -34,35 +34,35 @@ class Device {
   virtual ~Device() = default;
 
   [[nodiscard]] virtual DeviceKind kind() const = 0;
-  /// For people: "cpu (2 threads, AVX-512)".
+  /// Description for people: "cpu, 2 threads, -march=native (AVX2)".
   [[nodiscard]] virtual std::string description() const = 0;
-  /// Bytes that can be allocated now; 0 when unknown.
+  /// Bytes that can be allocated now; 0 if unknown.
   [[nodiscard]] virtual std::size_t free_bytes() const = 0;
-  /// The same with what limits them.
+  /// free_bytes() with the limit that binds.
   [[nodiscard]] virtual FreeMemory free_memory() const { return {.bytes = free_bytes(), .limit = ""}; }
-  /// Waits for all work queued on `stream`; the CPU has none.
+  /// Waits for all work queued on `stream`; a no-op on the CPU.
   virtual void synchronize(void* stream) = 0;
 
-  /// Where steps are queued, and copies that go on beside them.
+  /// Streams for steps and for copies that overlap with them.
   [[nodiscard]] virtual void* compute_stream() const { return nullptr; }
   [[nodiscard]] virtual void* copy_stream() const { return nullptr; }
-  /// The library of its matrix products; null where products are kernels.
+  /// GEMM library of the device; null if GEMMs are kernels.
   [[nodiscard]] virtual MatrixProducts* products() { return nullptr; }
 
-  /// Queues a copy of `bytes` into memory of this device. `host` must hold them until the copy is done; only
-  /// from pinned memory does the call return before.
+  /// Queues a copy of `bytes` bytes from `host` to this device. `host` must stay unchanged until the copy is
+  /// done; the call is asynchronous only if `host` is pinned.
   virtual void copy_to_device(void* to, const void* host, std::size_t bytes, void* stream);
-  /// The same the other way.
+  /// Queues a copy from this device to `host`, with the same rules.
   virtual void copy_to_host(void* host, const void* from, std::size_t bytes, void* stream);
 
-  /// Queues on `stream` all that `work` queues there, together where the device can: one launch instead of
-  /// hundreds, and shorter gaps between them. `kind` names work of one shape (the same operations on arrays
-  /// of the same shapes, of whatever content and place): the first of a kind is queued piece by piece, which
-  /// loads its kernels. `work` waits for nothing on the device, allocates nothing, and may be called again
-  /// when it could not be queued together.
+  /// Queues on `stream` everything that `work` queues there, as one launch if the device supports it: less
+  /// launch overhead and shorter gaps. `kind` identifies work of one shape (the same operations on arrays of
+  /// the same shapes; contents and addresses may differ): the first of a kind is queued call by call, which
+  /// loads its kernels. `work` must not wait for the device or allocate; it may be called again if it could
+  /// not be captured.
   virtual void queue_together(std::uint64_t kind, void* stream, const std::function<void()>& work);
 
-  /// A point in a stream's order of work, to wait for. Move-only; must not outlive its device.
+  /// A point in a stream's order of work. Move-only; must not outlive its device.
   class Event {
    public:
     Event() = default;
@@ -77,11 +77,11 @@ class Device {
     ~Event() {
       if (device_ != nullptr) device_->destroy_event(handle_);
     }
-    /// Stands from now on for what is queued on `stream` so far.
+    /// Marks the work queued on `stream` so far.
     void record(void* stream) { device_->record_event(handle_, stream); }
-    /// Work queued on `stream` from now on waits for it. An event never recorded holds up no one.
+    /// Work queued on `stream` from now on waits for the event. An event never recorded is complete.
     void wait_on(void* stream) const { device_->stream_wait(stream, handle_); }
-    /// The calling thread waits for it.
+    /// Blocks the calling thread until the event completes.
     void synchronize() const { device_->synchronize_event(handle_); }
 
    private:
@@ -93,7 +93,7 @@ class Device {
     void* handle_ = nullptr;
   };
 
-  /// Memory that frees itself. Move-only; must not outlive its device.
+  /// Owned device memory. Move-only; must not outlive its device.
   class Block {
    public:
     Block() = default;
@@ -123,12 +123,12 @@ class Device {
     std::size_t bytes_ = 0;
   };
 
-  /// `bytes` zeroed bytes, aligned for every operation. Throws Error (exit 74) when there is not so much
-  /// memory, naming what was asked for and listing what is held.
+  /// Allocates `bytes` zeroed bytes, aligned for every operation. Throws Error (exit 74) if memory is
+  /// insufficient, with the requested size and name and all current allocations.
   [[nodiscard]] Block allocate(const std::string& name, std::size_t bytes);
 
-  /// Host memory that copies to and from this device overlap with other work from, zeroed, aligned as
-  /// allocate()'s; it frees itself. Move-only; must not outlive its device.
+  /// Owned host memory, zeroed and aligned as by allocate(), from and to which copies overlap with other
+  /// work. Move-only; must not outlive its device.
   class PinnedBlock {
    public:
     PinnedBlock() = default;
@@ -157,18 +157,18 @@ class Device {
     std::byte* data_ = nullptr;
     std::size_t bytes_ = 0;
   };
-  /// Throws Error (exit 74) naming what was asked for.
+  /// Throws Error (exit 74) with the requested size and name if memory is insufficient.
   [[nodiscard]] PinnedBlock allocate_pinned(const std::string& name, std::size_t bytes);
 
-  /// What is allocated now, in the order it was.
+  /// Current allocations, in order of allocation.
   [[nodiscard]] const std::vector<MemoryLine>& lines() const { return lines_; }
   [[nodiscard]] std::size_t allocated_bytes() const;
 
  protected:
-  /// Null when there is no room.
+  /// Null if memory is insufficient.
   virtual std::byte* allocate_bytes(std::size_t bytes) = 0;
   virtual void free_bytes_at(std::byte* data) noexcept = 0;
-  /// Zeroed; null when there is no room.
+  /// Zeroed; null if memory is insufficient.
   virtual std::byte* allocate_pinned_bytes(std::size_t bytes);
   virtual void free_pinned(std::byte* data) noexcept;
 
@@ -182,15 +182,14 @@ class Device {
   std::vector<MemoryLine> lines_;
 };
 
-/// Numbers of the cores that this process may run on (its affinity mask); empty where the system does not
-/// say.
+/// Numbers of the cores that this process may run on (its affinity mask); empty if the system call fails.
 [[nodiscard]] std::vector<int> usable_cores();
 
-/// The CPU: ordinary memory, kernels on `threads` threads (0: thread_budget()). Throws IoError where the
-/// process may not have the addresses that these take for matrix products (ulimit -v).
+/// The CPU with kernels on `threads` threads (0: thread_budget()). Throws IoError if the process may not
+/// reserve the address space that GEMM on these threads needs (ulimit -v).
 [[nodiscard]] std::unique_ptr<Device> make_cpu_device(int threads);
 
-/// A table of memory for people, largest first, with the sum.
+/// Table of memory for people, largest first, with the total.
 [[nodiscard]] std::string format_memory(std::vector<MemoryLine> lines);
 
 }  // namespace voca::engine

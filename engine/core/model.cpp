@@ -3,7 +3,7 @@
 namespace voca::engine {
 namespace {
 
-/// Without memory; `rows_by_rank` outlives it.
+/// A batch without memory; `rows_by_rank` must outlive it.
 Batch meta_batch(const Model& model, DType compute_type, std::int64_t batch_size,
                  std::span<const std::int64_t> rows_by_rank = {}) {
   Batch batch;

@@ -10,7 +10,7 @@
 
 namespace voca::engine {
 
-/// The losses of one batch, in this order, in a model's loss tensor (kLossCount) of the statistics type.
+/// Losses of one batch: indices into a model's loss tensor (kLossCount) of the statistics type.
 enum LossIndex : std::uint8_t {
   kTotalLoss = 0,
   kClassificationLoss = 1,
@@ -18,8 +18,8 @@ enum LossIndex : std::uint8_t {
   kLossCount = 3
 };
 
-/// What the trainer drives. A model describes its parameters and runs passes over buffers that it is handed;
-/// it owns no memory. All passes work on kMeta too, which is how their memory is measured.
+/// A model as the trainer sees it. It describes its parameters and runs passes over buffers that it is given;
+/// it owns no memory. All passes also run on kMeta, which measures their memory.
 class Model {
  public:
   Model() = default;
@@ -27,40 +27,40 @@ class Model {
   Model& operator=(const Model&) = delete;
   virtual ~Model() = default;
 
-  /// In the order of registration.
+  /// All parameters, in registration order.
   [[nodiscard]] virtual const std::vector<ParameterSpec>& parameters() const = 0;
-  /// Logits a sample: 1 for real against fake, else the number of classes.
+  /// Logits per sample: 1 for binary classification, else the number of classes.
   [[nodiscard]] virtual std::int64_t outputs() const = 0;
-  /// Shapes of the inputs of a batch of `size` samples; the empty shape for inputs it does not take.
+  /// Shape of input `input` for a batch of `size` samples; empty if the model does not take that input.
   [[nodiscard]] virtual Shape input_shape(int input, std::int64_t size) const = 0;
 
-  /// Forward and backward of the training loss, dropout on. Gradients are accumulated into
+  /// Runs forward and backward of the training loss, with dropout. Accumulates gradients into
   /// parameters.gradients(), each multiplied by `gradient_scale` (the batch's share of its step, the loss
-  /// scale). `losses` (kLossCount) is overwritten with the unscaled losses; `logits` (size, outputs()) is
-  /// overwritten, in the compute type. With several ranks every loss is the mean over this rank's samples:
-  /// the gradients of all ranks, each scaled by its share of the global batch, add up to those of one rank
-  /// with all of it. A loss that spans the ranks takes part in collectives of context.communicator, of which
-  /// every rank's pass has the same ones. context.gradients is told what is final as backward goes.
+  /// scale). Overwrites `losses` (kLossCount) with the unscaled losses and `logits` (size, outputs()) in the
+  /// compute type. With several ranks every loss is the mean over this rank's samples: the gradients of all
+  /// ranks, each scaled by its share of the global batch, sum to those of one rank with the whole batch. A
+  /// loss that spans ranks uses collectives of context.communicator, the same ones in the pass of every rank.
+  /// Notifies context.gradients as gradients become final.
   virtual void forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
                                 const StepRandom& random, const GradientScale& gradient_scale,
                                 const Tensor& logits, const Tensor& losses) const = 0;
 
-  /// Forward alone, dropout off. `logits` (size, outputs()) is overwritten. `row_losses` (size), in the
-  /// statistics type, is overwritten with each sample's classification loss; empty leaves it out (labels are
-  /// then not read).
+  /// Runs forward only, without dropout. Overwrites `logits` (size, outputs()), and `row_losses` (size), in
+  /// the statistics type, with each sample's classification loss; if `row_losses` is empty, labels are not
+  /// read.
   virtual void predict(Context& context, const ParameterStore& parameters, const Batch& batch,
                        const Tensor& logits, const Tensor& row_losses) const = 0;
 };
 
-/// What a dry run is for.
+/// Target of a dry run.
 struct Backend {
   DeviceKind device = DeviceKind::kCpu;
-  MatrixProducts* products = nullptr;  ///< a GPU's, told of every product; or null
-  int world_size = 1;                  ///< ranks, each with a batch of its own
+  MatrixProducts* products = nullptr;  ///< of a GPU, records every GEMM; or null
+  int world_size = 1;                  ///< ranks, each with its own batch
 };
 
-/// Bytes of arena that `model` takes for training (forward_backward) or prediction with batches of up to
-/// `batch_size` samples, found by a dry run, and what lives at its peak.
+/// Arena memory that `model` needs for training (forward_backward) or prediction with batches of up to
+/// `batch_size` samples, measured by a dry run, and the live allocations at its peak.
 struct ArenaPlan {
   std::size_t bytes = 0;
   std::vector<MemoryLine> lines;

@@ -12,42 +12,43 @@
 
 namespace voca::engine {
 
-/// How a parameter starts (torch.nn's rules come down to these).
+/// Initial distribution of a parameter (covers torch.nn's rules).
 struct Initializer {
   enum class Kind : std::uint8_t { kConstant, kUniform, kNormal };
   Kind kind = Kind::kConstant;
   double value = 0;  ///< the constant; the bound b of uniform(−b, b); the standard deviation of normal(0, σ)
 };
 
-/// One parameter of a model, in the order the module registers it: the order of the state dict and of
-/// optimiser states.
+/// One parameter of a model. The order of registration is the order of the state dict and of optimiser
+/// states.
 struct ParameterSpec {
   std::string name;  ///< its state_dict name
   Shape shape;
   Initializer initializer;
-  /// Parameters of one initialisation group start from the same numbers; −1: from numbers of its own.
+  /// Parameters of one initialisation group start from the same random numbers; −1: own random numbers.
   int same_start_as = -1;  ///< index of an earlier parameter
-  /// Rank in the order in which backward finishes the gradients; flat buffers are laid out by it.
+  /// Position in the order in which backward completes the gradients, which is the layout of the flat
+  /// buffers.
   int backward_rank = 0;
 };
 
 /// Index of a parameter in the order of registration.
 using ParameterId = int;
 
-/// Flat buffers in one order, the order in which backward finishes the gradients: weights in the compute
-/// type, gradients, their fp32 sums where those are kept apart, fp32 masters (absent where the compute type
-/// is that of the masters: the weights are the masters), and AdamW's two moments. Parameters begin on 64-byte
-/// boundaries; the gaps are zero and stay zero. On kMeta nothing is held.
+/// Flat buffers in the order in which backward completes the gradients: weights in the compute type,
+/// gradients, their fp32 sums if separate, fp32 master weights (absent if the compute type is the masters'
+/// type: the weights are the masters), and AdamW's two moments. Parameters start at 64-byte boundaries; the
+/// padding is zero and stays zero. On kMeta no memory is allocated.
 class ParameterStore {
  public:
-  /// `training` false holds the weights alone. `device` null lays it out without memory. `wide_sums` keeps
-  /// gradient_sums() apart where the compute type has 16 bits.
+  /// `training` false allocates only the weights. `device` null computes the layout without memory.
+  /// `wide_sums` makes gradient_sums() a separate buffer if the compute type has 16 bits.
   ParameterStore(std::vector<ParameterSpec> specs, DType compute_type, bool training, Device* device,
                  bool wide_sums = false);
 
   [[nodiscard]] const std::vector<ParameterSpec>& specs() const { return specs_; }
   [[nodiscard]] int count() const { return static_cast<int>(specs_.size()); }
-  /// Sum of the parameters' elements, without gaps.
+  /// Number of parameter elements, without padding.
   [[nodiscard]] std::int64_t parameters() const;
 
   [[nodiscard]] Tensor weight(ParameterId id) const { return slice(weights_, id); }
@@ -56,14 +57,14 @@ class ParameterStore {
   [[nodiscard]] Tensor exp_avg(ParameterId id) const { return slice(exp_avg_, id); }
   [[nodiscard]] Tensor exp_avg_sq(ParameterId id) const { return slice(exp_avg_sq_, id); }
 
-  /// Where `id` ends in a flat buffer, in elements, the gap behind it included: what comes before it in the
-  /// order of backward lies in front.
+  /// End of `id` in a flat buffer, in elements, including padding: all parameters that backward completes no
+  /// later lie before this offset.
   [[nodiscard]] std::int64_t flat_end(ParameterId id) const;
 
-  /// The whole buffers, (elements with gaps).
+  /// The whole buffers, (elements with padding).
   [[nodiscard]] const Tensor& weights() const { return weights_; }
   [[nodiscard]] const Tensor& gradients() const { return gradients_; }
-  /// What the gradients of a step's batches and ranks are added up in; gradients() where that is not apart.
+  /// Sum of gradients over a step's batches and ranks; gradients() if not separate.
   [[nodiscard]] const Tensor& gradient_sums() const { return gradient_sums_ ? gradient_sums_ : gradients_; }
   [[nodiscard]] bool sums_apart() const { return static_cast<bool>(gradient_sums_); }
   [[nodiscard]] const Tensor& masters() const { return masters_ ? masters_ : weights_; }
@@ -72,20 +73,20 @@ class ParameterStore {
 
   [[nodiscard]] DType compute_type() const { return compute_type_; }
   [[nodiscard]] bool training() const { return training_; }
-  /// What it holds, or would hold, by name.
+  /// Its buffers by name, allocated or, without a device, planned.
   [[nodiscard]] const std::vector<MemoryLine>& lines() const { return lines_; }
 
-  /// A parameter's part of a flat buffer that is laid out like this store's.
+  /// View of one parameter in a flat buffer with this store's layout.
   [[nodiscard]] Tensor slice(const Tensor& flat, ParameterId id) const;
 
-  /// Starts every parameter by its rule, each from random numbers of (seed, its index).
+  /// Initialises every parameter by its rule, each from the random stream (seed, its index).
   void initialise(std::uint64_t seed);
-  /// Gives every parameter a new value. `fill` writes them to host tensors in order of registration, of the
-  /// parameters' shapes and the masters' type; masters, where they are apart, and weights follow, rounded to
-  /// nearest even. What it throws leaves a GPU's parameters as they were.
+  /// Overwrites every parameter. `fill` writes the values to host tensors in registration order, with the
+  /// parameters' shapes and the masters' type; separate masters are overwritten, and the weights are rounded
+  /// to nearest even. If `fill` throws, a GPU's parameters are unchanged.
   void assign(const std::function<void(const std::vector<Tensor>& values)>& fill);
 
-  /// The device it lies on; it must lie on one.
+  /// The device of its memory; throws InternalError if it was constructed without one.
   [[nodiscard]] Device& device() const;
 
  private:
@@ -107,8 +108,8 @@ class ParameterStore {
   Tensor exp_avg_sq_;
 };
 
-/// Masters and moments of a training's store where the host can read and write them: the store's own memory
-/// on the CPU, copies elsewhere. The store outlives it.
+/// Master weights and moments of a training store in host-accessible memory: the store's own memory on the
+/// CPU, copies otherwise. The store must outlive it.
 class HostParameters {
  public:
   explicit HostParameters(const ParameterStore& store);
@@ -118,7 +119,8 @@ class HostParameters {
   [[nodiscard]] Tensor master(ParameterId id) const { return store_.slice(masters_.tensor(), id); }
   [[nodiscard]] Tensor exp_avg(ParameterId id) const { return store_.slice(exp_avg_.tensor(), id); }
   [[nodiscard]] Tensor exp_avg_sq(ParameterId id) const { return store_.slice(exp_avg_sq_.tensor(), id); }
-  /// Makes `store`, the one it was made of, the same again; its weights follow the masters.
+  /// Writes masters and moments back to `store`, which must be the one it was constructed from; the weights
+  /// are recomputed from the masters.
   void write_back(ParameterStore& store) const;
 
  private:

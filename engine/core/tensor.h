@@ -11,8 +11,8 @@
 
 namespace voca::engine {
 
-/// Where memory lies and which backend computes on it. kMeta has no memory: the dry run lays a model out on
-/// it, operations check their arguments and return.
+/// Where memory is and which backend computes on it. kMeta has no memory: in a dry run, operations check
+/// their arguments and return.
 enum class DeviceKind : std::uint8_t { kMeta, kCpu, kCuda };
 
 [[nodiscard]] constexpr std::string_view name_of(DeviceKind kind) {
@@ -29,7 +29,7 @@ enum class DeviceKind : std::uint8_t { kMeta, kCpu, kCuda };
 
 inline constexpr int kMaxRank = 4;
 
-/// Up to four extents, outermost first, held in place so that making one allocates nothing.
+/// Up to four extents, outermost first, stored in place: constructing one allocates nothing.
 class Shape {
  public:
   Shape() = default;
@@ -58,8 +58,8 @@ class Shape {
 /// "(16, 128, 256)"; a scalar is "()".
 [[nodiscard]] std::string to_string(const Shape& shape);
 
-/// A contiguous, row-major array that someone else owns (an arena, a flat parameter buffer, a batch slot).
-/// Copying one copies the view. `name` is a string that outlives it and appears in every message about it.
+/// Non-owning view of a contiguous, row-major array (in an arena, a flat parameter buffer, a batch slot).
+/// Copies share the data. `name` must outlive the view and appears in every message about it.
 struct Tensor {
   void* data = nullptr;
   Shape shape;
@@ -69,10 +69,10 @@ struct Tensor {
 
   [[nodiscard]] std::int64_t elements() const { return shape.elements(); }
   [[nodiscard]] std::size_t bytes() const { return static_cast<std::size_t>(elements()) * size_of(dtype); }
-  /// Whether it is there at all; operations take an empty tensor for an optional argument left out.
+  /// Whether the tensor is set; an empty tensor stands for an omitted optional argument.
   [[nodiscard]] explicit operator bool() const { return shape.rank() > 0; }
 
-  /// The elements as T; throws InternalError naming the tensor when its type is another.
+  /// The elements as T; throws InternalError naming the tensor if its type differs.
   template <typename T>
   [[nodiscard]] T* as() const {
     if (dtype != kDTypeOf<T>)

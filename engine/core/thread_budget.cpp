@@ -26,7 +26,7 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-/// The first number of "4" or, nested levels apart, "4,2"; nothing for what OpenMP ignores.
+/// First number of "4" or, with nested levels, "4,2"; nullopt for text that OpenMP ignores.
 std::optional<int> omp_number(std::string_view text) {
   while (text.starts_with(' ')) text.remove_prefix(1);
   int number = 0;
@@ -42,7 +42,7 @@ std::optional<double> quotient(double quota, double period) {
   return quota / period;
 }
 
-/// Version 2: "max 100000" or "150000 100000", in microseconds.
+/// Version 2: "max 100000" or "150000 100000", in µs.
 std::optional<double> quota_of_v2(const fs::path& folder) {
   std::ifstream file(folder / "cpu.max");
   std::string quota;
@@ -52,7 +52,7 @@ std::optional<double> quota_of_v2(const fs::path& folder) {
   return quotient(std::strtod(quota.c_str(), nullptr), period);
 }
 
-/// Version 1: two files, −1 for no limit.
+/// Version 1: two files; a quota of −1 is unlimited.
 std::optional<double> quota_of_v1(const fs::path& folder) {
   double quota = -1;
   double period = -1;
@@ -65,7 +65,8 @@ std::string counted(int number, const char* what) {
   return fmt::format("{} {}{}", number, what, number == 1 ? "" : "s");
 }
 
-/// A quota is of all ranks together. So are the cores, unless who started the ranks gave each its own.
+/// Divides the CPUs among ranks. A quota covers all ranks, and so do the cores, unless the launcher gave each
+/// rank its own.
 ThreadBudget share_of_cpus(int ranks, const ThreadLimits& limits) {
   const bool have_own_cores = limits.affinity < limits.online;
   const bool divided = ranks > 1 && !have_own_cores;
@@ -73,7 +74,7 @@ ThreadBudget share_of_cpus(int ranks, const ThreadLimits& limits) {
   const std::string among = ranks > 1 ? fmt::format(", shared by {} ranks", ranks) : "";
   if (limits.cpu_quota) {
     const double share = *limits.cpu_quota / ranks;
-    // Of a rank alone half a CPU more is a thread more: throttled at times, never idle with time left.
+    // A single rank rounds a fractional CPU up: throttled at times, but never idle with quota left.
     const double whole = ranks == 1 ? std::ceil(share) : std::floor(share);
     if (whole < by_cores) {
       return {std::max(1, static_cast<int>(whole)),
