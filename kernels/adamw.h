@@ -2,38 +2,39 @@
 
 #include "kernels/types.h"
 
-// AdamW (Loshchilov, Hutter 2019, arXiv:1711.05101) over flat memory, in torch.optim.AdamW's order of
-// operations. With g the gradient times min(1, max_norm / (norm / loss_scale + 1e-6)) / loss_scale (clipping
-// as torch.nn.utils.clip_grad_norm_; norm is that of the buffer as it lies, loss scale included):
+// AdamW (Loshchilov, Hutter 2019, arXiv:1711.05101) over flat memory, in the order of operations of
+// torch.optim.AdamW. g = gradient · min(1, max_norm / (norm / loss_scale + 1e-6)) / loss_scale, which clips
+// like torch.nn.utils.clip_grad_norm_; norm is the norm of the gradient buffer with the loss scale still
+// applied.
 //
 //   w ← w · (1 − lr · weight_decay)
 //   m ← m + (1 − β₁)(g − m),   v ← β₂ v + (1 − β₂) g²
 //   w ← w − (lr / (1 − β₁ᵗ)) · m / (sqrt(v) / sqrt(1 − β₂ᵗ) + eps)
 //
-// A step whose norm or losses are not finite leaves w, m, v and t as they are. The loss scale moves as
-// torch.cuda.amp.GradScaler's does, but never below 1.
+// A step whose norm or losses are not finite leaves w, m, v and t unchanged. The loss scale is adjusted as in
+// torch.cuda.amp.GradScaler, but never falls below 1.
 
 namespace voca::kernels {
 
-/// What became of a step.
+/// Outcome of an optimiser step.
 enum class StepOutcome : std::int32_t {
   kUpdated = 0,
-  kOverflow = 1,   ///< the scaled gradients were not finite, the losses were: left out, the scale is halved
-  kNotFinite = 2,  ///< a loss, or a gradient that was not scaled up, was not finite: left out
+  kOverflow = 1,   ///< skipped, loss scale halved: finite losses, non-finite scaled gradients
+  kNotFinite = 2,  ///< skipped: a loss or an unscaled gradient was not finite
 };
 
-/// What the optimiser keeps in the device's memory from step to step, so that no step waits for the host.
+/// Optimiser state that stays in device memory between steps, so that no step waits for the host.
 struct OptimizerState {
-  double lr = 0;                ///< of the coming step
-  std::int64_t steps = 0;       ///< updates so far: t is one more in the coming one
-  float loss_scale = 1;         ///< the gradients of the coming step are multiplied by it
-  std::int32_t good_steps = 0;  ///< updates since loss_scale last changed
-  double norm = 0;              ///< of the last step's gradient, without its loss scale, before clipping
-  StepOutcome outcome = StepOutcome::kUpdated;  ///< of the last step
+  double lr = 0;                                ///< learning rate of the next step
+  std::int64_t steps = 0;                       ///< updates so far; the next update has t = steps + 1
+  float loss_scale = 1;                         ///< factor of the gradients of the next step
+  std::int32_t good_steps = 0;                  ///< updates since loss_scale last changed
+  double norm = 0;                              ///< gradient norm of the last step, unscaled, before clipping
+  StepOutcome outcome = StepOutcome::kUpdated;  ///< outcome of the last step
 };
 
-/// Takes one step's outcome into the state: counts an update, moves the loss scale. With `growth_interval` 0
-/// the loss scale stays as it is.
+/// Records the outcome of one step in `state`: counts the update and adjusts the loss scale. If
+/// `growth_interval` is 0, the loss scale is fixed.
 constexpr StepOutcome advance(OptimizerState& state, std::int64_t growth_interval, bool finite_norm,
                               bool finite_losses) {
   if (finite_norm && finite_losses) {
@@ -53,7 +54,7 @@ constexpr StepOutcome advance(OptimizerState& state, std::int64_t growth_interva
   return state.outcome;
 }
 
-/// G is the gradient's type: T, or Stat<T>.
+/// Arguments of adamw(). G is the type of the gradient: T or Stat<T>.
 template <typename T, typename G = T>
 struct AdamW {
   std::int64_t elements = 0;
@@ -62,16 +63,16 @@ struct AdamW {
   double eps = 1e-8;
   double weight_decay = 0;
   double max_norm = 0;               ///< 0 switches clipping off
-  std::int64_t growth_interval = 0;  ///< so many updates in a row double the loss scale; 0 keeps it fixed
+  std::int64_t growth_interval = 0;  ///< consecutive updates after which the loss scale doubles; 0 fixes it
   OptimizerState* state = nullptr;   ///< (1), updated
-  const Stat<T>* norm = nullptr;     ///< (1), of kernels/gradient_norm.h
-  const Stat<T>* losses = nullptr;   ///< (loss_count): the step is left out unless all are finite
+  const Stat<T>* norm = nullptr;     ///< (1), output of gradient_norm()
+  const Stat<T>* losses = nullptr;   ///< (loss_count); the step is skipped unless all are finite
   std::int64_t loss_count = 0;
   const G* gradient = nullptr;    ///< (elements)
   Stat<T>* master = nullptr;      ///< (elements), updated in place
   Stat<T>* exp_avg = nullptr;     ///< m, (elements), updated in place
   Stat<T>* exp_avg_sq = nullptr;  ///< v, (elements), updated in place
-  T* weights = nullptr;  ///< (elements), overwritten with the masters rounded to T; null where T is Stat<T>
+  T* weights = nullptr;     ///< (elements), overwritten with the masters rounded to T; null if T is Stat<T>
   void* scratch = nullptr;  ///< cuda::adamw_scratch_bytes; the CPU needs none
 };
 
@@ -80,7 +81,7 @@ template <typename T>
 void adamw(const AdamW<T>& args);
 }  // namespace cpu
 
-/// float, bf16 and fp16, the last two with gradients in float too. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16; bf16 and fp16 also accept float gradients. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T, typename G>
 void adamw(const AdamW<T, G>& args, void* stream);

@@ -2,8 +2,8 @@
 
 #include "kernels/types.h"
 
-// Gradient of a bias that was added to every row: dbias[j] += Σ_r dy[r, j]. The sum runs over fixed chunks of
-// rows whose partial sums are added in order, so the bits do not depend on the number of threads.
+// Gradient of a bias that is added to every row: dbias[j] += Σ_r dy[r, j]. Partial sums over fixed chunks of
+// rows are added in order, so the bits do not depend on the number of threads.
 
 namespace voca::kernels {
 
@@ -21,7 +21,7 @@ template <typename T>
 void bias_gradient(const BiasGradient<T>& args);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void bias_gradient(const BiasGradient<T>& args, void* stream);

@@ -8,7 +8,7 @@
 //   loss_i = (1 − t) · softplus(x) + w · t · softplus(−x),   softplus(x) = max(x, 0) + log1p(e^{−|x|})
 //   dlogits_i = grad · loss_scale · ((1 − t) · σ(x) − w · t · σ(−x)) / rows
 //
-// loss is the mean over the rows. A label other than 0 and 1 makes its loss and gradient NaN.
+// loss is the mean over the rows. If a label is neither 0 nor 1, its loss and gradient are NaN.
 
 namespace voca::kernels {
 
@@ -17,13 +17,13 @@ struct BinaryCrossEntropy {
   std::int64_t rows = 0;
   double smoothing = 0;
   double pos_weight = 1;
-  double grad = 0;                       ///< factor of the gradient: the loss's weight in the total
-  const float* loss_scale = nullptr;     ///< (1) a further factor of the gradient; null: 1
+  double grad = 0;                       ///< factor of the gradient: weight of this loss in the total
+  const float* loss_scale = nullptr;     ///< (1), another factor of the gradient; null means 1
   const T* logits = nullptr;             ///< (rows): log-odds of real
   const std::int32_t* labels = nullptr;  ///< (rows): 1 real, 0 fake
   Stat<T>* loss = nullptr;               ///< (1), overwritten
-  Stat<T>* row_losses = nullptr;         ///< (rows), overwritten; null to leave it out
-  T* dlogits = nullptr;                  ///< (rows), overwritten; null computes the loss alone
+  Stat<T>* row_losses = nullptr;         ///< (rows), overwritten; null if not wanted
+  T* dlogits = nullptr;                  ///< (rows), overwritten; null computes only the loss
 };
 
 namespace cpu {
@@ -31,7 +31,7 @@ template <typename T>
 void binary_cross_entropy(const BinaryCrossEntropy<T>& args);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void binary_cross_entropy(const BinaryCrossEntropy<T>& args, void* stream);

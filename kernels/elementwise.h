@@ -2,7 +2,7 @@
 
 #include "kernels/types.h"
 
-// The few operations without structure: fill, sums, conversion.
+// Element-wise operations: fill, sums, conversion.
 
 namespace voca::kernels {
 
@@ -13,7 +13,7 @@ struct WeightedSum {
   double alpha = 1;
   const T* a = nullptr;
   double beta = 1;
-  const T* b = nullptr;  ///< null leaves the second term out
+  const T* b = nullptr;  ///< null omits the second term
   T* out = nullptr;      ///< overwritten; may be the same array as a or b
 };
 
@@ -37,12 +37,12 @@ void fill(std::int64_t elements, T value, T* out);
 /// to[i] = from[i], rounded to nearest even. From and To: float, double.
 template <typename From, typename To>
 void cast(std::int64_t elements, const From* from, To* to);
-/// IEEE binary16 bits to float or double; exact.
+/// Converts IEEE binary16 bits to float or double; exact.
 template <typename To>
 void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void weighted_sum(const WeightedSum<T>& args, void* stream);
@@ -50,13 +50,13 @@ template <typename T>
 void wide_sum(const WideSum<T>& args, void* stream);
 template <typename T>
 void fill(std::int64_t elements, T value, T* out, void* stream);
-/// Between float and float, bf16 or fp16.
+/// Converts between float and float, bf16 or fp16.
 template <typename From, typename To>
 void cast(std::int64_t elements, const From* from, To* to, void* stream);
-/// IEEE binary16 bits to T, rounded where T is bf16.
+/// Converts IEEE binary16 bits to To; rounds if To is bf16.
 template <typename To>
 void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to, void* stream);
-/// A kernel as a node of a CUDA graph takes it, for one thread: *word = value.
+/// Kernel for a CUDA graph node, launched with one thread: *word = value.
 using SetWord = void (*)(std::uint32_t* word, std::uint32_t value);
 [[nodiscard]] SetWord set_word();
 }  // namespace cuda

@@ -2,30 +2,30 @@
 
 #include "kernels/types.h"
 
-// Gather-and-augment: assembles one stream of a batch from packed frames by index arithmetic. Output row r of
-// sample b is frame
+// Gather and augment: assembles one stream of a batch from packed frames by index arithmetic. Row r of sample
+// b of the output is frame
 //
 //   first_frame + ((min(start + r, frames − 1) − shift) mod frames)
 //
-// so that a crop starts at `start`, a short clip repeats its last frame, and shift s > 0 rolls the stream
-// cyclically by s (as numpy.roll) over the `frames` frames both streams have.
+// so that a crop starts at `start`, a short clip repeats its last frame, and a shift s > 0 rolls the stream
+// cyclically by s (like numpy.roll) over the `frames` frames that both streams have.
 
 namespace voca::kernels {
 
 enum class FrameType : std::uint8_t { kHalf, kFloat };
 
-/// Where one sample's rows lie in one stream and how they are read.
+/// Location of the rows of one sample in one stream, and how they are read.
 struct FrameWindow {
   std::int64_t first_frame = 0;  ///< row of the packed array where the video begins
   std::int64_t frames = 0;       ///< t = min(T_v, T_a) ≥ 1
   std::int64_t start = 0;        ///< in [0, frames)
-  std::int64_t shift = 0;        ///< of this stream; any sign
+  std::int64_t shift = 0;        ///< cyclic shift of this stream, in frames; any sign
 };
 
 template <typename T>
 struct GatherFrames {
   std::int64_t batch = 0;
-  std::int64_t length = 0;  ///< T, rows of each sample in the output
+  std::int64_t length = 0;  ///< T, output rows per sample
   std::int64_t width = 0;
   FrameType type = FrameType::kFloat;
   const void* frames = nullptr;          ///< (Σ frames, width) IEEE half or float
@@ -45,7 +45,7 @@ template <typename T>
 void gather_frames(const GatherFrames<T>& args);
 }  // namespace cpu
 
-/// float, bf16 and fp16 (rounded to nearest). `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16 (rounded to nearest). `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void gather_frames(const GatherFrames<T>& args, void* stream);

@@ -3,11 +3,11 @@
 #include "kernels/philox.h"
 #include "kernels/types.h"
 
-// Bias, exact GELU and dropout (Hendrycks, Gimpel 2016, arXiv:1606.08415, the erf form):
+// Bias, exact GELU (Hendrycks, Gimpel 2016, arXiv:1606.08415, erf form) and dropout:
 //
 //   u = x + bias,   gelu(u) = u · Φ(u) = u/2 · (1 + erf(u/√2)),   y = D(gelu(u))
 //
-// Forward saves nothing: backward takes x and bias again. gelu'(u) = Φ(u) + u · φ(u).
+// Forward saves nothing; backward takes x and bias again. gelu'(u) = Φ(u) + u · φ(u).
 // Backward: dx = D'(dy) · gelu'(u),   dbias += Σ_rows dx. Dropout element = row · columns + column.
 
 namespace voca::kernels {
@@ -17,7 +17,7 @@ struct GeluForward {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
   const T* x = nullptr;     ///< (rows, columns)
-  const T* bias = nullptr;  ///< (columns), or null when x has it already
+  const T* bias = nullptr;  ///< (columns), or null if x already includes it
   Dropout dropout{};
   T* y = nullptr;  ///< (rows, columns), overwritten; may be the same array as x in inference
 };
@@ -31,7 +31,7 @@ struct GeluBackward {
   const T* bias = nullptr;  ///< as in forward
   Dropout dropout{};
   T* dx = nullptr;          ///< (rows, columns), overwritten; may be the same array as dy
-  T* dbias = nullptr;       ///< (columns), accumulated into; null to leave it out
+  T* dbias = nullptr;       ///< (columns), accumulated into; null if not wanted
   void* scratch = nullptr;  ///< gelu_backward_scratch_bytes
 };
 
@@ -44,7 +44,7 @@ template <typename T>
 [[nodiscard]] std::size_t gelu_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void gelu_forward(const GeluForward<T>& args, void* stream);

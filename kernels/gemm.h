@@ -2,9 +2,9 @@
 
 #include "kernels/types.h"
 
-// General matrix product, row-major: C = alpha · op(A) · op(B) + beta · C, op(X) = X or Xᵀ.
+// GEMM, row-major: C = alpha · op(A) · op(B) + beta · C, op(X) = X or Xᵀ.
 //
-// On the CPU the product is cut into tiles by its shape alone and each tile is one single-threaded BLAS call,
+// On the CPU, the shape alone determines the tiles of a GEMM, and each tile is one single-threaded BLAS call,
 // so the bits do not depend on the number of threads.
 
 namespace voca::kernels {
@@ -19,16 +19,16 @@ struct Gemm {
   std::int64_t n = 0;  ///< columns of op(B) and C
   std::int64_t k = 0;  ///< columns of op(A), rows of op(B)
   T alpha = 1;
-  const T* a = nullptr;  ///< (m, k), or (k, m) when transposed
-  std::int64_t lda = 0;  ///< elements from one stored row to the next, likewise ldb, ldc
-  const T* b = nullptr;  ///< (k, n), or (n, k) when transposed
-  std::int64_t ldb = 0;
-  T beta = 0;      ///< 0 overwrites C without reading it
-  T* c = nullptr;  ///< (m, n)
-  std::int64_t ldc = 0;
+  const T* a = nullptr;  ///< (m, k), or (k, m) if transposed
+  std::int64_t lda = 0;  ///< row stride of A as stored, in elements
+  const T* b = nullptr;  ///< (k, n), or (n, k) if transposed
+  std::int64_t ldb = 0;  ///< row stride of B as stored, in elements
+  T beta = 0;            ///< 0 overwrites C without reading it
+  T* c = nullptr;        ///< (m, n)
+  std::int64_t ldc = 0;  ///< row stride of C, in elements
 };
 
-/// `batch` products whose operands lie `stride_*` elements apart.
+/// `batch` GEMMs whose operands lie `stride_*` elements apart.
 template <typename T>
 struct BatchedGemm {
   Gemm<T> one{};
@@ -41,7 +41,7 @@ struct BatchedGemm {
 namespace cpu {
 template <typename T>
 void gemm(const Gemm<T>& args);
-/// Threads share the batch; each product is one BLAS call.
+/// Threads share the batch; each GEMM is one BLAS call.
 template <typename T>
 void batched_gemm(const BatchedGemm<T>& args);
 }  // namespace cpu

@@ -2,8 +2,8 @@
 
 #include "kernels/types.h"
 
-// The global L2 norm of a flat gradient buffer, summed in double over fixed chunks in a fixed order: the same
-// bits for any number of threads. A NaN or Inf anywhere makes the norm NaN or Inf.
+// Global L2 norm of a flat gradient buffer. Squares are summed in double over fixed chunks in a fixed order,
+// so the bits do not depend on the number of threads. A NaN or Inf anywhere makes the norm NaN or Inf.
 
 namespace voca::kernels {
 
@@ -21,7 +21,7 @@ void gradient_norm(const GradientNorm<T>& args);
 [[nodiscard]] std::size_t gradient_norm_scratch_bytes(std::int64_t elements);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void gradient_norm(const GradientNorm<T>& args, void* stream);

@@ -2,8 +2,8 @@
 
 #include "kernels/types.h"
 
-// Each row to unit length, as torch.nn.functional.normalize: z = x / max(‖x‖₂, eps).
-// Backward: dx = (dz − z · Σ(dz · z)) / ‖x‖ where ‖x‖ > eps, else dz / eps.
+// Scales each row to unit length like torch.nn.functional.normalize: z = x / max(‖x‖₂, eps).
+// Backward: dx = (dz − z · Σ(dz · z)) / ‖x‖ if ‖x‖ > eps, else dz / eps.
 
 namespace voca::kernels {
 
@@ -23,8 +23,8 @@ struct L2NormalizeBackward {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
   const T* dz = nullptr;          ///< (rows, columns)
-  const T* z = nullptr;           ///< of forward
-  const Stat<T>* norm = nullptr;  ///< of forward
+  const T* z = nullptr;           ///< (rows, columns), saved by forward
+  const Stat<T>* norm = nullptr;  ///< (rows), saved by forward
   T* dx = nullptr;                ///< (rows, columns), overwritten; may be the same array as dz
 };
 
@@ -35,7 +35,7 @@ template <typename T>
 void l2_normalize_backward(const L2NormalizeBackward<T>& args);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void l2_normalize_forward(const L2NormalizeForward<T>& args, void* stream);

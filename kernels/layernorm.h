@@ -3,16 +3,14 @@
 #include "kernels/philox.h"
 #include "kernels/types.h"
 
-// Dropout, residual and layer normalisation in one pass over each row (Ba, Kiros, Hinton 2016,
-// arXiv:1607.06450):
+// Dropout, residual and layer normalisation (Ba, Kiros, Hinton 2016, arXiv:1607.06450) in one operation:
 //
-//   z = residual + D_in(x + bias),   y = D_out((z − mean(z)) · rstd · gamma + beta),   rstd = 1/sqrt(var(z) +
-//   eps)
+//   z = residual + D_in(x + bias)
+//   y = D_out((z − mean(z)) · rstd · gamma + beta),   rstd = 1/sqrt(var(z) + eps)
 //
-// with the biased variance over the row. D_in and D_out are dropout (kernels/philox.h, element = row ·
-// columns + column); each is off when its threshold is 0. Without residual, bias and dropout this is
-// layernorm alone. Forward saves z, mean and rstd. Backward, with g = D_out'(dy) · gamma and x̂ = (z − mean) ·
-// rstd:
+// where var is the biased variance of the row. D_in and D_out are dropout (kernels/philox.h, element =
+// row · columns + column); a threshold of 0 switches one off. Without residual, bias and dropout, y is plain
+// layernorm. Forward saves z, mean and rstd. Backward, with g = D_out'(dy) · gamma, x̂ = (z − mean) · rstd:
 //   dz = rstd · (g − mean(g) − x̂ · mean(g · x̂)),   dresidual = dz,   dx = D_in'(dz),
 //   dgamma += Σ_rows D_out'(dy) · x̂,   dbeta += Σ_rows D_out'(dy),   dbias += Σ_rows dx.
 
@@ -23,7 +21,7 @@ struct LayernormForward {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
   const T* x = nullptr;         ///< (rows, columns); may be the same array as z
-  const T* bias = nullptr;      ///< (columns), of the linear map that made x; null when x has it already
+  const T* bias = nullptr;      ///< (columns), bias of the linear layer before; null if x includes it
   const T* residual = nullptr;  ///< (rows, columns), or null for none
   const T* gamma = nullptr;     ///< (columns)
   const T* beta = nullptr;      ///< (columns)
@@ -48,11 +46,11 @@ struct LayernormBackward {
   Dropout input_dropout{};            ///< as in forward
   Dropout output_dropout{};           ///< as in forward
   T* dx = nullptr;                    ///< (rows, columns), overwritten; may be the same array as dy
-  T* dresidual = nullptr;             ///< (rows, columns), or null where forward had none
+  T* dresidual = nullptr;             ///< (rows, columns); null if forward had no residual
   bool accumulate_dresidual = false;  ///< dresidual is accumulated into instead of overwritten
   T* dgamma = nullptr;                ///< (columns), accumulated into
   T* dbeta = nullptr;                 ///< (columns), accumulated into
-  T* dbias = nullptr;                 ///< (columns), accumulated into; null to leave it out
+  T* dbias = nullptr;                 ///< (columns), accumulated into; null if not wanted
   void* scratch = nullptr;            ///< layernorm_backward_scratch_bytes
 };
 
@@ -61,12 +59,12 @@ template <typename T>
 void layernorm_forward(const LayernormForward<T>& args);
 template <typename T>
 void layernorm_backward(const LayernormBackward<T>& args);
-/// Partial sums of the three parameter gradients, one set for each fixed chunk of rows.
+/// Scratch holds partial sums of the three parameter gradients per fixed chunk of rows.
 template <typename T>
 [[nodiscard]] std::size_t layernorm_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void layernorm_forward(const LayernormForward<T>& args, void* stream);

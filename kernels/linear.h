@@ -2,7 +2,7 @@
 
 #include "kernels/types.h"
 
-// Affine map of each row: y = x · Wᵀ + b (torch.nn.Linear).
+// Linear layer (torch.nn.Linear): y = x · Wᵀ + b.
 // Backward: dx = dy · W, dW += dyᵀ · x, db += Σ_rows dy.
 
 namespace voca::kernels {
@@ -26,10 +26,10 @@ struct LinearBackward {
   const T* dy = nullptr;       ///< (rows, out_features)
   const T* x = nullptr;        ///< (rows, in_features), as in forward
   const T* weight = nullptr;   ///< (out_features, in_features)
-  T* dx = nullptr;             ///< (rows, in_features), or null when no one needs it
+  T* dx = nullptr;             ///< (rows, in_features); null if not wanted
   bool accumulate_dx = false;  ///< dx is accumulated into instead of overwritten
   T* dweight = nullptr;        ///< (out_features, in_features), accumulated into
-  T* dbias = nullptr;          ///< (out_features), accumulated into; null to leave it to another operation
+  T* dbias = nullptr;          ///< (out_features), accumulated into; null if another operation computes it
 };
 
 namespace cpu {

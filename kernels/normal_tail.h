@@ -2,9 +2,9 @@
 
 namespace voca::kernels {
 
-/// Φ(−a) / e^{−a²/2} for q = 1/(1 + 0.35 a), a ≥ 0: q · P(q), the form of Abramowitz and Stegun 26.2.17. P of
-/// degree 8 fitted for least relative error (3e-8) on 0 ≤ a ≤ 14.5, where e^{−a²/2} has underflowed. What
-/// both backends' GELU in float is made of.
+/// Φ(−a) / e^{−a²/2} as a function of q = 1/(1 + 0.35 a), a ≥ 0: q · P(q), the form of Abramowitz and Stegun
+/// 26.2.17. P has degree 8 and is fitted for minimal relative error (3e-8) on 0 ≤ a ≤ 14.5; beyond, e^{−a²/2}
+/// underflows. Used by the float GELU of both backends.
 [[nodiscard]] constexpr float normal_tail(float q) {
   float p = -2.915787285e-2F;
   p = p * q + 1.440308577e-1F;

@@ -2,9 +2,9 @@
 
 #include "kernels/types.h"
 
-// Pooling over time. mean+max: y[b, h] = mean_t x[b, t, h] + max_t x[b, t, h]; mean alone where argmax is
-// null. The maximum's gradient goes to the first frame that attains it. A NaN in a column makes its maximum
-// NaN.
+// Pooling over time: y[b, h] = mean_t x[b, t, h] + max_t x[b, t, h], or only the mean if argmax is null. The
+// gradient of the maximum goes to the first frame that attains it. A NaN in a column makes the maximum of
+// that column NaN.
 
 namespace voca::kernels {
 
@@ -16,7 +16,7 @@ struct PoolingForward {
   const T* x = nullptr;      ///< (batch, length, columns)
   T* y = nullptr;            ///< (batch, columns), overwritten
   std::int32_t* argmax =
-      nullptr;  ///< (batch, columns), overwritten: saved for backward; null pools by mean alone
+      nullptr;  ///< (batch, columns), overwritten, saved for backward; null for mean pooling
 };
 
 template <typename T>
@@ -25,7 +25,7 @@ struct PoolingBackward {
   std::int64_t length = 0;
   std::int64_t columns = 0;
   const T* dy = nullptr;                 ///< (batch, columns)
-  const std::int32_t* argmax = nullptr;  ///< of forward; null for mean alone
+  const std::int32_t* argmax = nullptr;  ///< (batch, columns), saved by forward; null for mean pooling
   T* dx = nullptr;                       ///< (batch, length, columns)
   bool accumulate_dx = false;            ///< dx is accumulated into instead of overwritten
 };
@@ -37,7 +37,7 @@ template <typename T>
 void pooling_backward(const PoolingBackward<T>& args);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void pooling_forward(const PoolingForward<T>& args, void* stream);

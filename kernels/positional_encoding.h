@@ -2,9 +2,9 @@
 
 #include "kernels/types.h"
 
-// Adds one row a time step to every sequence: y[b, t, h] = x[b, t, h] + encoding[t, h].
+// Adds a positional encoding to every sequence: y[b, t, h] = x[b, t, h] + encoding[t, h].
 // Backward: dx = dy (the caller passes it on), dencoding[t, h] += Σ_b dy[b, t, h].
-// The sinusoidal encoding is that of Vaswani et al. 2017, 3.5: encoding[t, 2i] = sin(t / 10000^(2i/H)),
+// Sinusoidal encoding (Vaswani et al. 2017, 3.5): encoding[t, 2i] = sin(t / 10000^(2i/H)),
 // encoding[t, 2i+1] = cos(t / 10000^(2i/H)).
 
 namespace voca::kernels {
@@ -33,12 +33,12 @@ template <typename T>
 void positional_encoding_forward(const PositionalEncodingForward<T>& args);
 template <typename T>
 void positional_encoding_backward(const PositionalEncodingBackward<T>& args);
-/// Fills encoding (length, columns) with the sinusoidal form, computed in double.
+/// Fills encoding (length, columns) with the sinusoidal encoding, computed in double.
 template <typename T>
 void sinusoidal_encoding(std::int64_t length, std::int64_t columns, T* encoding);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void positional_encoding_forward(const PositionalEncodingForward<T>& args, void* stream);

@@ -3,12 +3,12 @@
 #include "kernels/philox.h"
 #include "kernels/types.h"
 
-// Row softmax with scale and dropout, the middle of the general attention path:
+// Row softmax with scale and dropout, the middle step of the unfused attention path:
 //
 //   p = softmax(scale · s),   out = D(p)
 //
-// over matrices (batch, query_length, key_length). Element (b, i, j) takes decision
-// b · attention_mask_size(...) + attention_mask_element(i, j, ...) of the mask, as fused attention does.
+// over matrices (batch, query_length, key_length). Element (b, i, j) has mask index dropout.first_element +
+// b · attention_mask_size(...) + attention_mask_element(i, j, ...), as in fused attention.
 // Forward saves p (before dropout). Backward: dp = D'(dout), ds = scale · p · (dp − Σ_j dp · p).
 
 namespace voca::kernels {
@@ -21,8 +21,8 @@ struct SoftmaxForward {
   double scale = 1;
   const T* scores = nullptr;  ///< (batch, query_length, key_length); may be the same array as probabilities
   Dropout dropout{};
-  T* probabilities = nullptr;  ///< same shape, overwritten: before dropout
-  T* dropped = nullptr;        ///< same shape, overwritten: after dropout; may be null when dropout is off
+  T* probabilities = nullptr;  ///< same shape, overwritten; before dropout
+  T* dropped = nullptr;        ///< same shape, overwritten; after dropout; may be null if dropout is off
 };
 
 template <typename T>
@@ -32,9 +32,9 @@ struct SoftmaxBackward {
   std::int64_t key_length = 0;
   double scale = 1;
   const T* ddropped = nullptr;       ///< (batch, query_length, key_length)
-  const T* probabilities = nullptr;  ///< saved by forward
+  const T* probabilities = nullptr;  ///< same shape, saved by forward
   Dropout dropout{};
-  T* dscores = nullptr;  ///< overwritten; may be the same array as ddropped
+  T* dscores = nullptr;  ///< same shape, overwritten; may be the same array as ddropped
 };
 
 namespace cpu {
@@ -44,7 +44,7 @@ template <typename T>
 void softmax_backward(const SoftmaxBackward<T>& args);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void softmax_forward(const SoftmaxForward<T>& args, void* stream);

@@ -8,7 +8,7 @@
 //   target_k = (1 − s) · [k = label] + s/K,   loss_i = logsumexp(x_i) − Σ_k target_k x_ik
 //   dlogits_ik = grad · loss_scale · (softmax(x_i)_k − target_k) / rows
 //
-// loss is the mean over the rows. A label outside [0, K) makes its loss and gradient NaN.
+// loss is the mean over the rows. If a label is outside [0, K), its loss and gradient are NaN.
 
 namespace voca::kernels {
 
@@ -18,12 +18,12 @@ struct SoftmaxCrossEntropy {
   std::int64_t classes = 0;
   double smoothing = 0;
   double grad = 0;                       ///< factor of the gradient
-  const float* loss_scale = nullptr;     ///< (1) a further factor of the gradient; null: 1
+  const float* loss_scale = nullptr;     ///< (1), another factor of the gradient; null means 1
   const T* logits = nullptr;             ///< (rows, classes)
   const std::int32_t* labels = nullptr;  ///< (rows), in [0, classes)
   Stat<T>* loss = nullptr;               ///< (1), overwritten
-  Stat<T>* row_losses = nullptr;         ///< (rows), overwritten; null to leave it out
-  T* dlogits = nullptr;                  ///< (rows, classes), overwritten; null computes the loss alone
+  Stat<T>* row_losses = nullptr;         ///< (rows), overwritten; null if not wanted
+  T* dlogits = nullptr;                  ///< (rows, classes), overwritten; null computes only the loss
 };
 
 namespace cpu {
@@ -31,7 +31,7 @@ template <typename T>
 void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args);
 }  // namespace cpu
 
-/// float, bf16 and fp16. `stream` is a cudaStream_t.
+/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
 namespace cuda {
 template <typename T>
 void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args, void* stream);

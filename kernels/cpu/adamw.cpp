@@ -9,10 +9,10 @@ namespace voca::kernels::cpu {
 
 namespace {
 
-/// What every element's update shares, worked out in double.
+/// Factors that the updates of all elements share, computed in double.
 template <typename S>
 struct Factors {
-  S gradient;  ///< unscales and clips
+  S gradient;  ///< unscaling and clipping factor
   S decay;     ///< 1 − lr · weight_decay
   S one_minus_beta1;
   S beta2;
@@ -67,7 +67,8 @@ void update(const AdamW<T>& args, const Factors<Stat<T>>& f, std::int64_t begin,
 template <typename T>
 void adamw(const AdamW<T>& args) {
   const auto finite = [](Stat<T> x) { return std::isfinite(x); };
-  const auto loss_scale = static_cast<double>(args.state->loss_scale);  // these gradients'
+  const auto loss_scale =
+      static_cast<double>(args.state->loss_scale);  // of these gradients, before advance()
   const double norm = static_cast<double>(args.norm[0]) / loss_scale;
   args.state->norm = norm;
   const bool finite_losses = std::all_of(args.losses, args.losses + args.loss_count, finite);

@@ -11,21 +11,21 @@ namespace voca::kernels::cpu {
 
 namespace {
 
-constexpr std::int64_t kTile = 16;  // of the mask
+constexpr std::int64_t kTile = 16;  // edge of a mask tile
 
-// Query rows of one block, decided by the shape alone: a block of scores of at most 128 Ki elements, unless
-// 16 rows are more.
+// Query rows per block. Depends only on the shape: a block has at most 128 Ki scores, unless 16 rows have
+// more.
 std::int64_t block_rows(const AttentionShape& shape) {
   const std::int64_t fit = 131072 / std::max<std::int64_t>(shape.key_length, 1) / kTile * kTile;
   return std::clamp<std::int64_t>(fit, kTile, 128);
 }
 
-// Elements from one row of the band of decisions to the next.
+// Row stride of a band of mask decisions, in elements.
 std::int64_t mask_stride(const AttentionShape& shape) {
   return divide_up(shape.key_length, kTile) * kTile;
 }
 
-// A thread's scratch: `matrices` blocks of scores and the decisions of one band of 16 rows.
+// Scratch of one thread: `matrices` blocks of scores and the mask decisions of one band of 16 rows.
 template <typename T>
 struct Scratch {
   Scratch(const AttentionShape& shape, int matrices, void* base, int thread)
@@ -61,13 +61,13 @@ void band_bits(const Dropout& dropout, const AttentionShape& shape, std::int64_t
   }
 }
 
-// Where one (batch, head) lies in an array with `stride` elements a row.
+// Offset of one (batch, head) in an array with row stride `stride`.
 std::int64_t head_offset(const AttentionShape& shape, std::int64_t matrix, std::int64_t length,
                          std::int64_t stride) {
   return matrix / shape.heads * length * stride + matrix % shape.heads * shape.head_size;
 }
 
-// S = scale · Q Kᵀ of `rows` query rows.
+// S = scale · Q Kᵀ for `rows` query rows.
 template <typename T>
 void scores(const AttentionShape& shape, std::int64_t rows, T scale, const T* q, const T* k, T* s) {
   blas_gemm({.transpose_b = Transpose::kYes,
@@ -88,7 +88,7 @@ T softmax_scale(const AttentionShape& shape) {
   return static_cast<T>(1.0 / std::sqrt(static_cast<double>(shape.head_size)));
 }
 
-// S becomes D(P), row by row; returns log-sum-exp of each.
+// Replaces S with D(P), row by row; writes the log-sum-exp of each row if wanted.
 template <typename T>
 void softmax_and_drop(const AttentionForward<T>& args, std::int64_t matrix, std::int64_t first_row,
                       std::int64_t rows, T* s, std::uint16_t* bits) {
@@ -138,7 +138,7 @@ void forward_head(const AttentionForward<T>& args, std::int64_t matrix, const Sc
   }
 }
 
-// The block of S in `p` becomes P, and `dropped` D(P).
+// Replaces the block of S in `p` with P and writes D(P) to `dropped`.
 template <typename T>
 void recompute_probabilities(const AttentionBackward<T>& args, std::int64_t matrix, std::int64_t first_row,
                              std::int64_t rows, T* p, T* dropped, std::uint16_t* bits) {
@@ -161,7 +161,7 @@ void recompute_probabilities(const AttentionBackward<T>& args, std::int64_t matr
   }
 }
 
-// The block of dO Vᵀ in `dp` becomes dS = P · (D'(dP) − delta).
+// Replaces the block of dO Vᵀ in `dp` with dS = P · (D'(dP) − delta).
 template <typename T>
 void score_gradient(const AttentionBackward<T>& args, std::int64_t matrix, std::int64_t first_row,
                     std::int64_t rows, const T* dout, const T* out, const T* p, T* dp, std::uint16_t* bits) {

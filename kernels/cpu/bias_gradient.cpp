@@ -8,10 +8,10 @@ namespace voca::kernels::cpu {
 
 namespace {
 
-constexpr std::int64_t kColumns = 64;  // of one task: whole cache lines, sums that fit in registers
-constexpr std::int64_t kRows = 256;    // of one partial sum
+constexpr std::int64_t kColumns = 64;  // columns per task: whole cache lines, sums fit in registers
+constexpr std::int64_t kRows = 256;    // rows per partial sum
 
-// Σ over rows [0, rows) of kWidth columns.
+// Adds the sums over rows [0, rows) of kWidth columns to `sum`.
 template <std::int64_t kWidth, typename T>
 void add_rows(std::int64_t rows, std::int64_t stride, const T* dy, T* sum) {
   T lanes[kWidth] = {};

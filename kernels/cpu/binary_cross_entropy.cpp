@@ -12,7 +12,7 @@ double softplus(double x) {
   return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x)));
 }
 
-/// Without cancellation or overflow at either end.
+/// Logistic function without cancellation or overflow at either end.
 double sigmoid(double x) {
   const double e = std::exp(-std::abs(x));
   return (x >= 0 ? 1.0 : e) / (1.0 + e);

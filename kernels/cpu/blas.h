@@ -7,13 +7,13 @@
 #include "kernels/cpu/product_buffers.h"
 #include "kernels/gemm.h"
 
-// One single-threaded BLAS product, row-major.
+// Single-threaded BLAS GEMM, row-major.
 
 namespace voca::kernels::cpu {
 
 namespace detail {
-/// Threads are ours (kernels/cpu/parallel.h); a BLAS that split a product by its own would make the bits
-/// depend on the machine.
+/// Makes OpenBLAS single-threaded. Threads come from kernels/cpu/parallel.h; if the BLAS split a GEMM itself,
+/// the bits would depend on the machine.
 inline void use_one_blas_thread() {
   static const bool done = [] {
     openblas_set_num_threads(1);
@@ -28,7 +28,7 @@ inline void use_one_blas_thread() {
 }
 }  // namespace detail
 
-/// args as they stand, on the calling thread.
+/// Runs one BLAS GEMM on the calling thread.
 inline void blas_gemm(const Gemm<float>& args) {
   detail::use_one_blas_thread();
   cblas_sgemm(CblasRowMajor, detail::cblas_of(args.transpose_a), detail::cblas_of(args.transpose_b),
@@ -45,7 +45,8 @@ inline void blas_gemm(const Gemm<double>& args) {
               args.beta, args.c, static_cast<blasint>(args.ldc));
 }
 
-/// gemm() with every row of C first set to `bias` (n); args.beta is ignored. bias null: plain gemm().
+/// gemm() with every row of C initialised to `bias` (n) and args.beta ignored; plain gemm() if `bias` is
+/// null.
 template <typename T>
 void gemm_with_bias(const Gemm<T>& args, const T* bias);
 

@@ -8,18 +8,19 @@
 
 namespace voca::kernels::cpu {
 
-/// Elements worth handing to a thread in one piece: some microseconds of work, and a piece of every stream of
-/// an element-wise operation fits the second-level cache.
+/// Elements per chunk of parallel work: a few microseconds, and the chunks of all arrays of an element-wise
+/// operation fit the L2 cache.
 inline constexpr std::int64_t kChunkElements = 16384;
 
-/// Calls f(begin, end) for consecutive pieces of [0, n), each `size` long but the last, on all threads.
+/// Calls f(begin, end) on all threads for consecutive chunks of [0, n), each of length `size` except the
+/// last.
 template <typename F>
 void for_chunks(std::int64_t n, std::int64_t size, const F& f) {
   parallel_for(divide_up(n, size),
                [&](std::int64_t chunk) { f(chunk * size, std::min(n, (chunk + 1) * size)); });
 }
 
-/// The same over rows of `columns` elements, as many rows a piece as make up kChunkElements.
+/// for_chunks over rows of `columns` elements, with enough rows per chunk for kChunkElements.
 template <typename F>
 void for_row_chunks(std::int64_t rows, std::int64_t columns, const F& f) {
   for_chunks(rows, divide_up(kChunkElements, std::max<std::int64_t>(columns, 1)), f);

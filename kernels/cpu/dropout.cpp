@@ -11,7 +11,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little,
               "a Philox word in memory is its two 16-bit halves in order");
 
-// Calls computed together: two 512-bit vectors of 64-bit lanes, enough to hide the multiplier's latency.
+// Philox calls computed together: two 512-bit vectors of 64-bit lanes hide the latency of the multiplier.
 constexpr int kCalls = 16;
 constexpr int kElements = kCalls * kDropoutElementsPerCall;
 
@@ -19,8 +19,8 @@ struct Words {
   alignas(64) std::uint32_t word[4][kCalls];
 };
 
-// Calls first, first + 1, … of philox4x32<7>. The 64-bit lanes hold 32-bit words whose upper halves are
-// garbage between rounds, so that a product needs no shuffle.
+// Philox calls first, first + 1, … of philox4x32<7>. The 64-bit lanes hold 32-bit words whose upper halves
+// are garbage between rounds, so that multiplications need no shuffle.
 void philox_words(const Dropout& dropout, std::uint64_t first, Words& words) {
   constexpr std::uint64_t kLow = 0xFFFFFFFFU;
   alignas(64) std::uint64_t c0[kCalls];
@@ -58,7 +58,8 @@ void philox_words(const Dropout& dropout, std::uint64_t first, Words& words) {
   }
 }
 
-// The bits of elements [8 · first_call, 8 · first_call + count), count rounded up to kElements.
+// Writes the bits of elements [8 · first_call, 8 · first_call + count), with count rounded up to a multiple
+// of kElements.
 void run_bits(const Dropout& dropout, std::uint64_t first_call, std::int64_t count, std::uint16_t* bits) {
   Words words;
   alignas(64) std::uint32_t in_order[4 * kCalls];
@@ -71,7 +72,7 @@ void run_bits(const Dropout& dropout, std::uint64_t first_call, std::int64_t cou
   }
 }
 
-// One 16 × 16 tile whose first decision does not start a Philox call.
+// Bits of one 16 × 16 tile whose first decision does not start a Philox call.
 void odd_tile_bits(const Dropout& dropout, std::uint64_t first, std::int64_t stride, std::uint16_t* bits) {
   alignas(64) std::uint16_t run[256 + kElements];
   run_bits(dropout, first / 8, 256 + 8, run);
@@ -82,8 +83,8 @@ void odd_tile_bits(const Dropout& dropout, std::uint64_t first, std::int64_t str
   }
 }
 
-// One 16 × 16 tile. Call 4 (i % 8) + (j % 8)/2 holds two neighbours of row i in word 2 (i / 8) + j / 8: four
-// calls are eight decisions of a row.
+// Bits of one aligned 16 × 16 tile. Word 2 (i / 8) + j / 8 of call 4 (i % 8) + (j % 8)/2 holds two neighbours
+// of row i, so four calls hold eight decisions of a row.
 void tile_bits(const Dropout& dropout, std::uint64_t first_call, std::int64_t stride, std::uint16_t* bits) {
   Words words;
   for (int part = 0; part < 2; ++part) {

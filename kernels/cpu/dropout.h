@@ -4,16 +4,16 @@
 
 #include "kernels/philox.h"
 
-// Dropout decisions (kernels/philox.h), many Philox calls at a time.
+// Dropout decisions (kernels/philox.h), computed many Philox calls at a time.
 
 namespace voca::kernels::cpu {
 
-/// Decisions of runs of consecutive elements. With dropout off every element is kept at scale 1, so that an
-/// operation has one loop for both. A dropped element is multiplied by 0: NaN and infinity stay visible.
+/// Decisions for runs of consecutive elements. If dropout is off, every element is kept at scale 1, so
+/// operations need only one loop. A dropped element is multiplied by 0, so NaN and infinity propagate as NaN.
 template <typename T>
 class DropoutRun {
  public:
-  /// Longest run of one call of bits().
+  /// Maximum `count` of bits().
   static constexpr std::int64_t kLength = 512;
 
   explicit DropoutRun(const Dropout& dropout)
@@ -21,7 +21,7 @@ class DropoutRun {
         threshold_(static_cast<std::int32_t>(dropout.threshold)),
         scale_(static_cast<T>(dropout.scale())) {}
 
-  /// The 16 bits of `count` elements from `first` on (counted from the array's element 0); valid until the
+  /// 16 bits each of `count` elements from `first` on (relative to element 0 of the array); valid until the
   /// next call.
   [[nodiscard]] const std::uint16_t* bits(std::int64_t first, std::int64_t count);
 
@@ -35,15 +35,15 @@ class DropoutRun {
   alignas(64) std::uint16_t bits_[kLength + 256] = {};
 };
 
-/// What an element is multiplied by.
+/// Factor of an element: `scale` if kept, else 0.
 template <typename T>
 [[nodiscard]] inline T dropout_factor(std::uint16_t bits, std::int32_t threshold, T scale) {
   return static_cast<std::int32_t>(bits) >= threshold ? scale : T{0};
 }
 
-/// The 16 bits of the 16 × 16 tile from (row, column) on, both multiples of 16, of matrix number `matrix` of
-/// attention probabilities: bits[i · stride + j]. Entries outside the matrix are written too. Zeros (all
-/// kept) with dropout off.
+/// Writes 16 bits each of the 16 × 16 tile at (row, column), both multiples of 16, of attention matrix
+/// `matrix` to bits[i · stride + j]. Entries outside the matrix are written too. If dropout is off, all bits
+/// are zero, and the threshold of 0 keeps every element.
 void attention_dropout_tile(const Dropout& dropout, std::int64_t matrix, std::int64_t row,
                             std::int64_t column, std::int64_t query_length, std::int64_t key_length,
                             std::int64_t stride, std::uint16_t* bits);

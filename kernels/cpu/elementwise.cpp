@@ -14,7 +14,7 @@ void weighted_sum(const WeightedSum<T>& args) {
   const T* a = args.a;
   const T* b = args.b;
   T* out = args.out;
-  // simd: out may be a or b itself, element for element.
+  // simd is safe: out may equal a or b, but never partially overlaps them.
   if (b == nullptr) {
     for_chunks(args.elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd

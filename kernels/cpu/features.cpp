@@ -8,12 +8,12 @@
 namespace voca::kernels::cpu {
 
 namespace {
-// Of the process: omp_set_num_threads would set it for the calling thread alone.
+// Process-wide; omp_set_num_threads would affect only the calling thread.
 std::atomic<int> configured_threads{0};
 }  // namespace
 
 std::string missing_instruction_set() {
-  // The checks compile to nothing where the kernels do not use the extension.
+  // A check compiles to nothing if the kernels do not use the extension.
 #if defined(__x86_64__)
   __builtin_cpu_init();
 #if defined(__AVX512F__)
@@ -48,7 +48,7 @@ std::string blas_version() {
 }
 
 void set_threads(int n) {
-  // The BLAS runs one thread: gemm() cuts the product into tiles itself, so that the bits do not depend on n.
+  // The BLAS is single-threaded: gemm() tiles the work itself, so the bits do not depend on n.
   openblas_set_num_threads(1);
   configured_threads = n;
 }

@@ -4,19 +4,18 @@
 
 namespace voca::kernels::cpu {
 
-/// What the CPU kernels were compiled for and this machine lacks, e.g. "AVX-512"; empty when they can run
-/// here. Called first thing by the program, so that a binary carried to an older machine ends in a sentence,
-/// not SIGILL.
+/// Instruction set extension that the CPU kernels need and this machine lacks, e.g. "AVX-512"; empty if none.
+/// Called first by the program, so that an older machine reports an error instead of SIGILL.
 [[nodiscard]] std::string missing_instruction_set();
 
-/// The -march the CPU kernels were compiled with and the widest vector extension that gave, for `doctor`.
+/// -march value that the CPU kernels were compiled with and its widest vector extension, for `doctor`.
 [[nodiscard]] std::string instruction_set();
 
-/// "0.3.21, Zen kernels": the BLAS that is loaded and what it chose for this machine.
+/// Version of the loaded OpenBLAS and its kernels for this machine, e.g. "0.3.21, Zen kernels".
 [[nodiscard]] std::string blas_version();
 
-/// Sets how many threads the kernels use, in the whole process; results do not depend on it. n ≥ 1. Without
-/// it, as many as OpenMP would take (OMP_NUM_THREADS, else the cores this process may run on).
+/// Sets the number of threads of the kernels, n ≥ 1, for the whole process; results do not depend on it. The
+/// default is that of OpenMP (OMP_NUM_THREADS, else the cores this process may run on).
 void set_threads(int n);
 [[nodiscard]] int threads();
 

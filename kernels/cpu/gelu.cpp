@@ -8,7 +8,7 @@ namespace voca::kernels::cpu {
 
 namespace {
 
-// Calls f(row, first column, columns) for the runs of one chunk of rows.
+// Calls f(row, first column, columns) for the runs of at most `run` columns in one chunk of rows.
 template <typename F>
 void for_runs(const RowChunks& chunks, std::int64_t chunk, std::int64_t columns, std::int64_t run, F f) {
   for (std::int64_t row = chunks.begin(chunk); row < chunks.end(chunk); ++row) {

@@ -9,28 +9,28 @@ namespace voca::kernels::cpu {
 
 namespace {
 
-// How C is cut into tiles of equal size, but for the last of a row or column: a tile is one BLAS call and one
-// thread's work.
+// Size of the tiles of C; the last tile of a row or column may be smaller. A tile is one BLAS call on one
+// thread.
 struct Tiles {
   std::int64_t rows;
   std::int64_t columns;
 };
 
-// Length of each of `parts` pieces, a multiple of 64.
+// `length` divided into `parts` pieces, rounded up to a multiple of 64.
 std::int64_t piece(std::int64_t length, std::int64_t parts) {
   return divide_up(divide_up(length, parts), 64) * 64;
 }
 
-// The larger a tile, the less of its time goes into packing; the more there are, the more threads share them.
-// Measured with OpenBLAS 0.3.21 (benchmarks/kernels/gemm_bench.cpp): 512 × 1024 keeps 97 % of the rate of one
-// undivided call. A transposed A, packed the slow way, wants wide tiles of fewer rows.
+// Larger tiles spend less time on packing; more tiles allow more threads. Measured with OpenBLAS 0.3.21
+// (benchmarks/kernels/gemm_bench.cpp): 512 × 1024 keeps 97 % of the rate of one undivided call. A transposed
+// A, which packs slowly, prefers fewer rows per tile.
 Tiles tiles_of(std::int64_t m, std::int64_t n, std::int64_t k, Transpose transpose_a) {
-  constexpr std::int64_t kSmallest = 64'000'000;  // FLOP worth a thread of their own
+  constexpr std::int64_t kSmallest = 64'000'000;  // minimum FLOPs per thread
   const bool transposed = transpose_a == Transpose::kYes;
   if (2 * m * n * k < 2 * kSmallest) return {m, n};
   std::int64_t down = divide_up(m, transposed ? 256 : 512);
   const std::int64_t across = divide_up(n, transposed ? 256 : 1024);
-  // An odd number of tiles would leave one of two threads idle at the end.
+  // With an odd number of tiles, one of two threads would be idle at the end.
   if (down * across % 2 == 1 && m >= 128) ++down;
   return {piece(m, down), piece(n, across)};
 }

@@ -5,10 +5,10 @@
 
 namespace voca::kernels::cpu {
 
-/// The value of IEEE binary16 bits; exact, NaN payloads included.
+/// Converts IEEE binary16 bits to float; exact, NaN payloads included.
 [[nodiscard]] inline float half_to_float(std::uint16_t half) {
-  // Moved into a float's fields the bits are the value times 2^-112, subnormals too; the multiplication is
-  // exact. Exponent 31 (infinity, NaN) becomes exponent 255 whatever the product.
+  // Shifted into the fields of a float, the bits are the value times 2^-112, subnormals included; the
+  // multiplication is exact. Exponent 31 (infinity, NaN) becomes exponent 255 instead.
   const std::uint32_t magnitude = (half & 0x7FFFU) * 0x2000U;
   const std::uint32_t sign = (half & 0x8000U) * 0x10000U;
   const auto scaled = std::bit_cast<float>(magnitude) * 0x1p112F;
@@ -17,7 +17,7 @@ namespace voca::kernels::cpu {
   return std::bit_cast<float>(sign | (magnitude >= 0x0F800000U ? special : finite));
 }
 
-/// The nearest binary16, ties to even; overflow gives infinity.
+/// Rounds to IEEE binary16, ties to even; overflow gives infinity.
 [[nodiscard]] inline std::uint16_t float_to_half(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
@@ -33,12 +33,12 @@ namespace voca::kernels::cpu {
   return static_cast<std::uint16_t>(sign | ((magnitude - 0x38000000U + 0xFFFU + odd) >> 13));
 }
 
-/// The value of bfloat16 bits; exact.
+/// Converts bfloat16 bits to float; exact.
 [[nodiscard]] inline float bfloat16_to_float(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
-/// The nearest bfloat16, ties to even.
+/// Rounds to bfloat16, ties to even.
 [[nodiscard]] inline std::uint16_t float_to_bfloat16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);  // NaN

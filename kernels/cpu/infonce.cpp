@@ -12,19 +12,19 @@ namespace {
 
 constexpr double kLogFloor = -18.420680743952367;  // log(1e-8)
 
-/// log(e^a + e^b) without overflow; NaN if either is.
+/// log(e^a + e^b) without overflow; NaN if a or b is NaN.
 double log_add_exp(double a, double b) {
   const double high = a < b ? b : a;
   const double low = a < b ? a : b;
   return high + std::log1p(std::exp(low - high));
 }
 
-/// One row of S with the weights M that go with it.
+/// One row of S with its weights M.
 template <typename T>
 struct Row {
   T* s;
   std::int64_t columns;
-  std::int64_t own;  ///< column of the row's own audio
+  std::int64_t own;  ///< column of the audio of this row
   std::int32_t label;
   const std::int32_t* column_labels;
 
@@ -42,7 +42,7 @@ struct RowSums {
 
 template <typename T>
 RowSums row_sums(const Row<T>& row) {
-  // Each sum has its own maximum, so that positives far below the best negative do not vanish.
+  // Each sum has its own maximum, so that positives far below the hardest negative do not underflow.
   auto maximum_positive = static_cast<double>(row.s[row.own]);
   double maximum = maximum_positive;
   for (std::int64_t j = 0; j < row.columns; ++j) {
@@ -57,11 +57,11 @@ RowSums row_sums(const Row<T>& row) {
     all += std::exp(s - maximum);
     if (row.weight(j) > 0) positive += row.weight(j) * std::exp(s - maximum_positive);
   }
-  // 1e-8 is added to the unshifted sum: in logarithms, so that e^{−maximum} is never formed.
+  // 1e-8 is added to the unshifted sum in log space, so that e^{−maximum} is never computed.
   return {maximum_positive + std::log(positive), log_add_exp(maximum + std::log(all), kLogFloor)};
 }
 
-/// S → e^S / (Σ e^S + 1e-8) − M e^S / Σ M e^S, in place.
+/// Replaces S with e^S / (Σ e^S + 1e-8) − M e^S / Σ M e^S.
 template <typename T>
 void row_gradient(const Row<T>& row, const RowSums& sums) {
   for (std::int64_t j = 0; j < row.columns; ++j) {
@@ -110,7 +110,7 @@ void infonce(const InfoNce<T>& args) {
   similarity.c = s;
   gemm(similarity);
 
-  // Three exponentials an element: pieces an eighth of those of cheaper operations.
+  // Three exponentials per element: chunks are an eighth of those of cheaper operations.
   for_row_chunks(args.rows, 8 * args.columns, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const Row<T> row{s + i * args.columns, args.columns, i + args.diagonal_offset, args.row_labels[i],

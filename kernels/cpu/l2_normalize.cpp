@@ -16,7 +16,7 @@ void forward_row(const T* x, std::int64_t columns, T* z, Stat<T>* saved_norm) {
     return value * value;
   }));
   *saved_norm = static_cast<Stat<T>>(norm);
-  // Written so that a NaN norm is the divisor, not eps.
+  // The comparison is false if norm is NaN, so that the divisor is NaN, not eps.
   const double divisor = norm <= kL2NormalizeEps ? kL2NormalizeEps : norm;
   for (std::int64_t j = 0; j < columns; ++j) z[j] = static_cast<T>(static_cast<double>(x[j]) / divisor);
 }
@@ -30,7 +30,7 @@ void backward_row(const T* dz, const T* z, double norm, std::int64_t columns, T*
         columns, [dz, z](std::int64_t j) { return static_cast<double>(dz[j]) * static_cast<double>(z[j]); });
     divisor = norm;
   }
-  // simd: dx may be dz itself, element for element.
+  // simd is safe: dx may equal dz, but never partially overlaps it.
 #pragma omp simd
   for (std::int64_t j = 0; j < columns; ++j) {
     const double tangential = static_cast<double>(dz[j]) - static_cast<double>(z[j]) * radial;

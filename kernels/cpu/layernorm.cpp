@@ -51,7 +51,7 @@ void normalise(const LayernormForward<T>& args, std::int64_t row, DropoutRun<T>&
   }
 }
 
-// The sums over one chunk of rows that backward leaves in scratch.
+// Partial sums of the parameter gradients over one chunk of rows, in scratch.
 template <typename T>
 struct ParameterSums {
   Stat<T>* dgamma;
@@ -59,7 +59,8 @@ struct ParameterSums {
   Stat<T>* dbias;
 };
 
-// Backward of one row. First pass: g = D_out'(dy) · gamma goes to dx, with the sums over it; second pass: dz.
+// Backward of one row. The first pass writes g = D_out'(dy) · gamma to dx and sums over it; the second
+// computes dz.
 template <typename T>
 void backward_row(const LayernormBackward<T>& args, std::int64_t row, DropoutRun<T>& output_dropout,
                   DropoutRun<T>& input_dropout, const ParameterSums<T>& sums) {

@@ -6,22 +6,21 @@
 
 #include "kernels/normal_tail.h"
 
-// Functions of one number that GCC turns into vector code when they are called in a loop (std::exp and
-// std::erf of float stay calls). The float forms are range reduction and a polynomial, without branches; the
-// double forms are the standard library's. The errors stated are measured by dense sweeps
-// (tests/kernels/cpu/math_test.cpp).
+// Scalar functions that GCC vectorises when called in a loop (it does not vectorise std::exp and std::erf of
+// float). The float overloads use range reduction and a polynomial, without branches; the double overloads
+// use the standard library. Stated errors are measured by dense sweeps (tests/kernels/cpu/math_test.cpp).
 
 namespace voca::kernels::cpu {
 
-/// eˣ to 1 ulp. Overflow is +∞, underflow passes through the denormals to 0, NaN stays NaN.
+/// eˣ to 1 ulp. Overflow gives +∞, underflow is gradual to 0, NaN gives NaN.
 ///
-/// x = n ln 2 + r with |r| ≤ ln 2 / 2 (Cody and Waite, two-part ln 2); eʳ = 1 + r + r² p(r), p of degree 4
-/// fitted for least relative error (3e-9, below the float's own rounding).
+/// x = n ln 2 + r with |r| ≤ ln 2 / 2 (Cody and Waite, two-part ln 2); eʳ = 1 + r + r² p(r), where p has
+/// degree 4 and is fitted for minimal relative error (3e-9, below float rounding).
 [[nodiscard]] inline float exponential(float x) {
-  // Outside this range the result is 0 or ∞ anyway. Written so that NaN passes.
+  // Outside this range the result is 0 or ∞. The comparisons are false for NaN, so NaN passes through.
   x = x < -104.0F ? -104.0F : x;
   x = x > 89.0F ? 89.0F : x;
-  // Adding 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
+  // Adding 1.5 · 2²³ rounds to an integer, which is then in the low bits.
   constexpr float kRound = 12582912.0F;
   const float shifted = x * 1.44269504F + kRound;
   const float n = shifted - kRound;
@@ -35,7 +34,7 @@ namespace voca::kernels::cpu {
   p = p * r + 4.999999343e-1F;
   p = p * r + 1.0F;
   p = p * r + 1.0F;
-  // 2ⁿ in two factors: n reaches −150 and +128, where one would leave the exponent's range.
+  // 2ⁿ in two factors: n reaches −150 and +128, beyond the exponent range of one float.
   const std::int32_t half = exponent >> 1;
   const auto power = [](std::int32_t e) {
     return std::bit_cast<float>(static_cast<std::uint32_t>(e + 127) << 23U);
@@ -47,14 +46,14 @@ namespace voca::kernels::cpu {
   return std::exp(x);
 }
 
-/// The standard normal distribution at u: Φ(u) = (1 + erf(u/√2))/2 and φ(u) = Φ'(u).
+/// Standard normal distribution at u: cdf = Φ(u) = (1 + erf(u/√2))/2, pdf = φ(u) = Φ'(u).
 template <typename T>
 struct Normal {
   T cdf;
   T pdf;
 };
 
-/// Φ to 1.6e-7 absolute, and for u < 0 to 4e-7 · max(1, u²/2) relative: the tail is computed as such, not as
+/// Φ to 1.6e-7 absolute, and for u < 0 to 4e-7 · max(1, u²/2) relative: the tail is computed directly, not as
 /// a difference from 1.
 ///
 /// Φ(−a) = e^{−a²/2} · normal_tail(1/(1 + 0.35 a)), a ≥ 0. φ shares the exponential.

@@ -11,7 +11,8 @@ namespace voca::kernels::cpu::detail {
 
 #if defined(__SANITIZE_THREAD__)
 
-// ThreadSanitizer does not see the barriers of libgomp; it does see these threads start and join.
+// ThreadSanitizer does not recognise the barriers of libgomp; it does track the start and join of
+// std::jthread.
 void parallel_run(std::int64_t n, ParallelBody body, void* context) {
   const std::int64_t team = threads();
   if (n <= 1 || team <= 1) {
@@ -35,8 +36,7 @@ void parallel_run(std::int64_t n, ParallelBody body, void* context) {
     for (std::int64_t i = 0; i < n; ++i) body(context, i, 0);
     return;
   }
-  // The team always has the same size, also when n is smaller: libgomp ends and restarts threads when it
-  // changes.
+  // The team size is constant even if n is smaller: libgomp ends and restarts threads when it changes.
 #pragma omp parallel for schedule(static) num_threads(team)
   for (std::int64_t i = 0; i < n; ++i) body(context, i, omp_get_thread_num());
 }

@@ -6,7 +6,7 @@
 
 #include "kernels/cpu/features.h"
 
-// The one place where the CPU kernels meet threads.
+// Thread parallelism of the CPU kernels.
 
 namespace voca::kernels::cpu {
 
@@ -16,9 +16,9 @@ void parallel_run(std::int64_t n, ParallelBody body, void* context);
 }  // namespace detail
 
 /// Calls f(i), or f(i, thread) with thread in [0, threads()), once for every i in [0, n) and returns when all
-/// are done. Each thread takes one run of consecutive indices. n ≤ 1 runs here and now: a kernel whose work
-/// is small cuts it into one piece and pays for no fork. f must not throw, and what it computes must not
-/// depend on `thread`: that names a slice of scratch and nothing else.
+/// calls have returned. Each thread takes one run of consecutive indices. If n ≤ 1, f runs on the calling
+/// thread, so a kernel with little work can use one chunk and avoid a fork. f must not throw, and its results
+/// must not depend on `thread`, which only selects a slice of scratch.
 template <typename F>
 void parallel_for(std::int64_t n, F&& f) {
   using Body = std::remove_reference_t<F>;

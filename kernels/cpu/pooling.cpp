@@ -9,10 +9,10 @@ namespace voca::kernels::cpu {
 
 namespace {
 
-/// Columns one task reduces: its running sums and maxima stay in the first-level cache.
+/// Columns per task: running sums and maxima stay in the L1 cache.
 constexpr std::int64_t kColumnBlock = 1024;
 
-/// One sample's block of columns: x and the outputs point at its first element.
+/// Block of columns of one sample; x and the outputs point at its first element.
 template <typename T>
 struct Block {
   const T* x;
@@ -48,7 +48,7 @@ void pool_mean_max(const Block<T>& block) {
     const T* row = block.x + t * block.stride;
     for (std::int64_t h = 0; h < block.columns; ++h) {
       const T value = row[h];
-      // The first NaN wins and stays. Without branches, so that the loop vectorises.
+      // The first NaN is kept as the maximum. No branches, so that the loop vectorises.
       const bool take = (value > maximum[h]) | (std::isnan(value) & !std::isnan(maximum[h]));
       sum[h] += static_cast<double>(value);
       maximum[h] = take ? value : maximum[h];
@@ -62,7 +62,7 @@ void pool_mean_max(const Block<T>& block) {
   }
 }
 
-/// Gradient of frame t; argmax null for mean alone.
+/// Computes the gradient of frame t; argmax is null for mean pooling.
 template <bool kAccumulate, typename T>
 void backward_row(const T* dy, const std::int32_t* argmax, std::int32_t t, T inverse_length,
                   std::int64_t columns, T* dx) {

@@ -22,7 +22,7 @@ void positional_encoding_forward(const PositionalEncodingForward<T>& args) {
 
 template <typename T>
 void positional_encoding_backward(const PositionalEncodingBackward<T>& args) {
-  // A task owns whole rows of the encoding and takes the batch in order.
+  // A task owns whole rows of the encoding and sums over the batch in order.
   const RowChunks chunks(args.length, args.batch * args.columns);
   parallel_for(chunks.count, [&](std::int64_t chunk) {
     for (std::int64_t t = chunks.begin(chunk); t < chunks.end(chunk); ++t) {

@@ -8,8 +8,7 @@ namespace detail {
 inline std::atomic<bool> multiplied = false;
 }  // namespace detail
 
-/// Whether this process has multiplied matrices: OpenBLAS then has the buffers that it keeps for its callers'
-/// threads.
+/// Whether this process has run a GEMM, after which OpenBLAS keeps buffers for its calling threads.
 [[nodiscard]] inline bool has_multiplied() {
   return detail::multiplied;
 }

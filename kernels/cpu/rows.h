@@ -7,16 +7,15 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/types.h"
 
-// Loops over rows that several operations share: sums with a fixed order, and partial sums over chunks of
-// rows.
+// Shared loops over rows: reductions in a fixed order, and partial sums over chunks of rows.
 
 namespace voca::kernels::cpu {
 
-/// Independent partial sums of a reduction: enough for GCC to keep several vectors in flight. The order of
-/// additions is fixed by it, for any vector width.
+/// Independent partial sums of a reduction, enough for GCC to keep several vectors in flight. Determines the
+/// order of additions for any vector width.
 inline constexpr int kReductionLanes = 32;
 
-/// Σ_{j<n} term(j). term is called once for every j and may store what it computed.
+/// Σ_{j<n} term(j). term is called once for every j and may have side effects.
 template <typename S, typename Term>
 [[nodiscard]] inline S lane_sum(std::int64_t n, Term term) {
   S lanes[kReductionLanes] = {};
@@ -32,7 +31,7 @@ template <typename S, typename Term>
   return lanes[0];
 }
 
-/// Σ_{j<n} of two terms at once; term(j, first, second) sets both.
+/// Adds Σ_{j<n} of two terms to first_sum and second_sum; term(j, first, second) sets both terms.
 template <typename S, typename Term>
 inline void lane_sum2(std::int64_t n, S& first_sum, S& second_sum, Term term) {
   S first[kReductionLanes] = {};
@@ -65,7 +64,7 @@ inline void lane_sum2(std::int64_t n, S& first_sum, S& second_sum, Term term) {
   second_sum += second[0];
 }
 
-/// max_{j<n} values[j], −∞ for n = 0; NaNs are passed over.
+/// max_{j<n} values[j], −∞ for n = 0; ignores NaNs.
 template <typename T>
 [[nodiscard]] inline T lane_max(std::int64_t n, const T* values) {
   T lanes[kReductionLanes];
@@ -85,7 +84,7 @@ template <typename T>
   return lanes[0];
 }
 
-/// The chunks of rows that are handed to threads, decided by the shape alone: at most 64, of some 8192
+/// Chunks of rows as units of parallel work. Depends only on the shape: at most 64 chunks of about 8192
 /// elements or more.
 struct RowChunks {
   std::int64_t rows;

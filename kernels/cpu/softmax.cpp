@@ -8,12 +8,12 @@ namespace voca::kernels::cpu {
 
 namespace {
 
-constexpr std::int64_t kTile = 16;  // of the attention mask
+constexpr std::int64_t kTile = 16;  // edge of a tile of the attention mask
 
 // p = softmax(scale · s) of one row; p may be the same array as s.
 template <typename T>
 void softmax_row(std::int64_t n, T scale, const T* s, T* p) {
-  // With a negative scale the largest product belongs to the least score: scale first.
+  // Scale before taking the maximum: a negative scale reverses the order of the scores.
 #pragma omp simd
   for (std::int64_t j = 0; j < n; ++j) p[j] = scale * s[j];
   const T most = lane_max(n, p);
@@ -27,8 +27,8 @@ void softmax_row(std::int64_t n, T scale, const T* s, T* p) {
   for (std::int64_t j = 0; j < n; ++j) p[j] *= inverse;
 }
 
-// Calls f(bits of row i's 16 columns, i, first column, columns) over the band of up to 16 rows from `row` on,
-// with the decisions of one tile at a time.
+// Calls f(bits of 16 columns of row i, i, first column, columns) for the band of up to 16 rows from `row` on,
+// one mask tile at a time.
 template <typename F>
 void for_tiles(const Dropout& dropout, std::int64_t matrix, std::int64_t row, std::int64_t query_length,
                std::int64_t key_length, F f) {

@@ -7,7 +7,7 @@ namespace voca::kernels::cpu {
 
 namespace {
 
-/// log Σ e^{x − maximum}, and the maximum.
+/// Returns log Σ e^{x − maximum} and sets `maximum`.
 template <typename T>
 double log_sum(const T* x, std::int64_t classes, double* maximum) {
   auto m = static_cast<double>(x[0]);
@@ -35,7 +35,7 @@ void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args) {
     double maximum = 0;
     const double log_sum_shifted = log_sum(x, args.classes, &maximum);
 
-    // Σ target_k (logsumexp − x_k): every term ≥ 0, so nothing cancels.
+    // Σ target_k (logsumexp − x_k): every term is ≥ 0, so there is no cancellation.
     double loss = std::numeric_limits<double>::quiet_NaN();
     if (known) {
       loss = log_sum_shifted + (1.0 - args.smoothing) * (maximum - static_cast<double>(x[label]));
