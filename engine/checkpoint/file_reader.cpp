@@ -18,7 +18,7 @@
 namespace voca::engine {
 
 FileReader::FileReader(std::filesystem::path path) : path_(std::move(path)) {
-  // Not blocking: a pipe by that name must not hang the program.
+  // O_NONBLOCK keeps a pipe of that name from hanging the program.
   descriptor_ = uninterrupted([&] { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   struct stat status {};
   if (descriptor_ < 0 || ::fstat(descriptor_, &status) != 0) {
@@ -46,7 +46,7 @@ void FileReader::check_range(std::uint64_t offset, std::uint64_t count) const {
 
 void FileReader::read(std::uint64_t offset, std::span<std::byte> out) const {
   check_range(offset, out.size());
-  // In pieces, each of which is some progress.
+  // Reads in pieces, each of which counts as progress.
   constexpr std::size_t kMaxAtOnce = std::size_t{16} << 20;
   while (!out.empty()) {
     report_activity("reading a file");

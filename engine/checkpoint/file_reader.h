@@ -10,23 +10,23 @@
 
 namespace voca::engine {
 
-/// A file read at given places; safe to use from several threads.
+/// A file with positioned reads; safe to use from several threads.
 class FileReader {
  public:
-  /// Throws IoError when it cannot be opened, DataError when it is not a regular file.
+  /// Throws IoError when the file cannot be opened, DataError when it is not a regular file.
   explicit FileReader(std::filesystem::path path);
   ~FileReader();
   FileReader(const FileReader&) = delete;
   FileReader& operator=(const FileReader&) = delete;
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  /// Bytes it had when opened.
+  /// Size in bytes when the file was opened.
   [[nodiscard]] std::uint64_t size() const { return size_; }
-  /// Overwrites `out` with the bytes from `offset` on. Throws DataError past the end, IoError when reading
-  /// fails.
+  /// Overwrites `out` with the bytes starting at `offset`. Throws DataError past the end, IoError when
+  /// reading fails.
   void read(std::uint64_t offset, std::span<std::byte> out) const;
   [[nodiscard]] std::vector<std::byte> read(std::uint64_t offset, std::uint64_t count) const;
-  /// CRC-32C and CRC-32 (of zip) of [offset, offset + count), read in pieces.
+  /// CRC-32C and zip CRC-32 of [offset, offset + count), read in pieces.
   struct Checksums {
     std::uint32_t crc32c = 0;
     std::uint32_t zip_crc32 = 0;
@@ -41,7 +41,7 @@ class FileReader {
   std::uint64_t size_ = 0;
 };
 
-/// The CRC-32 that zip stores (IEEE 802.3), continuing from `crc`.
+/// CRC-32 as stored in zip files (IEEE 802.3), continuing from `crc`.
 [[nodiscard]] std::uint32_t zip_crc32(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 
 }  // namespace voca::engine

@@ -1,4 +1,4 @@
-// Weights of a file, compared with a model's parameters and copied into them.
+// Compares a file's weights with a model's parameters and copies them.
 
 #include <algorithm>
 #include <cmath>

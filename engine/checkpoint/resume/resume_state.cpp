@@ -23,12 +23,12 @@
 namespace voca::engine {
 namespace {
 
-// state-<sequence>.resume:
-//   0   8  "VOCARES" and the format version, a byte
-//   8   8  bytes of the header, uint64
+// Format of state-<sequence>.resume:
+//   0   8  "VOCARES" and the format version, one byte
+//   8   8  size of the header in bytes, uint64
 //   16  4  CRC-32C of the first 16 bytes and the header
-//   20     the header: JSON {"user": …, "sections": [{name, dtype, offset, bytes, crc32c}, …]}
-// then each section on a 64-byte boundary, zeros between, nothing after the last.
+//   20     header: JSON {"user": …, "sections": [{name, dtype, offset, bytes, crc32c}, …]}
+// The sections follow on 64-byte boundaries, with zeros between them and nothing after the last.
 constexpr std::array<char, 8> kMagic = {'V', 'O', 'C', 'A', 'R', 'E', 'S', 1};
 constexpr std::uint64_t kPrefixBytes = 20;
 constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{64} << 20;
@@ -48,7 +48,7 @@ std::string file_name(std::uint64_t sequence) {
   return fmt::format("{}{:0{}}{}", kPrefix, sequence, kDigits, kSuffix);
 }
 
-/// The sequence number in a state's file name.
+/// Sequence number in a state's file name.
 std::optional<std::uint64_t> sequence_of(const std::string& name) {
   if (name.size() != kPrefix.size() + kDigits + kSuffix.size() || !name.starts_with(kPrefix) ||
       !name.ends_with(kSuffix))
@@ -61,7 +61,7 @@ std::optional<std::uint64_t> sequence_of(const std::string& name) {
   return sequence;
 }
 
-/// Names of the folder's files; empty where there is no such folder.
+/// Names of the folder's files; empty if there is no such folder.
 std::vector<std::string> names_in(const std::filesystem::path& folder) {
   std::vector<std::string> names;
   std::error_code error;
@@ -84,11 +84,11 @@ std::vector<std::uint64_t> sequences_in(const std::filesystem::path& folder) {
 
 struct Layout {
   std::string start;                   // everything before the first section
-  std::vector<std::uint64_t> offsets;  // of the sections, in the file
+  std::vector<std::uint64_t> offsets;  // file offsets of the sections
 };
 
-/// Sections lie behind the header, whose length depends on the offsets in it: they are counted from the first
-/// section.
+/// Section offsets in the header are relative to the first section, because the header's length depends on
+/// them.
 Layout lay_out(const Json& user, std::span<const ResumeSection> sections) {
   Layout layout;
   Json header;
@@ -190,7 +190,7 @@ ResumeState read_state(const FileReader& file) {
   return state;
 }
 
-/// The first of these states that verifies; a message for each that does not before it.
+/// Newest state that verifies, with a message for each newer one that does not.
 FoundResumeState newest_of(const std::filesystem::path& folder, const std::vector<std::uint64_t>& sequences) {
   FoundResumeState found;
   for (const std::uint64_t sequence : sequences) {
@@ -201,8 +201,8 @@ FoundResumeState newest_of(const std::filesystem::path& folder, const std::vecto
     } catch (const DataError& error) {
       found.messages.emplace_back(error.what());
     } catch (const IoError& error) {
-      // A save may have removed it since it was listed. Any other failure of the system says nothing of the
-      // state: to fall back from a good one would lose what it holds.
+      // A save may have removed the state since it was listed. Any other I/O error says nothing about the
+      // state, and falling back from a good one would lose progress.
       if (is_there(path)) throw;
       found.messages.emplace_back(error.what());
     }
@@ -212,7 +212,7 @@ FoundResumeState newest_of(const std::filesystem::path& folder, const std::vecto
   return found;
 }
 
-/// The sequence number in the pointer file; nothing where it is damaged.
+/// Sequence number in the pointer file; empty if the file is damaged.
 std::optional<std::uint64_t> read_pointer(const std::filesystem::path& pointer) {
   try {
     const Json json = parse_json(read_text_file(pointer, 4096), pointer.string());
@@ -224,8 +224,8 @@ std::optional<std::uint64_t> read_pointer(const std::filesystem::path& pointer) 
   }
 }
 
-/// The pointer is written last. One that names a state newer than all there are says that it was removed or
-/// renamed.
+/// The pointer is written last, so one that names a state newer than all present means that this state was
+/// removed or renamed.
 void check_pointer(const std::filesystem::path& folder, const std::vector<std::uint64_t>& sequences,
                    FoundResumeState& found) {
   const std::filesystem::path pointer = folder / kStatePointer;
@@ -272,8 +272,7 @@ FoundResumeState find_resume_state(const std::filesystem::path& folder) {
   for (;;) {
     FoundResumeState found = newest_of(folder, sequences);
     check_pointer(folder, sequences, found);
-    // A save meanwhile removes states that were listed. What is amiss is believed where the list still
-    // stands.
+    // A concurrent save removes listed states, so problems are reported only if the list has not changed.
     auto listed_now = sequences_in(folder);
     if ((found.state && found.messages.empty()) || listed_now == sequences) {
       if (!found.state && !sequences.empty()) {
@@ -303,7 +302,7 @@ ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::
       throw UsageError("{}: another process is training into this folder; give another --run_dir or stop it",
                        folder_.string());
     }
-    // Some network file systems have no locks.
+    // Some network file systems do not support locks.
     spdlog::warn("{}: cannot be locked ({}): nothing keeps a second process from training into this folder",
                  folder_.string(), std::strerror(error_number));
   }

@@ -1,6 +1,6 @@
 #pragma once
 
-// The states of a run folder's checkpoints/ from which a training continues exactly.
+// Resume states in a run folder's checkpoints/, from which training continues exactly.
 
 #include <cstddef>
 #include <cstdint>
@@ -15,20 +15,20 @@
 
 namespace voca::engine {
 
-/// The file in a folder of states that names the newest.
+/// File in a folder of states that names the newest one.
 inline constexpr const char* kStatePointer = "latest.json";
 
-/// A named run of elements to save: little-endian, as in memory.
+/// A named array to save: little-endian, as in memory.
 struct ResumeSection {
   std::string name;
   DType dtype = DType::kF32;
-  std::span<const std::byte> bytes;  ///< lives until save() returns
+  std::span<const std::byte> bytes;  ///< must stay valid until save() returns
 };
 
-/// A state as read back.
+/// A state read from a file.
 struct ResumeState {
   std::filesystem::path path;
-  nlohmann::ordered_json header;  ///< what save() was given
+  nlohmann::ordered_json header;  ///< as passed to save()
   struct Section {
     std::string name;
     DType dtype = DType::kF32;
@@ -36,47 +36,47 @@ struct ResumeState {
   };
   std::vector<Section> sections;
 
-  /// Copies the section of that name into `out`; throws DataError naming file and section when it is missing
-  /// or has another type or size.
+  /// Copies the named section into `out`. Throws DataError naming file and section when it is missing or has
+  /// another type or size.
   void copy_section(const std::string& name, DType dtype, std::span<std::byte> out) const;
 };
 
-/// Reads and verifies one state file: every byte is covered by a digest. Throws IoError, DataError.
+/// Reads and verifies one state file; digests cover every byte. Throws IoError, DataError.
 [[nodiscard]] ResumeState read_resume_state(const std::filesystem::path& file);
 
 struct FoundResumeState {
-  std::optional<ResumeState> state;   ///< none: there is nothing to continue from
-  std::vector<std::string> messages;  ///< one line for each file passed over, and why
+  std::optional<ResumeState> state;   ///< empty if there is nothing to resume from
+  std::vector<std::string> messages;  ///< one line per skipped file, with the reason
 };
 
-/// The newest state in `folder` that verifies. Damaged newer ones are passed over with a message each.
-/// Changes nothing; other processes may call it while one saves. A folder that does not exist has no state.
-/// Throws DataError when there are states and none verifies; IoError when one cannot be read: it may be good.
+/// Newest state in `folder` that verifies; newer damaged ones are skipped with a message each. Read-only, and
+/// safe while another process saves. A missing folder has no state. Throws DataError when there are states
+/// and none verifies; IoError when one cannot be read, since it may be good.
 [[nodiscard]] FoundResumeState find_resume_state(const std::filesystem::path& folder);
 
-/// Whether the folder has a file named as a state, good or damaged. False where there is no such folder.
-/// Throws IoError when it cannot be looked into.
+/// Whether the folder has a file named like a state, good or damaged; false if there is no such folder.
+/// Throws IoError when the folder cannot be read.
 [[nodiscard]] bool has_resume_states(const std::filesystem::path& folder);
 
-/// The writer of a run's states; one process a folder holds it.
+/// Writer of a run's states; locks the folder against other processes.
 class ResumeStore {
  public:
-  /// Creates the folder where it is missing, removes temporary files that a killed process left, keeps the
-  /// newest `keep` (≥ 1) states. Throws IoError, or UsageError when another process holds the folder.
+  /// Creates the folder if it is missing and removes temporary files of killed processes. save() keeps the
+  /// newest `keep` (≥ 1) states. Throws IoError, or UsageError when another process holds the lock.
   explicit ResumeStore(std::filesystem::path folder, int keep = 2);
   ~ResumeStore();
   ResumeStore(const ResumeStore&) = delete;
   ResumeStore& operator=(const ResumeStore&) = delete;
 
-  /// Saves a state: temporary file, sync, read back and verify, rename, sync of the folder, then the pointer
-  /// file `latest.json`, then removal of states beyond `keep`. Returns the state's path. On any failure
-  /// throws IoError naming the path, and what was saved before is untouched.
+  /// Saves a state: writes a temporary file, syncs it, reads it back to verify it, renames it, syncs the
+  /// folder, writes the pointer file `latest.json`, and removes states beyond `keep`. Returns the state's
+  /// path. Throws IoError naming the path on any failure, in which case earlier states are untouched.
   std::filesystem::path save(const nlohmann::ordered_json& header, std::span<const ResumeSection> sections);
 
-  /// find_resume_state() of this folder; the damaged ones it meets are the first that save() removes.
+  /// find_resume_state() for this folder; save() removes the damaged states found here first.
   [[nodiscard]] FoundResumeState load();
 
-  /// Removes every state, and the pointer file; other files of the folder are not touched.
+  /// Removes every state and the pointer file; other files in the folder are not touched.
   void clear();
 
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }

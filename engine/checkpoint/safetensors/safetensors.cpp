@@ -19,16 +19,16 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kLengthBytes = 8;
-// The reference implementation takes 100 MB; parsed JSON takes several times its text, and a thousand tensors
-// 0.1 MB.
+// The reference implementation accepts 100 MB. Parsed JSON takes several times the size of its text, and a
+// thousand tensors need 0.1 MB.
 constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{16} << 20;
 constexpr std::size_t kMaxRank = 16;
 constexpr std::size_t kMaxTensors = 100'000;
-constexpr std::size_t kMaxItems = 64;  // of a shape, before it becomes values
+constexpr std::size_t kMaxItems = 64;  // in a shape; checked before values are created
 constexpr std::uint64_t kAlignment = 64;
 constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
 constexpr std::string_view kMetadataKey = "__metadata__";
-// CRC-32C of the whole file with the eight digits of the digest itself taken as zeros.
+// CRC-32C of the whole file, with the eight digits of the digest itself replaced by zeros.
 constexpr std::string_view kDigestKey = "voca_crc32c";
 constexpr std::string_view kWriterKey = "voca_writer";
 constexpr std::string_view kWriter = "voca-engine";
@@ -82,8 +82,8 @@ std::uint64_t number(const Json& json) {
   return json.get<std::uint64_t>();
 }
 
-/// A tensor's entry, its data checked against the `data_bytes` behind the header. Throws DataError without
-/// the name.
+/// Parses a tensor's entry. Its data must begin at `next`, which advances, and lie within the file. Throws
+/// DataError without the tensor's name.
 NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_ptr<const FileReader> file,
                        std::uint64_t data_offset, std::uint64_t& next) {
   NamedTensor result;
@@ -108,7 +108,7 @@ NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_p
     throw DataError("begins at {}, where {} was expected: data overlaps or leaves a hole", begin, next);
   if (end < begin || end > available) throw DataError("ends at {} of {} bytes of data", end, available);
   bool empty = false;
-  std::uint64_t bytes = size_of(tensor.dtype);  // with extents of 0 left out, so that nothing below overflows
+  std::uint64_t bytes = size_of(tensor.dtype);  // without extents of 0, so that nothing below overflows
   if (entry["shape"].size() > kMaxRank)
     throw DataError("has {} dimensions; at most {} are read", entry["shape"].size(), kMaxRank);
   for (const Json& extent : entry["shape"]) {
@@ -142,7 +142,7 @@ std::map<std::string, std::string> read_metadata(const std::filesystem::path& pa
   return metadata;
 }
 
-/// What tensors are ordered by; read_entry() refuses those without offsets.
+/// Sort key of the tensors; read_entry() rejects entries without offsets.
 std::pair<std::uint64_t, std::uint64_t> offsets_of(const Json& entry) {
   if (!entry.is_object() || !entry.contains("data_offsets")) return {};
   const Json& offsets = entry["data_offsets"];

@@ -1,4 +1,4 @@
-// Reading side of training_checkpoint.h: where scripts put weights and options.
+// Reading side of training_checkpoint.h: finds the weights and options in the layouts that scripts use.
 
 #include <algorithm>
 #include <array>
@@ -15,19 +15,19 @@ namespace {
 
 using Entry = std::pair<Value, Value>;
 
-constexpr int kMaxDepth = 3;           // of a state dict below the file itself
-constexpr std::size_t kMaxItems = 16;  // of a list that is looked into
+constexpr int kMaxDepth = 3;           // of a state dict, below the root of the file
+constexpr std::size_t kMaxItems = 16;  // of a list that is searched
 constexpr std::string_view kEngine = "engine";
 
-/// Under these names scripts keep their options, as a dict, an argparse.Namespace, a dataclass, …
+/// Names under which scripts keep their options, as a dict, an argparse.Namespace, a dataclass, …
 constexpr std::array<std::string_view, 14> kConfigKeys = {
     "config",  "args",      "hparams", "hyper_parameters", "hyperparameters", "cfg",          "opt",
     "options", "arguments", "params",  "model_config",     "model_args",      "model_kwargs", "settings"};
 
-constexpr std::size_t kMaxPath = 1000;        // bytes; nobody gives a longer one to --weights
+constexpr std::size_t kMaxPath = 1000;        // bytes; longer keys are not usable with --weights
 constexpr std::size_t kMaxTensors = 100'000;  // in all state dicts together
 
-/// Finds the dicts of tensors in one file.
+/// Finds the dicts of tensors in a file.
 class StateDictFinder {
  public:
   explicit StateDictFinder(const std::string& source) : source_(source) {}
@@ -39,7 +39,7 @@ class StateDictFinder {
 
  private:
   void visit(const Value& value, const ValuePlace& place, int depth) {
-    // An optimizer's state, or a pickled module, whose parameters are scattered over its parts.
+    // Skips optimizer states, and pickled modules, whose parameters are scattered over submodules.
     if (value.find("param_groups") != nullptr || value.find("_parameters") != nullptr || depth > kMaxDepth)
       return;
     collect(value, place);
@@ -57,7 +57,7 @@ class StateDictFinder {
       const std::string* text = name.if_string();
       if (text == nullptr) continue;
       if (const TensorValue* tensor = item.if_tensor()) {
-        // One dict may be referred to again and again, and is copied each time.
+        // A dict may be referenced repeatedly, and every reference is copied.
         if (++tensors_ > kMaxTensors) {
           throw DataError("{}: holds more than {} tensors, those of a dict that occurs again counted again",
                           source_, kMaxTensors);
@@ -79,7 +79,7 @@ class StateDictFinder {
   std::size_t others_ = 0;
 };
 
-/// Adds the entries whose name is new.
+/// Adds the entries whose name is not present yet.
 void merge(nlohmann::ordered_json& config, const nlohmann::ordered_json& more) {
   std::unordered_set<std::string> names;
   for (const auto& [name, value] : config.items()) names.insert(name);
@@ -87,7 +87,7 @@ void merge(nlohmann::ordered_json& config, const nlohmann::ordered_json& more) {
     if (names.insert(name).second) add_member(config, name, value);
 }
 
-/// `engine` as this program writes it; that of others is empty.
+/// `engine` as this program writes it; an empty object for files of other programs.
 nlohmann::ordered_json own_engine(const std::string& source, nlohmann::ordered_json engine) {
   const auto version = engine.is_object() ? engine.find("format_version") : engine.end();
   if (!engine.is_object() || version == engine.end() || !version->is_number_integer())
@@ -127,7 +127,7 @@ LoadedCheckpoint interpret_checkpoint(const std::string& source, const Value& ro
 
 namespace {
 
-/// The metadata are texts: of JSON, as this program writes them, or numbers.
+/// Metadata values are strings: JSON, as this program writes it, or numbers.
 LoadedCheckpoint from_safetensors(const std::string& source, SafetensorsFile file) {
   LoadedCheckpoint result;
   result.state_dicts.push_back({.key = "", .tensors = std::move(file.tensors), .others = {}});

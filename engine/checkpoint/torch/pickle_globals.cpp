@@ -1,5 +1,5 @@
-// The allow-list: what the few globals of a state dict mean as data. A name that is not here is never looked
-// up anywhere; it becomes an inert node.
+// Allow-list: the few globals of a state dict that are interpreted as data. Any other name is never imported
+// and becomes an inert node.
 
 #include <algorithm>
 #include <array>
@@ -62,8 +62,8 @@ bool is(const Nodes& nodes, NodeId id, Node::Type type) {
   return nodes[id].type == type;
 }
 
-/// A tensor argument that changes what the tensor means and that this reader does not interpret: hooks,
-/// metadata.
+/// Whether a tensor argument that this reader does not interpret (hooks, metadata) is absent. If present, it
+/// changes the tensor's meaning.
 bool is_absent(const Nodes& nodes, NodeId id) {
   const Node& node = nodes[id];
   return node.type == Node::Type::kNone || (node.type == Node::Type::kDict && node.children.empty());
@@ -84,8 +84,8 @@ std::vector<std::int64_t> extents_of(const Nodes& nodes, NodeId id, std::string_
   return extents;
 }
 
-/// Throws unless every element lies in a storage of `capacity` elements. False where there are more of them
-/// than that: an expanded tensor, of a few bytes and any size.
+/// Throws unless every element lies within a storage of `capacity` elements. Returns false if the tensor has
+/// more elements than that: an expanded tensor of a few bytes can have any size.
 bool check_extents(const Nodes& nodes, const TensorValue& tensor, std::uint64_t capacity,
                    const std::string& key) {
   const auto limit = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) / 16;
@@ -94,7 +94,7 @@ bool check_extents(const Nodes& nodes, const TensorValue& tensor, std::uint64_t 
                printable(key), capacity);
   };
   bool empty = false;
-  std::uint64_t product = 1;  // of the extents that are not 0, so that no partial product overflows either
+  std::uint64_t product = 1;  // of the non-zero extents, so that no partial product overflows either
   for (const std::int64_t extent : tensor.shape) {
     empty = empty || extent == 0;
     if (extent != 0 && __builtin_mul_overflow(product, static_cast<std::uint64_t>(extent), &product))
@@ -117,8 +117,8 @@ bool check_extents(const Nodes& nodes, const TensorValue& tensor, std::uint64_t 
   return product <= capacity;
 }
 
-/// torch._utils._rebuild_tensor*(storage, offset, size, stride[, requires_grad, hooks[, dtype], metadata]),
-/// or nothing where the arguments ask for what is not interpreted.
+/// torch._utils._rebuild_tensor*(storage, offset, size, stride[, requires_grad, hooks[, dtype], metadata]);
+/// empty if an argument is not supported.
 std::optional<NodeId> rebuild_tensor(Nodes& nodes, std::span<const NodeId> args, bool has_dtype) {
   if (args.size() < 4) nodes.fail("a tensor with {} arguments", args.size());
   if (!is(nodes, args[0], Node::Type::kStorage)) return std::nullopt;
@@ -162,8 +162,8 @@ std::optional<NodeId> rebuild_parameter(Nodes& nodes, std::span<const NodeId> ar
   return id;
 }
 
-/// torch._utils._rebuild_device_tensor_from_cpu_tensor(tensor, dtype, device, requires_grad), of devices
-/// without storages of their own.
+/// torch._utils._rebuild_device_tensor_from_cpu_tensor(tensor, dtype, device, requires_grad), used for
+/// devices that have no storages.
 std::optional<NodeId> rebuild_device_tensor(const Nodes& nodes, std::span<const NodeId> args) {
   if (args.size() != 4 || !is(nodes, args[0], Node::Type::kTensor) ||
       !is(nodes, args[1], Node::Type::kGlobal))
@@ -176,9 +176,9 @@ std::optional<NodeId> rebuild_device_tensor(const Nodes& nodes, std::span<const 
 
 std::optional<NodeId> call_known(Nodes& nodes, std::string_view name, std::span<const NodeId> args);
 
-/// torch._tensor._rebuild_from_type_v2(rebuild, type, arguments, attributes): a tensor that Python attributes
-/// were set on, a torch.nn.Buffer among them. They say nothing of its numbers. Other types may mean something
-/// else by theirs.
+/// torch._tensor._rebuild_from_type_v2(rebuild, type, arguments, attributes): a tensor with Python
+/// attributes, such as a torch.nn.Buffer. The attributes do not affect its values. For other types they
+/// might, so those are not interpreted.
 std::optional<NodeId> rebuild_from_type(Nodes& nodes, std::span<const NodeId> args) {
   if (args.size() != 4 || !is(nodes, args[0], Node::Type::kGlobal) ||
       !is(nodes, args[1], Node::Type::kGlobal) || !is(nodes, args[2], Node::Type::kTuple))
@@ -213,7 +213,7 @@ std::optional<NodeId> ordered_dict(Nodes& nodes, std::span<const NodeId> args) {
   return id;
 }
 
-/// _codecs.encode(text, 'latin1'): how protocol 2 spells bytes.
+/// _codecs.encode(text, 'latin1'), which represents bytes in protocol 2.
 std::optional<NodeId> encode_latin1(Nodes& nodes, std::span<const NodeId> args) {
   if (args.size() != 2 || !is(nodes, args[0], Node::Type::kString) ||
       !is(nodes, args[1], Node::Type::kString) ||
@@ -234,7 +234,7 @@ std::optional<NodeId> encode_latin1(Nodes& nodes, std::span<const NodeId> args) 
   return nodes.make_text(Node::Type::kBytes, bytes);
 }
 
-/// numpy.dtype('f8', align, copy); its byte order follows in a BUILD.
+/// numpy.dtype('f8', align, copy); a BUILD with the byte order follows.
 std::optional<NodeId> numpy_dtype(Nodes& nodes, std::span<const NodeId> args) {
   if (args.empty() || !is(nodes, args[0], Node::Type::kString) || nodes[args[0]].text.size() > 8)
     return std::nullopt;
@@ -260,7 +260,7 @@ NodeId make_double(Nodes& nodes, double value) {
   return id;
 }
 
-/// numpy.core.multiarray.scalar(dtype, bytes): a metric saved without float().
+/// numpy.core.multiarray.scalar(dtype, bytes), from a metric saved without float().
 std::optional<NodeId> numpy_scalar(Nodes& nodes, std::span<const NodeId> args) {
   if (args.size() != 2 || !is(nodes, args[0], Node::Type::kNumpyDType) ||
       !is(nodes, args[1], Node::Type::kBytes) || nodes[args[1]].text.size() > sizeof(std::int64_t))
@@ -369,7 +369,7 @@ NodeId build(Nodes& nodes, NodeId target, NodeId state) {
       break;
     case Node::Type::kNumpyDType: {
       // (version, byte order, subdtype, names, fields, itemsize, alignment, flags)
-      const std::vector<NodeId>& parts = nodes[state].children;  // nothing is made while it is looked at
+      const std::vector<NodeId>& parts = nodes[state].children;  // valid: no node is created below
       if (is(nodes, state, Node::Type::kTuple) && parts.size() >= 2 &&
           is(nodes, parts[1], Node::Type::kString)) {
         nodes[target].integer = nodes[parts[1]].text == ">" ? 1 : 0;

@@ -26,7 +26,7 @@ NodeId Nodes::make(Node::Type type, std::size_t cost) {
 
 NodeId Nodes::make_text(Node::Type type, std::string_view text) {
   charge_text(text.size());
-  // Texts may come from other nodes, which move when a node is made.
+  // The text may belong to another node, and make() can move the nodes.
   std::string copy(text);
   const NodeId id = make(type);
   nodes_[id].text = std::move(copy);
@@ -41,7 +41,7 @@ NodeId Nodes::make_inert(std::string_view global, std::span<const NodeId> conten
 
 namespace {
 
-constexpr std::size_t kTextPerValue = 32;  // bytes of text that weigh as much as a value in the expanded tree
+constexpr std::size_t kTextPerValue = 32;  // bytes of text that count as one value in the expanded tree
 
 class Converter {
  public:
@@ -52,7 +52,7 @@ class Converter {
  private:
   struct Done {
     Value value;
-    std::size_t expanded = 0;  // values below and itself, shared ones each time; 0: not there yet
+    std::size_t expanded = 0;  // values in this subtree, shared ones counted each time; 0: not converted yet
     int height = 0;
     bool on_path = false;
   };
@@ -152,7 +152,7 @@ class Converter {
         dict.items = entries(id, depth, done);
         if (node.attributes) {
           const Value attributes = child(*node.attributes, depth, done);
-          // A copy: what stands for a dict that contains itself has none.
+          // Copied entry by entry, because the placeholder for a cyclic value has no entries.
           dict.attributes.assign(attributes.entries().begin(), attributes.entries().end());
         }
         return dict;
@@ -160,7 +160,7 @@ class Converter {
       case Node::Type::kTensor:
         return *static_cast<const TensorValue*>(node.object.get());
       case Node::Type::kGlobal:
-        // A dtype is data; any other name stands for code.
+        // A dtype is data; any other global stands for code.
         if (is_dtype_name(node.text)) return node.text;
         return InertNode{node.text, {}, {}};
       case Node::Type::kStorage:
@@ -177,7 +177,7 @@ class Converter {
 
   const Nodes& nodes_;
   std::vector<Done> done_;
-  // Objects of others refer to their owners; state dicts do not.
+  // Placeholder for a cycle. Pickled objects may refer to their owners; state dicts do not.
   const Done itself_{InertNode{"a value that contains itself", {}, {}}, 1, 1, false};
 };
 

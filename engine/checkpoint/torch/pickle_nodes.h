@@ -1,7 +1,7 @@
 #pragma once
 
-// Inside of the pickle reader: what its opcodes build. Nodes refer to each other by index and die together,
-// so no input makes a destructor recurse or leaks a cycle.
+// Internal representation of the pickle reader: the nodes that opcodes build. Nodes refer to each other by
+// index and are destroyed together, so no input can make a destructor recurse or leak a cycle.
 
 #include <cstdint>
 #include <memory>
@@ -24,17 +24,17 @@ struct Node {
     kNone,
     kBool,        // integer
     kInt,         // integer
-    kUnsigned,    // integer: its bits; beyond int64
+    kUnsigned,    // integer: bit pattern of a value beyond int64
     kDouble,      // real
     kString,      // text
     kBytes,       // text
     kList,        // children
     kTuple,       // children
     kDict,        // children: key, value, key, value, …; attributes
-    kTensor,      // tensor
+    kTensor,      // object: TensorValue
     kGlobal,      // text: module.name
-    kStorage,     // storage, text: key, integer: DType or kUntyped
-    kNumpyDType,  // text: "f8", integer: 1 when big-endian
+    kStorage,     // object: Storage, text: key, integer: DType or kUntyped
+    kNumpyDType,  // text: "f8", integer: 1 if big-endian
     kInert,       // text: module.name, children; attributes; entries
   };
   Type type = Type::kNone;
@@ -43,8 +43,8 @@ struct Node {
   double real = 0;
   std::string text;
   std::vector<NodeId> children;
-  std::optional<NodeId> attributes;  // a dict that BUILD set on a dict or an inert node
-  std::optional<NodeId> entries;     // a dict of what was set on an inert node under keys
+  std::optional<NodeId> attributes;  // dict that BUILD set on a dict or an inert node
+  std::optional<NodeId> entries;     // dict of items that were set by key on an inert node
   std::shared_ptr<const void> object;
 };
 
@@ -55,10 +55,10 @@ class Nodes {
  public:
   Nodes(const PickleLimits& limits, std::string context) : limits_(limits), context_(std::move(context)) {}
 
-  /// A new node. `cost` is in values of PickleLimits.
+  /// Creates a node. `cost` is in values of PickleLimits.
   NodeId make(Node::Type type, std::size_t cost = 1);
-  /// Counts work that no new node shows: items or bytes of text copied. Input that refers to one large value
-  /// again and again is stopped by it.
+  /// Counts work that creates no node: items or bytes of text copied. This stops input that refers to one
+  /// large value again and again.
   void charge_values(std::size_t count);
   void charge_text(std::uint64_t bytes);
   NodeId make_text(Node::Type type, std::string_view text);
@@ -81,18 +81,18 @@ class Nodes {
   std::uint64_t text_bytes_ = 0;
 };
 
-/// What calling `callable` with `arguments` (a tuple) gives: the data it stands for where it is on the
-/// allow-list, else an inert node. Nothing is called.
+/// Interprets a call of `callable` with `arguments` (a tuple): returns the data it stands for if the callable
+/// is on the allow-list, else an inert node. Nothing is executed.
 [[nodiscard]] NodeId call(Nodes& nodes, NodeId callable, NodeId arguments);
 
-/// The storage a persistent id names.
+/// Storage that a persistent id refers to.
 [[nodiscard]] NodeId resolve_persistent_id(Nodes& nodes, NodeId id, const StorageResolver& resolve);
 
-/// Sets state on a node, as BUILD does; returns what stands in its place.
+/// Sets state on a node, like BUILD; returns the node that replaces `target`.
 [[nodiscard]] NodeId build(Nodes& nodes, NodeId target, NodeId state);
 
-/// The finished tree; where a value contains itself an inert node stands for it. Throws for depth and
-/// expansion beyond the limits, and for a key twice.
+/// Converts the nodes to a tree, in which an inert node replaces a reference of a value to itself. Throws
+/// when depth or expansion exceed the limits, and for duplicate keys.
 [[nodiscard]] Value to_value(const Nodes& nodes, NodeId root);
 
 }  // namespace voca::engine::pickle

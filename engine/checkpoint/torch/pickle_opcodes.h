@@ -4,7 +4,7 @@
 
 namespace voca::engine {
 
-/// The opcodes of pickle protocols 2 to 5 (Python's Lib/pickletools.py describes each).
+/// Opcodes of pickle protocols 2 to 5 (described in Python's Lib/pickletools.py).
 enum class Opcode : std::uint8_t {
   kMark = '(',
   kStop = '.',

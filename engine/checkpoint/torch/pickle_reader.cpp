@@ -18,7 +18,7 @@ using pickle::Nodes;
 
 constexpr std::size_t kMaxGlobalName = 256;
 
-/// The stack machine of the pickle format, over nodes instead of objects.
+/// Stack machine of the pickle format, with nodes instead of objects.
 class Machine {
  public:
   Machine(std::span<const std::byte> input, const std::string& context, const StorageResolver& resolve,
@@ -60,7 +60,8 @@ class Machine {
   }
 
   void push(NodeId id) {
-    // Every push costs at least a byte of input; what they may pile up to is bounded apart from it.
+    // Every push costs at least one byte of input; this limit bounds the total independently of the input
+    // size.
     if (++pushes_ > nodes_.limits().max_expanded)
       nodes_.fail("more than {} values", nodes_.limits().max_expanded);
     stack_.push_back(id);
@@ -77,7 +78,7 @@ class Machine {
     stack_.push_back(id);
     return id;
   }
-  /// What was pushed since the last mark, which is removed.
+  /// Removes the last mark and returns the items pushed since.
   std::vector<NodeId> pop_mark() {
     if (marks_.empty()) nodes_.fail("an operation at byte {} finds no mark", at_);
     std::vector<NodeId> items(stack_.begin() + static_cast<std::ptrdiff_t>(marks_.back()), stack_.end());
@@ -109,17 +110,17 @@ class Machine {
     push(id);
   }
   void push_double() {
-    const auto bits = __builtin_bswap64(take<std::uint64_t>());  // big-endian in pickles
+    const auto bits = __builtin_bswap64(take<std::uint64_t>());  // pickles store doubles big-endian
     const NodeId id = nodes_.make(Node::Type::kDouble);
     nodes_[id].real = std::bit_cast<double>(bits);
     push(id);
   }
   void push_string(std::string_view text) {
-    // Python keeps file names of other encodings in such texts.
+    // Python keeps file names in other encodings in such strings.
     push(is_utf8(text) ? nodes_.make_text(Node::Type::kString, text)
                        : nodes_.make_inert("a text that is not UTF-8", {}));
   }
-  /// Python 2's str: text where it is UTF-8.
+  /// Python 2's str: a string if it is UTF-8, else bytes.
   void push_old_string(std::string_view text) {
     push(nodes_.make_text(is_utf8(text) ? Node::Type::kString : Node::Type::kBytes, text));
   }

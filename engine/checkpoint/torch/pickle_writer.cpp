@@ -73,7 +73,7 @@ class Writer {
     }
   }
 
-  /// Beyond int64: a ninth byte keeps it from being negative.
+  /// For values beyond int64: a ninth byte keeps the number positive.
   void put_unsigned(std::uint64_t value) {
     put(Opcode::kLong1);
     put_little(std::uint8_t{sizeof(value) + 1});

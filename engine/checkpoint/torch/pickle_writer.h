@@ -8,7 +8,7 @@
 
 namespace voca::engine {
 
-/// A pickle of protocol 2 and the storages it refers to by their index here ("0", "1", …).
+/// A pickle of protocol 2, and the storages that it refers to by index ("0", "1", …).
 struct Pickle {
   std::string bytes;
   struct StorageUse {
@@ -19,8 +19,8 @@ struct Pickle {
 };
 
 /// Writes `value` with the opcodes and globals that torch.load(weights_only=True) allows. Storages are
-/// numbered in the order in which the tree meets them; tensors that share one share it in the file. Throws
-/// InternalError for an inert node, for bytes, and for a storage seen as two element types.
+/// numbered in the order of their first use; tensors that share a storage share it in the file. Throws
+/// InternalError for an inert node, for bytes, and for a storage used with two element types.
 [[nodiscard]] Pickle write_pickle(const Value& value);
 
 }  // namespace voca::engine

@@ -68,7 +68,7 @@ std::string make_digests(const std::vector<RecordDigest>& records, std::uint32_t
 void verify_digests(const ZipReader& zip, const ZipEntry& digests) {
   const Digests expected = parse(zip, digests);
   const FileReader& file = zip.file();
-  // The list names every record once, so that none is read twice below.
+  // Every record must be listed exactly once, so that none is read twice below.
   const std::vector<ZipEntry>& entries = zip.entries();
   if (&entries.back() != &digests || entries.size() != expected.records.size() + 1)
     damaged(zip, "the zip directory is");

@@ -1,8 +1,8 @@
 #pragma once
 
-// Our digests inside a .pt. PyTorch checks no CRC when it loads, and a zip's headers have none; the last
-// record of a file of ours, voca_digests.json, covers every byte before itself, and what follows is compared
-// with what ZipWriter writes for these records.
+// Digests of this engine inside a .pt file. PyTorch checks no CRC when it loads, and a zip's headers have
+// none. The last record of a file written by this engine, voca_digests.json, covers every byte before it; the
+// bytes after it are compared with what ZipWriter writes for these records.
 
 #include <cstdint>
 #include <string>
@@ -20,10 +20,10 @@ struct RecordDigest {
   std::uint32_t crc32c = 0;
 };
 
-/// The content of the digest record; `prefix_crc32c` is of all bytes before its local header.
+/// Content of the digest record; `prefix_crc32c` covers all bytes before its local header.
 [[nodiscard]] std::string make_digests(const std::vector<RecordDigest>& records, std::uint32_t prefix_crc32c);
 
-/// Verifies every byte of `zip`, a file that carries `digests`. Throws DataError naming file and record.
+/// Verifies every byte of `zip`, which must contain `digests`. Throws DataError naming file and record.
 void verify_digests(const ZipReader& zip, const ZipEntry& digests);
 
 }  // namespace voca::engine

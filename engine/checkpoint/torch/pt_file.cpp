@@ -20,8 +20,8 @@ namespace voca::engine {
 namespace {
 
 constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
-constexpr std::string_view kArchive =
-    "archive";  // not the file's name: renaming a file changes no byte of it
+// Not derived from the file's name, so that renaming a file changes none of its bytes.
+constexpr std::string_view kArchive = "archive";
 
 /// One record of an open archive.
 class RecordStorage : public Storage {
@@ -47,7 +47,7 @@ class RecordStorage : public Storage {
   mutable std::vector<std::byte> inflated_;
 };
 
-/// Refuses what is no zip, by what it is instead.
+/// Throws when the file is not a zip, naming the format that it has instead.
 void check_magic(const std::filesystem::path& path) {
   const FileReader file(path);
   const auto start = file.read(0, std::min<std::uint64_t>(file.size(), 4));
@@ -58,7 +58,7 @@ void check_magic(const std::filesystem::path& path) {
   throw DataError("{}: not a PyTorch .pt (a zip archive was expected)", path.string());
 }
 
-/// The archive's folder: torch.save puts everything below one.
+/// Folder of the archive: torch.save puts all records into one.
 std::string find_folder(const ZipReader& zip) {
   constexpr std::string_view kPickle = "/data.pkl";
   std::string folder;
@@ -111,7 +111,7 @@ StorageResolver make_resolver(std::shared_ptr<const ZipReader> zip, std::string 
   };
 }
 
-/// Hands on a storage piece by piece as it will be written.
+/// Passes the bytes of a storage to `visit` in pieces, as they will be written.
 template <typename Visit>
 void visit_storage(const Pickle::StorageUse& use, const Visit& visit) {
   std::vector<std::byte> buffer(std::min(kPieceBytes, use.storage->size()));

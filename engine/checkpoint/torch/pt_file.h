@@ -1,6 +1,6 @@
 #pragma once
 
-// PyTorch's .pt files: a zip archive of one pickle and one record a storage.
+// PyTorch's .pt files: a zip archive with one pickle and one record per storage.
 
 #include <cstdint>
 #include <filesystem>
@@ -13,13 +13,14 @@
 
 namespace voca::engine {
 
-/// How much of a file is read before it is believed. kStructure: directory, headers, pickle. kEverything:
-/// every record against its CRC-32, and, in files of ours, every byte of the file against our digests.
+/// How much of a file is verified on reading. kStructure: directory, headers and pickle. kEverything: also
+/// every record against its CRC-32 and, in files of this engine, every byte against its digests.
 enum class Verify : std::uint8_t { kStructure, kEverything };
 
 struct PtFile {
   Value value;
-  /// Whether it carries our digests (voca_digests.json), so that Verify::kEverything covers every byte.
+  /// Whether the file contains the engine's digests (voca_digests.json), so that Verify::kEverything covers
+  /// every byte.
   bool has_digests = false;
   struct Record {
     std::string name;
@@ -28,15 +29,15 @@ struct PtFile {
   std::vector<Record> records;
 };
 
-/// Reads what torch.save of PyTorch 1.6 and newer wrote (zip; pickle protocols 2 to 5; either byte order).
-/// Tensors are read from the file when copied out; the file stays open as long as one of them lives. Throws
-/// IoError, or DataError naming file and record: not a zip (files of older PyTorch are named as such, with
-/// what to do), a damaged record, a pickle beyond PickleLimits.
+/// Reads a file written by torch.save of PyTorch 1.6 or newer (zip; pickle protocols 2 to 5; either byte
+/// order). Tensor data is read only when copied out; the file stays open as long as one of its tensors
+/// exists. Throws IoError, or DataError naming file and record: not a zip (for files of older PyTorch the
+/// message says so and what to do), a damaged record, a pickle that exceeds PickleLimits.
 [[nodiscard]] PtFile read_pt(const std::filesystem::path& path, Verify verify = Verify::kEverything);
 
-/// Writes `value` (None, bool, int, float, str, list, tuple, dict, OrderedDict, tensors) so that
-/// torch.load(weights_only=True) of PyTorch 1.13 and newer reads it: through an AtomicFile, read back and
-/// verified before it takes its name. The same value gives the same bytes. Throws IoError.
+/// Writes `value` (None, bool, int, float, str, list, tuple, dict, OrderedDict, tensors) such that
+/// torch.load(weights_only=True) of PyTorch 1.13 or newer reads it. Writes through an AtomicFile, which is
+/// read back and verified before it is renamed. Equal values give equal bytes. Throws IoError.
 void write_pt(const std::filesystem::path& path, const Value& value);
 
 }  // namespace voca::engine

@@ -1,4 +1,4 @@
-// Storages and the tensors that look into them.
+// Storages, and the tensors that view them.
 
 #include <algorithm>
 #include <bit>
@@ -70,8 +70,8 @@ To convert(DType dtype, const std::byte* at) {
   return To{};
 }
 
-/// Calls visit(first element, its bytes) for pieces of the tensor in row-major order; least significant byte
-/// first.
+/// Calls visit(index of the first element, bytes) for consecutive pieces of the tensor in row-major order,
+/// little-endian.
 template <typename Visit>
 void visit_pieces(const TensorValue& tensor, const Visit& visit) {
   const std::size_t element_size = size_of(tensor.dtype);
@@ -91,7 +91,7 @@ void visit_pieces(const TensorValue& tensor, const Visit& visit) {
     }
     return;
   }
-  // Strided: everything between its first and last element, then one element after another.
+  // Strided: reads the whole span from the first to the last element, then gathers the elements.
   std::uint64_t span = 1;
   for (std::size_t i = 0; i < tensor.shape.size(); ++i)
     span += static_cast<std::uint64_t>(tensor.shape[i] - 1) * static_cast<std::uint64_t>(tensor.strides[i]);

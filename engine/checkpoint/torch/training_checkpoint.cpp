@@ -15,8 +15,8 @@ Value optional_number(const std::optional<double>& number) {
   return number ? Value(*number) : Value();
 }
 
-/// torch.optim.AdamW's state dict. Keys that a version of PyTorch does not know are carried along by it;
-/// those it misses are set by its __setstate__.
+/// State dict of torch.optim.AdamW. PyTorch versions keep keys that they do not know; __setstate__ sets keys
+/// that are missing.
 Value optimizer_value(const TrainingCheckpoint& checkpoint, std::span<const float> step) {
   const AdamWState& adamw = *checkpoint.optimizer;
   Dict state;
@@ -70,8 +70,7 @@ void write_training_checkpoint(const std::filesystem::path& path, const Training
   model.ordered_dict = true;
   for (const ParameterState& parameter : checkpoint.parameters)
     model.add(parameter.name, borrow_tensor(parameter.weights, parameter.shape));
-  // Float32 as torch keeps it: exact up to 16777216 steps, beyond which its AdamW no longer tells steps apart
-  // either.
+  // Float32 like in torch: exact up to 16777216 steps, beyond which its AdamW cannot tell steps apart either.
   const auto step = static_cast<float>(checkpoint.optimizer ? checkpoint.optimizer->step : 0);
   nlohmann::ordered_json engine;
   engine[std::string(kFormatVersion)] = kCheckpointFormatVersion;

@@ -124,18 +124,18 @@ std::string inert_text(const InertNode& node) {
   return fmt::format("<{}, not loaded>", printable(node.global));
 }
 
-/// A key or a name in a line.
+/// A key or a name, printable on one line.
 std::string printable_key(const Value& key) {
   const std::string* text = key.if_string();
   return text != nullptr ? printable(*text) : key_text(key);
 }
 
-/// What describe() prints.
+/// Builds the output of describe().
 class Description {
  public:
   Description(std::size_t max_items, std::size_t max_lines) : max_items_(max_items), max_lines_(max_lines) {}
 
-  /// What follows "key: " and everything below it.
+  /// Appends what follows "key: " and everything below it.
   void add(const Value& value, std::size_t indent) {
     switch (value.kind()) {
       case Value::Kind::kString:
@@ -175,7 +175,7 @@ class Description {
   }
 
  private:
-  /// Whether no line may follow; asked before one would.
+  /// Whether no further line may be added; must be called before adding one.
   bool full() {
     cut_ = cut_ || lines_ >= max_lines_;
     return cut_;
@@ -206,7 +206,7 @@ class Description {
   bool cut_ = false;
 };
 
-/// Calls found(place, node) for every inert node that lies in no other.
+/// Calls found(place, node) for every inert node that is not inside another one.
 template <typename Found>
 void visit_inert(const Value& value, const ValuePlace& place, const Found& found) {
   if (const InertNode* node = value.if_inert()) return found(place, *node);
@@ -300,7 +300,7 @@ Value value_from_json(const nlohmann::ordered_json& json) {
 
 namespace {
 
-/// Makes the JSON of one tree, within a sum of values.
+/// Builds the JSON of one tree, within a total budget of values.
 class JsonMaker {
  public:
   nlohmann::ordered_json make(const Value& value) {
@@ -315,7 +315,7 @@ class JsonMaker {
     }
     if (const TensorValue* tensor = value.if_tensor()) return of_tensor(*tensor);
     if (value.if_list() != nullptr || value.if_tuple() != nullptr) return of_items(value);
-    // omegaconf's DictConfig, which Hydra and Lightning save, keeps what it stands for under these.
+    // omegaconf's DictConfig, which Hydra and Lightning save, keeps its content under these keys.
     for (const char* inner : {"_val", "_content"}) {
       if (const Value* content = value.find(inner); content != nullptr && value.if_inert() != nullptr)
         return make(*content);
@@ -326,9 +326,9 @@ class JsonMaker {
   }
 
  private:
-  static constexpr std::size_t kTextPerValue = 32;  // bytes of text that weigh as much as a value
+  static constexpr std::size_t kTextPerValue = 32;  // bytes of text that count as one value
 
-  /// Whether so many more values fit; they are taken then.
+  /// Reserves this many values and returns true if they fit.
   bool fits(std::size_t values) {
     if (values > left_) return false;
     left_ -= values;

@@ -1,7 +1,8 @@
 #pragma once
 
-// What a checkpoint's pickle may hold, as plain data: a small immutable tree whose subtrees may be shared.
-// Nothing in it can be executed; what the reader does not know is an InertNode that can only be printed.
+// Contents of a checkpoint's pickle as plain data: a small immutable tree whose subtrees may be shared.
+// Nothing in it can be executed; an object unknown to the reader becomes an InertNode, which can only be
+// printed.
 
 #include <cstddef>
 #include <cstdint>
@@ -18,7 +19,7 @@
 
 namespace voca::engine {
 
-/// The bytes one or more tensors look into: a record of a file, read when asked for, or memory.
+/// Bytes viewed by one or more tensors: a record of a file, read on demand, or memory.
 class Storage {
  public:
   Storage() = default;
@@ -28,44 +29,45 @@ class Storage {
 
   /// Size in bytes.
   [[nodiscard]] virtual std::uint64_t size() const = 0;
-  /// Overwrites `out` with the bytes from `offset` on; [offset, offset + out.size()) lies within size().
-  /// Throws IoError when the file cannot be read, DataError when it is shorter than it was.
+  /// Overwrites `out` with the bytes starting at `offset`; [offset, offset + out.size()) must lie within
+  /// size(). Throws IoError when the file cannot be read, DataError when it has become shorter.
   virtual void read(std::uint64_t offset, std::span<std::byte> out) const = 0;
-  /// Whether elements are stored with the most significant byte first.
+  /// Whether elements are stored big-endian.
   [[nodiscard]] virtual bool big_endian() const { return false; }
 };
 
-/// Reads like Storage::read, elements of `element_size` bytes turned to least significant byte first.
-/// `offset` and `out` are whole elements.
+/// Storage::read with elements of `element_size` bytes converted to little-endian. `offset` and `out` must
+/// cover whole elements.
 void read_little_endian(const Storage& storage, std::size_t element_size, std::uint64_t offset,
                         std::span<std::byte> out);
 
-/// A storage over memory that someone else keeps alive and unchanged.
+/// A storage over memory that the caller keeps alive and unchanged.
 [[nodiscard]] std::shared_ptr<const Storage> borrow_storage(std::span<const std::byte> bytes);
 
-/// A view of a storage as an n-dimensional array. Readers only make views that lie within their storage and
+/// A view of a storage as an n-dimensional array. Readers only create views that lie within their storage and
 /// have no more elements than it.
 struct TensorValue {
   DType dtype = DType::kF32;
   std::vector<std::int64_t> shape;    ///< outermost extent first; empty for a scalar
-  std::vector<std::int64_t> strides;  ///< elements; as many as the shape has extents
-  std::int64_t offset = 0;            ///< elements, of the first element
+  std::vector<std::int64_t> strides;  ///< in elements; one per extent of the shape
+  std::int64_t offset = 0;            ///< index of the first element in the storage
   std::shared_ptr<const Storage> storage;
-  bool parameter = false;  ///< a torch.nn.Parameter rather than a plain tensor
+  bool parameter = false;  ///< a torch.nn.Parameter instead of a plain tensor
 
   [[nodiscard]] std::int64_t elements() const;
-  /// Whether its elements lie in row-major order without gaps.
+  /// Whether the elements lie in row-major order without gaps.
   [[nodiscard]] bool contiguous() const;
   /// Overwrites `out` (elements()) with the elements in row-major order, converted: exact from bfloat16,
-  /// float16 and float32; float64 is rounded to nearest; integers as a cast does.
+  /// float16 and float32; float64 is rounded to nearest; integers are cast.
   void copy_to(std::span<float> out) const;
-  /// Likewise; exact from every floating-point type.
+  /// Overload for double; exact from every floating-point type.
   void copy_to(std::span<double> out) const;
-  /// The elements in row-major order in their own type, least significant byte first.
+  /// The elements in row-major order in their own type, little-endian.
   [[nodiscard]] std::vector<std::byte> bytes() const;
 };
 
-/// A contiguous float32 tensor over memory that outlives it. `elements` has as many as `shape`.
+/// A contiguous float32 tensor over memory that must outlive it. `elements` must have as many elements as
+/// `shape`.
 [[nodiscard]] TensorValue borrow_tensor(std::span<const float> elements, std::vector<std::int64_t> shape);
 
 class Value;
@@ -79,29 +81,29 @@ struct List {
 struct Tuple {
   std::vector<Value> items;
 };
-/// A dict or an OrderedDict: entries in order of insertion.
+/// A dict or an OrderedDict, with entries in insertion order.
 struct Dict {
   std::vector<std::pair<Value, Value>> items;
-  bool ordered_dict = false;  ///< collections.OrderedDict rather than dict
-  /// What the pickle set on the object itself (torch puts version numbers there, `_metadata`); the writer
-  /// leaves it out.
+  bool ordered_dict = false;  ///< collections.OrderedDict instead of dict
+  /// Python attributes of the object (torch stores version numbers there, `_metadata`); the writer omits
+  /// them.
   std::vector<std::pair<Value, Value>> attributes;
 
-  /// The entry of a string key; nullptr when there is none.
+  /// Value of a string key, or nullptr.
   [[nodiscard]] const Value* find(std::string_view key) const;
-  /// Appends an entry; the caller sees to it that the key is new.
+  /// Appends an entry; the key must be new.
   void add(std::string key, Value value);
 };
-/// Something the reader refuses to build: the name its pickle gave and what it would have been made of.
+/// An object that the reader refuses to build: its global name and its would-be contents.
 struct InertNode {
   std::string global;           ///< "os.system"
-  std::vector<Value> contents;  ///< arguments, then whatever was put into it
-  /// What would have been set on it under a key: the attributes of an argparse.Namespace, the items of a
-  /// defaultdict. Of a text that occurs twice the first stays.
+  std::vector<Value> contents;  ///< arguments, then anything that was added to it
+  /// Entries that would have been set on it by key: the attributes of an argparse.Namespace, the items of a
+  /// defaultdict. If a string key occurs twice, the first is kept.
   std::vector<std::pair<Value, Value>> entries;
 };
 
-/// One node of the tree. Copying one shares what lies below.
+/// A node of the tree. Copies share the subtrees.
 class Value {
  public:
   enum class Kind : std::uint8_t {
@@ -137,7 +139,7 @@ class Value {
   [[nodiscard]] Kind kind() const { return static_cast<Kind>(data_.index()); }
   [[nodiscard]] bool is_none() const { return kind() == Kind::kNone; }
 
-  // The content where the node is of that kind, else nullptr.
+  // Content if the node is of that kind, else nullptr.
   [[nodiscard]] const bool* if_bool() const { return std::get_if<bool>(&data_); }
   [[nodiscard]] const std::int64_t* if_int() const { return std::get_if<std::int64_t>(&data_); }
   [[nodiscard]] const std::uint64_t* if_unsigned() const { return std::get_if<std::uint64_t>(&data_); }
@@ -150,11 +152,11 @@ class Value {
   [[nodiscard]] const TensorValue* if_tensor() const { return shared<TensorValue>(); }
   [[nodiscard]] const InertNode* if_inert() const { return shared<InertNode>(); }
 
-  /// The items of a list or a tuple; empty for anything else.
+  /// Items of a list or a tuple; empty for other kinds.
   [[nodiscard]] std::span<const Value> items() const;
-  /// The entries of a dict, or those that would have been set on an inert node; empty for anything else.
+  /// Entries of a dict, or the entries of an inert node; empty for other kinds.
   [[nodiscard]] std::span<const std::pair<Value, Value>> entries() const;
-  /// Among entries(), the value of a string key; nullptr when there is none.
+  /// Value of a string key in entries(), or nullptr.
   [[nodiscard]] const Value* find(std::string_view key) const;
 
  private:
@@ -164,7 +166,7 @@ class Value {
     return pointer == nullptr ? nullptr : pointer->get();
   }
 
-  // In the order of Kind.
+  // Alternatives in the order of Kind.
   std::variant<std::monostate, bool, std::int64_t, std::uint64_t, double, std::shared_ptr<const std::string>,
                std::shared_ptr<const Bytes>, std::shared_ptr<const List>, std::shared_ptr<const Tuple>,
                std::shared_ptr<const Dict>, std::shared_ptr<const TensorValue>,
@@ -172,36 +174,36 @@ class Value {
       data_;
 };
 
-/// "dict", "tensor", …, as messages name it.
+/// Name of the kind for messages: "dict", "tensor", …
 [[nodiscard]] std::string_view name_of(Value::Kind kind);
 
-/// One indented line an entry, as `inspect` prints it: `lr: 0.0003`, `weight: tensor float32 (3, 4)`,
-/// `hook: <os.system, not loaded>`. Long lists are cut after `max_items`, the whole after `max_lines`: values
-/// may be shared, so that a few bytes stand for more than can be printed.
+/// One indented line per entry, as `inspect` prints it: `lr: 0.0003`, `weight: tensor float32 (3, 4)`, `hook:
+/// <os.system, not loaded>`. Long lists are cut after `max_items`, the output after `max_lines`: because
+/// values may be shared, a small file can describe more than can be printed.
 [[nodiscard]] std::string describe(const Value& value, std::size_t max_items = 64,
                                    std::size_t max_lines = 2000);
 
-/// A value's place in a tree. A walk keeps one a level, and joins them only where a path is told: a long key
-/// is not copied for every value below it.
+/// Position of a value in a tree. A traversal keeps one per level and joins them only when a path is printed,
+/// so that a long key is not copied for every value below it.
 struct ValuePlace {
-  const ValuePlace* above = nullptr;  ///< null: the tree itself
-  const Value* key = nullptr;         ///< of a dict's entry; null: an item
-  std::size_t index = 0;              ///< of an item
+  const ValuePlace* above = nullptr;  ///< parent; null at the root
+  const Value* key = nullptr;         ///< key of a dict's entry; null for an item
+  std::size_t index = 0;              ///< index of an item
 };
-/// "args.hooks.0", its first `max_bytes`; empty for the tree itself.
+/// Path such as "args.hooks.0", truncated to `max_bytes`; empty for the root.
 [[nodiscard]] std::string path_of(const ValuePlace& place, std::size_t max_bytes);
 
-/// Where inert nodes lie, as "args.hook: os.system", the first `max_places`; what lies within one is not
-/// listed.
+/// Paths of the first `max_places` inert nodes, as "args.hook: os.system". Nodes inside another inert node
+/// are not listed.
 [[nodiscard]] std::vector<std::string> list_inert(const Value& value, std::size_t max_places = 100);
-/// How many places there are.
+/// Number of inert nodes that are not inside another one.
 [[nodiscard]] std::size_t count_inert(const Value& value);
 
-/// Objects become dicts, arrays lists.
+/// Converts objects to dicts and arrays to lists.
 [[nodiscard]] Value value_from_json(const nlohmann::ordered_json& json);
-/// Dicts and inert nodes with entries become objects (keys as text), lists and tuples arrays, one-element
-/// tensors numbers. What JSON has no form for becomes the text that describe() has for it, and so does what
-/// no longer fits into 100 000 values, shared ones counted each time.
+/// Dicts, and inert nodes with entries, become objects (with string keys), lists and tuples become arrays,
+/// one-element tensors become numbers. Values that JSON cannot represent become the text of describe(), as
+/// does everything beyond a total of 100 000 values, shared ones counted each time.
 [[nodiscard]] nlohmann::ordered_json json_from_value(const Value& value);
 
 }  // namespace voca::engine

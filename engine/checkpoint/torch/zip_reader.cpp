@@ -33,7 +33,7 @@ constexpr std::uint16_t kDescriptorFlag = 0x0008;
 constexpr std::uint16_t kZip64Extra = 0x0001;
 constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
 
-/// Little-endian fields one after another; throws past the end.
+/// Reads consecutive little-endian fields; throws past the end.
 class Fields {
  public:
   Fields(std::span<const std::byte> bytes, const std::filesystem::path& path) : bytes_(bytes), path_(path) {}
@@ -66,7 +66,7 @@ struct Directory {
   std::uint64_t size = 0;
 };
 
-/// Where the end record lies: the last place whose comment reaches exactly to the end of the file.
+/// Offset of the end record: the last position whose comment reaches exactly to the end of the file.
 std::optional<std::uint64_t> find_end_record(const FileReader& file) {
   if (file.size() < kEndSize) return std::nullopt;
   const std::uint64_t tail = std::min(file.size(), kEndSize + kMaxComment);
@@ -141,7 +141,7 @@ Directory read_end_records(const FileReader& file) {
   return directory;
 }
 
-/// Replaces the saturated numbers of a central header by those of its ZIP64 extra field.
+/// Replaces the saturated fields of a central header by those of its ZIP64 extra field.
 void apply_zip64(Fields extra, ZipEntry& entry, const FileReader& file) {
   const bool needs_size = entry.size == kSaturated32;
   const bool needs_stored = entry.stored_size == kSaturated32;
@@ -246,7 +246,7 @@ void ZipReader::locate_data(ZipEntry& entry) const {
   const auto expected = std::as_bytes(std::span(entry.name));
   if (!std::equal(name.begin(), name.end(), expected.begin(), expected.end()) || deflated != entry.deflated)
     bad("has a header that disagrees with the directory");
-  // With a data descriptor the numbers follow the data and these fields may be zero.
+  // With a data descriptor the values follow the data, and these fields may be zero.
   if ((flags & kDescriptorFlag) == 0 && (crc != entry.crc32 || (size != kSaturated32 && size != entry.size) ||
                                          (stored_size != kSaturated32 && stored_size != entry.stored_size)))
     bad("has a header that disagrees with the directory");

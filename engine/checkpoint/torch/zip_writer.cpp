@@ -5,12 +5,12 @@
 namespace voca::engine {
 namespace {
 
-constexpr std::uint64_t kAlignment = 64;  // torch's: tensors can be mapped where they lie
+constexpr std::uint64_t kAlignment = 64;  // as in torch, so that tensors can be memory-mapped in place
 constexpr std::uint32_t kSaturated32 = 0xFFFFFFFF;
 constexpr std::uint16_t kSaturated16 = 0xFFFF;
 constexpr std::uint16_t kVersionPlain = 20;
 constexpr std::uint16_t kVersionZip64 = 45;
-constexpr std::uint16_t kFixedDate = 0x0021;  // 1980-01-01, the first a zip can name
+constexpr std::uint16_t kFixedDate = 0x0021;  // 1980-01-01, the earliest date in a zip
 
 template <typename T>
 void put(std::string& out, T value) {
