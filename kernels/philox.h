@@ -67,11 +67,10 @@ inline constexpr int kDropoutElementsPerCall = 8;
 /// hi(seed))). If p < 2⁻¹⁷, the threshold is 0 and no element is dropped.
 struct Dropout {
   std::uint64_t seed = 0;
-  std::uint32_t step = 0;       ///< micro-batch counter: each accumulated micro-batch has its own mask
-  std::uint32_t site = 0;       ///< index of the dropout layer in the network
-  std::uint32_t threshold = 0;  ///< drop probability in units of 1/65536; 0 switches dropout off
-  std::uint64_t first_element =
-      0;  ///< mask index of element 0 of the array: offset of this rank in the global batch
+  std::uint32_t step = 0;           ///< micro-batch counter: each accumulated micro-batch has its own mask
+  std::uint32_t site = 0;           ///< index of the dropout layer in the network
+  std::uint32_t threshold = 0;      ///< drop probability in units of 1/65536; 0 switches dropout off
+  std::uint64_t first_element = 0;  ///< mask index of element 0: offset of this rank's slice of the batch
 
   [[nodiscard]] VOCA_HOST_DEVICE bool enabled() const { return threshold > 0; }
   /// 1 / (keep probability), with the probability as quantised by the 16-bit threshold.

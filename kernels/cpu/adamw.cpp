@@ -67,8 +67,7 @@ void update(const AdamW<T>& args, const Factors<Stat<T>>& f, std::int64_t begin,
 template <typename T>
 void adamw(const AdamW<T>& args) {
   const auto finite = [](Stat<T> x) { return std::isfinite(x); };
-  const auto loss_scale =
-      static_cast<double>(args.state->loss_scale);  // of these gradients, before advance()
+  const auto loss_scale = static_cast<double>(args.state->loss_scale);  // advance() may change it
   const double norm = static_cast<double>(args.norm[0]) / loss_scale;
   args.state->norm = norm;
   const bool finite_losses = std::all_of(args.losses, args.losses + args.loss_count, finite);

@@ -23,7 +23,7 @@ std::int64_t piece(std::int64_t length, std::int64_t parts) {
 
 // Larger tiles spend less time on packing; more tiles allow more threads. Measured with OpenBLAS 0.3.21
 // (benchmarks/kernels/gemm_bench.cpp): 512 × 1024 keeps 97 % of the rate of one undivided call. A transposed
-// A, which packs slowly, prefers fewer rows per tile.
+// A packs slowly and prefers smaller tiles.
 Tiles tiles_of(std::int64_t m, std::int64_t n, std::int64_t k, Transpose transpose_a) {
   constexpr std::int64_t kSmallest = 64'000'000;  // minimum FLOPs per thread
   const bool transposed = transpose_a == Transpose::kYes;

@@ -8,9 +8,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// What every element's update shares, worked out in double by one thread.
+/// Factors that the updates of all elements share, computed in double by one thread.
 struct Factors {
-  float gradient;  ///< unscales and clips
+  float gradient;  ///< unscaling and clipping factor
   float decay;     ///< 1 − lr · weight_decay
   float one_minus_beta1;
   float beta2;
@@ -18,7 +18,7 @@ struct Factors {
   float step_size;              ///< lr / (1 − β₁ᵗ)
   float sqrt_bias_correction2;  ///< sqrt(1 − β₂ᵗ)
   float eps;
-  bool skip;  ///< something was not finite: nothing is updated
+  bool skip;  ///< a loss or the norm was not finite: no element is updated
 };
 
 SIMT_DEVICE bool is_finite(float x) {
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(1) adamw_factors_kernel(AdamW<T, G> args) {
   OptimizerState& state = *args.state;
   bool finite_losses = true;
   for (std::int64_t i = 0; i < args.loss_count; ++i) finite_losses &= is_finite(args.losses[i]);
-  const double loss_scale = static_cast<double>(state.loss_scale);  // these gradients'
+  const double loss_scale = static_cast<double>(state.loss_scale);  // advance() may change it
   const StepOutcome outcome = advance(state, args.growth_interval, is_finite(args.norm[0]), finite_losses);
   const double norm = static_cast<double>(args.norm[0]) / loss_scale;
   state.norm = norm;

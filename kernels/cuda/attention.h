@@ -5,11 +5,11 @@
 #include "kernels/attention.h"
 #include "kernels/cuda/attention_tiles.h"
 
-// Where the heads lie, and the way from a head size to its kernel.
+// Addressing of heads, and dispatch from head size to kernel.
 
 namespace voca::kernels::cuda {
 
-/// An operand (batch, length, heads, head size) with `stride` elements a row, as one (batch, head) of it.
+/// Rows of one (batch, head) of an operand (batch, length, heads, head size) with row stride `stride`.
 template <typename T>
 SIMT_DEVICE HeadRows<T> head_rows(T* array, const AttentionShape& shape, std::int64_t matrix,
                                   std::int64_t length, std::int64_t stride) {
@@ -24,11 +24,11 @@ SIMT_DEVICE TileMask tile_mask(const Mask& mask, const AttentionShape& shape, st
           static_cast<unsigned>(divide_up(shape.key_length, 16))};
 }
 
-/// The tile of a block: those of one (batch, head) follow one another, so that they find its other operands
-/// in the L2 cache.
+/// Tile of a block. Consecutive blocks take the tiles of one (batch, head), so its other operands stay in the
+/// L2 cache.
 struct BlockTile {
   std::int64_t matrix;  ///< batch · heads + head
-  int first_row;        ///< of the block's tile
+  int first_row;        ///< first row of the tile
 
   SIMT_DEVICE explicit BlockTile(std::int64_t length) {
     const auto tiles = static_cast<unsigned>(divide_up(length, kTileRows));
@@ -44,10 +44,10 @@ struct BlockTile {
   return 1.0F / std::sqrt(static_cast<float>(shape.head_size));
 }
 
-/// Throws unless the fused kernels can run it.
+/// Throws Error unless the fused kernels support the shape, the mask is aligned and `aligned` is true.
 void check_attention(const AttentionShape& shape, const Mask& mask, bool aligned);
 
-/// Calls f.template operator()<head size>().
+/// Calls f.template operator()<kHead>() with the given head size.
 template <typename F>
 void by_head_size(std::int64_t head_size, F f) {
   switch (head_size) {

@@ -3,15 +3,16 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/reduce.h"
 
-// Two kernels without atomics: dQ, a block a tile of queries, which leaves delta; then dK and dV, a block a
-// tile of keys. The probabilities are computed again in both. With dropout's scale c, whose factors are 0 or
-// c, both work on dS / c = P ∘ (kept dP − delta / c) and on P / c, and multiply by c what they add up.
+// Two kernels without atomics: the dQ kernel, one block per tile of queries, also writes delta; the dK and dV
+// kernel has one block per tile of keys. Both recompute the probabilities. Dropout factors are 0 or its scale
+// c, so both kernels work with dS / c = P ∘ (kept dP − delta / c) and P / c, and multiply the accumulated
+// results by c.
 
 namespace voca::kernels::cuda {
 
 namespace {
 
-/// Blocks that share a multiprocessor, as far as registers go.
+/// Minimum resident blocks per SM, which limits the registers.
 template <int kHead>
 constexpr int kDqBlocks = kHead <= 64   ? 4
                           : kHead <= 96 ? 3
@@ -19,23 +20,23 @@ constexpr int kDqBlocks = kHead <= 64   ? 4
 template <int kHead>
 constexpr int kDkDvBlocks = kHead <= 64 ? 3 : 2;
 
-/// Whether a warp holds its 16 rows of two operands in registers. If not, they stay in shared memory.
+/// Whether a warp holds its 16 rows of two operands in registers instead of shared memory.
 template <int kHead>
 constexpr bool kHeld = kHead <= 96;
-/// Elements of shared memory: a stage, and behind it the block's own two tiles, whose first makes way for the
-/// second stage where they are held in registers.
+/// Elements of shared memory: a stage, followed by the two tiles of the block. If the tiles are held in
+/// registers, the second stage overwrites the first of them.
 template <int kHead>
 constexpr int kShared = kHeld<kHead> ? 3 * kStage<kHead> : 4 * kStage<kHead>;
 template <int kHead>
 constexpr int kSecondStage = kHeld<kHead> ? kStage<kHead> : 3 * kStage<kHead>;
 
-/// Scratch: delta (batch, heads, query_length).
+/// delta (batch, heads, query_length) in scratch.
 template <typename T>
 SIMT_DEVICE float* delta_of(const AttentionBackward<T>& args) {
   return static_cast<float*>(args.scratch);
 }
 
-/// O as a lane needs it beside the rows of dO that its warp holds: pairs of two rows.
+/// Elements of O that match the elements of dO held by a lane: pairs of two rows.
 template <int kHead>
 struct OutPairs {
   template <typename T>
@@ -53,7 +54,7 @@ struct OutPairs {
   std::uint32_t pair[2][kHead / 8];
 };
 
-// delta_i = Σ dO_i O_i of the lane's two rows.
+// delta_i = Σ dO_i O_i for the two rows of a lane.
 template <typename T, int kHead>
 SIMT_DEVICE void row_deltas(const OwnRows<kHead, kHeld<kHead>, T>& dout, const OutPairs<kHead>& out,
                             float (&delta)[2]) {
@@ -75,7 +76,7 @@ SIMT_DEVICE void row_deltas(const OwnRows<kHead, kHeld<kHead>, T>& dout, const O
   }
 }
 
-// A block takes 64 query rows of one (batch, head), 16 a warp, and goes over the keys.
+// A block takes 64 query rows of one (batch, head), 16 per warp, and loops over the keys.
 template <typename T, int kHead>
 __global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
     attention_dq_kernel(AttentionBackward<T> args, Mask mask, float scale) {
@@ -166,8 +167,8 @@ __global__ void __launch_bounds__(kAttentionThreads, kDqBlocks<kHead>)
   store_rows<kHead>(of_queries(args.dq, shape.query_stride), row, factor, dq);
 }
 
-// A block takes 64 keys of one (batch, head), 16 a warp, and goes over the queries, 16 at a time. Scores are
-// held transposed, so that P and dS are operands of the products as they lie in registers.
+// A block takes 64 keys of one (batch, head), 16 per warp, and loops over the queries, 16 at a time. Scores
+// are transposed, so that the registers of P and dS are MMA operands without rearrangement.
 template <typename T, int kHead>
 __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
     attention_dkdv_kernel(AttentionBackward<T> args, Mask mask, float scale) {
@@ -184,7 +185,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
   const auto dout_rows = head_rows(args.dout, shape, block.matrix, shape.query_length, shape.heads * kHead);
   const TileMask tiles = tile_mask(mask, shape, block.matrix);
   const auto stage_at = [&](int stage) { return shared + stage * kSecondStage<kHead>; };
-  // As they lie in memory: nothing waits for them before the next stage.
+  // Raw values, not converted before the next stage, so that no instruction waits for the loads.
   float next_logsumexp = 0;
   float next_delta = 0;
   const auto fetch = [&](int stage, int row) {
@@ -215,7 +216,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
   for (int row = 0; row < q_rows.length; row += kStageRows) {
     simt::cp_async_wait<0>();
     if (thread_index() < kStageRows) {
-      // A query that is not there has probabilities 0.
+      // A query beyond the length has probability 0.
       const bool there = row + thread_index() < q_rows.length;
       logsumexp[stage][thread_index()] = there ? next_logsumexp * kLog2E : INFINITY;
       delta[stage][thread_index()] = there ? next_delta * inverse_scale : 0.0F;
@@ -230,7 +231,8 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
       float ds[2][4];
       row_products<16>(p, k, q_tile);
       row_products<16>(ds, v, dout_tile);
-      // Of element e: the probability, dS and, in the probability's place, what dV takes of it.
+      // Computes dS and the probability of element e, then replaces the probability with its dropped value
+      // for dV.
       const auto finish = [&](int e, bool keeps) {
         const int query = half * 16 + block_of(e) * 8 + lane_index() % 4 * 2 + e % 2;
         float& probability = p[block_of(e)][slot_of(e)];

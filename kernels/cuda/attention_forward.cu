@@ -8,20 +8,20 @@ namespace {
 
 constexpr int kTileBlocks = kStageRows / 8;
 constexpr int kStages = 3;
-/// Blocks that share a multiprocessor, as far as registers go.
+/// Minimum resident blocks per SM, which limits the registers.
 template <int kHead>
 constexpr int kBlocks = kHead <= 64   ? 4
                         : kHead <= 96 ? 3
                                       : 2;
 
-/// The running softmax of the lane's two rows.
+/// Online softmax state of the two rows of a lane.
 struct Running {
-  float most[2] = {-INFINITY, -INFINITY};  ///< of the scores before they are scaled
-  float sum[2] = {0, 0};                   ///< the lane's part
+  float most[2] = {-INFINITY, -INFINITY};  ///< maximum of the unscaled scores
+  float sum[2] = {0, 0};                   ///< partial sum of this lane
 };
 
-// Scores become probabilities relative to the running maximum; returns what earlier ones must be multiplied
-// by.
+// Replaces scores with probabilities relative to the running maximum; `correction` is the factor for earlier
+// probabilities.
 SIMT_DEVICE void softmax_tile(float (&s)[kTileBlocks][4], Running& running, float scale_log2, int keys_left,
                               float (&correction)[2]) {
   if (keys_left < kStageRows) {
@@ -56,7 +56,7 @@ SIMT_DEVICE void softmax_tile(float (&s)[kTileBlocks][4], Running& running, floa
   }
 }
 
-// P becomes D(P), but for the scale.
+// Replaces P with D(P) without its scale.
 SIMT_DEVICE void drop_tile(float (&p)[kTileBlocks][4], const TileMask& mask, int row, int first_key) {
   SIMT_UNROLL
   for (int tile = 0; tile < kStageRows / 16; ++tile) {
@@ -69,11 +69,11 @@ SIMT_DEVICE void drop_tile(float (&p)[kTileBlocks][4], const TileMask& mask, int
   }
 }
 
-// A block takes 64 query rows of one (batch, head), 16 a warp, and goes over the keys.
+// A block takes 64 query rows of one (batch, head), 16 per warp, and loops over the keys.
 template <typename T, int kHead>
 __global__ void __launch_bounds__(kAttentionThreads, kBlocks<kHead>)
     attention_forward_kernel(AttentionForward<T> args, Mask mask, float scale) {
-  // Queries lie in the last stage until they are in registers.
+  // The last stage holds the queries until they are in registers.
   SIMT_DYNAMIC_SHARED(T, shared);
   const AttentionShape& shape = args.shape;
   const BlockTile block(shape.query_length);
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<kHead>)
   const auto v_rows = head_rows(args.v, shape, block.matrix, shape.key_length, shape.value_stride);
   const auto out_rows = head_rows(args.out, shape, block.matrix, shape.query_length, shape.heads * kHead);
   const TileMask tiles = tile_mask(mask, shape, block.matrix);
-  // Beyond the last key nothing is fetched, but counted all the same.
+  // Beyond the last key, the commit group is empty.
   const auto fetch = [&](int stage, int key) {
     T* tile = shared + stage * kStage<kHead>;
     if (key < k_rows.length) {
@@ -143,7 +143,7 @@ bool attention_is_fused(const AttentionShape& shape) {
   const bool size =
       shape.head_size == 32 || shape.head_size == 64 || shape.head_size == 96 || shape.head_size == 128;
   const auto fits = [](std::int64_t stride) { return stride % 8 == 0 && stride <= std::int64_t{1} << 30; };
-  // A tile of the mask is counted in 32 bits.
+  // The index of a mask tile has 32 bits.
   constexpr std::int64_t kMaxRows = std::int64_t{1} << 20;
   return size && shape.query_length <= kMaxRows && shape.key_length <= kMaxRows && fits(shape.query_stride) &&
          fits(shape.key_stride) && fits(shape.value_stride);

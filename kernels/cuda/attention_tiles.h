@@ -3,39 +3,39 @@
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/tensor_core.h"
 
-// What the attention kernels share: tiles of rows in shared memory, their products on the tensor cores, the
-// mask. A warp holds 16 rows of a product as kernels/cuda/tensor_core.h lays out C: c[n][i] is column block n
-// (8 columns), element i.
+// Shared parts of the attention kernels: row tiles in shared memory, MMAs of them, and the dropout mask. A
+// warp holds 16 rows of a result in the layout of C in kernels/cuda/tensor_core.h: c[n][i] is element i of
+// column block n (8 columns).
 
 namespace voca::kernels::cuda {
 
 inline constexpr int kAttentionThreads = 128;
 inline constexpr int kAttentionWarps = kAttentionThreads / kWarp;
-/// Rows of a block's own tile: sixteen a warp.
+/// Rows of the tile owned by a block: 16 per warp.
 inline constexpr int kTileRows = 16 * kAttentionWarps;
-/// Rows of each of the two tiles of a stage, which a block goes over: stages are on their way while another
-/// is worked on.
+/// Rows of each of the two tiles of a pipeline stage. A block loops over the stages; later stages are in
+/// flight while one is processed.
 inline constexpr int kStageRows = 32;
-/// Elements of a stage.
+/// Elements per stage.
 template <int kHead>
 inline constexpr int kStage = 2 * kStageRows*(kHead + 8);
 inline constexpr float kLog2E = 1.44269504F;
 
-/// Elements from one row of a tile to the next: an odd number of 16-byte pieces, so that the eight rows of an
-/// ldmatrix lie in different banks.
+/// Row stride of a tile, in elements: an odd number of 16-byte pieces, so that the eight rows of an ldmatrix
+/// lie in different banks.
 template <int kHead>
 inline constexpr int kPitch = kHead + 8;
 
 /// The rows of one (batch, head) of an operand.
 template <typename T>
 struct HeadRows {
-  T* head;     ///< the first
-  int stride;  ///< elements from row to row
-  int length;  ///< rows
+  T* head;     ///< first row
+  int stride;  ///< row stride, in elements
+  int length;  ///< number of rows
 };
 
-/// Starts copying `kRows` rows of a head from row `first` on; rows from its length on become zeros. Four
-/// threads take a row, so that a thread has one address to count on from.
+/// Starts an asynchronous copy of `kRows` rows of a head from row `first` on; rows beyond its length are
+/// zero-filled. Four threads copy a row, so each thread increments a single address.
 template <int kRows, int kHead, typename T>
 SIMT_DEVICE void load_tile(T* tile, const HeadRows<const T>& rows, int first) {
   constexpr int kThreadsOfRow = kAttentionThreads / kStageRows;
@@ -51,13 +51,13 @@ SIMT_DEVICE void load_tile(T* tile, const HeadRows<const T>& rows, int first) {
   }
 }
 
-/// Columns [16 k, 16 k + 16) of the 16 rows at `rows`, as operand A.
+/// Loads columns [16 k, 16 k + 16) of the 16 rows at `rows` as operand A.
 template <int kHead, typename T>
 SIMT_DEVICE void load_a(std::uint32_t (&a)[4], const T* rows, int k) {
   simt::ldmatrix_x4(a, rows + lane_index() % 16 * kPitch<kHead> + k * 16 + lane_index() / 16 * 8);
 }
 
-/// c += A · Bᵀ over columns [16 k, 16 k + 16): B's rows are the kColumns rows of a tile.
+/// c += A · Bᵀ over columns [16 k, 16 k + 16), where B is the kColumns rows of a tile.
 template <int kColumns, int kHead, typename T>
 SIMT_DEVICE void multiply_rows(float (&c)[kColumns / 8][4], const std::uint32_t (&a)[4], const T* tile,
                                int k) {
@@ -72,8 +72,8 @@ SIMT_DEVICE void multiply_rows(float (&c)[kColumns / 8][4], const std::uint32_t 
   }
 }
 
-/// The 16 rows of a warp's own operand A: held in registers, or, where kHeld is false, left in shared memory,
-/// which must then keep them.
+/// The 16 rows of operand A of a warp: held in registers if kHeld, else read from shared memory, which must
+/// then stay valid.
 template <int kHead, bool kHeld, typename T>
 class OwnRows {
  public:
@@ -84,7 +84,7 @@ class OwnRows {
     }
   }
 
-  /// Columns [16 k, 16 k + 16), as operand A.
+  /// Returns columns [16 k, 16 k + 16) as operand A.
   SIMT_DEVICE void get(std::uint32_t (&a)[4], int k) const {
     if constexpr (kHeld) {
       SIMT_UNROLL
@@ -99,7 +99,7 @@ class OwnRows {
   std::uint32_t held_[kHeld ? kHead / 16 : 1][4];
 };
 
-/// c = A · Bᵀ: B the kColumns rows of a tile.
+/// c = A · Bᵀ, where B is the kColumns rows of a tile.
 template <int kColumns, int kHead, bool kHeld, typename T>
 SIMT_DEVICE void row_products(float (&c)[kColumns / 8][4], const OwnRows<kHead, kHeld, T>& rows,
                               const T* tile) {
@@ -116,7 +116,8 @@ SIMT_DEVICE void row_products(float (&c)[kColumns / 8][4], const OwnRows<kHead, 
   }
 }
 
-/// c += P · B: P (16 × kDepth) held as a product is, rounded to T; B the kDepth rows of a tile.
+/// c += P · B, where P (16 × kDepth) is in the layout of C and rounded to T, and B is the kDepth rows of a
+/// tile.
 template <int kDepth, int kHead, typename T>
 SIMT_DEVICE void accumulate(float (&c)[kHead / 8][4], const float (&p)[kDepth / 8][4], const T* tile) {
   const int lane = lane_index();
@@ -135,7 +136,8 @@ SIMT_DEVICE void accumulate(float (&c)[kHead / 8][4], const float (&p)[kDepth / 
   }
 }
 
-/// Writes a warp's 16 rows, times `factor`, to rows [first, first + 16) of a head, those that it has.
+/// Writes the 16 rows of a warp, times `factor`, to rows [first, first + 16) of a head; skips rows beyond its
+/// length.
 template <int kHead, typename T>
 SIMT_DEVICE void store_rows(const HeadRows<T>& rows, int first, const float (&factor)[2],
                             const float (&c)[kHead / 8][4]) {
@@ -152,21 +154,21 @@ SIMT_DEVICE void store_rows(const HeadRows<T>& rows, int first, const float (&fa
   }
 }
 
-/// The 16 × 16 tiles of the mask of one (batch, head).
+/// Mask of one (batch, head) in 16 × 16 tiles.
 struct TileMask {
   const Mask& mask;
-  std::uint64_t first_block;  ///< the lane's Philox call in the first tile
+  std::uint64_t first_block;  ///< Philox call of this lane in the first tile
   unsigned tiles_of_a_row;
 
-  /// What of the lane's eight elements is kept of the tile with query rows from 16 · i and keys from 16 · j
-  /// on. Element e is that of query half e / 4, key half e / 2 % 2, odd key e % 2.
+  /// Decisions for the eight elements of this lane in the tile at query row 16 · i and key 16 · j. Element e
+  /// has query half e / 4, key half e / 2 % 2 and key parity e % 2.
   SIMT_DEVICE Vec8Decisions decisions(int i, int j) const { return {mask, bits(i, j)}; }
-  /// The same where the tile is held transposed: element e is that of key half e / 4, query half e / 2 % 2,
-  /// odd query e % 2.
+  /// Decisions for a transposed tile: element e has key half e / 4, query half e / 2 % 2 and query parity
+  /// e % 2.
   SIMT_DEVICE Vec8Decisions transposed_decisions(int i, int j) const {
     const Philox4 pairs = bits(i, j);
-    // Each word is a lane's part of an 8 × 8 matrix: those of the queries' second and the keys' first half
-    // change places.
+    // Each word is the part of an 8 × 8 matrix held by this lane. Transposing the tile transposes each matrix
+    // and swaps the two off-diagonal ones.
     return {mask,
             {{simt::transposed_8x8(pairs.word[0]), simt::transposed_8x8(pairs.word[2]),
               simt::transposed_8x8(pairs.word[1]), simt::transposed_8x8(pairs.word[3])}}};
@@ -179,7 +181,7 @@ struct TileMask {
   }
 };
 
-/// Place e of a lane's eight elements of a tile in the accumulators of its two m16n8 products.
+/// Position of element e of the eight tile elements of a lane in the accumulators of its two m16n8 MMAs.
 SIMT_DEVICE constexpr int block_of(int e) {
   return e / 2 % 2;
 }

@@ -7,7 +7,7 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-// One block: a batch is some dozens of rows.
+// Single block: a batch has a few dozen rows.
 constexpr int kThreads = 256;
 
 template <typename T>
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kThreads) binary_cross_entropy_kernel(BinaryCr
     const auto negative = static_cast<float>(1.0 - target);
     const float small = expf(-fabsf(x));
     const float tail = log1pf(small);
-    // Written so that a NaN logit reaches both terms.
+    // These comparisons propagate a NaN logit to both terms.
     const float loss = negative * ((x < 0.0F ? 0.0F : x) + tail) + positive * ((x > 0.0F ? 0.0F : -x) + tail);
     sum += static_cast<double>(loss);
     if (args.row_losses != nullptr) args.row_losses[row] = loss;

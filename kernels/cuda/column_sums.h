@@ -2,8 +2,8 @@
 
 #include "kernels/cuda/partial_sums.h"
 
-// The loop of operations that take rows an vec8 at a time and sum something over the rows: a block takes 32
-// vec8s of columns and one chunk of rows, shared by its eight warps.
+// Loop of operations that process rows a Vec8 at a time and sum over the rows. A block takes 32 Vec8s of
+// columns and one chunk of rows, shared by its eight warps.
 
 namespace voca::kernels::cuda {
 
@@ -23,9 +23,9 @@ inline constexpr int kColumnsPerBlock = kWarp * kVec8;
           dim3(kColumnThreads), 0, stream};
 }
 
-/// For each of the thread's vec8s: fetched = fetch(row, column, count), then term(fetched, row, column,
-/// count, values), which sets values to what is summed over the rows. kAhead vec8s are on their way while
-/// one is worked on. The sums go to partials (chunks, columns); null leaves them out.
+/// For each Vec8 of the thread, calls fetched = fetch(row, column, count), then term(fetched, row, column,
+/// count, values), which sets `values` to the summands. The prefetch depth is kAhead Vec8s. The sums go to
+/// `partials` (chunks, columns); null omits them.
 template <int kAhead, typename Fetch, typename Term>
 SIMT_DEVICE void for_vec8s_of_rows(const RowChunks& chunks, std::int64_t columns, float* partials,
                                    Fetch fetch, Term term) {
@@ -59,7 +59,7 @@ SIMT_DEVICE void for_vec8s_of_rows(const RowChunks& chunks, std::int64_t columns
     }
   }
   if (partials == nullptr) return;
-  // Element i of lane l at i · 32 + l: no two lanes in one bank.
+  // Element i of lane l is at i · 32 + l, which avoids bank conflicts.
   SIMT_UNROLL
   for (int i = 0; i < kVec8; ++i) sums[warp_index()][i * kWarp + lane_index()] = sum[i];
   __syncthreads();

@@ -5,19 +5,19 @@
 
 namespace voca::kernels::cuda {
 
-/// Dropout as kernels take it, with the scale and the keys worked out on the host.
+/// Dropout as a kernel argument, with scale and keys computed on the host.
 struct Mask {
   explicit Mask(const Dropout& the_dropout)
       : dropout(the_dropout),
         scale(static_cast<float>(the_dropout.scale())),
         keys(dropout_keys(the_dropout)) {}
 
-  /// The eight decisions of elements [8·block, 8·block + 8).
+  /// Decision bits of elements [8·block, 8·block + 8).
   [[nodiscard]] SIMT_DEVICE Philox4 bits(std::uint64_t block) const {
     return dropout_bits(dropout, block, keys);
   }
 
-  /// Whether vec8s of the array are the eights that one Philox call decides for.
+  /// Whether each Vec8 of the array gets its decisions from one Philox call.
   [[nodiscard]] bool whole() const { return !dropout.enabled() || dropout.first_element % kVec8 == 0; }
 
   Dropout dropout;
@@ -25,10 +25,10 @@ struct Mask {
   PhiloxKeys<kDropoutRounds> keys;
 };
 
-/// Which of the eight elements that one Philox call decides for are kept.
+/// Keep decisions of one Philox call for eight elements.
 struct Vec8Decisions {
   SIMT_DEVICE Vec8Decisions(const Mask& mask, const Philox4& bits) {
-    // 16 bits are compared in the upper half of a word.
+    // Compares 16 bits in the upper half of a word.
     const std::uint32_t threshold = mask.dropout.threshold << 16U;
     SIMT_UNROLL
     for (int i = 0; i < kVec8 / 2; ++i) {
@@ -40,9 +40,9 @@ struct Vec8Decisions {
   bool keeps[kVec8];
 };
 
-/// Eight elements, `first` the first of them (counted from the array's element 0), become what dropout leaves
-/// of them. A dropped element is multiplied by 0: NaN and infinity stay visible. kWhole: `first` is a
-/// multiple of eight, and the mask is whole().
+/// Applies dropout to eight elements from `first` on (relative to element 0 of the array). A dropped element
+/// is multiplied by 0, so NaN and infinity propagate as NaN. kWhole requires that `first` is a multiple of
+/// eight and the mask is whole().
 template <bool kWhole>
 SIMT_DEVICE void drop_vec8(const Mask& mask, std::int64_t first, float (&values)[kVec8]) {
   if (!mask.dropout.enabled()) return;
@@ -55,7 +55,7 @@ SIMT_DEVICE void drop_vec8(const Mask& mask, std::int64_t first, float (&values)
     for (int i = 0; i < kVec8; ++i) values[i] *= decisions.keeps[i] ? mask.scale : 0.0F;
     return;
   }
-  // The vec8 lies across two calls: rows of a width that is no multiple of eight.
+  // The eight elements span two Philox calls, for example if the row width is not a multiple of eight.
   const Philox4 next = mask.bits(element / kVec8 + 1);
   SIMT_UNROLL
   for (int i = 0; i < kVec8; ++i) {

@@ -5,8 +5,8 @@
 
 #include "kernels/cuda/simt.h"
 
-// Elements in memory, floats in registers: conversions, and vec8s of eight neighbours, the piece of work of
-// one thread (16 bytes of a 16-bit type; one Philox call decides for eight).
+// Conversions between elements in memory and floats in registers, and Vec8: eight neighbouring elements, the
+// unit of work of one thread (16 bytes of a 16-bit type, one Philox call).
 
 namespace voca::kernels::cuda {
 
@@ -27,7 +27,7 @@ SIMT_DEVICE float to_float(__half x) {
   return __half2float(x);
 }
 
-/// Rounded to nearest even.
+/// Converts float to T, rounded to nearest even.
 SIMT_DEVICE float from_float(float x, float /*element type*/) {
   return x;
 }
@@ -41,13 +41,13 @@ template <typename T>
 SIMT_DEVICE T from_float(float x) {
   return from_float(x, T{});
 }
-/// x as memory of type T holds it.
+/// x rounded to T and back.
 template <typename T>
 SIMT_DEVICE float rounded_to(float x) {
   return to_float(from_float<T>(x));
 }
 
-/// Two floats rounded to a pair, `low` in the low half.
+/// Rounds two floats to a packed pair, with `low` in the low half.
 SIMT_DEVICE std::uint32_t pack(float low, float high, __nv_bfloat16 /*element type*/) {
 #if defined(__CUDA_ARCH__)
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
@@ -78,15 +78,15 @@ SIMT_DEVICE void unpack(std::uint32_t pair, float& low, float& high, __half /*el
 
 inline constexpr int kVec8 = 8;
 
-/// Whether arrays of T that start at a multiple of 16 bytes may be read an vec8 at a time: host code decides
-/// once a launch whether all its arrays do. Null pointers do.
+/// Whether all arrays are 16-byte aligned, as Vec8 accesses require; null pointers count as aligned. Host
+/// code checks this once per launch.
 template <typename... Pointers>
 [[nodiscard]] bool on_16_bytes(const Pointers*... pointers) {
   return ((reinterpret_cast<std::uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
-/// An vec8 as it lies in memory. Fetching several before the first is unpacked keeps all of them on their
-/// way at once.
+/// Eight elements as stored in memory. Fetching several before the first is unpacked keeps all of them in
+/// flight.
 template <typename T>
 struct Vec8 {
   std::uint32_t word[kVec8 * sizeof(T) / 4];
@@ -116,7 +116,7 @@ SIMT_DEVICE Vec8<T> pack_vec8(const float (&in)[kVec8], T /*element type*/) {
   return vec8;
 }
 
-/// The whole vec8 at p, a multiple of 16 bytes.
+/// Loads the Vec8 at p, which must be 16-byte aligned.
 template <typename T>
 SIMT_DEVICE Vec8<T> fetch_aligned(const T* p) {
   Vec8<T> vec8;
@@ -139,8 +139,8 @@ SIMT_DEVICE void put_aligned(T* p, const Vec8<T>& vec8) {
   }
 }
 
-/// The vec8 at p, of which `count` elements are there (the others read as 0). kWhole: all eight are, and p
-/// is a multiple of 16 bytes.
+/// Loads the Vec8 at p, with zeros from element `count` on. kWhole requires `count` ≥ 8 and a 16-byte aligned
+/// p.
 template <bool kWhole, typename T>
 SIMT_DEVICE Vec8<T> fetch_vec8(const T* p, std::int64_t count) {
   if constexpr (kWhole) {
@@ -168,7 +168,7 @@ SIMT_DEVICE void store_vec8(T* p, std::int64_t count, const float (&in)[kVec8]) 
   }
 }
 
-/// The same where only the launch knows. `wide`: p is a multiple of 16 bytes wherever the vec8 is whole.
+/// Run-time forms of load_vec8 and store_vec8: `wide` says that p is 16-byte aligned if the Vec8 is whole.
 template <typename T>
 SIMT_DEVICE void load_vec8(const T* p, std::int64_t count, bool wide, float (&out)[kVec8]) {
   if (wide && count >= kVec8) return load_vec8<true>(p, count, out);
@@ -180,18 +180,18 @@ SIMT_DEVICE void store_vec8(T* p, std::int64_t count, bool wide, const float (&i
   store_vec8<false>(p, count, in);
 }
 
-/// Calls f.template operator()<whole>().
+/// Calls f.template operator()<kWhole>() with kWhole = `whole`.
 template <typename F>
 void by_vec8s(bool whole, F f) {
   if (whole) return f.template operator()<true>();
   f.template operator()<false>();
 }
 
-/// Blocks of `threads` for `work` pieces, one a thread.
+/// Grid of blocks of `threads` threads for `work` items, one per thread.
 [[nodiscard]] inline dim3 blocks_for(std::int64_t work, int threads) {
   return dim3(static_cast<unsigned>((work + threads - 1) / threads));
 }
-/// The piece of work of this thread.
+/// Global index of this thread in a one-dimensional grid.
 SIMT_DEVICE std::int64_t global_thread() {
   return block_index() * static_cast<std::int64_t>(blockDim.x) + thread_index();
 }

@@ -5,7 +5,8 @@
 
 namespace voca::kernels::cuda {
 
-/// A launch the CUDA runtime refused, or a kernel asked for what it cannot do. The message names the kernel.
+/// Thrown if the CUDA runtime rejects a launch or a kernel does not support its arguments. The message names
+/// the kernel.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

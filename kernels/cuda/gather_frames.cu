@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// A thread takes an vec8 of one output row.
+// A thread takes a Vec8 of one output row.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) gather_frames_kernel(GatherFrames<T> args, bool wide) {
   const std::int64_t vec8s = divide_up(args.width, kVec8);

@@ -8,11 +8,10 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-/// Rows that a thread of forward has on their way at once.
+/// Rows in flight per thread in forward.
 constexpr int kRowsAtOnce = 4;
 constexpr int kRowsPerBlock = kColumnWarps * kRowsAtOnce;
 
-// Adds the bias, if there is one, to u.
 SIMT_DEVICE void add(const float (&bias)[kVec8], float (&u)[kVec8]) {
   SIMT_UNROLL
   for (int i = 0; i < kVec8; ++i) u[i] += bias[i];
@@ -24,7 +23,7 @@ SIMT_DEVICE void load_bias(const T* bias, std::int64_t column, std::int64_t coun
   if (bias != nullptr) load_vec8<kWhole>(bias + column, count, out);
 }
 
-// A block takes 32 vec8s of columns and 32 rows, four a thread.
+// A block takes 32 Vec8s of columns and 32 rows, four per thread.
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kColumnThreads) gelu_forward_kernel(GeluForward<T> args, Mask mask) {
   const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kVec8;
@@ -60,7 +59,7 @@ struct Fetched {
   Vec8<T> dy;
 };
 
-/// Blocks of backward that share a multiprocessor, as far as registers go.
+/// Minimum resident backward blocks per SM, which limits the registers.
 template <typename T, bool kWhole>
 constexpr int kBackwardBlocks = sizeof(T) == sizeof(float) || !kWhole ? 2 : 3;
 

@@ -8,7 +8,7 @@ namespace voca::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-/// Elements of one partial sum.
+/// Elements per partial sum.
 constexpr std::int64_t kChunk = 16384;
 
 template <typename T>

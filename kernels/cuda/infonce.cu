@@ -4,8 +4,8 @@
 #include "kernels/cuda/reduce.h"
 #include "kernels/types.h"
 
-// A batch is some dozens of rows: the similarities are dot products of warps, and what follows them is in
-// double, as on the CPU.
+// A batch has a few dozen rows: each similarity is a dot product computed by one warp, and everything after
+// it is in double, as on the CPU.
 
 namespace voca::kernels::cuda {
 
@@ -13,10 +13,10 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
-/// log(1e-8), of the contract.
+/// log(1e-8), from the definition of the loss.
 constexpr double kLogFloor = -18.420680743952367;
 
-/// Scratch: the gradients' weights W · R · temperature (rows, columns), then the losses of the rows.
+/// Gradient weights W · R · temperature (rows, columns), at the start of scratch; the row losses follow.
 template <typename T>
 SIMT_DEVICE float* weights_of(const InfoNce<T>& args) {
   return static_cast<float*>(args.scratch);
@@ -27,14 +27,14 @@ SIMT_DEVICE double* row_losses_of(const InfoNce<T>& args) {
   return reinterpret_cast<double*>(static_cast<std::byte*>(args.scratch) + weights);
 }
 
-// M of row i, column j.
+// M_ij.
 template <typename T>
 SIMT_DEVICE double label_weight(const InfoNce<T>& args, std::int64_t i, std::int64_t j) {
   if (j == i + args.diagonal_offset) return 2.0;
   return args.column_labels[j] == args.row_labels[i] ? 1.0 : 0.0;
 }
 
-// log(e^a + e^b); NaN where either is.
+// log(e^a + e^b); NaN if a or b is NaN.
 SIMT_DEVICE double log_add_exp(double a, double b) {
   const double high = a < b ? b : a;
   const double low = a < b ? a : b;
@@ -53,7 +53,7 @@ SIMT_DEVICE double block_max(double value) {
   return most;
 }
 
-// S of row i to scratch, without the temperature; a warp a column.
+// Writes row i of S · temperature to scratch; one warp per column.
 template <typename T>
 SIMT_DEVICE void similarities(const InfoNce<T>& args, std::int64_t i) {
   const T* zv = args.zv + i * args.width;
@@ -66,7 +66,7 @@ SIMT_DEVICE void similarities(const InfoNce<T>& args, std::int64_t i) {
   }
 }
 
-// dz = factor · Σ_n weight(n) · z(n), an element a thread.
+// dz = factor · Σ_j weight(j) · z(j), one element per thread.
 template <typename T, typename Weight>
 SIMT_DEVICE void weighted_rows(std::int64_t n, std::int64_t width, const T* z, float factor, T* dz,
                                Weight weight) {
@@ -83,7 +83,7 @@ SIMT_DEVICE float gradient_factor(const InfoNce<T>& args) {
                             (static_cast<double>(args.rows) * args.temperature));
 }
 
-// A block takes row i: its loss, its weights and dzv.
+// A block computes the loss, the weights and dzv of row i.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) infonce_rows_kernel(InfoNce<T> args) {
   const std::int64_t i = block_index();
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kThreads) infonce_rows_kernel(InfoNce<T> args)
   const double inverse = 1.0 / args.temperature;
   similarities(args, i);
   __syncthreads();
-  // Each sum has its own maximum, so that positives far below the best negative do not vanish.
+  // Each sum has its own maximum, so that positives far below the hardest negative do not underflow.
   double most = -INFINITY;
   double most_positive = -INFINITY;
   for (std::int64_t j = thread_index(); j < args.columns; j += kThreads) {
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kThreads) infonce_rows_kernel(InfoNce<T> args)
                 [row](std::int64_t j) { return row[j]; });
 }
 
-// A block takes column j: dza. The first also adds up the losses.
+// A block computes dza of column j. The first block also sums the losses.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) infonce_columns_kernel(InfoNce<T> args) {
   const std::int64_t j = block_index();

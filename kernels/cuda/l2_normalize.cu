@@ -7,8 +7,8 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-// A warp takes a row. In double, as on the CPU: squares of floats neither overflow nor vanish, and the
-// operation is a few thousand elements in a step.
+// A warp takes a row. Computes in double, as on the CPU: squares of floats neither overflow nor underflow,
+// and a step has only a few thousand elements.
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarp;
 
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kThreads) l2_normalize_forward_kernel(L2Normal
     square += value * value;
   }
   const double norm = sqrt(warp_sum(square));
-  // Written so that a NaN norm is the divisor, not eps.
+  // The comparison is false if norm is NaN, so that the divisor is NaN, not eps.
   const double divisor = norm <= kL2NormalizeEps ? kL2NormalizeEps : norm;
   for (std::int64_t j = lane_index(); j < args.columns; j += kWarp)
     z[j] = from_float<T>(static_cast<float>(static_cast<double>(to_float(x[j])) / divisor));

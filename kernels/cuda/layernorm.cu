@@ -5,19 +5,19 @@
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/tensor_core.h"
 
-// Statistics are those of z as it is stored, rounded to T: backward, which reads it, then sees x̂ of mean 0.
+// Statistics are computed from z rounded to T, as stored, so that x̂ has mean 0 when backward reads z.
 
 namespace voca::kernels::cuda {
 
 namespace {
 
-/// Rows up to this wide are held in the registers of a warp in forward, four vec8s a lane.
+/// Maximum width of rows that forward holds in the registers of a warp, four Vec8s per lane.
 constexpr std::int64_t kWarpColumns = 1024;
 constexpr int kVec8sPerLane = 4;
 constexpr int kWarpThreads = 128;
-/// Rows of any width: a block a row, which goes over memory again.
+/// Threads per block of the kernels for rows of any width, which re-read rows from memory.
 constexpr int kWideThreads = 256;
-/// Most threads of a block that holds a row in registers in backward, an vec8 a thread.
+/// Maximum threads of a backward block that holds a row in registers, one Vec8 per thread.
 constexpr int kBackwardThreads = 384;
 
 template <typename T>
@@ -73,7 +73,7 @@ SIMT_DEVICE void store_y(const LayernormForward<T>& args, const Mask& mask, std:
   store_vec8<kWhole>(args.y + element, count, y);
 }
 
-// Σ over the `count` elements that are there.
+// Sum over the first `count` elements.
 template <bool kWhole>
 SIMT_DEVICE float vec8_sum(const float (&values)[kVec8], std::int64_t count) {
   float sum = 0;
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kWarpThreads)
   if (lane_index() == 0) store_statistics(args, row, mean, rstd);
 }
 
-// A block takes a row of any width. z goes to memory, in inference to y's place, and each thread reads back
+// A block takes a row of any width. z goes to memory (to y in inference), and each thread reads back only
 // what it wrote.
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kWideThreads)
@@ -165,7 +165,8 @@ __global__ void __launch_bounds__(kWideThreads)
   if (thread_index() == 0) store_statistics(args, row, mean, rstd);
 }
 
-/// How a block of backward is cut: groups of threads, each with a row at a time, an vec8 a thread.
+/// Partition of a backward block into groups of threads; a group processes one row at a time, one Vec8 per
+/// thread.
 struct BackwardGroups {
   explicit BackwardGroups(std::int64_t columns) {
     const std::int64_t vec8s = divide_up(columns, kVec8);
@@ -183,7 +184,7 @@ struct BackwardGroups {
   return {rows, groups.fits() ? 4 * groups.groups : 1, 256};
 }
 
-/// What backward needs of a row: its statistics, and an vec8 of it.
+/// Statistics of a row, saved by forward.
 struct Statistics {
   float mean;
   float rstd;
@@ -204,7 +205,7 @@ SIMT_DEVICE FetchedRow<T> fetch_row(const LayernormBackward<T>& args, std::int64
   return {fetch_vec8<kWhole>(args.dy + element, count), fetch_vec8<kWhole>(args.z + element, count)};
 }
 
-// g = D_out'(dy) · gamma and x̂ of an vec8; adds to the sums of dgamma and dbeta.
+// g = D_out'(dy) · gamma and x̂ of eight elements. normalise() also adds to the sums of dgamma and dbeta.
 struct Normalised {
   float g[kVec8];
   float xhat[kVec8];
@@ -230,13 +231,14 @@ SIMT_DEVICE void normalise(const LayernormBackward<T>& args, const FetchedRow<T>
   for (int i = 0; i < kVec8; ++i) out.g[i] *= other[i];
 }
 
-/// Over a row: the sums of g and of g · x̂, then their means times rstd.
+/// Sums of g and g · x̂ over a row, later replaced by their means times rstd.
 struct RowMeans {
   float g;
   float g_xhat;
 };
 
-// dz, dresidual and dx of an vec8; adds to the sum of dbias. `scaled`: the means times rstd.
+// Computes dz and writes dresidual and dx of eight elements; adds to the sum of dbias. `scaled` is the means
+// times rstd.
 template <bool kWhole, typename T>
 SIMT_DEVICE void store_gradients(const LayernormBackward<T>& args, float rstd, const Mask& mask,
                                  std::int64_t row, std::int64_t column, const RowMeans& scaled,
@@ -263,7 +265,7 @@ SIMT_DEVICE void store_gradients(const LayernormBackward<T>& args, float rstd, c
   store_vec8<kWhole>(args.dx + element, count, dz);
 }
 
-// Adds up the groups' sums of one array and writes the block's partial sum. All threads of the block call it.
+// Adds the sums of all groups for one array and writes the partial sum of the block. Called by all threads.
 SIMT_DEVICE void store_partial(const BackwardGroups& shape, std::int64_t columns, const float (&sum)[kVec8],
                                float* partial) {
   SIMT_SHARED(float, sums, [kBackwardThreads * kVec8]);
@@ -284,18 +286,18 @@ SIMT_DEVICE void store_partial(const BackwardGroups& shape, std::int64_t columns
   }
 }
 
-/// Blocks of backward that share a multiprocessor: the registers that floats on their way, or vec8s in
-/// pieces, take leave room for one.
+/// Minimum resident backward blocks per SM. In-flight floats or partial Vec8s need so many registers that
+/// only one fits.
 template <typename T, bool kWhole>
 constexpr int kBackwardBlocks = sizeof(T) == sizeof(float) || !kWhole ? 1 : 2;
 
-// A block takes a chunk of rows, a group of threads a row at a time. Each row is read once, while the one
-// before it is worked on.
+// A block takes a chunk of rows; each group of threads takes one row at a time. Each row is read once, while
+// the previous row is processed.
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T, kWhole>)
     layernorm_backward_kernel(LayernormBackward<T> args, BackwardGroups shape, RowChunks chunks,
                               Mask input_mask, Mask output_mask) {
-  // Of two rows in turn: the next row's sums do not overwrite those still read.
+  // Double-buffered, so that the sums of the next row do not overwrite sums still being read.
   SIMT_SHARED(float, sums, [2][kBackwardThreads / kWarp][2]);
   const int group = thread_index() / shape.threads;
   const int warps = shape.threads / kWarp;
@@ -354,14 +356,14 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<T, kWhole>)
   store_partial(shape, args.columns, dbias, partial + 2 * args.columns);
 }
 
-// Adds up the warps' sums of one array and writes the block's partial sum. All threads of the block call it.
-// `shared`: (warps, kVec8s · 256).
+// Adds the sums of all warps for one array and writes the partial sum of the block. Called by all threads.
+// `shared` has shape (warps, kVec8s · 256).
 template <int kVec8s>
 SIMT_DEVICE void store_warps_partial(std::int64_t columns, const float (&sum)[kVec8s][kVec8], float* shared,
                                      float* partial) {
   constexpr int kColumns = kVec8s * kWarp * kVec8;
   __syncthreads();
-  // Element i of lane l's vec8 o at (o · 8 + i) · 32 + l: no two lanes in one bank.
+  // Element i of Vec8 o of lane l is at (o · 8 + i) · 32 + l, which avoids bank conflicts.
   SIMT_UNROLL
   for (int o = 0; o < kVec8s; ++o) {
     SIMT_UNROLL
@@ -380,14 +382,14 @@ SIMT_DEVICE void store_warps_partial(std::int64_t columns, const float (&sum)[kV
   }
 }
 
-/// Rows that a warp of backward has on their way at once.
+/// Rows in flight per warp in backward.
 constexpr int kRowsOnTheirWay = 3;
-/// Bytes of shared memory for them: of each of a lane's vec8s, dy and z.
+/// Bytes of shared memory for the rows in flight: dy and z of each Vec8 of a lane.
 template <typename T, int kVec8s>
 constexpr std::size_t kRowRingBytes = kRowsOnTheirWay* kWarpThreads* kVec8s * 2 * kVec8 * sizeof(T);
 
-// A block takes a chunk of rows, a warp a row at a time, kVec8s vec8s a lane. Rows come through shared
-// memory, where each lane reads what it has copied: there is no barrier from row to row.
+// A block takes a chunk of rows; each warp takes one row at a time, kVec8s Vec8s per lane. Rows pass through
+// shared memory, where each lane reads only what it copied, so no barrier is needed between rows.
 template <typename T, int kVec8s>
 __global__ void __launch_bounds__(kWarpThreads, 2)
     layernorm_backward_warp_kernel(LayernormBackward<T> args, RowChunks chunks, Mask input_mask,
@@ -399,7 +401,7 @@ __global__ void __launch_bounds__(kWarpThreads, 2)
   const std::int64_t end = chunks.end(block_index());
   const float inverse_columns = 1.0F / static_cast<float>(args.columns);
   const auto column_of = [](int o) { return (o * kWarp + lane_index()) * kVec8; };
-  // Only the last vec8 of a lane may lie beyond the row.
+  // Only the last Vec8 of a lane may lie beyond the row.
   const auto has = [&](int o) { return o + 1 < kVec8s || column_of(o) < args.columns; };
   const auto place_of = [&](int slot, int o) {
     return ring + ((slot * kVec8s + o) * 2 * kWarpThreads + thread_index()) * kVec8;
@@ -457,7 +459,7 @@ __global__ void __launch_bounds__(kWarpThreads, 2)
   store_warps_partial<kVec8s>(args.columns, dbias, shared, partial + 2 * args.columns);
 }
 
-// Adds an vec8 to sums that lie in memory, where only this thread touches them.
+// Adds eight values to sums in memory that only this thread accesses; overwrites them if `first`.
 SIMT_DEVICE void add_vec8(float* sums, std::int64_t count, bool first, const float (&values)[kVec8]) {
   SIMT_UNROLL
   for (int i = 0; i < kVec8; ++i) {
@@ -465,8 +467,8 @@ SIMT_DEVICE void add_vec8(float* sums, std::int64_t count, bool first, const flo
   }
 }
 
-// A block takes a chunk of rows of any width, one after another, and keeps its sums in scratch. The row is
-// read twice.
+// A block takes a chunk of rows of any width, one at a time, and keeps its sums in scratch. Each row is read
+// twice.
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kWideThreads, 2)
     layernorm_backward_wide_kernel(LayernormBackward<T> args, RowChunks chunks, Mask input_mask,
@@ -539,7 +541,7 @@ void layernorm_backward(const LayernormBackward<T>& args, void* stream) {
   const bool whole = args.columns % kVec8 == 0 && input_mask.whole() && output_mask.whole() &&
                      on_16_bytes(args.dy, args.z, args.gamma, args.dx, args.dresidual);
   const dim3 grid = blocks_for(chunks.count, 1);
-  // Registers hold the sums of three or four vec8s a lane where rows are of 16-bit elements.
+  // For 16-bit elements, registers hold the sums of three or four Vec8s per lane.
   const auto by_warps = [&]<int kVec8s>() {
     simt::launch("layernorm_backward_warp", layernorm_backward_warp_kernel<T, kVec8s>,
                  {grid, dim3(kWarpThreads), kRowRingBytes<T, kVec8s>, stream}, args, chunks, input_mask,

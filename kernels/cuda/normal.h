@@ -5,16 +5,15 @@
 
 namespace voca::kernels::cuda {
 
-/// The standard normal distribution: Φ(u) and φ(u).
+/// Standard normal distribution: cdf = Φ(u), pdf = φ(u).
 struct Normal {
   float cdf;
   float pdf;
 };
 
-/// Φ and φ as precisely as type T deserves, with one exponential shared. float: Φ to 2e-7 absolute, as
-/// kernels/cpu/math.h has it. 16-bit types: Φ(−a) to 3.1e-5 relative, an eighth of what rounding to fp16
-/// costs, in the same form with q = 1/(1 + 0.375 a) and P of degree 4, fitted for least relative error over
-/// [0, 14].
+/// Φ and φ with a precision that suits T, sharing one exponential. float: Φ to 2e-7 absolute, like
+/// kernels/cpu/math.h. 16-bit types: Φ(−a) to 3.1e-5 relative, an eighth of the fp16 rounding error, in the
+/// same form with q = 1/(1 + 0.375 a) and P of degree 4, fitted for minimal relative error over [0, 14].
 template <typename T>
 SIMT_DEVICE Normal normal(float u) {
   const float a = fabsf(u);

@@ -3,13 +3,13 @@
 #include "kernels/cuda/elements.h"
 #include "kernels/types.h"
 
-// Sums over rows in two steps and a fixed order: blocks leave a row of partial sums for each chunk of rows,
-// and a second kernel adds those up.
+// Sums over rows in two steps and a fixed order: blocks write one row of partial sums per chunk of rows, and
+// a second kernel adds them.
 
 namespace voca::kernels::cuda {
 
-/// The chunks rows are cut into, decided by the shape alone: enough to fill any device, few enough that the
-/// partial sums are a small part of what is read.
+/// Partition of rows into chunks. Depends only on the shape: enough chunks to fill any device, few enough
+/// that the partial sums are a small part of the memory traffic.
 struct RowChunks {
   std::int64_t rows = 0;
   std::int64_t rows_per_chunk = 1;
@@ -28,19 +28,19 @@ struct RowChunks {
   }
 };
 
-/// Up to three sums at once.
+/// Arguments of add_partial_sums(), for up to three arrays.
 template <typename T>
 struct PartialSums {
   std::int64_t chunks = 0;
   std::int64_t columns = 0;
-  std::int64_t arrays = 1;          ///< that each chunk left sums of
+  std::int64_t arrays = 1;          ///< arrays per chunk in `partials`
   const float* partials = nullptr;  ///< (chunks, arrays, columns)
-  T* out[3] = {};                   ///< each (columns), accumulated into; null from some place on
+  T* out[3] = {};                   ///< each (columns), accumulated into; nulls only at the end
 };
 
 inline constexpr int kPartialThreads = 1024;
 
-// A block takes 32 columns of one array (blockIdx.y); its warps share the chunks.
+// A block takes 32 columns of array blockIdx.y; its warps share the chunks.
 template <typename T>
 __global__ void __launch_bounds__(kPartialThreads) add_partial_sums_kernel(PartialSums<T> args) {
   constexpr int kSlices = kPartialThreads / kWarp;

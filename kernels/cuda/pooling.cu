@@ -6,14 +6,14 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-// A block takes 32 vec8s of columns of one sample; its eight warps share the frames.
+// A block takes 32 Vec8s of columns of one sample; its eight warps share the frames.
 constexpr int kThreads = 256;
 constexpr int kSlices = kThreads / kWarp;
 constexpr int kColumns = kWarp * kVec8;
-/// Frames that a thread has on their way at once.
+/// Frames in flight per thread.
 constexpr int kFramesAtOnce = 4;
 
-/// Sum and first maximum over some frames. The first NaN is the maximum and stays.
+/// Sum, maximum and first frame of the maximum over some frames. The first NaN is kept as the maximum.
 struct Pooled {
   double sum;
   float maximum;
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForwar
   Pooled pooled[kVec8];
   SIMT_UNROLL
   for (int i = 0; i < kVec8; ++i) pooled[i] = {0, 0, -1};
-  // Warp w takes a run of consecutive frames: ties between slices go to the lower one.
+  // Each warp takes a slice of consecutive frames, so ties between slices go to the lower frame.
   const std::int64_t run = divide_up(args.length, kSlices);
   const std::int64_t end = warp_index() * run + run < args.length ? warp_index() * run + run : args.length;
   for (std::int64_t first = warp_index() * run; first < end && count > 0; first += kFramesAtOnce) {
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForwar
     frames[warp_index()][place] = pooled[i].frame;
   }
   __syncthreads();
-  // One column a thread.
+  // One column per thread.
   const int place = thread_index();
   const std::int64_t mine = (block_index() * kWarp + place % kWarp) * kVec8 + place / kWarp;
   if (mine >= args.columns) return;
@@ -87,10 +87,10 @@ __global__ void __launch_bounds__(kThreads) pooling_forward_kernel(PoolingForwar
   args.y[batch * args.columns + mine] = from_float<T>(static_cast<float>(y));
 }
 
-/// Frames that a block of backward takes, kFramesAtOnce a warp.
+/// Frames per backward block, kFramesAtOnce per warp.
 constexpr int kFramesOfBlock = kSlices * kFramesAtOnce;
 
-// The frames of the maxima of eight columns.
+// Loads the frames of the maxima of eight columns.
 template <bool kWhole>
 SIMT_DEVICE void load_frames(const std::int32_t* argmax, std::int64_t count, std::int32_t (&frames)[kVec8]) {
   if constexpr (kWhole) {
@@ -108,7 +108,7 @@ SIMT_DEVICE void load_frames(const std::int32_t* argmax, std::int64_t count, std
   }
 }
 
-// A warp takes 32 vec8s of columns and four frames.
+// A warp takes 32 Vec8s of columns and four frames.
 template <typename T, bool kWhole>
 __global__ void __launch_bounds__(kThreads) pooling_backward_kernel(PoolingBackward<T> args) {
   const std::int64_t column = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane_index()) * kVec8;

@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kThreads)
   store_vec8(args.y + row * args.columns + column, count, wide, x);
 }
 
-// A thread owns an vec8 of the encoding and takes the batch in order.
+// A thread owns a Vec8 of the encoding and sums over the batch in order.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     positional_encoding_backward_kernel(PositionalEncodingBackward<T> args, bool wide) {
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kThreads)
   store_vec8(args.dencoding + first, count, wide, sum);
 }
 
-// In double, once a run.
+// Computes in double; runs once per training run.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     sinusoidal_encoding_kernel(std::int64_t length, std::int64_t columns, T* encoding) {

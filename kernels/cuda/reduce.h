@@ -2,11 +2,11 @@
 
 #include "kernels/cuda/simt.h"
 
-// Reductions whose order is fixed by the shape of the launch: the same bits every time.
+// Reductions in an order that depends only on the launch shape, so results are bitwise reproducible.
 
 namespace voca::kernels::cuda {
 
-/// Σ over the warp, in every lane.
+/// Sum over the warp, returned in every lane.
 template <typename S>
 SIMT_DEVICE S warp_sum(S value) {
   SIMT_UNROLL
@@ -15,7 +15,7 @@ SIMT_DEVICE S warp_sum(S value) {
   return value;
 }
 
-/// max over the warp, in every lane; NaNs are passed over.
+/// Maximum over the warp, returned in every lane; ignores NaNs.
 SIMT_DEVICE float warp_max(float value) {
   SIMT_UNROLL
   for (int distance = simt::kWarp / 2; distance > 0; distance /= 2)
@@ -29,7 +29,7 @@ SIMT_DEVICE double warp_max(double value) {
   return value;
 }
 
-/// Σ over a block of kThreads, in every thread. A block may call it again after another barrier only.
+/// Sum over a block of kThreads threads, returned in every thread. Another call needs a barrier in between.
 template <int kThreads, typename S>
 SIMT_DEVICE S block_sum(S value) {
   SIMT_SHARED(S, sums, [kThreads / simt::kWarp]);

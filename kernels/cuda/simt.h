@@ -10,28 +10,27 @@
 
 #include "kernels/cuda/error.h"
 
-// The one vocabulary of the .cu files, which are compiled twice: by nvcc for the device, and by the host
+// CUDA constructs used by the .cu files, which are compiled twice: by nvcc for the device, and by the host
 // compiler for tests, which run them on the CPU (docs/simt.md).
 //
 //   SIMT_SHARED(float, sums, [kWarps][2]);        static shared memory
 //   SIMT_DYNAMIC_SHARED(__half, tile);            the launch's dynamic shared memory, 128-byte aligned
-//   SIMT_UNROLL, SIMT_ROLLED                      before a loop: to be unrolled whole, or not at all
+//   SIMT_UNROLL, SIMT_ROLLED                      before a loop: unroll it fully, or not at all
 //   SIMT_DEVICE                                   before a function that kernels call
 //   simt::launch("name", kernel<T>, {grid, block, shared_bytes, stream}, args...)
 //
-// No <<<>>>, no raw __shared__, no inline assembly elsewhere: what PTX is needed is here and in
-// tensor_core.h.
+// Other files use no <<<>>>, raw __shared__ or inline assembly: all PTX is here and in tensor_core.h.
 
 namespace voca::simt {
 
 struct LaunchShape {
   dim3 grid{};
   dim3 block{};
-  std::size_t shared_bytes = 0;  ///< dynamic
+  std::size_t shared_bytes = 0;  ///< dynamic shared memory
   void* stream = nullptr;        ///< cudaStream_t
 };
 
-/// Threads of a warp, and a mask that names all of them.
+/// Threads per warp, and the mask of all of them.
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kFullWarp = 0xFFFFFFFFU;
 
@@ -57,7 +56,8 @@ inline void check_launch(const char* name, cudaError_t status, const LaunchShape
                              std::to_string(shape.shared_bytes) + " bytes of shared memory)");
 }
 
-/// Queues a kernel on the stream. More than 48 KiB of dynamic shared memory must be asked for first.
+/// Launches a kernel on the stream; opts in to more than 48 KiB of dynamic shared memory if needed. Throws
+/// Error if the launch fails.
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
             Arguments&&... arguments) {
@@ -79,15 +79,15 @@ SIMT_DEVICE float exp2_approx(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-/// 1/x to 1 ulp, for x and 1/x that are no denormals.
+/// 1/x to 1 ulp, unless x or 1/x is denormal.
 SIMT_DEVICE float reciprocal_approx(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
-/// 16 bytes of global memory at a multiple of 16, in one access. (The compiler would cut a plain store of
-/// four words in pieces where it can then store some of them earlier.)
+/// 16-byte aligned access to global memory in one instruction. The compiler might split a plain store of four
+/// words to issue parts of it earlier.
 SIMT_DEVICE uint4 load_16(const void* pointer) {
   return *static_cast<const uint4*>(pointer);
 }
@@ -96,7 +96,7 @@ SIMT_DEVICE void store_16(void* pointer, uint4 bits) {
                "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
                : "memory");
 }
-/// 4 bytes at a multiple of 4.
+/// 4-byte aligned access.
 SIMT_DEVICE std::uint32_t load_4(const void* pointer) {
   return *static_cast<const std::uint32_t*>(pointer);
 }

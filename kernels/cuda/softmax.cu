@@ -7,14 +7,14 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-// A warp takes a row. A lane takes four elements of a 16-column tile of the mask, {0, 1, 8, 9} after its
-// first: one Philox call decides for them (kernels/philox.h).
+// A warp takes a row. A lane takes four elements of a 16-column mask tile, at offsets {0, 1, 8, 9} from its
+// first; one Philox call gives their decisions (kernels/philox.h).
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kQuad = 4;
 constexpr std::int64_t kColumnsPerTurn = kWarp / kQuad * 16;
 
-/// Offset of a lane's i-th element from its first.
+/// Offset of element i of a lane from its first element.
 SIMT_DEVICE int quad_offset(int i) {
   return i % 2 + i / 2 * 8;
 }
@@ -22,9 +22,9 @@ SIMT_DEVICE std::int64_t first_column() {
   return lane_index() / kQuad * 16 + lane_index() % kQuad * 2;
 }
 
-/// Where a row lies, and its mask.
+/// Location of a row in the arrays and in the mask.
 struct Row {
-  std::int64_t offset;  ///< of its first element
+  std::int64_t offset;  ///< offset of its first element
   std::int64_t matrix;
   std::int64_t i;
 };
@@ -34,7 +34,7 @@ SIMT_DEVICE Row row_of_warp(std::int64_t query_length, std::int64_t key_length) 
   return {row * key_length, row / query_length, row % query_length};
 }
 
-// What the lane's elements from `column` on are multiplied by.
+// Dropout factors of the four elements of a lane from `column` on.
 SIMT_DEVICE void quad_factors(const Mask& mask, const Row& row, std::int64_t column,
                               std::int64_t query_length, std::int64_t key_length, float (&factors)[kQuad]) {
   SIMT_UNROLL
@@ -45,7 +45,7 @@ SIMT_DEVICE void quad_factors(const Mask& mask, const Row& row, std::int64_t col
   const std::uint64_t first = base + attention_mask_element(row.i, column, key_length);
   const std::uint64_t element = mask.dropout.first_element + first;
   if (element % kQuad == 0) {
-    // The four decisions follow one another, in one half of a call.
+    // The four decisions are consecutive in one half of a Philox call.
     const Philox4 bits = mask.bits(element / kVec8);
     const bool second_half = element % kVec8 != 0;
     SIMT_UNROLL
@@ -60,7 +60,7 @@ SIMT_DEVICE void quad_factors(const Mask& mask, const Row& row, std::int64_t col
     factors[i] = dropout_keeps(mask.dropout, first + static_cast<std::uint64_t>(i)) ? mask.scale : 0.0F;
 }
 
-/// Calls f(column) for the lane's elements of a row.
+/// Calls f(column) for the elements of a row that this lane owns.
 template <typename F>
 SIMT_DEVICE void for_elements(std::int64_t key_length, F f) {
   for (std::int64_t column = first_column(); column < key_length; column += kColumnsPerTurn) {
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads) softmax_forward_kernel(SoftmaxForwar
   const Row row = row_of_warp(args.query_length, args.key_length);
   const T* scores = args.scores + row.offset;
   const auto scale = static_cast<float>(args.scale);
-  // With a negative scale the largest product belongs to the least score: scale first.
+  // Scale before taking the maximum: a negative scale reverses the order of the scores.
   float most = -INFINITY;
   for_elements(args.key_length, [&](std::int64_t j) { most = fmaxf(most, scale * to_float(scores[j])); });
   most = warp_max(most);
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads) softmax_backward_kernel(SoftmaxBackw
   const Row row = row_of_warp(args.query_length, args.key_length);
   const T* ddropped = args.ddropped + row.offset;
   const T* probabilities = args.probabilities + row.offset;
-  // Calls f(j, dp, p) for the lane's elements.
+  // Calls f(j, dp, p) for the elements that this lane owns.
   const auto for_gradients = [&](auto f) {
     for (std::int64_t column = first_column(); column < args.key_length; column += kColumnsPerTurn) {
       float factors[kQuad];

@@ -7,11 +7,12 @@ namespace voca::kernels::cuda {
 
 namespace {
 
-// One block, a warp a row: a batch is some dozens of rows. In double, since p − target may cancel.
+// Single block, one warp per row: a batch has a few dozen rows. Computes in double because p − target may
+// cancel.
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 
-/// The largest logit of a row and the first class that has it (`classes` where all are NaN).
+/// Largest logit of a row and the first class that has it (`classes` if all logits are NaN).
 struct Largest {
   float value;
   int place;
@@ -34,8 +35,8 @@ SIMT_DEVICE Largest largest(const T* x, std::int64_t classes) {
   return {value, place};
 }
 
-// log Σ e^{x − m} + Σ target · (m − x). The largest logit's 1 is left out of the sum, so that log1p keeps the
-// digits of a row that is certain.
+// Returns log Σ e^{x − m} + Σ target · (m − x) and writes dlogits. The sum omits the 1 of the largest logit,
+// so that log1p keeps precision for confident rows.
 template <typename T>
 SIMT_DEVICE double row_loss(const SoftmaxCrossEntropy<T>& args, std::int64_t row) {
   const T* x = args.logits + row * args.classes;

@@ -2,16 +2,15 @@
 
 #include "kernels/cuda/simt.h"
 
-// Tensor-core products, the loads that feed them and asynchronous copies: PTX on the device, the executor's
-// emulation on the host. Layouts are those of the PTX ISA ("Matrix Fragments for mma.m16n8k16", "ldmatrix"):
-// with group = lane / 4 and pair = 2 · (lane % 4), a register holding two neighbours, the lower index in the
-// low half,
+// MMAs, their fragment loads and asynchronous copies: PTX on the device, emulated by the executor on the
+// host. Layouts follow the PTX ISA ("Matrix Fragments for mma.m16n8k16", "ldmatrix"). With group = lane / 4
+// and pair = 2 · (lane % 4), and each register holding two neighbours, the lower index in the low half:
 //
 //   A (16 × 16)   a[0] = A[group][pair…], a[1] = A[group + 8][pair…], a[2] = A[group][pair + 8…], a[3] both
 //   B (16 × 8)    b[0] = B[pair…][group], b[1] = B[pair + 8…][group]
 //   C, D (16 × 8) c[0…1] = C[group][pair…], c[2…3] = C[group + 8][pair…]
 //
-// All 32 lanes call each of them together, except the cp_async functions, which are each thread's own.
+// All 32 lanes must call each function together, except the cp_async functions, which are per thread.
 
 namespace voca::simt {
 
@@ -21,7 +20,7 @@ SIMT_DEVICE std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-/// c += A · B, products and sum in fp32.
+/// c += A · B with fp32 accumulation.
 SIMT_DEVICE void mma_m16n8k16(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
                               __nv_bfloat16 /*element type*/) {
   asm volatile(
@@ -39,15 +38,15 @@ SIMT_DEVICE void mma_m16n8k16(float (&c)[4], const std::uint32_t (&a)[4], std::u
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// Four 8 × 8 matrices of 16-bit elements: lane l gives the 16-byte row l % 8 of matrix l / 8 and receives of
-/// each matrix m the elements [l / 4][2 (l % 4)…] in r[m].
+/// Loads four 8 × 8 matrices of 16-bit elements: lane l passes the 16-byte row l % 8 of matrix l / 8 and
+/// receives elements [l / 4][2 (l % 4)…] of matrix m in r[m].
 SIMT_DEVICE void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(shared_address(row))
                : "memory");
 }
-/// The same with each matrix transposed: r[m] holds [2 (l % 4)…][l / 4].
+/// ldmatrix_x4 with each matrix transposed: r[m] holds elements [2 (l % 4)…][l / 4].
 SIMT_DEVICE void ldmatrix_x4_transposed(std::uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -55,27 +54,26 @@ SIMT_DEVICE void ldmatrix_x4_transposed(std::uint32_t (&r)[4], const void* row) 
                : "memory");
 }
 
-/// The transpose of an 8 × 8 matrix of 16-bit elements, of which lane l holds [l / 4][2 (l % 4)…].
-/// (movmatrix)
+/// Transposes an 8 × 8 matrix of 16-bit elements (movmatrix); lane l holds elements [l / 4][2 (l % 4)…].
 SIMT_DEVICE std::uint32_t transposed_8x8(std::uint32_t pair) {
   std::uint32_t out;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(out) : "r"(pair));
   return out;
 }
 
-/// Copies 16 bytes from global to shared memory behind the thread's back; with valid = false fills 16 zeros
-/// and does not touch the source. Both addresses are multiples of 16.
+/// Copies 16 bytes from global to shared memory asynchronously; if `valid` is false, writes 16 zero bytes and
+/// does not read the source. Both addresses must be 16-byte aligned.
 SIMT_DEVICE void cp_async_16(void* shared, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
 }
-/// Ends a group of copies.
+/// Commits the preceding copies of this thread as a group.
 SIMT_DEVICE void cp_async_commit() {
   asm volatile("cp.async.commit_group;\n" ::: "memory");
 }
-/// Waits until at most kPending of the thread's groups are on their way. Other threads see what landed after
-/// the next barrier.
+/// Waits until at most kPending groups of this thread are in flight. Other threads see the data after the
+/// next barrier.
 template <int kPending>
 SIMT_DEVICE void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
