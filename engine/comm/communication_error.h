@@ -8,8 +8,8 @@
 
 namespace voca::engine {
 
-/// Ranks cannot reach each other, or not in time. The message says what was waited for, by which rank, how
-/// long.
+/// A rank is unreachable, or did not respond before the timeout. The message names the operation, the waiting
+/// rank and the time waited.
 class CommunicationError : public Error {
  public:
   template <typename... Args>

@@ -16,7 +16,7 @@ class SingleCommunicator final : public Communicator {
                        const Tensor& all, void* /*stream*/) override {
     VOCA_CHECK(rows_by_rank.size() == 1 && part.bytes() == all.bytes());
     if (part.data == all.data || part.bytes() == 0) return;
-    // One rank has no use for a gathered copy; on a GPU it would need a queue.
+    // A world of one needs no gathered copy; on a GPU it would need a stream.
     if (part.device != DeviceKind::kCpu || all.device != DeviceKind::kCpu)
       throw InternalError("all_gather of {}: a world of one copies on the CPU only", name);
     std::memcpy(all.data, part.data, part.bytes());

@@ -1,6 +1,6 @@
-// Gloo finds the ranks, connects them and moves bytes without blocking; what is moved where is decided here
-// (docs/collectives.md says why): every rank talks to every other directly, so that a lost rank is named by
-// all others at once, and a sum is taken in rank order, whatever its tensor is a slice of.
+// Gloo does the rendezvous, the connections and non-blocking transfers; the algorithms of the collectives are
+// here (docs/collectives.md explains why). Every rank talks to every other directly, so that all others
+// detect and name a lost rank at once. Sums are taken in rank order, whatever buffer a tensor is a slice of.
 
 #include "engine/base/running_clock.h"
 #include "engine/base/thread.h"
@@ -36,14 +36,14 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kLeaveTimeout{5000};
 constexpr milliseconds kNamingTime{200};
-/// How often a transfer is looked at by keep_time().
+/// Interval at which keep_time() checks the transfer.
 constexpr milliseconds kTick{100};
 constexpr std::chrono::hours kForever{24 * 365};
-// Slots of messages; those of collectives count from 0.
+// Message slots; collectives use slots from 0 up.
 constexpr std::uint64_t kLifeSlot = ~std::uint64_t{0};
 constexpr std::uint64_t kProbeSlot = kLifeSlot - 1;
 
-/// Gloo's rendezvous over the job's store. What it asks for, it gets by the deadline of the rendezvous.
+/// Gloo's rendezvous store, backed by the job's store. Lookups wait until the deadline of the rendezvous.
 class RendezvousStore final : public ::gloo::rendezvous::Store {
  public:
   RendezvousStore(KeyValueStore& store, std::string prefix, Deadline deadline)
@@ -87,12 +87,12 @@ const char* name_of(Kind kind) {
   return "nothing";
 }
 
-/// What a rank is about to do. All ranks exchange theirs before a byte of data moves: Gloo ends the process
-/// when a message is longer than the place for it.
+/// The collective that a rank is about to start. All ranks exchange announcements before any data moves,
+/// because Gloo ends the process when a message is longer than its buffer.
 struct Announcement {
   Kind kind = Kind::kNone;
-  std::uint32_t detail = 0;  ///< the root; a digest of the sizes of the parts
-  std::uint64_t bytes = 0;   ///< of the result
+  std::uint32_t detail = 0;  ///< broadcast: root; all_gather: digest of the part sizes
+  std::uint64_t bytes = 0;   ///< size of the result
   std::array<char, 48> name{};
 
   [[nodiscard]] bool operator==(const Announcement&) const = default;
@@ -102,7 +102,7 @@ struct Announcement {
 };
 static_assert(std::has_unique_object_representations_v<Announcement>);
 
-/// Bytes [offset, offset + size) of a region, to or from a rank.
+/// Bytes [offset, offset + size) of a region, sent to or received from `rank`.
 struct Piece {
   int rank;
   std::size_t offset;
@@ -136,11 +136,11 @@ class GlooCommunicator final : public Communicator {
   void abort() noexcept override;
 
  private:
-  /// Starts a collective: waits until every rank has announced the same one.
+  /// Starts a collective: waits until every rank has announced it. Throws if any announces another.
   void begin(Kind kind, const char* name, std::size_t bytes, std::uint32_t detail = 0);
-  /// Sends and receives pieces, all at once; returns when all are through.
+  /// Sends and receives all pieces concurrently; returns when all are done.
   void exchange(const Region& out, const Region& in);
-  /// Each rank owns slice r of `data` (world_size slices, the last ones shorter); all get all of them.
+  /// In-place all-gather: rank r contributes slice r of `data`. Slice sizes differ by at most one element.
   void gather_slices(const Tensor& data);
   [[nodiscard]] Piece slice(const Tensor& data, int rank) const;
   [[noreturn]] void fail(const std::string& reason);
@@ -151,7 +151,7 @@ class GlooCommunicator final : public Communicator {
   [[nodiscard]] bool was_late();
   void end_threads();
 
-  /// Messages from and to other ranks, all under way at once.
+  /// Messages to and from other ranks, all in flight at once.
   class Transfer {
    public:
     explicit Transfer(GlooCommunicator& owner) : owner_(owner) {}
@@ -160,11 +160,11 @@ class GlooCommunicator final : public Communicator {
     Transfer& operator=(const Transfer&) = delete;
 
     void start(const Region& out, const Region& in, std::uint64_t slot);
-    /// Waits for all; false when it was interrupted.
+    /// Waits for all; false if interrupted.
     [[nodiscard]] bool finish();
-    /// The ranks with which it is not through.
+    /// The ranks with unfinished messages.
     [[nodiscard]] std::string unfinished();
-    /// From another thread, with the owner's transfer_mutex_ held: ends the wait.
+    /// Ends the wait. Called from another thread, which holds the owner's transfer_mutex_.
     void interrupt();
 
    private:
@@ -173,7 +173,7 @@ class GlooCommunicator final : public Communicator {
       std::unique_ptr<::gloo::transport::UnboundBuffer> buffer;
       bool done = false;
     };
-    /// It can be interrupted no more.
+    /// Deregisters from the owner: no interruption after this.
     void release();
 
     GlooCommunicator& owner_;
@@ -193,12 +193,12 @@ class GlooCommunicator final : public Communicator {
   std::atomic<bool> leaving_{false};
   int exceptions_at_start_ = std::uncaught_exceptions();
 
-  std::mutex transfer_mutex_;     // guards what follows
-  Transfer* transfer_ = nullptr;  // the one under way
-  std::string lost_;              // what the guard found
+  std::mutex transfer_mutex_;     // guards the members below
+  Transfer* transfer_ = nullptr;  // in flight
+  std::string lost_;              // lost ranks found by guard()
   RunningClock clock_;
-  RunningClock::Time deadline_;  // of the collective under way
-  bool is_late_ = false;         // its deadline has come
+  RunningClock::Time deadline_;  // of the current collective
+  bool is_late_ = false;         // the deadline has passed
   bool is_over_ = false;
   std::condition_variable over_;
 
@@ -206,7 +206,7 @@ class GlooCommunicator final : public Communicator {
   std::thread guard_;
   std::thread time_keeper_;
 
-  // The collective under way.
+  // The current collective.
   Announcement current_;
   std::vector<Announcement> announced_;  // by rank
   Clock::time_point started_;
@@ -225,7 +225,7 @@ GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_siz
     ::gloo::transport::tcp::attr attributes(options.address.c_str());
     auto device = ::gloo::transport::tcp::CreateDevice(attributes);
     context_ = std::make_shared<::gloo::rendezvous::Context>(rank, world_size);
-    // While it connects, Gloo waits for five times a context's timeout.
+    // While connecting, Gloo waits for five times the context's timeout.
     context_->setTimeout(std::max(timeout_ / 5, milliseconds(1)));
     RendezvousStore rendezvous(store, "gloo/" + options.name + "/", started_ + timeout_);
     context_->connectFullMesh(rendezvous, device);
@@ -238,7 +238,7 @@ GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_siz
     end_threads();
     throw;
   } catch (const std::system_error& error) {
-    no_thread("a communicator", error.code().value());  // one of Gloo's own
+    no_thread("a communicator", error.code().value());  // a thread of Gloo's
   } catch (const std::exception& error) {
     throw CommunicationError(
         "communicator {}: rank {} of {}, at {}, could not connect to the others in {:.3f} s: {}", name_,
@@ -247,8 +247,7 @@ GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_siz
   }
 }
 
-// A connection closed while its last bytes travel can lose them, so no rank goes before the others are
-// through.
+// Closing a connection can lose its last bytes in flight, so no rank leaves before the others are done.
 GlooCommunicator::~GlooCommunicator() {
   leaving_ = true;
   if (broken_.empty() && !aborted_ && std::uncaught_exceptions() <= exceptions_at_start_) {
@@ -313,7 +312,7 @@ void GlooCommunicator::exchange(const Region& out, const Region& in) {
     try {
       transfer.start(out, in, slot);
       if (transfer.finish()) return;
-    } catch (const std::exception& error) {  // Gloo's own types share no closer base
+    } catch (const std::exception& error) {  // Gloo's exception types share no closer base
       reason = error.what();
     }
     if (was_late()) late = transfer.unfinished();
@@ -321,7 +320,8 @@ void GlooCommunicator::exchange(const Region& out, const Region& in) {
   if (aborted_) fail("aborted");
   if (!late.empty()) fail(fmt::format("still without rank {} (--comm_timeout)", late));
   const std::string lost = lost_ranks();
-  // Whoever gives up closes connections: the others, who notice the same loss now, shall not name this rank.
+  // A rank that gives up closes its connections; the others, which detect the loss at the same time, must not
+  // name this rank as lost.
   std::this_thread::sleep_for(kNamingTime);
   fail(lost + (reason.empty() ? "" : ": " + reason));
 }
@@ -363,7 +363,7 @@ std::string GlooCommunicator::Transfer::unfinished() {
   std::set<int> ranks;
   const auto look = [&](std::vector<Pending>& all, const auto& wait) {
     for (Pending& pending : all) {
-      try {  // what has come can still be had; the first look may end by an interruption from before
+      try {  // completed messages still count; the first call may only consume an earlier interruption
         pending.done = pending.done || wait(*pending.buffer) || wait(*pending.buffer);
       } catch (const std::exception&) {
         pending.done = false;
@@ -381,12 +381,12 @@ void GlooCommunicator::Transfer::interrupt() {
   for (const Pending& pending : sending_) pending.buffer->abortWaitSend();
 }
 
-// When a connection breaks, Gloo wakes whoever waits for a message on it, but not for one of which a part has
-// come or gone. A message from every rank that never comes is therefore waited for here, all the time; when
+// If a connection breaks, Gloo wakes waiters for messages on it, except for messages that are partly
+// transferred. This thread therefore waits all the time for a message from every rank that never comes; when
 // that wait ends, a connection is broken.
 void GlooCommunicator::guard() {
   try {
-    // Interrupted when the communicator ends.
+    // Interrupted by end_threads().
     static_cast<void>(life_->waitRecv(nullptr, kForever));
   } catch (const std::exception&) {
     if (leaving_) return;
@@ -397,7 +397,7 @@ void GlooCommunicator::guard() {
   }
 }
 
-// Gloo's own time-outs go by a clock that runs on while the job is stopped, and end connections.
+// Replaces Gloo's own timeouts, whose clock runs on while the job is stopped, and which close connections.
 void GlooCommunicator::keep_time() {
   std::unique_lock lock(transfer_mutex_);
   while (!over_.wait_for(lock, kTick, [this] { return is_over_; })) {
@@ -424,7 +424,7 @@ std::string GlooCommunicator::find_lost_ranks() {
   std::vector<int> lost;
   for (int r = 0; r < world_size_; ++r) {
     if (r == rank_) continue;
-    try {  // a connection that broke says so to whoever uses it
+    try {  // using a broken connection throws
       context_->createUnboundBuffer(nullptr, 0)->send(r, kProbeSlot, 0, 0);
     } catch (const std::exception&) {
       lost.push_back(r);
@@ -519,7 +519,7 @@ void GlooCommunicator::all_gather_rows(const char* name, const Tensor& part,
 void GlooCommunicator::broadcast(const char* name, const Tensor& data, int root, void* /*stream*/) {
   VOCA_CHECK(data.device == DeviceKind::kCpu && root >= 0 && root < world_size_);
   begin(Kind::kBroadcast, name, data.bytes(), static_cast<std::uint32_t>(root));
-  // Root hands each rank its slice, then all ranks share theirs: no link carries more than twice the data.
+  // Root sends each rank its slice, then all ranks all-gather: no link carries more than twice the data.
   Region out{.data = data.data};
   Region in = {.data = data.data};
   if (rank_ == root) {
@@ -556,7 +556,7 @@ void GlooCommunicator::abort() noexcept {
       const std::lock_guard lock(transfer_mutex_);
       if (transfer_ != nullptr) transfer_->interrupt();
     }
-    // A wait that times out closes all connections of its context: the other ranks notice.
+    // A wait that times out closes all connections of its context, which the other ranks detect.
     context_->createUnboundBuffer(nullptr, 0)->waitRecv(nullptr, milliseconds(0));
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): that is what it does
   }

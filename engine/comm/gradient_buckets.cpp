@@ -109,7 +109,7 @@ void GradientBuckets::final_until(std::int64_t elements) {
 }
 
 void GradientBuckets::finish() {
-  if (final_ < gradients_.elements()) final_until(gradients_.elements());  // written by this thread alone
+  if (final_ < gradients_.elements()) final_until(gradients_.elements());  // only this thread writes final_
   if (worker_.joinable()) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return failure_ || summed_ == buckets_.size(); });

@@ -14,30 +14,30 @@
 
 namespace voca::engine {
 
-/// A slice [begin, end) of the flat gradient buffer, in elements.
+/// Slice [begin, end) of the flat gradient buffer, in elements.
 struct Bucket {
   std::int64_t begin = 0;
   std::int64_t end = 0;
 };
-/// Cuts a buffer of `elements`, each of `element_bytes`, into slices of about `bucket_bytes`, all of one size
-/// but for the last, on 64-byte boundaries; into four where it is small, so that there is something to
-/// overlap. The same on every rank. None for an empty buffer.
+/// Splits a buffer of `elements` elements of `element_bytes` bytes into slices of about `bucket_bytes` on
+/// 64-byte boundaries, all of one size except the last. A small buffer is split into four, so that there is
+/// something to overlap. Identical on every rank. Empty for an empty buffer.
 [[nodiscard]] std::vector<Bucket> cut_buckets(std::int64_t elements, std::size_t element_bytes,
                                               std::size_t bucket_bytes);
 
-/// When the sum of a bucket began and ended.
+/// Start and end of the all-reduce of a bucket.
 struct BucketTrace {
   Bucket bucket;
   std::chrono::steady_clock::time_point begin;
   std::chrono::steady_clock::time_point end;
 };
-/// Of one step.
+/// Trace of one step.
 struct StepTrace {
-  std::vector<BucketTrace> buckets;                    ///< in the order in which they are summed
+  std::vector<BucketTrace> buckets;                    ///< in all-reduce order
   std::chrono::steady_clock::time_point backward_end;  ///< when the last gradient was final
 };
 
-/// A queue of work of its own on a GPU, so that sums run beside backward.
+/// A separate stream on a GPU, so that all-reduces overlap with backward.
 class CommunicationStream {
  public:
   CommunicationStream() = default;
@@ -46,41 +46,41 @@ class CommunicationStream {
   virtual ~CommunicationStream() = default;
 
   [[nodiscard]] virtual void* stream() const = 0;
-  /// What is queued here from now on waits for what is queued on `compute` by now.
+  /// Work queued here from now on waits for the work queued on `compute` so far.
   virtual void wait_for(void* compute) = 0;
-  /// What is queued on `compute` from now on waits for what is queued here by now.
+  /// Work queued on `compute` from now on waits for the work queued here so far.
   virtual void hold_up(void* compute) = 0;
 };
 
 struct BucketOptions {
   std::size_t bucket_bytes = std::size_t{25} << 20U;
-  bool overlap = true;  ///< false sums every bucket in finish(): the same bits, later
+  bool overlap = true;  ///< false runs every all-reduce in finish(): same bits, later
 };
 
-/// Sums the gradients of all ranks, each bucket as soon as backward has finished it. One step is
-/// final_until(…) …, then finish(), by which all of them are final. The same bits with and without overlap
-/// and for any size of bucket.
+/// All-reduces gradients bucket by bucket, each as soon as backward has completed it. A step is a series of
+/// final_until() calls, then finish(), after which all gradients are summed. The result is bitwise the same
+/// with and without overlap and for any bucket size.
 class GradientBuckets final : public GradientListener {
  public:
-  /// On the CPU: a worker thread calls `communicator`, which must be another one than the main thread's, so
-  /// that their collectives never mix. `gradients` (elements) and `communicator` outlive this.
+  /// CPU: a worker thread calls `communicator`, which must not be the main thread's, so that their
+  /// collectives do not interleave. `gradients` (elements) and `communicator` must outlive this.
   GradientBuckets(Communicator& communicator, const Tensor& gradients, const BucketOptions& options = {});
-  /// On a GPU: sums are queued on `communication`, behind what `compute` holds when a bucket is final; the
-  /// trace has the times of queueing.
+  /// GPU: all-reduces are queued on `communication`, after the work on `compute` at the time a bucket becomes
+  /// final; the trace holds queueing times.
   GradientBuckets(Communicator& communicator, const Tensor& gradients, CommunicationStream& communication,
                   void* compute, const BucketOptions& options = {});
-  /// Ends a sum under way by aborting the communicator: finish() was not reached.
+  /// If finish() was not reached, aborts the communicator to end a running all-reduce.
   ~GradientBuckets() override;
   GradientBuckets(const GradientBuckets&) = delete;
   GradientBuckets& operator=(const GradientBuckets&) = delete;
 
   void final_until(std::int64_t elements) override;
-  /// Waits until all buckets are summed (GPU: holds up the compute stream until they are). Throws what a
-  /// collective threw.
+  /// Waits until all buckets are summed (GPU: makes the compute stream wait). Rethrows the exception of a
+  /// collective.
   void finish();
 
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
-  /// Of the step last finished.
+  /// Trace of the last finished step.
   [[nodiscard]] const StepTrace& trace() const { return trace_; }
 
  private:
@@ -95,10 +95,10 @@ class GradientBuckets final : public GradientListener {
   std::vector<Bucket> buckets_;
   StepTrace trace_;
 
-  std::mutex mutex_;  // guards what follows; the worker sums without it
+  std::mutex mutex_;  // guards the members below; the worker sums without it
   std::condition_variable changed_;
   std::int64_t final_ = 0;   // elements
-  std::size_t started_ = 0;  // buckets handed to a collective
+  std::size_t started_ = 0;  // buckets passed to a collective
   std::size_t summed_ = 0;   // buckets
   std::exception_ptr failure_;
   bool stopping_ = false;

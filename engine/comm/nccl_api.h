@@ -1,6 +1,6 @@
 #pragma once
 
-// Includes NVIDIA's nccl.h: for builds that have it (VOCA_WITH_NCCL).
+// Includes NVIDIA's nccl.h: only for builds with VOCA_WITH_NCCL.
 
 #include <nccl.h>
 
@@ -11,8 +11,8 @@
 
 namespace voca::engine {
 
-/// What the engine uses of NCCL, so that one program runs with and without the library, and so that tests can
-/// put functions of their own in its place. The signatures are nccl.h's.
+/// The NCCL functions that the engine uses, as pointers, so that one program runs with and without the
+/// library and tests can substitute their own. The signatures are nccl.h's.
 struct NcclApi {
   decltype(&ncclGetVersion) get_version = nullptr;
   decltype(&ncclGetUniqueId) get_unique_id = nullptr;
@@ -30,8 +30,8 @@ struct NcclApi {
   decltype(&ncclGetLastError) get_last_error = nullptr;
 };
 
-/// Opens the library, which stays open. Throws UsageError saying what is missing when it is not there or
-/// older than 2.14, the first whose initialisation does not block.
+/// Opens the library, which stays loaded. Throws UsageError saying what is missing if it is absent, or older
+/// than 2.14, the first version with non-blocking initialisation.
 [[nodiscard]] NcclApi load_nccl(const std::string& library = "libnccl.so.2");
 
 [[nodiscard]] std::unique_ptr<Communicator> make_nccl_communicator(const NcclApi& api, KeyValueStore& store,

@@ -79,35 +79,35 @@ class NcclCommunicator final : public Communicator {
 
  private:
   void connect_all(KeyValueStore& store);
-  /// One attempt: "" when this rank is connected, else why not.
+  /// One attempt: "" if this rank is connected, else the reason.
   [[nodiscard]] std::string connect(KeyValueStore& store, int attempt, Deadline deadline);
-  /// Waits while NCCL is busy: "" on success.
+  /// Waits while NCCL is in progress: "" on success, else the reason.
   [[nodiscard]] std::string outcome(ncclResult_t result, Clock::duration allowed);
   [[nodiscard]] std::string describe(ncclResult_t result) const;
-  /// Queues a collective: `queue(comm)` calls NCCL.
+  /// Queues a collective: `queue(comm)` makes the NCCL call.
   template <typename Queue>
   void run(const char* collective, const char* name, Queue&& queue);
-  /// A collective of the host's communicator.
+  /// Runs a collective of the host communicator.
   template <typename Meet>
   auto on_host(const char* collective, const char* name, Meet&& meet);
-  /// Throws what failed before.
+  /// Throws an earlier failure.
   void check(const char* collective, const char* name);
   void fail(const std::string& reason);
   void watch();
-  /// Ends the communicator by ncclCommAbort or ncclCommDestroy and returns what that does; nothing when NCCL
-  /// does not return in time. At once where there is none.
+  /// Ends the communicator with ncclCommAbort or ncclCommDestroy and returns its result; nullopt if NCCL does
+  /// not return in time, ncclSuccess if there is no communicator.
   std::optional<ncclResult_t> end_nccl(ncclResult_t (*end)(ncclComm_t)) noexcept;
-  /// Gives the communicator up; false when NCCL does not return in time.
+  /// Aborts the communicator; false if NCCL does not return in time.
   bool abort_nccl() noexcept { return end_nccl(api_.comm_abort).has_value(); }
 
   NcclApi api_;
   std::unique_ptr<Communicator> host_;
   NcclOptions options_;
-  std::mutex calls_;           // held for one call of NCCL, none of which blocks; guards comm_
-  ncclComm_t comm_ = nullptr;  // null before it is connected and after an abort
-  std::mutex state_;           // guards what follows
+  std::mutex calls_;           // held for one NCCL call, none of which blocks; guards comm_
+  ncclComm_t comm_ = nullptr;  // null before connecting and after an abort
+  std::mutex state_;           // guards the members below
   std::condition_variable changed_;
-  std::string failure_;  // the first
+  std::string failure_;  // the first one
   bool stopping_ = false;
   std::thread watcher_;
   int exceptions_at_start_ = std::uncaught_exceptions();
@@ -126,7 +126,7 @@ NcclCommunicator::NcclCommunicator(const NcclApi& api, KeyValueStore& store,
   }
 }
 
-// All ranks are connected, or none: they tell each other after every attempt.
+// Either all ranks are connected or none: they exchange results after every attempt.
 void NcclCommunicator::connect_all(KeyValueStore& store) {
   for (int attempt = 1;; ++attempt) {
     const std::string reason = connect(store, attempt, Clock::now() + options_.timeout / options_.attempts);
@@ -170,7 +170,7 @@ NcclCommunicator::~NcclCommunicator() {
 }
 
 std::string NcclCommunicator::describe(ncclResult_t result) const {
-  const char* const last = api_.get_last_error(nullptr);  // of the process, whatever the communicator
+  const char* const last = api_.get_last_error(nullptr);  // of the process, not the communicator
   return fmt::format("{}{}{}", api_.get_error_string(result), last == nullptr || *last == '\0' ? "" : ": ",
                      last == nullptr ? "" : last);
 }
@@ -183,7 +183,7 @@ std::string NcclCommunicator::outcome(ncclResult_t result, Clock::duration allow
     if (result != ncclInProgress) return describe(result);
     const auto waited = clock.now() - begin;
     if (waited > allowed) return "NCCL is still busy when the time is up (--comm_timeout)";
-    // Queueing takes microseconds, connecting seconds.
+    // Queueing takes microseconds, connecting takes seconds.
     if (waited < kPoll) {
       std::this_thread::yield();
     } else {
@@ -281,7 +281,7 @@ void NcclCommunicator::all_gather_rows(const char* name, const Tensor& part,
       if (place.bytes() == 0) continue;
       const void* const from = r == rank() ? part.data : place.data;
       result = api_.broadcast(from, place.data, place.bytes(), ncclUint8, r, comm, queue);
-      if (result == ncclInProgress) result = ncclSuccess;  // inside a group; its end tells
+      if (result == ncclInProgress) result = ncclSuccess;  // inside a group; group_end reports it
     }
     const ncclResult_t ended = api_.group_end();
     return result == ncclSuccess ? ended : result;
@@ -303,7 +303,7 @@ auto NcclCommunicator::on_host(const char* collective, const char* name, Meet&& 
   try {
     return meet();
   } catch (const CommunicationError&) {
-    check(collective, name);  // an abort after NCCL's failure ends the host's collectives too: tell the cause
+    check(collective, name);  // an abort after an NCCL failure also ends host collectives: report the cause
     throw;
   }
 }
@@ -319,7 +319,7 @@ std::vector<double> NcclCommunicator::all_gather_values(const char* name, std::s
   return all;
 }
 
-// What fails after a call has returned shows here alone.
+// Asynchronous failures are detected only here.
 void NcclCommunicator::watch() {
   std::unique_lock lock(state_);
   while (!changed_.wait_for(lock, kWatch, [&] { return stopping_; })) {
@@ -338,7 +338,7 @@ void NcclCommunicator::watch() {
 }
 
 std::optional<ncclResult_t> NcclCommunicator::end_nccl(ncclResult_t (*end)(ncclComm_t)) noexcept {
-  // A call of NCCL that never returns must not keep the end from it.
+  // Stop waiting for the lock after a while: an NCCL call that never returns must not prevent the abort.
   const Deadline deadline = Clock::now() + kLockTimeout;
   bool locked = calls_.try_lock();
   while (!locked && Clock::now() < deadline) {
@@ -365,7 +365,7 @@ std::optional<ncclResult_t> NcclCommunicator::end_nccl(ncclResult_t (*end)(ncclC
     std::unique_lock lock(progress->mutex);
     progress->changed.wait_for(lock, options_.abort_timeout, [&] { return progress->result.has_value(); });
     return progress->result;
-  } catch (const std::exception&) {  // no thread to be had
+  } catch (const std::exception&) {  // no thread could be started
     return std::nullopt;
   }
 }
