@@ -28,8 +28,8 @@ constexpr int kFormat = 1;
 constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
 constexpr double kWorthwhile = 0.98;
 
-/// Held while the file is read, added to and written. A file system without locks goes without, and a process
-/// that was stopped inside is not waited for for ever.
+/// Held while the file is read, merged and written. A file system without locks proceeds without, and the
+/// wait for a stopped lock holder is bounded.
 class CacheLock {
  public:
   explicit CacheLock(std::filesystem::path path)
@@ -115,7 +115,7 @@ std::filesystem::path AlgorithmCache::default_folder() {
   return {};
 }
 
-/// Nothing where there is no file, or none to be used; message() says why.
+/// Returns nullopt if the file is absent or unusable; message() says why.
 std::optional<AlgorithmCache::Table> AlgorithmCache::read_file() {
   std::error_code error;
   if (!std::filesystem::exists(path_, error)) return std::nullopt;

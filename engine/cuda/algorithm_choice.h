@@ -10,37 +10,39 @@
 
 namespace voca::engine {
 
-/// What a library can say of one product.
+/// Queries to the GEMM library about one GEMM.
 struct ProductLibraryCalls {
   std::function<bool(const Algorithm&)> can_run;
-  /// Times what the library proposes, which takes a while; nothing where there is no room to.
+  /// Times the library's candidates, which takes a while; nullopt if there is no memory for operands.
   std::function<std::optional<ChosenAlgorithm>()> search;
-  std::function<Algorithm()> first;  ///< what the library proposes first
+  std::function<Algorithm()> first;  ///< the library's first proposal
 };
 
 struct TakenAlgorithm {
   Algorithm algorithm{};
-  std::string how;  ///< it was come by, for people
+  std::string how;  ///< origin of the algorithm, for people
 };
 
-/// How the products of a run come by their algorithms: from the cache or by a search. Of the ranks of a job
-/// the first does that and tells the others, so that all compute with the same and none searches beside it.
+/// Chooses the GEMM algorithms of a run, from the cache or by a search. In a job only rank 0 does this and
+/// sends the result to the other ranks, so that all compute with the same algorithms and no other rank
+/// searches.
 ///
-///   AlgorithmChoice choice(cache, sharing);     // other ranks than the first wait here
+///   AlgorithmChoice choice(cache, sharing);     // ranks other than 0 wait here
 ///   for (...) choice.choose(key, calls);
-///   choice.settle(can_run);                     // saves, tells
+///   choice.settle(can_run);                     // saves and sends
 ///   for (...) use(choice.taken().at(key));
 class AlgorithmChoice {
  public:
-  /// Throws what `sharing` throws, and DataError when what is told is damaged.
+  /// Throws what `sharing` throws, and DataError if the received text is damaged.
   AlgorithmChoice(AlgorithmCache& cache, const AlgorithmSharing& sharing);
 
-  /// Nothing where the key has one already.
+  /// Chooses the algorithm of `key`; a no-op if it already has one.
   void choose(const std::string& key, const ProductLibraryCalls& library);
-  /// What another process has found meanwhile is taken over where it can run; then the other ranks are told.
+  /// Saves, adopts algorithms that other processes have found meanwhile if they can run, and sends the result
+  /// to the other ranks.
   void settle(const std::function<bool(const std::string& key, const Algorithm&)>& can_run);
   [[nodiscard]] const std::map<std::string, TakenAlgorithm>& taken() const { return taken_; }
-  /// Keys whose algorithm, of the cache or of rank 0, cannot run here.
+  /// Number of keys whose algorithm, from the cache or rank 0, cannot run here.
   [[nodiscard]] int passed_over() const { return passed_over_; }
 
  private:

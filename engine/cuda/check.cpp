@@ -8,7 +8,7 @@ namespace voca::engine::cuda {
 
 void check(cudaError_t status, const char* statement, const Place& where) {
   if (status == cudaSuccess) return;
-  (void)cudaGetLastError();  // it would be reported again by the next check
+  (void)cudaGetLastError();  // clears the error, which the next check would otherwise report again
   throw InternalError("CUDA: {} ({}) in {}, {} at {}:{}", cudaGetErrorString(status),
                       cudaGetErrorName(status), statement, where.function, where.file, where.line);
 }
@@ -20,7 +20,7 @@ void check(cublasStatus_t status, const char* statement, const Place& where) {
 }
 
 void report(cudaError_t status, const char* statement) noexcept {
-  // At the end of the process the runtime may be gone before the last object.
+  // At process exit the runtime may be unloaded before the last object is destroyed.
   if (status == cudaSuccess || status == cudaErrorCudartUnloading) return;
   spdlog::error("CUDA: {} in {}", cudaGetErrorString(status), statement);
 }

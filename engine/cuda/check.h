@@ -3,12 +3,12 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
-// What wraps every call of the CUDA runtime and of cuBLASLt: a failure throws InternalError with the
-// statement, function, file and line. A failure of a kernel shows at a later call and may be named there.
+// Wrappers for calls of the CUDA runtime and cuBLASLt: a failure throws InternalError with statement,
+// function, file and line. A kernel's failure is reported by a later call and may be attributed to it.
 
 namespace voca::engine::cuda {
 
-/// Where a call stands. std::source_location is not known to clang 14.
+/// Source location of a call. clang 14 lacks std::source_location.
 struct Place {
   const char* function;
   const char* file;
@@ -17,7 +17,7 @@ struct Place {
 void check(cudaError_t status, const char* statement, const Place& where);
 void check(cublasStatus_t status, const char* statement, const Place& where);
 
-/// For destructors: a failure is logged.
+/// For destructors: logs a failure.
 void report(cudaError_t status, const char* statement) noexcept;
 void report(cublasStatus_t status, const char* statement) noexcept;
 

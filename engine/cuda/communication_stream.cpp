@@ -41,7 +41,7 @@ class CudaCommunicationStream final : public CommunicationStream {
   void hold_up(void* compute) override { order(stream_, static_cast<cudaStream_t>(compute)); }
 
  private:
-  // A wait takes the event as it was recorded last, so one event serves every order in turn.
+  // A wait refers to the latest record, so one event can be reused for every ordering.
   void order(cudaStream_t first, cudaStream_t second) {
     check(::cudaEventRecord(event_, first), "cudaEventRecord");
     check(::cudaStreamWaitEvent(second, event_, 0), "cudaStreamWaitEvent");

@@ -26,7 +26,7 @@ namespace {
 constexpr int kCandidates = 64;
 constexpr int kFirstRepeats = 3;
 constexpr int kRepeats = 8;
-/// One that is so much slower than the best after the first repeats is not timed on.
+/// A candidate this much slower than the best after its first repeats is not timed further.
 constexpr double kHopeless = 1.3;
 constexpr std::size_t kAlignment = 256;
 
@@ -44,7 +44,7 @@ Algorithm from_library(const cublasLtMatmulAlgo_t& algorithm) {
   return result;
 }
 
-/// cuBLASLt's descriptors, each destroyed by its own function.
+/// Owns a cuBLASLt descriptor; `destroy` is its destructor.
 template <typename Handle, cublasStatus_t (*destroy)(Handle)>
 class Owned {
  public:
@@ -82,8 +82,8 @@ class TimingEvent {
   cudaEvent_t event_ = nullptr;
 };
 
-/// Times work in a CUDA graph, as a trained step runs it: what a product queues beside its kernel weighs
-/// otherwise than in a stream.
+/// Times work in a CUDA graph, as in a training step: the overhead of what a GEMM queues besides its kernel
+/// differs from that in a stream.
 class GraphTimer {
  public:
   GraphTimer() { VOCA_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
@@ -91,7 +91,7 @@ class GraphTimer {
   GraphTimer(const GraphTimer&) = delete;
   GraphTimer& operator=(const GraphTimer&) = delete;
 
-  /// Microseconds of work(stream), the least of a few times; infinite when it returns false or cannot be
+  /// Minimum over several launches of work(stream), in µs; infinite if it returns false or cannot be
   /// captured.
   template <typename Work>
   [[nodiscard]] double time(Work work) const {
@@ -139,7 +139,7 @@ cudaDataType_t cuda_type(DType dtype) {
   }
 }
 
-/// Everything but where the operands lie.
+/// Orders GEMMs by everything except operand addresses.
 struct ByShape {
   static auto tie(const MatrixProduct& p) {
     return std::tie(p.dtype, p.transpose_a, p.transpose_b, p.m, p.n, p.k, p.lda, p.ldb, p.ldc, p.accumulate,
@@ -148,9 +148,9 @@ struct ByShape {
   bool operator()(const MatrixProduct& x, const MatrixProduct& y) const { return tie(x) < tie(y); }
 };
 
-/// A product as cuBLASLt takes it. It counts columns first: its matrices are ours transposed, so that
-/// Cᵀ = op(B)ᵀ · op(A)ᵀ, with B its first operand, and the bias, one for each column of C, one for each row
-/// of its result.
+/// A GEMM as cuBLASLt takes it. cuBLASLt is column-major and sees our matrices transposed, so that Cᵀ =
+/// op(B)ᵀ · op(A)ᵀ: B is its first operand, and the bias, one value per column of C, is one per row of its
+/// result.
 struct Plan {
   Description description;
   Layout first;   ///< B
@@ -173,7 +173,7 @@ void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attr
   VOCA_CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value));
 }
 
-/// A stored matrix of ours, (rows, columns), seen column by column.
+/// Layout of our stored matrix (rows, columns) in column-major terms.
 Layout make_layout(const MatrixProduct& p, std::int64_t rows, std::int64_t columns, std::int64_t ld,
                    std::int64_t stride) {
   Layout layout;
@@ -206,7 +206,7 @@ Plan make_plan(const MatrixProduct& p, bool allow_tf32) {
   return plan;
 }
 
-/// Sums of partial products in place are counted in with atomics; the order is the hardware's.
+/// In-place split-K reduction uses atomics, whose order is not fixed.
 bool is_deterministic(const cublasLtMatmulAlgo_t& algorithm) {
   std::uint32_t scheme = 0;
   std::size_t written = 0;
@@ -215,8 +215,8 @@ bool is_deterministic(const cublasLtMatmulAlgo_t& algorithm) {
   return (scheme & static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_INPLACE)) == 0;
 }
 
-/// Where a product's operands lie in the memory that candidates are timed on, several sets one after another,
-/// so that a repeat finds nothing of the one before in the cache.
+/// Operands of a GEMM in the memory in which candidates are timed, as several sets, so that a repeat does not
+/// find its operands in the GPU's cache.
 class RotatingOperands {
  public:
   RotatingOperands(const MatrixProduct& product, std::byte* memory, std::size_t memory_bytes,
@@ -234,7 +234,7 @@ class RotatingOperands {
     set_bytes_ = bias_at_ + align(static_cast<std::size_t>(product.n) * size_of(product.dtype));
     sets_ = std::min(memory_bytes / set_bytes_, 2 * cache_bytes / set_bytes_ + 2);
   }
-  /// 0 when there is no room for one.
+  /// 0 if one set does not fit.
   [[nodiscard]] std::size_t sets() const { return sets_; }
   [[nodiscard]] std::size_t bytes() const { return sets_ * set_bytes_; }
   [[nodiscard]] std::size_t result_bytes() const { return bias_at_ - c_at_; }
@@ -326,7 +326,7 @@ Plan& CublasLtProducts::plan_of(const MatrixProduct& product) {
   return plans_.emplace(key, make_plan(product, options_.allow_tf32)).first->second;
 }
 
-/// Deterministic ones, in the order in which the library expects them to be fast; at least one.
+/// Deterministic candidates in the order of the library's expected speed; at least one.
 std::vector<cublasLtMatmulAlgo_t> CublasLtProducts::propose(const MatrixProduct& product,
                                                             const Plan& plan) const {
   const auto alignment = static_cast<std::uint32_t>(product.alignment);
@@ -335,7 +335,7 @@ std::vector<cublasLtMatmulAlgo_t> CublasLtProducts::propose(const MatrixProduct&
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
     set(preference_, attribute, alignment);
   std::vector<cublasLtMatmulAlgo_t> algorithms;
-  // Without a workspace the library proposes others: those that queue nothing beside their kernel.
+  // Without a workspace the library proposes other algorithms: those that queue nothing besides their kernel.
   for (const std::size_t workspace : {workspace_bytes(), std::size_t{0}}) {
     set(preference_, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
     std::vector<cublasLtMatmulHeuristicResult_t> found(kCandidates);
@@ -361,7 +361,7 @@ std::vector<cublasLtMatmulAlgo_t> CublasLtProducts::propose(const MatrixProduct&
   return algorithms;
 }
 
-/// Whether an algorithm from disk can run this product, now, and in our workspace.
+/// Whether an algorithm from disk can run this GEMM with the current library and our workspace.
 bool CublasLtProducts::is_valid(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm) const {
   cublasLtMatmulHeuristicResult_t result{};
   const cublasStatus_t status =
@@ -374,7 +374,7 @@ bool CublasLtProducts::is_valid(const Plan& plan, const cublasLtMatmulAlgo_t& al
 void CublasLtProducts::tune(std::byte* workspace, std::byte* memory, std::size_t memory_bytes) {
   workspace_ = workspace;
   for (auto& [product, plan] : plans_) {
-    const void* const bias = workspace_;  // only its alignment counts here
+    const void* const bias = workspace_;  // only its alignment matters here
     if (product.add_bias) set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
   }
   if (options_.autotune) {
@@ -421,13 +421,13 @@ void CublasLtProducts::take(const MatrixProduct& product, Plan& plan, const cubl
                                  text_of(from_library(algorithm)), how));
 }
 
-/// By timing what the library proposes; nothing where `memory` has no room for operands.
+/// Times the library's candidates; nullopt if `memory` cannot hold the operands.
 std::optional<ChosenAlgorithm> CublasLtProducts::search(const MatrixProduct& product, const Plan& plan,
                                                         std::byte* memory, std::size_t memory_bytes) const {
   const std::vector<cublasLtMatmulAlgo_t> candidates = propose(product, plan);
   const RotatingOperands operands(product, memory, memory_bytes, cache_bytes_);
   if (operands.sets() == 0) return std::nullopt;
-  // Small numbers: what NaN and denormals cost is not what is to be timed.
+  // Small numbers: the cost of NaN and denormals must not be timed.
   VOCA_CUDA(cudaMemsetAsync(memory, 0x3C, operands.bytes(), nullptr));
   std::vector<double> microseconds(candidates.size(), std::numeric_limits<double>::infinity());
   double best = std::numeric_limits<double>::infinity();
@@ -450,7 +450,7 @@ std::optional<ChosenAlgorithm> CublasLtProducts::search(const MatrixProduct& pro
                          .candidates = static_cast<std::int64_t>(candidates.size())};
 }
 
-/// Microseconds of one product; infinite when it fails. Slow ones are timed roughly.
+/// Time of one GEMM in µs; infinite if it fails. Slow candidates are timed only roughly.
 double CublasLtProducts::time(const RotatingOperands& operands, const Plan& plan,
                               const cublasLtMatmulAlgo_t& algorithm, double best) const {
   std::size_t set_number = 0;
@@ -460,7 +460,7 @@ double CublasLtProducts::time(const RotatingOperands& operands, const Plan& plan
     }
     return true;
   };
-  // Its kernels are loaded before a graph takes them.
+  // Loads its kernels before graph capture.
   if (!run_several(1, nullptr)) return std::numeric_limits<double>::infinity();
   VOCA_CUDA(cudaStreamSynchronize(nullptr));
   const auto measure = [&](int repeats) {
@@ -470,7 +470,7 @@ double CublasLtProducts::time(const RotatingOperands& operands, const Plan& plan
   return first > kHopeless * best ? first : measure(kRepeats);
 }
 
-/// Whether the same product gives the same bits twice: a check on what the library says of its algorithms.
+/// Whether two runs give the same bits: checks the library's claim of determinism.
 bool CublasLtProducts::repeats_itself(const RotatingOperands& operands, const Plan& plan,
                                       const cublasLtMatmulAlgo_t& algorithm) const {
   const MatrixProduct product = operands[0];

@@ -9,10 +9,10 @@
 
 namespace voca::engine::cuda {
 
-/// MatrixProducts by cuBLASLt on the current device, which `properties` describes. Sums are fp32; products of
-/// float32 take tf32 with options.allow_tf32. Algorithms that add with atomics are never taken. tune() times
-/// the candidates of products that the cache of this GPU, driver and library (engine/cuda/algorithm_cache.h)
-/// does not have.
+/// MatrixProducts with cuBLASLt on the current device, which `properties` describes. Accumulation is fp32;
+/// float32 GEMMs use TF32 with options.allow_tf32. Algorithms that add with atomics are never used. tune()
+/// times candidates only for GEMMs missing in the cache of this GPU, driver and library
+/// (engine/cuda/algorithm_cache.h).
 [[nodiscard]] std::unique_ptr<MatrixProducts> make_cublaslt_products(const cudaDeviceProp& properties,
                                                                      const CudaDeviceOptions& options);
 

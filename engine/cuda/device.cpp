@@ -12,8 +12,7 @@
 namespace voca::engine {
 namespace {
 
-/// For what the driver takes by itself after free_bytes() was asked: kernels are loaded at their first
-/// launch.
+/// Reserve for the driver's own allocations after free_bytes(): kernels are loaded at their first launch.
 constexpr std::size_t kReservedBytes = std::size_t{256} << 20;
 
 constexpr int kLeastCapability = 8;
@@ -40,7 +39,7 @@ std::string reason_of(cudaError_t status) {
   }
 }
 
-/// Why one cannot be used; empty when it can.
+/// Why the device cannot be used; empty if it can.
 std::string objection(const cudaDeviceProp& properties) {
   if (properties.major >= kLeastCapability) return "";
   return fmt::format("{} has compute capability {}.{}, the kernels need {}.0", properties.name,
@@ -133,7 +132,7 @@ class CudaDevice final : public Device {
   }
 
  private:
-  /// False where there is no room, which the caller tells with all that is held.
+  /// False if memory is insufficient; the caller reports it with all current allocations.
   static bool taken(cudaError_t status) {
     if (status == cudaErrorMemoryAllocation) {
       (void)cudaGetLastError();

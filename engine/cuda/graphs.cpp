@@ -14,7 +14,7 @@ namespace {
 
 using Nodes = std::vector<cudaGraphNode_t>;
 
-/// What ask(of, array, count) tells, which without an array tells how many there are.
+/// The nodes returned by ask(of, array, count), which returns their number if the array is null.
 template <typename Of>
 Nodes nodes_of(cudaError_t (*ask)(Of, cudaGraphNode_t*, std::size_t*), Of of) {
   std::size_t count = 0;
@@ -24,7 +24,7 @@ Nodes nodes_of(cudaError_t (*ask)(Of, cudaGraphNode_t*, std::size_t*), Of of) {
   return nodes;
 }
 
-// CUDA 13 tells of each edge more than where it leads, which is not asked for here.
+// CUDA 13 also returns edge data, which is not needed here.
 #if CUDART_VERSION >= 13000
 cudaError_t before(cudaGraphNode_t node, cudaGraphNode_t* out, std::size_t* count) {
   return cudaGraphNodeGetDependencies(node, out, nullptr, count);
@@ -47,8 +47,8 @@ cudaError_t connect(cudaGraph_t graph, cudaGraphNode_t from, cudaGraphNode_t to)
 }
 #endif
 
-/// Sets of four bytes become kernels. cuBLASLt queues one before most products, and between two kernels a
-/// node of any other kind costs a GPU 4 µs, a kernel 1.5.
+/// Replaces memset nodes of one word by kernels. cuBLASLt queues one before most GEMMs; between two kernels,
+/// any other node costs a GPU 4 µs, a kernel 1.5 µs.
 void set_words_by_kernels(cudaGraph_t graph) {
   for (cudaGraphNode_t node : nodes_of(cudaGraphGetNodes, graph)) {
     cudaGraphNodeType type{};
@@ -60,7 +60,7 @@ void set_words_by_kernels(cudaGraph_t graph) {
         reinterpret_cast<std::uintptr_t>(set.dst) % sizeof(std::uint32_t) != 0)
       continue;
     auto* word = static_cast<std::uint32_t*>(set.dst);
-    // The value of one element, as many times as it takes.
+    // Replicates the element's value across the word.
     std::uint32_t value = set.value;
     if (set.elementSize == 1) value = (value & 0xFFU) * 0x01010101U;
     if (set.elementSize == 2) value = (value & 0xFFFFU) * 0x00010001U;
@@ -100,7 +100,7 @@ void Graphs::queue(std::uint64_t kind, cudaStream_t stream, const std::function<
   cudaGraphExec_t& executable = place->second;
   cudaGraphExecUpdateResultInfo difference{};
   if (executable != nullptr && cudaGraphExecUpdate(executable, graph, &difference) != cudaSuccess) {
-    (void)cudaGetLastError();  // it has other nodes now
+    (void)cudaGetLastError();  // its nodes differ now
     VOCA_CUDA(cudaGraphExecDestroy(executable));
     executable = nullptr;
   }
@@ -115,7 +115,7 @@ cudaGraph_t capture(cudaStream_t stream, const std::function<void()>& work) {
   try {
     work();
   } catch (...) {
-    // A call that no capture allows breaks it. Any other failure is work's own.
+    // A call forbidden during capture invalidates it. Otherwise the exception is work's own.
     const bool broken = cudaStreamEndCapture(stream, &graph) != cudaSuccess;
     (void)cudaGetLastError();
     if (graph != nullptr) VOCA_REPORT(cudaGraphDestroy(graph));

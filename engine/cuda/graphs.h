@@ -8,14 +8,15 @@
 
 namespace voca::engine::cuda {
 
-/// What `work` queues on `stream`, for the caller to destroy; null when something in it cannot be captured.
-/// Nothing of it has run. What `work` throws of its own is thrown on, and the stream is as it was.
+/// Captures what `work` queues on `stream`, without running it. The caller destroys the graph. Returns null
+/// if part of it cannot be captured. Exceptions of `work` itself are rethrown, and the stream is left as it
+/// was.
 [[nodiscard]] cudaGraph_t capture(cudaStream_t stream, const std::function<void()>& work);
 
-/// Work that is queued again and again, as CUDA graphs: each time it is captured, which costs the host no
-/// more than queueing it, the graph of its kind takes over what has changed (arguments, places, sizes), and
-/// one launch queues it all. Nothing of a kind need therefore stay as it was, dropout's counter and the
-/// batch's place included. Used by one thread.
+/// Queues recurring work as CUDA graphs: each call captures it, which costs the host no more than queueing
+/// it, updates the executable graph of its kind (arguments, addresses, sizes) and queues everything by one
+/// launch. Nothing of a kind needs to stay constant, including dropout's counter and the batch's address.
+/// Used by a single thread.
 class Graphs {
  public:
   Graphs() = default;
@@ -23,11 +24,11 @@ class Graphs {
   Graphs& operator=(const Graphs&) = delete;
   ~Graphs();
 
-  /// Device::queue_together. What cannot be captured is queued piece by piece, then and from then on.
+  /// Implements Device::queue_together. Once a capture fails, all work is queued call by call.
   void queue(std::uint64_t kind, cudaStream_t stream, const std::function<void()>& work);
 
  private:
-  /// By kind; null once it has been queued piece by piece.
+  /// By kind; null after the first, uncaptured time.
   std::unordered_map<std::uint64_t, cudaGraphExec_t> executables_;
   bool can_capture_ = true;
 };

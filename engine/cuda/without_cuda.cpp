@@ -2,7 +2,7 @@
 #include "engine/core/cuda_device.h"
 #include "engine/cuda/communication_stream.h"
 
-// What stands for engine/cuda/ in a build without a CUDA toolkit.
+// Stand-in for engine/cuda/ in a build without a CUDA toolkit.
 
 namespace voca::engine {
 
