@@ -13,7 +13,8 @@ namespace {
 using kernels::AttentionShape;
 using kernels::Transpose;
 
-// The first element of a piece; a row of it is every packed row's slice of `hidden` elements.
+// Address of the first element of a piece; the row stride is the packed row's, of which a piece takes
+// `hidden` elements.
 template <typename T>
 T* begin_of(const Heads& heads, std::int64_t hidden) {
   T* base = heads.packed.as<T>();
@@ -48,10 +49,10 @@ struct Operand {
   T* data;
   std::int64_t row_stride;
   std::int64_t length;
-  bool per_head;  ///< (batch · heads, length, columns) instead of heads side by side in a row
+  bool per_head;  ///< (batch · heads, length, columns), rather than heads side by side within a row
 };
 
-// One product for every batch and head, c = op(a) · op(b): head by head, all samples at once.
+// One GEMM for every batch and head, c = op(a) · op(b): one call per head, batched over samples.
 template <typename T>
 void per_head_products(Context& context, const AttentionShape& s, Transpose ta, Transpose tb, std::int64_t m,
                        std::int64_t n, std::int64_t k, const Operand<T>& a, const Operand<T>& b,
@@ -63,7 +64,7 @@ void per_head_products(Context& context, const AttentionShape& s, Transpose ta, 
   const auto stride = [&s](const Operand<T>& x) {
     return (x.per_head ? s.heads : 1) * x.length * x.row_stride;
   };
-  // Heads begin at multiples of the head size, matrices at multiples of the sizes of the sequences.
+  // Heads start at multiples of the head size, matrices at multiples of query_length · key_length.
   const int alignment = alignment_of(
       s.head_size | s.query_stride | s.key_stride | s.value_stride | s.query_length * s.key_length,
       kDTypeOf<T>);
@@ -170,7 +171,7 @@ void general_backward(Context& context, const AttentionShape& s, const Attention
   const Operand<T> dout = path.outputs(g.dout.as<T>());
   per_head_products<T>(context, s, Transpose::kYes, Transpose::kNo, s.key_length, s.head_size, s.query_length,
                        path.matrix(path.dropped), dout, path.values(begin_of<T>(g.dv, hidden)));
-  const Operand<T> dscores = path.matrix(path.dropped);  // the dropped probabilities are not needed any more
+  const Operand<T> dscores = path.matrix(path.dropped);  // the dropped probabilities are no longer needed
   per_head_products<T>(context, s, Transpose::kNo, Transpose::kYes, s.query_length, s.key_length, s.head_size,
                        dout, path.values(v), dscores);
   const kernels::SoftmaxBackward<T> args{.batch = s.batch * s.heads,
@@ -188,7 +189,7 @@ void general_backward(Context& context, const AttentionShape& s, const Attention
                        dscores, path.queries(q), path.keys(begin_of<T>(g.dk, hidden)));
 }
 
-// -- the fused path: on the CPU for every shape, on a GPU for 16-bit types and some head sizes
+// The fused path exists on the CPU for every shape, on a GPU for 16-bit types and some head sizes.
 
 template <typename T>
 inline constexpr bool kFusedOnCuda = kOnCuda<T> && !std::is_same_v<T, float>;

@@ -19,30 +19,30 @@ inline constexpr DType kDTypeOf<__half> = DType::kF16;
 }  // namespace voca::engine
 #endif
 
-// What the files of this folder share: argument checks, and the way from a tensor's type and device to a
+// Shared by the files of this folder: argument checks, and dispatch from a tensor's type and device to a
 // kernel.
 
 namespace voca::engine::ops {
 
-/// Throws InternalError naming operation and tensor unless it has this shape and type and lies on the
+/// Throws InternalError naming operation and tensor unless the tensor has this shape and type and is on the
 /// context's device.
 void expect(const Context& context, const char* operation, const Tensor& tensor, const Shape& shape,
             DType dtype);
-/// The same for an argument that may be left out.
+/// expect() for an optional argument: accepts an empty tensor.
 void expect_optional(const Context& context, const char* operation, const Tensor& tensor, const Shape& shape,
                      DType dtype);
 
-/// MatrixProduct::alignment of operands that start at multiples of so many elements, several numbers of them
-/// joined by |, in memory that starts at a multiple of 16 bytes.
+/// MatrixProduct::alignment of operands that start at multiples of `elements` elements in memory aligned to
+/// 16 bytes. Several strides may be joined by |.
 [[nodiscard]] int alignment_of(std::int64_t elements, DType dtype);
-/// Queues a product on the context's GPU; in a dry run only notes it. Throws InternalError when an operand is
-/// not aligned as the product says: an algorithm was chosen by that.
+/// Queues a GEMM on the context's GPU; in a dry run only records it. Throws InternalError if an operand is
+/// not aligned as `product` says, because the algorithm was chosen for that alignment.
 void multiply(const Context& context, const MatrixProduct& product);
 
 [[noreturn]] void unsupported_type(const char* operation, DType dtype);
 [[noreturn]] void unsupported_device(const char* operation, DeviceKind device, DType dtype);
 
-/// The last extent, and the product of those before it.
+/// The last extent, and the product of the extents before it.
 [[nodiscard]] inline std::int64_t columns_of(const Tensor& tensor) {
   return tensor.shape.rank() == 0 ? 1 : tensor.shape[tensor.shape.rank() - 1];
 }
@@ -55,7 +55,7 @@ void multiply(const Context& context, const MatrixProduct& product);
   return compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
 }
 
-/// Null where the argument was left out.
+/// Data of an optional argument; null if empty.
 template <typename T>
 [[nodiscard]] T* pointer(const Tensor& tensor) {
   return tensor ? tensor.as<T>() : nullptr;
@@ -67,19 +67,19 @@ inline constexpr bool kWithCuda = true;
 inline constexpr bool kWithCuda = false;
 #endif
 
-/// The element types each backend computes in.
+/// Element types in which each backend computes.
 template <typename T>
 inline constexpr bool kOnCpu = std::is_same_v<T, float> || std::is_same_v<T, double>;
 template <typename T>
 inline constexpr bool kOnCuda = kWithCuda && !std::is_same_v<T, double>;
 
-/// Whether a backend computes in T.
+/// Whether `backend` computes in T.
 template <typename T>
 [[nodiscard]] constexpr bool has_kernel(DeviceKind backend) {
   return backend == DeviceKind::kCuda ? kOnCuda<T> : kOnCpu<T>;
 }
 
-/// Calls f.template operator()<T>() with the compute type, one of those of the CPU.
+/// Calls f.template operator()<T>() with the compute type T, a type that the CPU supports.
 template <typename F>
 void by_cpu_type(const char* operation, DType dtype, F&& f) {
   switch (dtype) {
@@ -92,7 +92,7 @@ void by_cpu_type(const char* operation, DType dtype, F&& f) {
   }
 }
 
-/// The same with those of a GPU as well.
+/// by_cpu_type() including the types that only a GPU supports.
 template <typename F>
 void by_type(const char* operation, DType dtype, F&& f) {
 #if defined(VOCA_WITH_CUDA)
@@ -104,8 +104,8 @@ void by_type(const char* operation, DType dtype, F&& f) {
 
 }  // namespace voca::engine::ops
 
-/// One of two calls, by the backend of the context's device; T, the element type, is in scope. The dry run
-/// ends here.
+/// Evaluates on_cpu or on_cuda by the device of the context; T, the element type, is in scope. In a dry run
+/// neither runs.
 #define VOCA_BY_BACKEND(context, operation, on_cpu, on_cuda)                                                \
   do {                                                                                                      \
     const ::voca::engine::DeviceKind voca_device = (context).device();                                      \
@@ -128,12 +128,12 @@ void by_type(const char* operation, DType dtype, F&& f) {
     ::voca::engine::ops::unsupported_device(operation, voca_device, ::voca::engine::kDTypeOf<T>);           \
   } while (false)
 
-/// Sends a kernel's arguments to the backend of the context's device.
+/// Runs a kernel on the backend of the context's device.
 #define VOCA_DISPATCH(context, kernel, args)                            \
   VOCA_BY_BACKEND(context, #kernel, ::voca::kernels::cpu::kernel(args), \
                   ::voca::kernels::cuda::kernel(args, (context).stream))
 
-/// Bytes of scratch that the backend of the context wants, by one expression for each; T is in scope.
+/// Scratch size in bytes for the context's backend, from one expression per backend; T is in scope.
 #define VOCA_SCRATCH_BYTES(context, operation, on_cpu, on_cuda)                                           \
   [&]() -> std::size_t {                                                                                  \
     if constexpr (::voca::engine::ops::kOnCpu<T>) {                                                       \

@@ -7,7 +7,7 @@
 namespace voca::engine::ops {
 namespace {
 
-// A tensor with the last extent replaced: what a linear map makes of its input's shape.
+// The shape of a linear map's output: `shape` with its last extent replaced.
 Shape with_columns(const Shape& shape, std::int64_t columns) {
   switch (shape.rank()) {
     case 1:
@@ -23,9 +23,8 @@ Shape with_columns(const Shape& shape, std::int64_t columns) {
 
 using kernels::Transpose;
 
-// On a GPU the products are a library's, with the bias added by the library. Operands may be slices of rows
-// of others, so they start at multiples of a row's size; a slice of a bias goes with rows of weights of its
-// length.
+// On a GPU the library computes the GEMM and adds the bias. Operands may be row slices of larger arrays, so
+// they start at multiples of the row size; a slice of the bias starts at a multiple of its length.
 void linear_on_gpu(const Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias,
                    const Tensor& y) {
   const std::int64_t in = columns_of(x);

@@ -6,18 +6,15 @@
 #include "engine/core/tensor.h"
 #include "kernels/philox.h"
 
-// Every operation once, on checked tensors. Each is the kernel of the same name (kernels/<op>.h has the
-// contract: formula, what is overwritten, what accumulates, what is saved). Here shapes, types and devices
-// are checked, an InternalError naming the tensor that does not fit, scratch is taken from the context's
-// arena and given back, and the call goes to the backend of the context's device; on kMeta nothing runs.
-// "Rows" of a tensor are its leading extents taken together. An empty tensor leaves an optional argument out.
+// The operations on checked tensors. Each wraps the kernel of the same name (kernels/<op>.h documents the
+// formula, what is overwritten, accumulated and saved). An operation checks shapes, types and devices
+// (throwing an InternalError that names the wrong tensor), takes scratch from the context's arena and
+// releases it, and calls the backend of the context's device; on kMeta nothing runs. "Rows" of a tensor are
+// its leading extents combined. An empty tensor omits an optional argument.
 
 namespace voca::engine::ops {
 
 using kernels::Dropout;
-
-// -- linear maps
-// ----------------------------------------------------------------------------------------------------
 
 /// y (rows, out) = x (rows, in) · weightᵀ + bias; weight (out, in), bias (out) or empty.
 void linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y);
@@ -26,25 +23,22 @@ struct LinearGradient {
   Tensor dy{};
   Tensor x{};
   Tensor weight{};
-  Tensor dx{};                 ///< overwritten; empty when no one needs it
-  bool accumulate_dx = false;  ///< dx is accumulated into instead
+  Tensor dx{};                 ///< overwritten; empty if not needed
+  bool accumulate_dx = false;  ///< accumulate into dx instead
   Tensor dweight{};            ///< accumulated into
-  Tensor dbias{};              ///< accumulated into; empty leaves it to another operation
+  Tensor dbias{};              ///< accumulated into; empty if another operation computes it
 };
 void linear_backward(Context& context, const LinearGradient& args);
-
-// -- normalisation
-// --------------------------------------------------------------------------------------------------
 
 struct Layernorm {
   Tensor x{};         ///< (rows, columns); may be z
   Tensor bias{};      ///< (columns) or empty
-  Tensor residual{};  ///< as x, or empty
+  Tensor residual{};  ///< shape of x, or empty
   Tensor gamma{};
   Tensor beta{};
   Dropout input_dropout{};
   Dropout output_dropout{};
-  Tensor z{};  ///< saved; empty in inference, as mean and rstd (rows)
+  Tensor z{};  ///< saved; empty in inference, as are mean and rstd (rows)
   Tensor mean{};
   Tensor rstd{};
   Tensor y{};  ///< overwritten
@@ -61,22 +55,19 @@ struct LayernormGradient {
   Dropout output_dropout{};
   Tensor dx{};                        ///< overwritten; may be dy
   Tensor dresidual{};                 ///< overwritten, or empty
-  bool accumulate_dresidual = false;  ///< dresidual is accumulated into instead
+  bool accumulate_dresidual = false;  ///< accumulate into dresidual instead
   Tensor dgamma{};                    ///< accumulated into
   Tensor dbeta{};                     ///< accumulated into
   Tensor dbias{};                     ///< accumulated into, or empty
 };
 void layernorm_backward(Context& context, const LayernormGradient& args);
 
-// -- attention
-// ------------------------------------------------------------------------------------------------------
-
-/// Fused keeps the probabilities in the core; general stores them and is made of batched GEMM and softmax.
-/// They compute the same. Where a GPU has no fused kernel for the type or head size, kFused is general too.
+/// kFused never stores the probability matrix; kGeneral, the unfused path, stores it and consists of batched
+/// GEMM and softmax. Both compute the same function. If a GPU has no fused kernel for the type or head size,
+/// kFused takes the unfused path too.
 enum class AttentionPath : std::uint8_t { kFused, kGeneral };
 
-/// Heads of a projection that several projections may share: `packed` (batch, length, pieces · hidden), of
-/// which this is piece `piece`.
+/// Piece `piece` of a packed projection (batch, length, pieces · hidden) that may hold several.
 struct Heads {
   Tensor packed{};
   std::int64_t piece = 0;
@@ -103,39 +94,33 @@ struct AttentionGradient {
   Tensor out{};
   Tensor logsumexp{};
   Dropout dropout{};
-  Heads dq{};  ///< this piece is overwritten; likewise dk, dv
+  Heads dq{};  ///< this piece is overwritten; dk and dv too
   Heads dk{};
   Heads dv{};
   AttentionPath path = AttentionPath::kFused;
 };
 void attention_backward(Context& context, const AttentionGradient& args);
 
-// -- activation, pooling, positions
-// ---------------------------------------------------------------------------------
-
-/// y = dropout(gelu(x + bias)); bias empty leaves it out.
+/// y = dropout(gelu(x + bias)); `bias` may be empty.
 void gelu(Context& context, const Tensor& x, const Tensor& bias, const Dropout& dropout, const Tensor& y);
-/// dx is overwritten and may be dy; dbias accumulates or is empty.
+/// Overwrites dx, which may be dy; accumulates into dbias, which may be empty.
 void gelu_backward(Context& context, const Tensor& dy, const Tensor& x, const Tensor& bias,
                    const Dropout& dropout, const Tensor& dx, const Tensor& dbias);
 
-/// y (batch, columns) = mean over time of x (batch, length, columns), plus the maximum where argmax
+/// y (batch, columns) = mean over time of x (batch, length, columns), plus the maximum over time if argmax
 /// (batch, columns) int32 is given.
 void pooling(Context& context, const Tensor& x, const Tensor& y, const Tensor& argmax);
 void pooling_backward(Context& context, const Tensor& dy, const Tensor& argmax, const Tensor& dx,
                       bool accumulate_dx);
 
-/// y = x + encoding, (batch, length, columns) and (length, columns); y may be x.
+/// y = x + encoding; x (batch, length, columns), encoding (length, columns); y may be x.
 void positional_encoding(Context& context, const Tensor& x, const Tensor& encoding, const Tensor& y);
-/// dencoding is accumulated into.
+/// Accumulates into dencoding.
 void positional_encoding_backward(Context& context, const Tensor& dy, const Tensor& dencoding);
-/// Fills encoding (length, columns) with sines and cosines.
+/// Overwrites encoding (length, columns) with the sinusoidal encoding.
 void sinusoidal_encoding(Context& context, const Tensor& encoding);
 
-// -- losses
-// ---------------------------------------------------------------------------------------------------------
-
-/// z = x / ‖x‖ by rows; norm (rows) is saved.
+/// z = x / ‖x‖ row by row; norm (rows) is saved.
 void l2_normalize(Context& context, const Tensor& x, const Tensor& z, const Tensor& norm);
 void l2_normalize_backward(Context& context, const Tensor& dz, const Tensor& z, const Tensor& norm,
                            const Tensor& dx);
@@ -149,7 +134,7 @@ struct InfoNce {
   double temperature = 0.07;
   GradientScale grad{};
   Tensor loss{};  ///< (1), overwritten
-  Tensor dzv{};   ///< overwritten; empty, with dza, computes the loss alone
+  Tensor dzv{};   ///< overwritten; dzv and dza empty: loss only
   Tensor dza{};
 };
 void infonce(Context& context, const InfoNce& args);
@@ -158,33 +143,27 @@ struct CrossEntropy {
   Tensor logits{};  ///< (rows) or (rows, 1): binary; (rows, classes): softmax
   Tensor labels{};  ///< (rows) int32
   double smoothing = 0;
-  double pos_weight = 1;  ///< binary form only
+  double pos_weight = 1;  ///< binary only
   GradientScale grad{};
   Tensor loss{};        ///< (1), overwritten
   Tensor row_losses{};  ///< (rows), overwritten, or empty
-  Tensor dlogits{};     ///< as logits, overwritten, or empty
+  Tensor dlogits{};     ///< shape of logits, overwritten, or empty
 };
 void binary_cross_entropy(Context& context, const CrossEntropy& args);
 void softmax_cross_entropy(Context& context, const CrossEntropy& args);
 
-// -- batches
-// -----------------------------------------------------------------------------------------------------------
-
-/// to = from rounded to to's type; from is float32, both of one shape.
+/// to = from, rounded to the type of `to`; `from` is float32 and has the same shape.
 void cast(Context& context, const Tensor& from, const Tensor& to);
-/// out (batch, length, width) of packed frames (rows, width), float16 or float32; windows
-/// (batch, sizeof(kernels::FrameWindow)) as bytes.
+/// Gathers out (batch, length, width) from packed frames (rows, width), float16 or float32, by windows
+/// (batch, sizeof(kernels::FrameWindow)), as bytes.
 void gather_frames(Context& context, const Tensor& frames, const Tensor& windows, const Tensor& out);
-
-// -- elementwise, optimiser
-// -----------------------------------------------------------------------------------------
 
 void fill(Context& context, double value, const Tensor& out);
 /// out = alpha · a + beta · b; b may be empty, out may be a or b.
 void weighted_sum(Context& context, double alpha, const Tensor& a, double beta, const Tensor& b,
                   const Tensor& out);
 
-/// sum = from, or sum += from where `add`; sum is of from's statistics type.
+/// sum = from, or sum += from if `add`; `sum` has the statistics type of `from`.
 void wide_sum(Context& context, const Tensor& from, bool add, const Tensor& sum);
 
 /// norm (1) = ‖gradient‖₂.
@@ -193,15 +172,15 @@ void gradient_norm(Context& context, const Tensor& gradient, const Tensor& norm)
 struct AdamWStep {
   double weight_decay = 0;
   double max_norm = 0;               ///< 0: no clipping
-  std::int64_t growth_interval = 0;  ///< of the loss scale; 0 keeps it fixed
+  std::int64_t growth_interval = 0;  ///< of the loss scale; 0 keeps the scale fixed
   Tensor state{};                    ///< (1) OptimizerState as bytes, updated
-  Tensor norm{};                     ///< (1) of the gradient as it lies
-  Tensor losses{};    ///< statistics type, any shape; the step is left out unless all are finite; or empty
-  Tensor gradient{};  ///< of the weights' type or of the masters'
+  Tensor norm{};                     ///< (1) norm of `gradient`, with the loss scale still applied
+  Tensor losses{};    ///< statistics type, any shape, or empty; the step is skipped unless all are finite
+  Tensor gradient{};  ///< of the weights' or the masters' type
   Tensor master{};
   Tensor exp_avg{};
   Tensor exp_avg_sq{};
-  Tensor weights{};  ///< may be the same memory as master
+  Tensor weights{};  ///< may share memory with master
 };
 void adamw(Context& context, const AdamWStep& args);
 
