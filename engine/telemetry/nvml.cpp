@@ -42,7 +42,7 @@ namespace {
 using nvml::Device;
 using nvml::Functions;
 
-// NVML needs 80 for the driver's version and 96 for a name.
+// NVML needs 80 bytes for the driver version and 96 for a device name.
 using Text = std::array<char, 128>;
 
 template <typename Function, typename... Arguments>
@@ -50,7 +50,7 @@ int call(Function function, Arguments... arguments) {
   return function == nullptr ? nvml::kFunctionNotFound : function(arguments...);
 }
 
-/// The value a function leaves behind its last argument, where it succeeds.
+/// The function's last output argument, if the call succeeds.
 template <typename Value, typename Function, typename... Arguments>
 std::optional<Value> ask(Function function, Arguments... arguments) {
   Value value{};
@@ -86,7 +86,7 @@ GpuState query_gpu(const Functions& f, unsigned index, Device device) {
   return gpu;
 }
 
-/// Whether both directions have a capability.
+/// Whether both directions have a capability; nullopt if unknown.
 std::optional<bool> both_ways(const Functions& f, Device first, Device second, int capability) {
   const auto there = ask<int>(f.peer_status, first, second, capability);
   const auto back = ask<int>(f.peer_status, second, first, capability);

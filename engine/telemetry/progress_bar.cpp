@@ -24,7 +24,7 @@ void write_stderr(std::string_view text) {
   write_at_once(STDERR_FILENO, text);
 }
 
-/// COLUMNS may be older than the window, and a redrawn line must not wrap.
+/// COLUMNS may be stale after a resize, and a redrawn line must not wrap.
 int stderr_columns() {
   const int window = window_columns(STDERR_FILENO);
   const int columns = terminal_columns(STDERR_FILENO);
@@ -35,7 +35,7 @@ double steady_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// A line of bounded length. Parts are added whole or, from the first that does not fit, not at all.
+/// A line of bounded length. The first part that does not fit is dropped, with all that follow.
 class Line {
  public:
   explicit Line(std::size_t limit) : limit_(std::min(limit, buffer_.size())) {}
@@ -68,7 +68,7 @@ struct Duration {
 };
 
 Duration split(double seconds) {
-  // A bound far beyond use, so that the conversion is defined for any ETA.
+  // Bounded, so that the conversion is defined for any ETA.
   const auto whole = static_cast<long long>(std::round(std::clamp(seconds, 0.0, 1e12)));
   return {whole / 86400, whole / 3600 % 24, whole / 60 % 60, whole % 60};
 }
@@ -113,7 +113,7 @@ ProgressBar ProgressBar::on_stderr(bool quiet, bool silent) {
 ProgressBar::~ProgressBar() {
   try {
     if (line_open_) options_.write("\n");
-  } catch (...) {  // a line of progress is not worth an abort
+  } catch (...) {  // a lost newline is not worth an abort
   }
 }
 
@@ -175,7 +175,7 @@ void ProgressBar::print(const State& state, double now) {
 }
 
 void ProgressBar::draw(const State& state, double now, std::string& out) {
-  // The last column stays free: a terminal that wraps there would start a second line.
+  // The last column stays free: some terminals wrap after writing to it.
   const int columns = std::max(options_.width(), 2) - (options_.redraw ? 1 : 0);
   Line line(static_cast<std::size_t>(columns));
   if (!title_.empty()) line.add("{}", title_);

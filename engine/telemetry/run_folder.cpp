@@ -18,7 +18,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// More than a step line for each of ten million steps.
+/// Enough for a step line for each of ten million steps.
 constexpr std::size_t kMaxMetricsBytes = std::size_t{4} << 30;
 
 [[noreturn]] void fail(const std::filesystem::path& path, const char* action) {
@@ -31,7 +31,7 @@ bool is_record(const ordered_json& line) {
          line["epoch"].is_number_integer() && line.contains("step") && line["step"].is_number_integer();
 }
 
-/// Whether the run will not write this line again.
+/// Whether the line stays valid: the resumed run will not write it again.
 bool still_holds(const ordered_json& line, std::int64_t epochs, std::int64_t step) {
   const std::string kind = line["kind"];
   if (kind == "test") return false;
@@ -90,7 +90,7 @@ void RunFolder::write_config(const ordered_json& config) {
 
 void RunFolder::open_metrics(int flags) {
   if (metrics_ >= 0) ::close(std::exchange(metrics_, -1));
-  // A new run's own file: what a link by that name leads to is another's.
+  // A new run gets a new file: a symbolic link here may point to another run's.
   if ((flags & O_TRUNC) != 0 && ::unlink(metrics_path().c_str()) != 0 && errno != ENOENT)
     fail(metrics_path(), "replace");
   metrics_ = ::open(metrics_path().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666);

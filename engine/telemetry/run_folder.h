@@ -9,12 +9,12 @@
 
 namespace voca::engine {
 
-/// The folder a training leaves its records in (--run_dir): config.json and metrics.jsonl. One process writes
-/// to it. Every failure of the system is an IoError naming the file.
+/// The folder with the records of a training (--run_dir): config.json and metrics.jsonl. Only one process may
+/// write to it. Every system failure throws IoError naming the file.
 class RunFolder {
  public:
-  /// Makes the folder, and those above it, where it is not there; removes what a killed run left half written
-  /// of its records.
+  /// Creates the folder and its parents if missing; removes temporary files of its records that a killed run
+  /// left.
   explicit RunFolder(std::filesystem::path path);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
@@ -29,32 +29,31 @@ class RunFolder {
   [[nodiscard]] static std::filesystem::path metrics_path_of(const std::filesystem::path& run) {
     return run / "metrics.jsonl";
   }
-  /// Resume states go here; made by whoever writes them.
+  /// Folder of resume states; created by their writer.
   [[nodiscard]] std::filesystem::path checkpoint_folder() const { return checkpoint_folder_of(path_); }
   [[nodiscard]] static std::filesystem::path checkpoint_folder_of(const std::filesystem::path& run) {
     return run / "checkpoints";
   }
-  /// Whether an earlier run left a line in metrics.jsonl. Throws IoError where the system does not tell.
+  /// Whether metrics.jsonl has lines of an earlier run. Throws IoError if the file system cannot tell.
   [[nodiscard]] bool has_metrics() const;
   [[nodiscard]] static bool has_metrics(const std::filesystem::path& run);
 
-  /// Writes config.json, whole or not at all.
+  /// Writes config.json atomically.
   void write_config(const nlohmann::ordered_json& config);
 
-  /// Begins metrics.jsonl anew: what an earlier run left there is gone.
+  /// Starts a new metrics.jsonl, discarding that of an earlier run.
   void start_metrics();
-  /// Goes on with metrics.jsonl for a run that continues after `epochs` whole epochs and `step` steps. Lines
-  /// that will be written again are dropped: kind "step" of later steps, "epoch" of later epochs (they count
-  /// from 1), "test". So is a last line that a crash cut short. A file that is not there begins empty. Throws
-  /// DataError naming the line when another one is not a record.
+  /// Continues metrics.jsonl for a run that resumes after `epochs` whole epochs and `step` steps. Drops the
+  /// lines that will be written again: kind "step" of later steps, "epoch" of later epochs (counted from 1)
+  /// and "test"; also a last line truncated by a crash. Starts empty if the file is missing. Throws DataError
+  /// naming the line if another line is not a record.
   void resume_metrics(std::int64_t epochs, std::int64_t step);
 
-  /// Appends one line and hands it to the system; lines other than kind "step" also reach the disk. Numbers
-  /// that are not finite become null. Only after start_metrics or resume_metrics. `line` has `kind`, `epoch`
-  /// and `step`.
+  /// Writes one line; lines other than kind "step" are also synced to disk. Non-finite numbers become null.
+  /// Requires start_metrics() or resume_metrics() before. `line` has `kind`, `epoch` and `step`.
   void append(const nlohmann::ordered_json& line);
-  /// Brings every line appended to the disk: before a state is saved that has passed them. Only after
-  /// start_metrics or resume_metrics.
+  /// Syncs all lines to disk: call it before saving a state that is past them. Requires start_metrics() or
+  /// resume_metrics() before.
   void sync();
 
  private:
@@ -64,9 +63,9 @@ class RunFolder {
   int metrics_ = -1;
 };
 
-/// Calls `visit` for every line of a metrics.jsonl with its record, which has a text `kind` and whole numbers
-/// `epoch` and `step`, and the line as it stands. A last line that a crash cut short is passed over. Returns
-/// the bytes of the file. Throws IoError, or DataError that names the file and the line which is no record.
+/// Calls `visit` for every line of a metrics.jsonl with its record, which has a string `kind` and integers
+/// `epoch` and `step`, and its text. Skips a last line truncated by a crash. Returns the file's size in
+/// bytes. Throws IoError, or DataError naming the file and the line that is not a record.
 std::size_t visit_metrics(
     const std::filesystem::path& path,
     const std::function<void(const nlohmann::ordered_json& record, std::string_view line)>& visit);

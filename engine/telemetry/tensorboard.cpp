@@ -66,7 +66,7 @@ class Message {
   std::string bytes_;
 };
 
-/// TFRecord masks its checksums, so that a CRC over data that holds CRCs stays useful.
+/// TFRecord masks its checksums, because a CRC over data with embedded CRCs is weak.
 std::uint32_t masked_crc(std::string_view bytes) {
   const std::uint32_t crc = crc32c(std::as_bytes(std::span(bytes)));
   return std::rotr(crc, 15) + 0xA282EAD8U;

@@ -10,33 +10,33 @@
 
 namespace voca::engine {
 
-/// Writes scalars as TensorBoard reads them: a file events.out.tfevents.<seconds>.<host>.<pid>.<count> of
-/// framed records (TFRecord: length, masked CRC-32C of it, payload, masked CRC-32C of that), each a protobuf
-/// message tensorflow.Event. A process writes a file of its own; TensorBoard joins those of a folder.
-/// Everything is handed to the system at once; failures throw IoError naming the file.
+/// Writes scalars for TensorBoard: a file events.out.tfevents.<seconds>.<host>.<pid>.<count> of framed
+/// records (TFRecord: length, masked CRC-32C of the length, payload, masked CRC-32C of the payload), each a
+/// protobuf message tensorflow.Event. Every writer has a file of its own; TensorBoard merges the files of a
+/// folder. Writes are unbuffered; failures throw IoError naming the file.
 class TensorBoardWriter {
  public:
-  /// Wall time in seconds since 1970.
+  /// Wall-clock seconds since 1970.
   using Clock = std::function<double()>;
-  /// Creates the file in `folder`, which exists. A null clock is the system's.
+  /// Creates the file in `folder`, which must exist. A null clock means the system's.
   explicit TensorBoardWriter(const std::filesystem::path& folder, Clock clock = {});
   ~TensorBoardWriter();
   TensorBoardWriter(const TensorBoardWriter&) = delete;
   TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
   struct Scalar {
-    std::string tag;   ///< "train/loss"; '/' groups
-    double value = 0;  ///< kept as a float; NaN and infinities are shown as such
+    std::string tag;   ///< "train/loss"; '/' separates groups
+    double value = 0;  ///< stored as float; NaN and infinities are kept
   };
-  /// One event. No scalars, no event.
+  /// Writes one event; a no-op without scalars.
   void write(std::int64_t step, std::span<const Scalar> scalars);
-  /// A line of metrics.jsonl: every number but `epoch` and `step` under "<kind>/<name>", those of a nested
-  /// object under "<kind>/<name>/<inner>"; arrays, texts, flags and nulls are left out.
+  /// Writes a line of metrics.jsonl: every number except `epoch` and `step` as "<kind>/<name>", numbers of a
+  /// nested object as "<kind>/<name>/<inner>"; arrays, strings, booleans and nulls are skipped.
   void write(const nlohmann::ordered_json& line);
-  /// Tells TensorBoard to forget events of earlier files from `step` on: a resumed run writes them again.
+  /// Makes TensorBoard discard events of earlier files from `step` on, which a resumed run writes again.
   void forget_from(std::int64_t step);
 
-  /// Brings the events written so far to the disk.
+  /// Syncs the events written so far to disk.
   void sync();
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
