@@ -20,10 +20,10 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr int kMaxDepth = 4;           // of an option in a config
-constexpr std::size_t kMaxShown = 40;  // bytes of a value in a message
+constexpr int kMaxDepth = 4;           // maximum nesting of an option in a config
+constexpr std::size_t kMaxShown = 40;  // maximum length of a value in a message, in bytes
 
-/// The values of an option at the depth of a config where it first occurs; equal ones once.
+/// Distinct values of an option at the shallowest depth of a config where it occurs.
 std::vector<ordered_json> values_of(const ordered_json& config, const char* name) {
   std::vector<const ordered_json*> level{&config};
   for (int depth = 0; depth < kMaxDepth; ++depth) {
@@ -60,19 +60,19 @@ std::optional<std::int64_t> whole_number(const ordered_json& value) {
   return std::nullopt;
 }
 
-/// Reads one file's config; what it says wrongly is refused where nobody says it rightly.
+/// Reads the config of one file. An invalid value is an error only if no option supplies a valid one.
 class ConfigReader {
  public:
   ConfigReader(const std::string& path, const ordered_json& config) : path_(path), config_(config) {}
 
-  /// What the config says; nothing where it does not or says several things.
+  /// The config's value; nullopt if it is missing, ambiguous or not a positive integer.
   [[nodiscard]] std::optional<std::int64_t> number(const char* name) const {
     const std::vector<ordered_json> values = values_of(config_, name);
     const auto value = values.size() == 1 ? whole_number(values[0]) : std::nullopt;
     return value && *value >= 1 ? value : std::nullopt;
   }
 
-  /// What an option says, or else the config; nothing where neither does. Throws where both do and differ.
+  /// The option's value, or else the config's; nullopt if neither is set. Throws UsageError if they differ.
   [[nodiscard]] std::optional<std::int64_t> number(const char* name, std::int64_t option) const {
     const std::optional<std::int64_t> own = number(name);
     if (option == 0) return own;
@@ -81,7 +81,7 @@ class ConfigReader {
     return option;
   }
 
-  /// Why number() has nothing: "no num_heads", "num_heads is \"four\"".
+  /// Why number() returns nullopt: "no num_heads", "num_heads is \"four\"".
   [[nodiscard]] std::string lack(const char* name) const {
     const std::vector<ordered_json> values = values_of(config_, name);
     if (values.empty()) return fmt::format("no {}", name);
@@ -111,7 +111,8 @@ std::vector<model::StateEntry> state_entries(std::span<const engine::NamedTensor
   std::vector<model::StateEntry> state;
   for (const engine::NamedTensor& named : weights) {
     const std::vector<std::int64_t>& shape = named.tensor.shape;
-    // Those of other ranks are no parameters of the network; check_parameters() names them.
+    // Tensors with another number of dimensions are not parameters of the network; check_parameters() names
+    // them.
     if (shape.size() == 1) state.push_back({named.name, {shape[0]}});
     if (shape.size() == 2) state.push_back({named.name, {shape[0], shape[1]}});
   }
@@ -132,7 +133,7 @@ bool has_positions(std::span<const engine::NamedTensor> weights) {
                      [](const engine::NamedTensor& named) { return named.name == "pos_embed"; });
 }
 
-/// One option of two networks.
+/// One option that differs between the network of a file and the requested one.
 struct Comparison {
   const char* name;
   std::string has;
@@ -164,11 +165,11 @@ model::ModelConfig architecture_of(const std::string& path, std::span<const engi
                                    const ordered_json& config, const CheckpointOptions& options) {
   const ConfigReader reader(path, config);
   model::ModelConfig hints;
-  hints.dropout = 0;  // of training alone
+  hints.dropout = 0;  // dropout is used only in training
   if (!has_positions(weights))
     hints.positional_encoding = reader.positional_encoding().value_or(hints.positional_encoding);
   const std::optional<std::int64_t> heads = reader.number("num_heads", options.num_heads);
-  std::optional<std::int64_t> frames = 1;  // the shape of learned positions tells
+  std::optional<std::int64_t> frames = 1;  // learned positions determine it by their shape
   if (!has_positions(weights)) frames = reader.number("seq_len", options.seq_len);
   if (!heads || !frames) {
     std::string lacks;

@@ -11,28 +11,29 @@
 
 namespace voca::tools {
 
-/// What a user says of a checkpoint that does not say it itself.
+/// Options that supply what a checkpoint does not record.
 struct CheckpointOptions {
-  std::string weights;          ///< which of several; empty: there is one
-  std::int64_t num_heads = 0;   ///< 0: the checkpoint's
-  std::int64_t seq_len = 0;     ///< 0: the checkpoint's
-  std::string cross_attention;  ///< empty: the checkpoint's
+  std::string weights;          ///< key of the weights to load; empty: the file holds one set
+  std::int64_t num_heads = 0;   ///< 0: from the checkpoint
+  std::int64_t seq_len = 0;     ///< 0: from the checkpoint
+  std::string cross_attention;  ///< empty: from the checkpoint
 };
 
 void add_checkpoint_options(OptionSet& set, CheckpointOptions& options);
 /// Throws UsageError naming the option that is out of range.
 void check(const CheckpointOptions& options);
 
-/// The network that `weights` of the file `path` spell: sizes from shapes, the rest from `config`, whoever
-/// wrote it (numbers may be texts, options lie deeper in it), or from `options`. Throws DataError naming the
-/// file and the options that would tell what it does not; UsageError for an option that contradicts it.
+/// Architecture of the network whose `weights` the file `path` holds. Sizes come from tensor shapes, the rest
+/// from `config` or `options`. `config` may be of any program: numbers may be strings, and options may be
+/// nested. Throws DataError naming the file and the options that would supply what is missing, UsageError for
+/// an option that contradicts the file.
 [[nodiscard]] model::ModelConfig architecture_of(const std::string& path,
                                                  std::span<const engine::NamedTensor> weights,
                                                  const nlohmann::ordered_json& config,
                                                  const CheckpointOptions& options);
 
-/// Throws DataError unless a network `asked` for, on features in `data`, has the architecture of the weights,
-/// naming each option that differs with both values. What the file does not tell may be anything.
+/// Throws DataError unless the architecture `asked` for, on features in `data`, matches the weights; the
+/// message names each option that differs, with both values. What the file does not record is not compared.
 void check_same_architecture(const std::string& path, std::span<const engine::NamedTensor> weights,
                              const nlohmann::ordered_json& config, const model::ModelConfig& asked,
                              const std::string& data);

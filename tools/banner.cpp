@@ -27,7 +27,7 @@ std::string plural(std::int64_t number, const char* what) {
   return fmt::format("{} {}{}", thousands(number), what, number == 1 ? "" : "s");
 }
 
-/// A path as a shell takes it.
+/// The path, quoted for a shell if necessary.
 std::string quoted(const std::filesystem::path& path) {
   std::string text = path.string();
   const auto plain = [](char c) {
@@ -53,7 +53,8 @@ std::string apart(std::int64_t all, std::int64_t crossing, std::string_view what
   return fmt::format("{} of {} {} are in several splits", thousands(crossing), thousands(all), what);
 }
 
-/// Of a file that an expression grouped, the groups: an expression that a stranger wrote is not run.
+/// Compares the groups stored in the file. The expression that made them is not run: it may come from a
+/// stranger.
 std::string groups_text(const data::Dataset& dataset) {
   std::map<std::int32_t, std::set<data::Split>> splits;
   for (std::int64_t sample = 0; sample < dataset.size(); ++sample)

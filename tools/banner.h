@@ -8,31 +8,31 @@
 
 namespace voca::tools {
 
-/// What `train` says of a run before its first step.
+/// Facts about a run that `train` prints before the first step.
 struct BannerFacts {
   std::filesystem::path run_dir;
   const data::Dataset* dataset = nullptr;
   std::string model;  ///< "hidden 768, 4 layers, 8 heads, 256 frames"
   std::int64_t parameters = 0;
-  std::int64_t batch_size = 0;  ///< of each rank
+  std::int64_t batch_size = 0;  ///< per rank
   std::int64_t ranks = 1;
   std::int64_t grad_accum = 1;
   std::int64_t steps_per_epoch = 0;
-  std::int64_t steps = 0;     ///< of the whole run
-  std::string device;         ///< as it describes itself
-  std::string precision;      ///< that it computes in
-  std::string threads;        ///< why so many; empty where there is nothing to say
-  bool time_follows = false;  ///< the run is long enough for RunReporter to say its time
-  std::string memory;         ///< what it takes of what there is
+  std::int64_t steps = 0;     ///< in the whole run
+  std::string device;         ///< its description()
+  std::string precision;      ///< of the computation: "bf16"
+  std::string threads;        ///< reason for their number; empty: not shown
+  bool time_follows = false;  ///< the run is long enough for RunReporter to report its expected time
+  std::string memory;         ///< required and available memory, from memory_text()
 };
 
-/// Five lines, each broken where it does not fit the columns: the run folder with the command that shows it,
-/// the data and whether people are apart, the model, the batch, the device. The time a run takes is known
-/// once steps have been timed: RunReporter says it then.
+/// Five lines, each wrapped to `columns`: the run folder with the command that shows it, the data and whether
+/// its splits share people, the model, the batch, the device. The expected time is unknown until steps have
+/// been timed; RunReporter reports it then.
 [[nodiscard]] std::string banner(const BannerFacts& facts, int columns);
 
-/// Whether the splits of a dataset share people, as far as its names tell, or the groups that an expression
-/// made.
+/// Says whether the splits of a dataset share people, inferred from the video names, or groups if an
+/// expression made these.
 [[nodiscard]] std::string identities_text(const data::Dataset& dataset);
 
 }  // namespace voca::tools

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 using engine::DataError;
 using nlohmann::ordered_json;
 
-/// The options of the run that have to do with its files.
+/// Options of the run that name its files.
 TrainOptions options_of_run(const fs::path& run) {
   const fs::path config = run / "config.json";
   if (!engine::is_there(config)) {
@@ -45,8 +45,8 @@ TrainOptions options_of_run(const fs::path& run) {
   return result;
 }
 
-/// The folder that the run was started in, as far as its run folder tells: `run` without the relative path it
-/// had there. Empty where the folder was renamed since, or had an absolute path.
+/// Working directory that the run was started in: `run` without the relative path recorded for it. Empty if
+/// the folder was renamed since or its recorded path is absolute.
 fs::path folder_of_start(const fs::path& run, const fs::path& recorded) {
   fs::path here = fs::absolute(run).lexically_normal();
   fs::path there = recorded.lexically_normal();
@@ -61,13 +61,14 @@ fs::path folder_of_start(const fs::path& run, const fs::path& recorded) {
   return here;
 }
 
-/// Beside a folder that was moved another run's checkpoint may have the name.
+/// Throws DataError if the checkpoint is another run's: a file of the same name may lie beside a moved
+/// folder.
 void check_is_of_run(const fs::path& checkpoint, const fs::path& run) {
   engine::LoadedCheckpoint found;
   try {
     found = engine::read_training_checkpoint(checkpoint);
   } catch (const DataError&) {
-    return;  // said by name when it is loaded
+    return;  // reported when it is loaded
   }
   const ordered_json recorded = recorded_config(run);
   const int world_size = recorded.value("world_size", 1);
@@ -86,7 +87,7 @@ fs::path checkpoint_path(const fs::path& path) {
   const RunPaths paths = run_paths(options);
   const bool keeps_last = options.no_val && !options.save_last.empty();
   const fs::path kept = keeps_last ? fs::path(options.save_last) : paths.save_path;
-  // Never a file of that name in the folder we happen to be in: it may be another run's.
+  // A file of that name in the current directory is no candidate: it may be another run's.
   std::vector<fs::path> candidates;
   if (kept.is_absolute()) {
     candidates.push_back(kept);
@@ -104,7 +105,7 @@ fs::path checkpoint_path(const fs::path& path) {
         "checkpoint itself",
         path.string(), candidates.front().string());
   }
-  // As the folder was named.
+  // Relative if the folder was given by a relative path.
   const bool shorten = path.is_relative() && !kept.is_absolute();
   fs::path checkpoint = shorten ? found->lexically_proximate(fs::current_path()) : *found;
   check_is_of_run(checkpoint, path);

@@ -5,8 +5,8 @@
 #include "engine/base/error.h"
 #include "tools/options/option_set.h"
 
-// The commands of the program, a file each. A command returns when it did what it was asked for, and throws
-// engine::Error when it could not; its results go to stdout, everything else to stderr.
+// The commands of the program, one per file. A command returns on success and throws engine::Error on
+// failure. Results go to stdout, everything else to stderr.
 
 namespace voca::tools {
 
@@ -25,13 +25,13 @@ struct Command {
   std::string_view summary;
   void (*run)(CommandLine);
 };
-/// Null where there is none of that name.
+/// Null if there is no command of that name.
 [[nodiscard]] const Command* find_command(std::string_view name);
-/// What to throw then: names the command that was meant, or all.
+/// The error for an unknown command; suggests the nearest command, or lists all.
 [[nodiscard]] engine::UsageError unknown_command(std::string_view name);
 
-/// The whole program: argv without the program's name. Returns the exit code; what went wrong is one line on
-/// stderr.
+/// Runs the whole program; `command_line` is argv without the program's name. Returns the exit code; errors
+/// are reported on stderr.
 [[nodiscard]] int run_program(CommandLine command_line);
 
 }  // namespace voca::tools

@@ -21,14 +21,14 @@ std::string number(const ordered_json& value) {
   return value.is_null() ? "undefined" : fmt::format("{:.4f}", value.get<double>());
 }
 
-/// "auc 0.9950", kept on one line.
+/// "auc 0.9950", with a space at which the line is not wrapped.
 std::string measure(std::string_view name, const ordered_json& value) {
   std::string text = fmt::format("{} {}", name, number(value));
   std::replace(text.begin(), text.end(), ' ', engine::kFixedSpace);
   return text;
 }
 
-/// Where the decision threshold comes from, with the rule it was fitted by where that is known.
+/// Origin of the decision threshold, with the rule it was fitted by if known.
 std::string threshold_source(const ordered_json& e) {
   std::string text = e["threshold_from"].get<std::string>();
   if (!e["threshold_by"].is_null()) text += " by " + engine::printable(e["threshold_by"].get<std::string>());
@@ -39,8 +39,8 @@ std::string count(const ordered_json& value) {
   return value.dump();
 }
 
-/// Cells below each other, the first column to the left, the others to the right; where they do not fit the
-/// columns, further tables below repeat the first column.
+/// Formats a table: the first column is left-aligned, the others right-aligned. Columns that do not fit go
+/// into further tables below, which repeat the first column.
 std::string table(const std::vector<std::vector<std::string>>& rows, int columns) {
   constexpr std::size_t kGap = 2;
   std::vector<std::size_t> widths(rows.front().size());
@@ -107,7 +107,7 @@ std::string binary_text(const ordered_json& e, int columns) {
          at_threshold_text(e["threshold"].get<double>(), threshold_source(e), e["at_threshold"], columns);
 }
 
-/// Of a class: how many samples, of the confusion's row and column, and the rates that follow.
+/// Row of class `k`: label, precision, recall, F1, AUC and number of samples.
 std::vector<std::string> class_row(const ordered_json& e, std::size_t k) {
   const ordered_json& confusion = e["confusion"];
   const auto right = confusion[k][k].get<double>();

@@ -9,17 +9,17 @@
 
 namespace voca::tools {
 
-/// Everything `eval --json` prints: the measures of one split (engine::metrics_json) behind `split`, with
-/// the checkpoint, the threshold's origin, the dataset's hashes and what follows from them. The decision
-/// threshold is the one that the checkpoint carries, 0.5 otherwise. Throws DataError when the split is empty
-/// or has videos without a label.
+/// The object that `eval --json` prints: `split`, the metrics of the split (engine::metrics_json), the
+/// threshold's origin, the number of damaged samples, the checkpoint and the dataset's hashes. The decision
+/// threshold is the checkpoint's, or 0.5 if it has none. Throws DataError if the split is empty or has videos
+/// without a label.
 [[nodiscard]] nlohmann::ordered_json evaluate(const TrainedNetwork& network,
                                               const std::shared_ptr<const data::Dataset>& dataset,
                                               data::Split split, PredictionOptions options,
                                               engine::Device& device);
 
-/// The same for people, laid out for so many columns: the measures, then for each threshold a table of the
-/// classes and the confusion matrix, a row for each label.
+/// Formats `evaluation` for people, wrapped to `columns`: the metrics, then for each threshold a table of the
+/// classes and the confusion matrix, one row per label.
 [[nodiscard]] std::string evaluation_text(const nlohmann::ordered_json& evaluation, int columns);
 
 }  // namespace voca::tools

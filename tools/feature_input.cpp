@@ -34,11 +34,9 @@ std::string short_digest(const std::string& text) {
   return engine::sha256_hex(text).substr(0, kDigestLetters);
 }
 
-// -- the splits that were asked for
-
-/// The splits that data have already.
+/// The existing splits of a dataset.
 struct Splits {
-  std::vector<double> ratios;  ///< empty: unknown, and so are the others
+  std::vector<double> ratios;  ///< empty: unknown, as are the other fields
   std::uint64_t seed = 0;
   std::string group_by;
 };
@@ -58,13 +56,13 @@ Splits splits_of(const data::FeatureTree& tree) {
 }
 
 bool same_ratios(const data::SplitRatios& asked, const std::vector<double>& found) {
-  constexpr double kTolerance = 1e-6;  // parse_split_ratios' own
+  constexpr double kTolerance = 1e-6;  // as in parse_split_ratios()
   return std::equal(asked.begin(), asked.end(), found.begin(), found.end(),
                     [](double a, double b) { return std::abs(a - b) <= kTolerance; });
 }
 
-/// Throws UsageError naming the first option that was given and is not what the data have. `found` says how
-/// they come by their splits, "a.h5 was packed with"; `otherwise` what to do but leaving the option out.
+/// Throws UsageError naming the first given option that differs from the existing splits. `found` says where
+/// these come from, "a.h5 was packed with"; `otherwise` names an alternative to leaving the option out.
 void check_given(const TreeOptions& options, const Splits& splits, const std::string& found,
                  const std::string& otherwise) {
   const auto refuse = [&](const char* option, const std::string& asked, const std::string& value) {
@@ -106,12 +104,10 @@ std::shared_ptr<const data::Dataset> open_packed(const fs::path& path, const Tre
   return dataset;
 }
 
-// -- a tree's packed file
-
-/// What a tree is packed to.
+/// File name of a packed tree in a cache folder.
 struct CacheName {
   std::string file;     ///< "<options>-<content>.h5"
-  std::string options;  ///< the part of the name that is the options'
+  std::string options;  ///< the <options> part of the name
 };
 
 CacheName cache_name(const data::FeatureTree& tree, const TreeOptions& options) {
@@ -127,7 +123,7 @@ CacheName cache_name(const data::FeatureTree& tree, const TreeOptions& options) 
   return {digest + "-" + content + ".h5", digest};
 }
 
-/// Where a tree's packed files may lie: beside it, or in the user's cache folder.
+/// Folders that may hold a tree's packed files: one beside it, and one in the user's cache folder.
 std::vector<fs::path> cache_folders(const fs::path& root) {
   fs::path folder = fs::absolute(root).lexically_normal();
   if (!folder.has_filename()) folder = folder.parent_path();
@@ -141,7 +137,7 @@ std::vector<fs::path> cache_folders(const fs::path& root) {
   return folders;
 }
 
-/// Makes the folder; returns why nothing can be written there, "" where it can.
+/// Creates the folder; returns why it cannot be written to, "" if it can.
 std::string cannot_write(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -149,7 +145,7 @@ std::string cannot_write(const fs::path& folder) {
   return ::access(folder.c_str(), W_OK | X_OK) == 0 ? "" : std::strerror(errno);
 }
 
-/// The first of the folders that can be written; says so where it is not the one beside the tree.
+/// The first folder that is writable; reports it if it is not the one beside the tree.
 fs::path writable_folder(const fs::path& root, const std::vector<fs::path>& folders,
                          engine::ProgressBar& progress) {
   std::string why;
@@ -166,7 +162,8 @@ fs::path writable_folder(const fs::path& root, const std::vector<fs::path>& fold
       root.string());
 }
 
-/// Files of the same options and of what the tree was before, and what killed packings left of them.
+/// Removes packed files of earlier contents of the tree with the same options, and temporary files of killed
+/// processes.
 void remove_outdated(const fs::path& folder, const CacheName& name) {
   std::error_code error;
   std::vector<fs::path> outdated;
@@ -243,7 +240,7 @@ std::shared_ptr<const data::Dataset> pack_into_cache(const data::FeatureTree& tr
   return std::make_shared<data::Dataset>(packed);
 }
 
-/// A folder of this process's own, gone with the object.
+/// A private temporary folder, removed by the destructor.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -268,8 +265,8 @@ class TemporaryFolder {
   fs::path path_;
 };
 
-/// One video: nothing stays behind, least of all among the videos beside it. What was opened is read on after
-/// its name is gone.
+/// Packs a single video into a temporary folder, so that nothing is left beside the video. The open file
+/// remains readable after its removal.
 std::shared_ptr<const data::Dataset> pack_one_video(const data::FeatureTree& tree, const TreeOptions& options,
                                                     engine::ProgressBar& progress) {
   const TemporaryFolder folder;
@@ -278,7 +275,8 @@ std::shared_ptr<const data::Dataset> pack_one_video(const data::FeatureTree& tre
   return std::make_shared<data::Dataset>(packed);
 }
 
-/// Splits that a tree brings along are the ones asked for; a tree of class folders gets what is asked for.
+/// Throws UsageError if the given options differ from the splits that the tree defines. A tree of class
+/// folders defines none: it gets the requested splits.
 void check_given(const TreeOptions& options, const data::FeatureTree& tree, const Splits& splits) {
   if (tree.form == data::TreeForm::kClassFolders) return;
   check_given(

@@ -12,36 +12,36 @@
 
 namespace voca::tools {
 
-/// How a feature tree is packed when --features_root is one.
+/// How --features_root is packed if it is a feature tree.
 struct TreeOptions {
   data::SplitRatios split_ratios{0.6, 0.2, 0.2};
   std::uint64_t split_seed = 0;
   std::string group_by = "none";
-  /// Which of the three somebody gave. Splits that are there already, in a packed file or as folders, must be
-  /// the ones asked for.
+  /// Which of the three options were given. Existing splits, in a packed file or as folders, must match
+  /// these.
   struct Given {
     bool split_ratios = false;
     bool split_seed = false;
     bool group_by = false;
   } given;
   std::int64_t num_workers = 0;
-  bool labels_needed = true;  ///< false: a folder of videos without labels will do, or one video's
+  bool labels_needed = true;  ///< false: accepts a folder of unlabelled videos, or a single video
 };
 
-/// Throws IoError naming the option when this process may not read what it names, or there is none.
+/// Throws IoError naming `option` if `path` does not exist or this process may not read it.
 void check_readable(const char* option, const std::filesystem::path& path);
 
-/// Opens --features_root: a packed file as it is; a feature tree through a packed file beside it,
-/// <tree>.voca_cache/<options>-<content>.h5, or in the user's cache folder where that cannot be written. It
-/// is made at the first use and again when the tree or the options changed. One video is packed for this
-/// process alone. What is wrong with a tree's videos is said through `progress`. Throws UsageError for splits
-/// other than those asked for, DataError, IoError.
+/// Opens --features_root. A packed file is opened directly. A feature tree is packed at its first use, and
+/// again if the tree or the options changed, into <tree>.voca_cache/<options>-<content>.h5 beside it, or into
+/// the user's cache folder if that is not writable. A single video is packed for this process only. Problems
+/// with a tree's videos are reported through `progress`. Throws UsageError if existing splits differ from the
+/// requested ones, DataError, IoError.
 [[nodiscard]] std::shared_ptr<const data::Dataset> open_features(const std::filesystem::path& features_root,
                                                                  const TreeOptions& options,
                                                                  engine::ProgressBar& progress);
 
-/// Sets split_ratios, split_seed and group_by in a command's options to those of the splits in use. Files of
-/// others may not say: the options are taken out then.
+/// Sets split_ratios, split_seed and group_by in a command's options to those of the splits in use. Removes
+/// them if the dataset does not record them, as files of other programs may not.
 void record_split(nlohmann::ordered_json& options, const data::Dataset& dataset);
 
 }  // namespace voca::tools

@@ -20,11 +20,11 @@ enum class Verdict : std::uint8_t { kOk, kWarning, kProblem };
   return "unknown";
 }
 
-/// One line of doctor.
+/// One line of the report of `doctor`.
 struct Finding {
   std::string what;
   Verdict verdict = Verdict::kOk;
-  std::string text;  ///< what is; where not ok, what to do
+  std::string text;  ///< what was found and, if not ok, what to do
 };
 
 }  // namespace voca::tools

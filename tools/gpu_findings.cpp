@@ -16,15 +16,15 @@ using engine::GpuState;
 using engine::NvmlReport;
 using engine::PeerLink;
 
-/// The number a version begins with; 0 where it begins with none.
+/// Major version number; 0 if the text does not begin with a number.
 int major_of(const std::string& version) {
   int major = 0;
   std::from_chars(version.data(), version.data() + version.size(), major);
   return major;
 }
 
-/// The oldest driver that runs programs of a toolkit (CUDA Compatibility, "minor version compatibility"); 0
-/// where it is not known.
+/// Oldest driver, by major version, that runs programs of a toolkit (CUDA Compatibility, "minor version
+/// compatibility"); 0 if unknown.
 int oldest_driver(int toolkit_major) {
   switch (toolkit_major) {
     case 12:

@@ -9,19 +9,20 @@
 
 namespace voca::tools {
 
-/// What doctor judges a machine's GPUs by.
+/// Facts by which `doctor` judges a machine's GPUs.
 struct GpuFacts {
   engine::NvmlReport nvml;
-  bool kernel_driver = false;       ///< /proc/driver/nvidia is there
-  std::string toolkit;              ///< CUDA toolkit of the build, "13.0.88"; empty without one
-  std::optional<int> nccl_version;  ///< ncclGetVersion of the library found; empty where there is none
+  bool kernel_driver = false;       ///< /proc/driver/nvidia/version exists
+  std::string toolkit;              ///< CUDA toolkit of the build, "13.0.88"; empty if none
+  std::optional<int> nccl_version;  ///< ncclGetVersion of the library found; nullopt if none
 };
 
-/// Of this machine.
+/// Collects the facts about this machine.
 [[nodiscard]] GpuFacts look_for_gpus();
 
-/// Driver, each GPU (capability, memory; ECC; clocks), links, NCCL. A GPU that could corrupt a training is a
-/// problem; what only keeps training off a GPU is a warning, since the CPU engine works without.
+/// Judges driver, each GPU (capability, memory; ECC; clocks), links and NCCL. A GPU that could corrupt a
+/// training is a problem. What only prevents training on a GPU is a warning, since the CPU engine works
+/// without.
 [[nodiscard]] std::vector<Finding> judge_gpus(const GpuFacts& facts);
 
 }  // namespace voca::tools

@@ -29,7 +29,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kFirstPoll = std::chrono::milliseconds(1);
 constexpr auto kPoll = std::chrono::milliseconds(200);
-/// A reason is waited for so long after a collective failed: the watchdog hears of a lost rank within it.
+/// How long to wait for the reason of a failed collective; the watchdog detects a lost rank within this time.
 constexpr auto kReasonPatience = std::chrono::seconds(5);
 
 engine::RankFacts facts(Agreement agreement) {
@@ -102,7 +102,7 @@ void JoinedJob::compare(const std::string& about, const std::string& mine, const
   const engine::Deadline deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                                        std::chrono::duration<double>(comm_timeout_));
   const auto key = [&](int rank) { return fmt::format("{} of rank {}", about, rank); };
-  meet(about.c_str());  // as far as this they may come at very different times
+  meet(about.c_str());  // ranks may arrive here at very different times
   store.set(key(rendezvous_.rank()), mine);
   const std::string verdict_key = about + " compared";
   if (first()) {
@@ -114,14 +114,14 @@ void JoinedJob::compare(const std::string& about, const std::string& mine, const
   }
   const std::string verdict = store.get(verdict_key, deadline);
   if (verdict.empty()) return;
-  // This is how every rank is to end, so none leaves before all have read it: a rank that leaves is a lost
-  // one.
+  // Every rank must throw the verdict, so none leaves before all have read it: a rank that leaves counts as
+  // lost.
   const std::string all = about + " read by all";
   if (store.add(about + " read", 1) == rendezvous_.world_size()) store.set(all, "");
   try {
     static_cast<void>(store.get(all, Clock::now() + kReasonPatience));
   } catch (const engine::CommunicationError&) {
-    // One of them is gone already; the verdict is still what to say.
+    // A rank is gone already; the verdict is still the error to report.
   }
   throw engine::UsageError("{}", verdict);
 }
@@ -226,9 +226,10 @@ void in_job(const Agreement& agreement, double comm_timeout, const std::function
     try {
       body(job);
     } catch (const engine::Interrupted&) {
-      interrupted = std::current_exception();  // all ranks stop together, and leave in order
+      interrupted = std::current_exception();  // all ranks stop together and disconnect in order
     } catch (const engine::CommunicationError&) {
-      // A collective sees its neighbour's broken connection; the watchdog knows which rank was lost first.
+      // A collective fails on the broken connection of a neighbour; the watchdog knows which rank was lost
+      // first.
       const std::string reason = job.reason();
       if (!reason.empty()) throw engine::CommunicationError("{}", reason);
       throw;

@@ -22,16 +22,17 @@
 
 namespace voca::tools {
 
-/// What every rank of a job must have the same, by the name it has in messages.
+/// Values that must be equal on every rank of a job, as pairs of a name for messages and a value.
 using Agreement = std::vector<std::pair<std::string, std::string>>;
 
-/// This process among the ranks of its job (docs/distributed.md). Alone, it meets nobody and costs nothing.
+/// This process as a rank of its job (docs/distributed.md). With one rank there is no rendezvous and no
+/// overhead.
 class JoinedJob {
  public:
-  /// Meets the other ranks that the environment tells of, compares `agreement` and the build, and tries the
-  /// links. `comm_timeout` in seconds bounds the rendezvous and every collective. Throws UsageError naming
-  /// what differs between which ranks, CommunicationError naming the ranks that did not come or the link that
-  /// fails.
+  /// Performs the rendezvous that `environment` describes, compares `agreement` and the build across the
+  /// ranks, and probes the links. `comm_timeout`, in seconds, bounds the rendezvous and every collective.
+  /// Throws UsageError naming what differs and on which ranks, CommunicationError naming the ranks that did
+  /// not connect or the link that failed.
   JoinedJob(const engine::RankEnvironment& environment, Agreement agreement, double comm_timeout);
   ~JoinedJob();
   JoinedJob(const JoinedJob&) = delete;
@@ -41,7 +42,8 @@ class JoinedJob {
   [[nodiscard]] bool first() const { return rendezvous_.rank() == 0; }
   [[nodiscard]] const engine::RankEnvironment& environment() const { return rendezvous_.environment(); }
 
-  /// Runs `work` on rank 0 while the others wait, and then on them: what leaves a file that all read.
+  /// Runs `work` on rank 0 while the others wait, and then on them; for work that creates a file that all
+  /// ranks read.
   template <typename Work>
   auto first_rank_first(const char* what, Work work) {
     if (alone()) return work();
@@ -53,30 +55,30 @@ class JoinedJob {
     if (first()) rendezvous_.store().set(what, "done");
     return result;
   }
-  /// Waits until every rank has come here, for as long as those that are missing get on with something.
+  /// Barrier named `what`. There is no timeout while the missing ranks make progress.
   void meet(const char* what);
-  /// Compares more, once it is known. Throws as the constructor does.
+  /// Compares further values, once they are known. Throws as the constructor does.
   void agree(const std::string& about, const Agreement& agreement);
-  /// Compares what ranks compute on. Throws UsageError naming the ranks that cannot compute together
-  /// (device_conflict), or what several GPUs lack here.
+  /// Compares the devices of the ranks. Throws UsageError naming the ranks that cannot compute together
+  /// (device_conflict), or what is missing here for several GPUs.
   void agree_on_devices(const engine::Device& device, const DeviceOptions& options);
-  /// The same of a device that is described.
+  /// As above, for a described device; does not check NCCL.
   void agree_on_devices(const RankDevice& mine);
-  /// How this rank comes to the algorithms of its matrix products.
+  /// How this rank obtains GEMM algorithms: rank 0 chooses them, the others receive them.
   [[nodiscard]] engine::AlgorithmSharing algorithm_sharing();
-  /// Makes the collectives of tensors on `device`, which have then taken what memory they take there; ranks()
-  /// is alone before. With one rank it changes nothing.
+  /// Creates the communicators for tensors on `device`, which have then allocated their memory there. ranks()
+  /// is a world of one before. No-op with one rank.
   void connect(engine::Device& device);
   [[nodiscard]] const engine::Ranks& ranks() const { return ranks_; }
 
-  /// Tells the other ranks that this one fails, and why.
+  /// Reports to the other ranks that this rank fails, and why.
   void fail(const std::string& why);
-  /// What the job knows of why it ends, where a collective failed: the lost rank rather than its neighbour's
-  /// broken connection. "" where it knows nothing more.
+  /// Why the job ends after a collective failed: the lost rank rather than the broken connection of its
+  /// neighbour. Empty if nothing more is known.
   [[nodiscard]] std::string reason();
 
  private:
-  /// Tells the watchdog that work of unknown length goes on.
+  /// Reports activity to the watchdog during work of unknown length.
   class KeepAlive {
    public:
     KeepAlive(JoinedJob& job, const char* what);
@@ -88,35 +90,37 @@ class JoinedJob {
     struct Thread;
     std::unique_ptr<Thread> thread_;
   };
-  /// Throws UsageError saying what to install; an old one that works is warned of, once.
+  /// Throws UsageError saying what to install. Rank 0 warns of an old version that works.
   void check_nccl() const;
-  /// Rank 0 judges what every rank says; throws UsageError on all of them where its verdict is not empty.
+  /// Verdict of rank 0 on the values of all ranks; compare() throws it as UsageError on every rank unless it
+  /// is empty.
   using Judge = std::function<std::string(const std::vector<std::string>& by_rank)>;
   void compare(const std::string& about, const std::string& mine, const Judge& judge);
   void wait_for_first(const char* what);
-  /// Sleeps until the condition holds, which other ranks see to; this rank gets on meanwhile.
+  /// Polls until `condition`, which depends on the other ranks, holds. Reports activity to the watchdog
+  /// meanwhile.
   void wait_until(const std::string& what, const std::function<bool()>& condition);
 
   double comm_timeout_;
   engine::Rendezvous rendezvous_;
   std::optional<engine::Watchdog> watchdog_;
   std::optional<engine::ActivityListener> activity_;
-  std::map<std::string, std::int64_t> met_;  // by what: how often
+  std::map<std::string, std::int64_t> met_;  // number of meet() calls by `what`
   std::int64_t algorithms_told_ = 0;
   std::unique_ptr<engine::Communicator> main_;
-  std::unique_ptr<engine::Communicator> gradients_;      // on CPUs, whose sums have a thread of their own
-  std::unique_ptr<engine::CommunicationStream> stream_;  // on a GPU, of the gradients' sums
+  std::unique_ptr<engine::Communicator> gradients_;  // CPU only: gradient all-reduces have their own thread
+  std::unique_ptr<engine::CommunicationStream> stream_;  // GPU only: for gradient all-reduces
   engine::Ranks ranks_;
 };
 
-/// Runs `body` in the job that this process is a rank of. Where it fails because another rank was lost,
-/// throws what the job knows of that instead of what this rank saw; where it fails by itself, the others are
-/// told why.
+/// Runs `body` in the job that this process is a rank of. If it fails because another rank was lost, throws
+/// the job's reason instead of this rank's error. If it fails by itself, reports the reason to the other
+/// ranks.
 void in_job(const Agreement& agreement, double comm_timeout, const std::function<void(JoinedJob&)>& body);
 
-/// The same options for one rank of several: a GPU of its own where it was given none by number, the
-/// algorithms that rank 0 chooses for it, and its part of the CPU's cores where it was given no number of
-/// threads. Throws UsageError when there are more ranks than GPUs.
+/// Options of one rank of several: its own GPU unless one was given by number, the algorithms that rank 0
+/// chooses, and its share of the CPU cores unless a number of threads was given. Throws UsageError if there
+/// are more ranks than GPUs.
 [[nodiscard]] DeviceOptions of_rank(DeviceOptions options, JoinedJob& job);
 
 }  // namespace voca::tools

@@ -17,7 +17,7 @@
 namespace voca::tools {
 namespace {
 
-/// Hands on "warning: …".
+/// Passes each message on as "warning: …".
 class LineSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
   using Write = std::function<void(std::string_view)>;

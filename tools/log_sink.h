@@ -10,11 +10,11 @@ class logger;
 
 namespace voca::tools {
 
-/// A logger that writes to standard error a line a message, what is no text in it spelled out.
+/// A logger that writes one line per message to stderr, escaped by engine::printable().
 [[nodiscard]] std::shared_ptr<spdlog::logger> stderr_logger();
 
-/// While one lives, what the engine logs goes through `progress`, clear of its redrawn line. Warnings come
-/// from the thread that draws it.
+/// Routes the log of the engine through `progress` during its lifetime, so that messages do not mix with the
+/// redrawn line. Warnings come from the thread that draws it.
 class LogThrough {
  public:
   explicit LogThrough(engine::ProgressBar& progress);

@@ -9,10 +9,10 @@
 
 namespace {
 
-// Of what runs before the C library and a sanitizer are ready: it calls nothing but the system.
+// For functions that run before the C library and sanitizers are ready: they make only system calls.
 #define VOCA_BEFORE_EVERYTHING [[gnu::no_sanitize("address", "undefined", "thread")]]
 
-/// Whether `variables`, ended by null, sets the variable that `setting` (NAME=value) sets.
+/// Whether the null-terminated `variables` set the variable that `setting` (NAME=value) sets.
 VOCA_BEFORE_EVERYTHING bool sets(char* const* variables, const char* setting) {
   for (; *variables != nullptr; ++variables) {
     std::size_t i = 0;
@@ -22,18 +22,18 @@ VOCA_BEFORE_EVERYTHING bool sets(char* const* variables, const char* setting) {
   return false;
 }
 
-/// What libraries read of the environment when they are loaded, so the program starts itself again; where
-/// that fails it goes on as it is.
+/// Sets environment variables that libraries read when they are loaded, by re-executing the program. If that
+/// fails, the program continues without them.
 ///
-/// libgomp's threads spin some milliseconds at each barrier before they sleep. On a machine that other jobs
-/// share, spinning takes the core from the thread that is waited for: steps of a small model became up to 25
-/// times slower. 10000 turns of spinning cost nothing on an idle machine.
+/// libgomp's threads spin for some milliseconds at each barrier before they sleep. On a machine shared with
+/// other jobs, spinning takes the core from the thread that the others wait for: steps of a small model
+/// became up to 25 times slower. 10000 spins cost nothing on an idle machine.
 ///
-/// OpenBLAS starts a thread a core, each with a buffer of 128 MiB of addresses. Under a `ulimit -u` that has
-/// no room for them it ends the process, and under such a `ulimit -v` it waits for them without end, even at
-/// exit. We use none of these threads.
+/// OpenBLAS starts one thread per core, each with a buffer of 128 MiB of address space. If `ulimit -u` has no
+/// room for them, it ends the process; if `ulimit -v` has none, it waits for them forever, even at exit. None
+/// of these threads is used.
 ///
-/// Called before any library is initialised, for that is when OpenBLAS starts its threads.
+/// Must run before any library is initialised, because OpenBLAS starts its threads then.
 VOCA_BEFORE_EVERYTHING void tell_libraries(int, char** argv, char** variables) {
   static char spin_count[] = "GOMP_SPINCOUNT=10000";
   static char blas_threads[] = "OPENBLAS_NUM_THREADS=1";
@@ -51,19 +51,19 @@ VOCA_BEFORE_EVERYTHING void tell_libraries(int, char** argv, char** variables) {
 [[gnu::section(".preinit_array"), gnu::used]] void (*const kBeforeLibraries)(int, char**,
                                                                              char**) = tell_libraries;
 
-/// A process is called by the file it was started from: /proc/self/exe, above and by `launch`, would
-/// make it "exe" in ps, top, pgrep and the kernel's log. That path is right all the same: it is this very
-/// program even when another has been installed in its place.
+/// Sets the name of the process. /proc/self/exe, which is executed above and by `launch`, would make it "exe"
+/// in ps, top, pgrep and the kernel's log. That path is still the right one: it is this very program even if
+/// another has been installed in its place.
 void take_its_name() {
   ::prctl(PR_SET_NAME, "voca-engine");
 }
 
-/// A program started with stdin, stdout or stderr closed would get these numbers for the next files it opens,
-/// and write its progress into them. They are opened the wrong way round: what is read from or written to a
-/// closed one is still an error, and a result that nobody gets is not taken for done.
+/// Opens stdin, stdout and stderr if they are closed: the next files opened would otherwise get their
+/// numbers, and progress would be written into them. They are opened in the wrong direction, so that using a
+/// closed one is still an error and a result that nobody receives does not count as success.
 void open_standard_descriptors() {
   for (int descriptor = 0; descriptor <= 2; ++descriptor) {
-    // The lowest number that is free is taken: the closed one.
+    // open() returns the lowest free number: the closed one.
     if (::fcntl(descriptor, F_GETFD) == -1)
       static_cast<void>(::open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY));
   }

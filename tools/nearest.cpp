@@ -36,7 +36,7 @@ std::string nearest(std::string_view name, std::span<const std::string_view> can
   const auto best = std::min_element(candidates.begin(), candidates.end(), [&](auto a, auto b) {
     return edit_distance(name, a) < edit_distance(name, b);
   });
-  // Of a very short name two letters are all of it.
+  // In a very short name, two edits would replace everything.
   const std::size_t limit = name.size() <= kMinPrefix ? 1 : std::max<std::size_t>(2, name.size() / 3);
   if (edit_distance(name, *best) <= limit) return std::string(*best);
   std::string_view alike;
