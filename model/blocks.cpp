@@ -10,12 +10,12 @@ using engine::Shape;
 using engine::Tensor;
 namespace ops = engine::ops;
 
-// A weight's rows [first, first + count): a slice of the stacked projections.
+// Rows of `pieces` stacked projections, from the one with index `piece` on; each has `hidden` rows.
 Tensor slice(const Tensor& stacked, std::int64_t piece, std::int64_t pieces, std::int64_t hidden) {
   return stacked.rows(piece * hidden, pieces * hidden);
 }
 
-// Inference keeps nothing but what the caller allocated; training keeps everything until backward is through.
+// In inference, releases everything the block allocated; in training everything stays for backward.
 class InferenceScope {
  public:
   explicit InferenceScope(const Pass& pass) {
@@ -26,7 +26,7 @@ class InferenceScope {
   std::optional<ArenaScope> scope_;
 };
 
-// y = D_out(LN(residual + D_in(x + bias))); x is turned into the z that backward needs.
+// y = D_out(LN(residual + D_in(x + bias))); in training x is overwritten with z, saved for backward.
 NormState normalize(const Pass& pass, const NormParameters& norm, const Tensor& x, const Tensor& bias,
                     const Tensor& residual, const kernels::Dropout& input_dropout,
                     const kernels::Dropout& output_dropout, const Tensor& y) {
@@ -58,9 +58,6 @@ Tensor Pass::allocate_statistics(const char* name, const Shape& shape) const {
   return context.allocate(name, shape, wide ? engine::DType::kF64 : engine::DType::kF32);
 }
 
-// -- projection
-// -----------------------------------------------------------------------------------------------------
-
 NormState project(const Pass& pass, const Projection& block, const Tensor& x, const Tensor& y) {
   const InferenceScope scope(pass);
   const Tensor u = pass.allocate("projected features", y.shape);
@@ -88,9 +85,6 @@ void project_backward(const Pass& pass, const Projection& block, const NormState
       {.dy = dy, .x = x, .weight = pass.weight(p.linear.weight), .dweight = pass.gradient(p.linear.weight)});
 }
 
-// -- attention
-// ------------------------------------------------------------------------------------------------------
-
 namespace {
 
 kernels::Dropout probability_dropout(const Pass& pass, const AttentionBlock& block, const ops::Heads& q,
@@ -104,8 +98,7 @@ kernels::Dropout residual_dropout(const Pass& pass, const AttentionBlock& block,
   return pass.dropout(block.residual_site, block.residual_dropout, query.shape[1] * query.shape[2]);
 }
 
-// Projects to q, k and v: one product for self-attention, one each for the query and for the memory
-// otherwise.
+// Projects to q, k and v: one GEMM for self-attention; otherwise one for the query and one for the memory.
 void project_heads(const Pass& pass, const AttentionBlock& block, const Tensor& query, const Tensor& memory,
                    AttentionState& state) {
   const Tensor weight = pass.weight(block.parameters.in_proj.weight);
@@ -129,7 +122,7 @@ void project_heads(const Pass& pass, const AttentionBlock& block, const Tensor& 
   state.v = {kv, 1};
 }
 
-// From the gradients of the packed projections to those of their inputs and weights.
+// From gradients of the packed projections to gradients of their inputs and weights.
 void project_heads_backward(const Pass& pass, const AttentionBlock& block, const Tensor& query,
                             const Tensor& memory, const Tensor& dq, const Tensor& dkv,
                             const AttentionInputGradients& gradients) {
@@ -137,7 +130,7 @@ void project_heads_backward(const Pass& pass, const AttentionBlock& block, const
   const Tensor dweight = pass.gradient(block.parameters.in_proj.weight);
   const Tensor dbias = pass.gradient(block.parameters.in_proj.bias);
   const std::int64_t hidden = query.shape[2];
-  if (block.self) {  // dq is all three
+  if (block.self) {  // dq holds all three gradients
     ops::linear_backward(pass.context, {.dy = dq,
                                         .x = query,
                                         .weight = weight,
@@ -230,9 +223,6 @@ void attend_backward(const Pass& pass, const AttentionBlock& block, const Attent
   project_heads_backward(pass, block, query, memory, dq, dkv, gradients);
 }
 
-// -- feed-forward
-// ---------------------------------------------------------------------------------------------------
-
 namespace {
 
 kernels::Dropout activation_dropout(const Pass& pass, const FeedForward& block, const Tensor& u) {
@@ -293,9 +283,6 @@ void feed_forward_backward(const Pass& pass, const FeedForward& block, const Fee
                                       .accumulate_dx = true,
                                       .dweight = pass.gradient(p.linear1.weight)});
 }
-
-// -- two linear maps
-// ------------------------------------------------------------------------------------------------
 
 MlpState mlp(const Pass& pass, const Mlp& block, const Tensor& x, const Tensor& y) {
   const InferenceScope scope(pass);

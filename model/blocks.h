@@ -5,17 +5,18 @@
 #include "engine/ops/ops.h"
 #include "model/parameter_table.h"
 
-// The blocks of the network, each forward and backward. They own no memory: weights come from the parameter
-// store, activations from the context's arena. Forward returns views of what backward needs; in inference it
-// gives everything back but its output. Shapes: B batch, T frames, H hidden; a sequence is (B, T, H).
+// Blocks of the network, each with forward and backward. They own no memory: weights are in the parameter
+// store, activations in the context's arena. Forward returns views of the activations saved for backward; in
+// inference it releases everything but its output. Shapes: B batch, T frames, H hidden; a sequence is (B, T,
+// H).
 
 namespace voca::model {
 
-/// What a pass over the network runs with.
+/// Environment of a pass over the network.
 struct Pass {
   engine::Context& context;
   const engine::ParameterStore& parameters;
-  const engine::StepRandom* random = nullptr;  ///< null in inference: nothing is dropped, nothing saved
+  const engine::StepRandom* random = nullptr;  ///< null in inference: no dropout, nothing saved
 
   [[nodiscard]] bool training() const { return random != nullptr; }
   [[nodiscard]] engine::Tensor weight(engine::ParameterId id) const { return parameters.weight(id); }
@@ -30,16 +31,14 @@ struct Pass {
   }
 };
 
-/// What a layer normalisation saves.
+/// Activations that a layer normalisation saves for backward.
 struct NormState {
   engine::Tensor z;
   engine::Tensor mean;
   engine::Tensor rstd;
 };
 
-// -- projection: y = dropout(LN(x Wᵀ + b))
-// --------------------------------------------------------------------------
-
+/// Projection block: y = dropout(LN(x Wᵀ + b)).
 struct Projection {
   ProjectionParameters parameters;
   double dropout = 0;
@@ -49,16 +48,14 @@ struct Projection {
 /// x (B, T, width) → y (B, T, H), overwritten.
 NormState project(const Pass& pass, const Projection& block, const engine::Tensor& x,
                   const engine::Tensor& y);
-/// dy is overwritten on the way. Gradients of the parameters accumulate; the features need none.
+/// Overwrites dy. Gradients of the parameters accumulate; the features' gradient is not computed.
 void project_backward(const Pass& pass, const Projection& block, const NormState& state,
                       const engine::Tensor& x, const engine::Tensor& dy);
 
-// -- attention with residual and norm: y = LN(query + dropout(MHA(query, memory)))
-// ---------------------------------------
-
+/// Attention block with residual and norm: y = LN(query + dropout(MHA(query, memory))).
 struct AttentionBlock {
   AttentionParameters parameters;
-  bool self = false;  ///< query and memory are the same sequence: one projection makes q, k and v
+  bool self = false;  ///< query and memory are the same sequence: one GEMM projects q, k and v
   std::int64_t heads = 1;
   double probability_dropout = 0;
   double residual_dropout = 0;
@@ -85,14 +82,12 @@ struct AttentionInputGradients {
   engine::Tensor dmemory;  ///< the same tensor as dquery in self-attention
   bool accumulate_dmemory = false;
 };
-/// dy is left as it is.
+/// Does not modify dy.
 void attend_backward(const Pass& pass, const AttentionBlock& block, const AttentionState& state,
                      const engine::Tensor& query, const engine::Tensor& memory, const engine::Tensor& dy,
                      const AttentionInputGradients& gradients);
 
-// -- feed-forward with residual and norm: y = LN(x + dropout(W₂ dropout(gelu(W₁ x))))
-// ------------------------------------
-
+/// Feed-forward block with residual and norm: y = LN(x + dropout(W₂ dropout(gelu(W₁ x)))).
 struct FeedForward {
   FeedForwardParameters parameters;
   double dropout = 0;
@@ -108,13 +103,11 @@ struct FeedForwardState {
 
 FeedForwardState feed_forward(const Pass& pass, const FeedForward& block, const engine::Tensor& x,
                               const engine::Tensor& y);
-/// dx is overwritten; dy is left as it is.
+/// Overwrites dx; does not modify dy.
 void feed_forward_backward(const Pass& pass, const FeedForward& block, const FeedForwardState& state,
                            const engine::Tensor& x, const engine::Tensor& dy, const engine::Tensor& dx);
 
-// -- two linear maps with a GELU between them: the classifier and the contrastive head
-// --------------------------------------
-
+/// Two linear maps with a GELU between them: the classifier and the contrastive head.
 struct Mlp {
   LinearParameters first;
   LinearParameters second;
@@ -129,7 +122,7 @@ struct MlpState {
 
 /// x (rows, in) → y (rows, out), overwritten.
 MlpState mlp(const Pass& pass, const Mlp& block, const engine::Tensor& x, const engine::Tensor& y);
-/// dx is overwritten.
+/// Overwrites dx.
 void mlp_backward(const Pass& pass, const Mlp& block, const MlpState& state, const engine::Tensor& x,
                   const engine::Tensor& dy, const engine::Tensor& dx);
 

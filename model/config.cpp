@@ -101,7 +101,7 @@ const StateEntry& require_matrix(const std::vector<StateEntry>& state, std::stri
   return *entry;
 }
 
-// The number of encoder layers: one more than the largest index that occurs.
+// Number of encoder layers: the largest index that occurs, plus one.
 std::int64_t count_layers(const std::vector<StateEntry>& state) {
   constexpr std::string_view kPrefix = "temporal_encoder.layers.";
   std::int64_t layers = 0;

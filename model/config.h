@@ -9,14 +9,15 @@
 
 namespace voca::model {
 
-/// Which stream asks the other. In a2v audio is the query and visual is key and value.
+/// Attention between the streams. In kA2v, audio is the query and visual is key and value; kBidirectional
+/// averages both directions.
 enum class CrossAttention : std::uint8_t { kA2v, kBidirectional };
 enum class PositionalEncoding : std::uint8_t { kNone, kSinusoidal, kLearned };
 
-/// Whose samples a rank's samples are told from: its own batch's, or those of the global batch.
+/// Source of a sample's InfoNCE negatives: this rank's batch or the global batch.
 enum class ContrastiveScope : std::uint8_t { kLocal, kGlobal };
 
-/// Option values and back; the parsers throw UsageError naming the option and its values.
+/// Option values and back; the parsers throw UsageError naming the option and its valid values.
 [[nodiscard]] std::string_view name_of(CrossAttention form);
 [[nodiscard]] std::string_view name_of(PositionalEncoding form);
 [[nodiscard]] std::string_view name_of(ContrastiveScope scope);
@@ -24,7 +25,7 @@ enum class ContrastiveScope : std::uint8_t { kLocal, kGlobal };
 [[nodiscard]] PositionalEncoding parse_positional_encoding(std::string_view text);
 [[nodiscard]] ContrastiveScope parse_contrastive_scope(std::string_view text);
 
-/// The architecture, by the names and defaults of the options.
+/// The architecture, with the names and defaults of the options.
 struct ModelConfig {
   std::int64_t visual_dim = 512;
   std::int64_t audio_dim = 512;
@@ -38,32 +39,33 @@ struct ModelConfig {
   PositionalEncoding positional_encoding = PositionalEncoding::kNone;
 };
 
-/// The losses of training.
+/// Configuration of the training losses.
 struct LossConfig {
   double label_smoothing = 0;  ///< s in [0, 1)
-  double pos_weight = 1;       ///< > 0; binary form only
+  double pos_weight = 1;       ///< > 0; binary only
   bool use_contrastive = false;
   double contrastive_weight = 0.5;
   double temperature = 0.07;
   ContrastiveScope contrastive_scope = ContrastiveScope::kLocal;
 };
 
-/// Throws UsageError naming the option that does not hold (hidden not divisible by num_heads, …).
+/// Throws UsageError naming the invalid option (hidden not divisible by num_heads, …).
 void validate(const ModelConfig& config);
 void validate(const LossConfig& config);
 
-/// Whether smoothing and weight together make a certain fake come out above 0.5: w · s/2 > 1 − s/2.
+/// Whether label smoothing and pos_weight together push the score of a certain fake above 0.5: w · s/2 > 1 −
+/// s/2.
 [[nodiscard]] bool certain_fake_exceeds_half(const LossConfig& config);
 
-/// A state dict's entry, as far as the architecture shows in it.
+/// Name and shape of a state dict entry, from which the architecture is inferred.
 struct StateEntry {
   std::string name;
   engine::Shape shape;
 };
 
-/// The architecture that a state dict's names and shapes spell. Heads, sequence length and dropout do not
-/// show in them and are taken from `hints` (the checkpoint's config); seq_len shows where positions are
-/// learned. Throws DataError naming the entry that is missing or does not fit.
+/// Infers the architecture from a state dict's names and shapes. Heads, sequence length and dropout are not
+/// visible there and come from `hints` (the checkpoint's config), except that learned positions reveal
+/// seq_len. Throws DataError naming the entry that is missing or does not fit.
 [[nodiscard]] ModelConfig infer_config(const std::vector<StateEntry>& state, const ModelConfig& hints);
 
 }  // namespace voca::model

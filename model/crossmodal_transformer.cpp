@@ -21,30 +21,30 @@ using engine::StepRandom;
 using engine::Tensor;
 namespace ops = engine::ops;
 
-// The dropout sites. Their numbers are part of what a run's bits depend on.
+// Dropout sites. Their numbers determine the random bits of a run.
 enum Site : std::uint32_t {
   kVisualProjection = 0,
   kAudioProjection = 1,
   kAudioToVisual = 2,
   kVisualToAudio = 3,
   kClassifier = 4,
-  kFirstLayer = 16,  // four sites a layer: probabilities, self-attention, activation, feed-forward
+  kFirstLayer = 16,  // four sites per layer: probabilities, self-attention, activation, feed-forward
   kSitesPerLayer = 4,
 };
 
-// What the way from two streams to one leaves for its backward.
+// Activations of the fusion of both streams, saved for backward.
 struct FusionState {
   NormState v_norm;
   NormState a_norm;
   Tensor v;  // (B, T, H) projected
   Tensor a;
-  Tensor v_positioned;  // with positions, or the same as v
+  Tensor v_positioned;  // with positions, or v itself
   Tensor a_positioned;
   AttentionState a2v;
   AttentionState v2a;
 };
 
-// What an encoder layer leaves for its backward.
+// Activations of an encoder layer, saved for backward.
 struct LayerState {
   AttentionState attention;
   Tensor attended;  // (B, T, H) after self-attention
@@ -57,7 +57,7 @@ struct HeadState {
   MlpState classifier;
 };
 
-// The contrastive head's pass over both streams at once: rows [0, B) visual, [B, 2B) audio.
+// The contrastive head's activations for both streams: rows [0, B) visual, [B, 2B) audio.
 struct ContrastState {
   Tensor pooled;  // (2B, H)
   MlpState head;
@@ -65,16 +65,16 @@ struct ContrastState {
   Tensor norm;  // (2B)
 };
 
-// What the rows of this rank's similarity matrix are told from: the audio of its own batch, or of all ranks'.
+// Columns of this rank's similarity matrix, the negatives included: audio of its own batch, or of all ranks.
 struct ContrastColumns {
   bool gathered = false;
-  std::int64_t first = 0;  // column of this rank's first sample
+  std::int64_t first = 0;  // column of the first sample of this rank
   Tensor za;               // (columns, 256)
   Tensor labels;           // (columns)
-  Tensor dza;              // (columns, 256), of this rank's rows alone
+  Tensor dza;              // (columns, 256), contribution of this rank's rows
 };
 
-// The parameters before and with `last` in the order of backward have their gradients.
+// Marks gradients as final up to and including `last`, in the order of backward.
 void announce(const Pass& pass, engine::ParameterId last) {
   if (pass.context.gradients != nullptr) pass.context.gradients->final_until(pass.parameters.flat_end(last));
 }
@@ -174,10 +174,7 @@ class CrossModalTransformer final : public engine::Model {
   ParameterTable table_;
 };
 
-// -- forward
-// --------------------------------------------------------------------------------------------------------
-
-// From the features to the encoder's input x (B, T, H), overwritten.
+// Computes the encoder's input x (B, T, H), overwritten, from the features.
 FusionState CrossModalTransformer::fuse(const Pass& pass, const Batch& batch, const Tensor& x) const {
   FusionState state;
   state.v = pass.allocate("v", x.shape);
@@ -200,7 +197,7 @@ void CrossModalTransformer::add_positions(const Pass& pass, FusionState& state) 
     encoding = pass.allocate("sinusoidal positions", {config_.seq_len, config_.hidden});
     ops::sinusoidal_encoding(pass.context, encoding);
   }
-  // The contrastive head sees the projections as they are, so the sums get memory of their own.
+  // The contrastive head reads the projections without positions, so the sums need separate memory.
   state.v_positioned = pass.allocate("v with positions", state.v.shape);
   state.a_positioned = pass.allocate("a with positions", state.a.shape);
   ops::positional_encoding(pass.context, state.v, encoding, state.v_positioned);
@@ -217,7 +214,7 @@ void CrossModalTransformer::cross(const Pass& pass, FusionState& state, const Te
   ops::weighted_sum(pass.context, 0.5, x, 0.5, other, x);
 }
 
-// x (B, T, H) → y, overwritten. In inference they may be the same array.
+// x (B, T, H) → y, overwritten. In inference x and y may be the same array.
 LayerState CrossModalTransformer::layer(const Pass& pass, std::size_t i, const Tensor& x,
                                         const Tensor& y) const {
   LayerState state;
@@ -269,10 +266,7 @@ void CrossModalTransformer::classification_loss(const Pass& pass, const Batch& b
   }
 }
 
-// -- backward
-// -------------------------------------------------------------------------------------------------------
-
-// dx enters as the gradient of the layer's output and leaves as that of its input x.
+// On entry dx is the gradient of the layer's output, on return that of its input x.
 void CrossModalTransformer::layer_backward(const Pass& pass, std::size_t i, const LayerState& state,
                                            const Tensor& x, const Tensor& dx) const {
   const ArenaScope scope(pass.context.arena);
@@ -283,7 +277,7 @@ void CrossModalTransformer::layer_backward(const Pass& pass, std::size_t i, cons
   announce(pass, table_.self_attention[i].in_proj.bias);
 }
 
-// dv and da are overwritten; dx is scaled on the way.
+// Overwrites dv and da; scales dx in place.
 void CrossModalTransformer::cross_backward(const Pass& pass, const FusionState& state, const Tensor& dx,
                                            const Tensor& dv, const Tensor& da) const {
   if (bidirectional()) ops::weighted_sum(pass.context, 0.5, dx, 0, {}, dx);
@@ -297,7 +291,7 @@ void CrossModalTransformer::cross_backward(const Pass& pass, const FusionState& 
   announce(pass, table_.v2a.in_proj.bias);
 }
 
-// own_dza (B, 256) is where the gradient of this rank's audio belongs.
+// own_dza (B, 256) receives the gradient of this rank's audio embeddings.
 ContrastColumns CrossModalTransformer::contrast_columns(const Pass& pass, const Batch& batch,
                                                         const ContrastState& state,
                                                         const Tensor& own_dza) const {
@@ -341,10 +335,8 @@ void CrossModalTransformer::fuse_backward(const Pass& pass, const Batch& batch, 
   announce(pass, table_.v_proj.linear.bias);
 }
 
-// -- a training step
-// ------------------------------------------------------------------------------------------------
-
-// The contrastive loss and its gradients; dpooled (2B, H), that of the means of v and a, is overwritten.
+// Computes the contrastive loss and its gradients; overwrites dpooled (2B, H), the gradient of the means of v
+// and a.
 void CrossModalTransformer::train_contrast(const TrainingPass& training, const FusionState& fusion,
                                            const Tensor& dpooled) const {
   const Pass& pass = training.pass;
@@ -365,7 +357,7 @@ void CrossModalTransformer::train_contrast(const TrainingPass& training, const F
                               .dzv = dz.rows(0, rows),
                               .dza = columns.dza});
   if (columns.gathered) {
-    // Every rank's rows reach this rank's audio. In a dry run there is no one to add.
+    // Rows of every rank contribute to the gradient of this rank's audio. A dry run has no other ranks.
     if (pass.context.device() != engine::DeviceKind::kMeta) {
       pass.context.communicator->all_reduce_sum("contrastive gradients", columns.dza, pass.context.stream);
     }
@@ -375,7 +367,7 @@ void CrossModalTransformer::train_contrast(const TrainingPass& training, const F
   mlp_backward(pass, contrast_head(), state.head, state.pooled, dz, dpooled);
 }
 
-// From the encoder's output x to the loss and back; dx is overwritten.
+// Runs from the encoder's output x to the loss and back; overwrites dx.
 void CrossModalTransformer::train_head(const TrainingPass& training, const Tensor& x,
                                        const Tensor& dx) const {
   const Pass& pass = training.pass;
@@ -390,8 +382,8 @@ void CrossModalTransformer::train_head(const TrainingPass& training, const Tenso
   ops::pooling_backward(pass.context, dpooled, state.argmax, dx, false);
 }
 
-// Layer i and all that follows it, forward and then backward: what a layer keeps lies below what the next one
-// keeps on the arena's stack. dx, the gradient of x, is overwritten.
+// Runs layer i and all following layers, forward then backward; the activations of a layer lie below those of
+// the next on the arena's stack. Overwrites dx, the gradient of x.
 void CrossModalTransformer::train_layers(const TrainingPass& training, std::size_t i, const Tensor& x,
                                          const Tensor& dx) const {
   if (i == layers()) {
@@ -403,7 +395,7 @@ void CrossModalTransformer::train_layers(const TrainingPass& training, std::size
   const Tensor y = pass.allocate("x", x.shape);
   const std::size_t mark = pass.context.arena.used();
   LayerState state = layer(pass, i, x, y);
-  // The last layer's backward is the first: it would gain nothing.
+  // The last layer's backward comes first, so recomputing it would save nothing.
   const bool recompute = recompute_ && i + 1 < layers();
   if (recompute) pass.context.arena.release(mark);
   train_layers(training, i + 1, y, dx);
@@ -483,7 +475,8 @@ StepFlops count_flops(const ModelConfig& config, const LossConfig& losses, std::
   const auto layers = static_cast<double>(config.num_layers);
   const auto features = static_cast<double>(config.visual_dim + config.audio_dim);
 
-  // Multiply-adds of the matrix products, forward. Backward has two for each, but none towards the features.
+  // Multiply-adds of the forward GEMMs. Backward has two GEMMs for each, but none for the gradient of the
+  // features.
   const double projections = rows * h * features;
   const double crossings = directions * rows * 4 * h * h;
   const double layer = rows * 12 * h * h;

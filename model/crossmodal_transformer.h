@@ -7,23 +7,24 @@
 
 namespace voca::model {
 
-/// What backward reads of the forward pass: kept in memory, or computed again from the inputs of the streams'
-/// fusion and of each encoder layer but the last. Gradients are the same bits either way.
+/// Activations for backward: kept in memory, or recomputed (activation checkpointing) from the inputs of the
+/// fusion of the streams and of every encoder layer except the last. Gradients are bitwise the same either
+/// way.
 enum class Activations : std::uint8_t { kKeep, kRecompute };
 
 /// The detector: two projections, cross-attention, temporal encoder, pooling, classifier, contrastive head.
-/// Parameter names are those of the PyTorch module. Inputs of a batch: 0 visual (size, T, visual_dim), 1
-/// audio (size, T, audio_dim). Throws UsageError where the configuration does not hold.
+/// Parameters are named as in the PyTorch module. Inputs of a batch: 0 visual (size, T, visual_dim), 1 audio
+/// (size, T, audio_dim). Throws UsageError if the configuration is invalid.
 [[nodiscard]] std::unique_ptr<engine::Model> make_crossmodal_transformer(
     const ModelConfig& config, const LossConfig& losses, Activations activations = Activations::kKeep);
 
-/// Floating-point operations of one pass over a batch, matrix products and attention, a multiply-add as two.
+/// Floating-point operations of one pass over a batch in GEMM and attention; a multiply-add counts as two.
 struct StepFlops {
   double gemm_forward = 0;
   double gemm_backward = 0;
   double attention_forward = 0;
-  double attention_backward = 0;  ///< with the recomputation of the probabilities
-  double gemm_recompute = 0;      ///< of the forward pass, a second time
+  double attention_backward = 0;  ///< includes the recomputation of the probabilities
+  double gemm_recompute = 0;      ///< recomputed part of the forward pass
   double attention_recompute = 0;
 
   [[nodiscard]] double all() const {

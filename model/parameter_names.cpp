@@ -12,7 +12,7 @@ namespace {
 constexpr std::string_view kLayers = "temporal_encoder.layers.";
 constexpr std::string_view kDigits = "0123456789";
 
-/// In the order in which they are looked for: a relative has names of another one too.
+/// In search order: a network may also have parameter names of a later one.
 constexpr std::array<OtherNetwork, 4> kOtherNetworks = {{
     {"the three-branch detector", "cross_modal_branch."},
     {"the three-branch detector", "audio_only_branch."},

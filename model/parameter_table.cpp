@@ -9,7 +9,7 @@ using engine::Initializer;
 using engine::ParameterId;
 using engine::Shape;
 
-// Registers parameters in the module's order. Backward ranks are given afterwards.
+// Registers parameters in the module's order. Backward ranks are assigned afterwards.
 class Builder {
  public:
   explicit Builder(std::vector<engine::ParameterSpec>& specs) : specs_(specs) {}
@@ -19,7 +19,7 @@ class Builder {
     return static_cast<ParameterId>(specs_.size()) - 1;
   }
 
-  // torch.nn.Linear: kaiming_uniform(a = √5) for the weight comes down to ±1/√fan_in, as for the bias.
+  // torch.nn.Linear: kaiming_uniform(a = √5) for the weight is uniform(±1/√fan_in), as for the bias.
   LinearParameters linear(const std::string& name, std::int64_t out, std::int64_t in) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(in));
     LinearParameters p;
@@ -51,7 +51,7 @@ class Builder {
   std::vector<engine::ParameterSpec>& specs_;
 };
 
-// Gives ranks in the order in which backward finishes the gradients.
+// Assigns ranks in the order in which backward completes the gradients.
 class BackwardOrder {
  public:
   explicit BackwardOrder(std::vector<engine::ParameterSpec>& specs) : specs_(specs) {}
@@ -123,7 +123,7 @@ void add_encoder_layer(const ModelConfig& config, std::size_t layer, Builder& ad
   feed_forward.linear2 = add.linear(prefix + ".linear2", hidden, 4 * hidden);
   attention.norm = add.norm(prefix + ".norm1", hidden);
   feed_forward.norm = add.norm(prefix + ".norm2", hidden);
-  // torch.nn.TransformerEncoder deep-copies one layer: all of them start from the same values.
+  // torch.nn.TransformerEncoder deep-copies one layer, so all layers start with the same values.
   const std::size_t per_layer = table.specs.size() - first;
   for (std::size_t i = 0; layer > 0 && i < per_layer; ++i)
     table.specs[first + i].same_start_as = static_cast<int>(first - layer * per_layer + i);

@@ -24,7 +24,7 @@ struct NormParameters {
   engine::ParameterId beta = kNoParameter;
 };
 
-/// torch.nn.MultiheadAttention and the norm that follows it.
+/// torch.nn.MultiheadAttention and its layer norm.
 struct AttentionParameters {
   LinearParameters in_proj;  ///< (3H, H): q, k, v stacked
   LinearParameters out_proj;
@@ -42,14 +42,14 @@ struct ProjectionParameters {
   NormParameters norm;
 };
 
-/// Every parameter of the network: its spec in the order of registration, and where each block finds its own.
+/// Every parameter of the network: specs in registration order, and the ids that each block uses.
 struct ParameterTable {
   std::vector<engine::ParameterSpec> specs;
   engine::ParameterId pos_embed = kNoParameter;
   ProjectionParameters v_proj;
   ProjectionParameters a_proj;
-  AttentionParameters a2v;  ///< cross_attn and cross_norm, or a2v_attn and a2v_norm
-  AttentionParameters v2a;  ///< bidirectional form only
+  AttentionParameters a2v;  ///< cross_attn and cross_norm; a2v_attn and a2v_norm if bidirectional
+  AttentionParameters v2a;  ///< bidirectional only
   std::array<AttentionParameters, kMaxLayers> self_attention;
   std::array<FeedForwardParameters, kMaxLayers> feed_forward;
   LinearParameters classifier0;

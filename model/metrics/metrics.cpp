@@ -33,7 +33,7 @@ struct Scored {
   bool positive;
 };
 
-/// Sorts `samples` and counts them down, a point a distinct score.
+/// Sorts `samples` by falling score and builds one point per distinct score.
 RocCurve curve_of(std::vector<Scored>& samples) {
   std::sort(samples.begin(), samples.end(),
             [](const Scored& a, const Scored& b) { return a.score > b.score; });
@@ -78,7 +78,7 @@ RocCurve roc_curve(std::span<const double> prob_real, std::span<const int> label
 
 std::optional<double> auc(const RocCurve& curve) {
   if (!has_both(curve)) return std::nullopt;
-  // Trapezoids, doubled, in integers: exact up to the one division.
+  // Doubled trapezoids in integers: exact up to the final division.
   std::int64_t doubled = 0;
   for (std::size_t i = 1; i < curve.points.size(); ++i) {
     const RocPoint& from = curve.points[i - 1];
@@ -90,7 +90,7 @@ std::optional<double> auc(const RocCurve& curve) {
 
 std::optional<double> average_precision_real(const RocCurve& curve) {
   if (curve.n_real == 0) return std::nullopt;
-  // Reals gained times precision: each term is at most the integer gained, so the mean is at most 1.
+  // Reals gained times precision: each term is at most the integer gained, so the average is at most 1.
   double sum = 0.0;
   for (std::size_t i = 1; i < curve.points.size(); ++i) {
     const RocPoint& point = curve.points[i];
@@ -102,7 +102,7 @@ std::optional<double> average_precision_real(const RocCurve& curve) {
 std::optional<double> average_precision_fake(const RocCurve& curve) {
   if (curve.n_fake == 0) return std::nullopt;
   double sum = 0.0;
-  // From the lowest score up: what lies below point i is what is taken for fake.
+  // From the lowest score up: samples below point i are classified as fake.
   for (std::size_t i = curve.points.size() - 1; i > 0; --i) {
     const std::int64_t fakes = curve.n_fake - curve.points[i - 1].fp;
     const std::int64_t reals = curve.n_real - curve.points[i - 1].tp;
@@ -114,11 +114,11 @@ std::optional<double> average_precision_fake(const RocCurve& curve) {
 
 std::optional<EqualErrorRate> equal_error_rate(const RocCurve& curve) {
   if (!has_both(curve)) return std::nullopt;
-  // (FPR − FNR) · n_real · n_fake, exact; it rises from −n_real · n_fake to n_real · n_fake.
+  // (FPR − FNR) · n_real · n_fake, exact; increases from −n_real · n_fake to n_real · n_fake.
   const auto difference = [&curve](const RocPoint& point) {
     return point.fp * curve.n_real - (curve.n_real - point.tp) * curve.n_fake;
   };
-  std::size_t after = 1;  // the first point on the far side of the crossing; the last one always is
+  std::size_t after = 1;  // first point past the crossing; the last point always qualifies
   while (difference(curve.points[after]) < 0) ++after;
   const RocPoint& left = curve.points[after - 1];
   const RocPoint& right = curve.points[after];

@@ -28,8 +28,8 @@ double ratio(std::int64_t part, std::int64_t whole) {
   return static_cast<double>(part) / static_cast<double>(whole);
 }
 
-/// How good a cut is that takes what scores at `point` or above for real; a larger value is better. Equally
-/// good cuts have equal values: counts are exact, and a ratio of counts is rounded once.
+/// Quality of the cut that classifies scores of `point` and above as real; larger is better. Equally good
+/// cuts have equal values: counts are exact, and a ratio of counts is rounded once.
 double goodness(const RocCurve& curve, const RocPoint& point, const ThresholdRule& rule) {
   const std::int64_t real_as_fake = curve.n_real - point.tp;
   const std::int64_t fake_as_fake = curve.n_fake - point.fp;
@@ -46,7 +46,7 @@ double goodness(const RocCurve& curve, const RocPoint& point, const ThresholdRul
     case ThresholdBy::kEer:
       return -static_cast<double>(std::abs(point.fp * curve.n_real - real_as_fake * curve.n_fake));
     case ThresholdBy::kFpr:
-      // Of equal TPR the lower FPR is better.
+      // Ties in TPR take the lower FPR.
       if (ratio(point.fp, curve.n_fake) > rule.fpr) return -1;
       return static_cast<double>(point.tp * (curve.n_fake + 1) + fake_as_fake);
   }
@@ -55,16 +55,16 @@ double goodness(const RocCurve& curve, const RocPoint& point, const ThresholdRul
 
 double midpoint_above(double below, double above) {
   const double middle = below + (above - below) / 2.0;
-  // Between neighbouring doubles there is no middle; `above` still separates them.
+  // Adjacent doubles have no midpoint; `above` still separates them.
   return middle > below ? middle : above;
 }
 
-/// A threshold that the score of point `i` reaches and that of point `i` + 1 does not.
+/// A threshold that point `i`'s score reaches and point `i` + 1's does not.
 double cut_below(const RocCurve& curve, std::size_t i) {
   const bool last = i + 1 == curve.points.size();
   const double above = i == 0 ? 1.0 : curve.points[i].threshold;
   const double below = last ? 0.0 : curve.points[i + 1].threshold;
-  // Scores of exactly 0 and 1 leave no room beyond them.
+  // Scores of exactly 0 or 1 have no neighbour beyond.
   if (i == 0 && below == 1.0) return std::nextafter(1.0, 2.0);
   if (last && above == 0.0) return 0.0;
   return midpoint_above(below, above);
