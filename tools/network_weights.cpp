@@ -21,10 +21,10 @@ using engine::StateDict;
 
 namespace {
 
-constexpr std::size_t kMaxListed = 3;  // names in a message
+constexpr std::size_t kMaxListed = 3;  // maximum number of names in a message
 constexpr const char* kFileItself = ".";
 
-/// Components of a name that a wrapper puts between a module and its owner.
+/// Name components that wrappers insert between a module and its owner.
 constexpr std::array<std::string_view, 5> kWrappers = {"module", "_orig_mod", "_fsdp_wrapped_module",
                                                        "_checkpoint_wrapped_module", "_fpw_module"};
 
@@ -40,9 +40,9 @@ std::string without_wrappers(std::string_view name) {
   return result;
 }
 
-/// A name as what the network calls it and what stands before that.
+/// A parameter name, split into prefix and the name that the network uses.
 struct SplitName {
-  std::string prefix;  ///< "model.student"; empty: nothing
+  std::string prefix;  ///< "model.student"; empty: none
   std::string own;
 };
 
@@ -57,13 +57,13 @@ std::optional<SplitName> split(const std::string& name) {
   return std::nullopt;
 }
 
-/// Parameters of the network in one dict behind one prefix.
+/// Parameters of the network in one dict under one prefix.
 struct Candidate {
   const StateDict* dict = nullptr;
   std::string prefix;
-  std::string key;  ///< the dict's; with the prefix where one dict has several
+  std::string key;  ///< the dict's key; with the prefix if one dict has several candidates
   std::vector<NamedTensor> tensors;
-  std::string broken;  ///< a parameter that is no tensor, and what it is
+  std::string broken;  ///< a parameter that is not a tensor, and what it is
 
   [[nodiscard]] bool telling() const {
     return !broken.empty() || std::any_of(tensors.begin(), tensors.end(), [](const NamedTensor& named) {
@@ -76,7 +76,7 @@ std::string joined(const std::string& a, const std::string& b) {
   return a.empty() || b.empty() ? a + b : a + "." + b;
 }
 
-/// The candidates of one dict by what stands before the names; other networks may have very many.
+/// The candidates of one dict by prefix; other networks may have very many.
 class Candidates {
  public:
   explicit Candidates(const StateDict& dict) : dict_(dict) {}
@@ -115,7 +115,7 @@ std::vector<Candidate> candidates_in(const StateDict& dict) {
   return candidates;
 }
 
-/// Whether both are the same numbers of the file: scripts save one dict under several names.
+/// Whether both refer to the same data in the file: scripts save one dict under several names.
 bool same(const Candidate& a, const Candidate& b) {
   return std::equal(a.tensors.begin(), a.tensors.end(), b.tensors.begin(), b.tensors.end(),
                     [](const NamedTensor& x, const NamedTensor& y) {
@@ -125,7 +125,7 @@ bool same(const Candidate& a, const Candidate& b) {
 }
 
 std::vector<Candidate> all_candidates(const std::string& path, const LoadedCheckpoint& checkpoint) {
-  constexpr std::size_t kMax = 64;  // of one training: a model, its average, a teacher
+  constexpr std::size_t kMax = 64;  // one training saves few: a model, its average, a teacher
   std::vector<Candidate> all;
   for (const StateDict& dict : checkpoint.state_dicts) {
     for (Candidate& candidate : candidates_in(dict)) all.push_back(std::move(candidate));
@@ -145,7 +145,7 @@ std::string listed(const std::vector<std::string>& names) {
   return text;
 }
 
-/// A file without the network's weights: says what it holds instead.
+/// Throws DataError for a file without weights of the network, saying what it holds instead.
 [[noreturn]] void refuse_others(const std::string& path, const LoadedCheckpoint& checkpoint) {
   const auto largest = std::max_element(
       checkpoint.state_dicts.begin(), checkpoint.state_dicts.end(),
@@ -168,7 +168,7 @@ std::string listed(const std::vector<std::string>& names) {
                   path, model::kNetworkName, listed(names));
 }
 
-/// What a module holds beside its weights: counters, and the weights of a loss.
+/// Whether the entry is no weight of the network: a counter, or the weights of a loss.
 bool beside_weights(const NamedTensor& named) {
   const std::string_view name = named.name;
   const std::string_view last = name.substr(name.rfind('.') + 1);
@@ -177,7 +177,7 @@ bool beside_weights(const NamedTensor& named) {
          name.starts_with("loss");
 }
 
-/// The parameters behind the candidate's prefix that the network does not have.
+/// Adds the parameters under the candidate's prefix that the network does not have.
 void add_unknown(Candidate& chosen, const std::vector<Candidate>& candidates) {
   for (const NamedTensor& named : chosen.dict->tensors) {
     const NamedTensor clean{without_wrappers(named.name), named.tensor};

@@ -7,20 +7,20 @@
 
 namespace voca::tools {
 
-/// The weights of the network in a checkpoint, under the network's own names.
+/// The network's weights in a checkpoint, under the network's own names.
 struct NetworkWeights {
-  std::string key;  ///< where they lie, as --weights takes it: "model_state_dict", "ema"
+  std::string key;  ///< where they are stored, as --weights takes it: "model_state_dict", "ema"
   std::vector<engine::NamedTensor> tensors;
 };
 
-/// Finds them wherever a script put them: under any key, with the prefixes that wrappers leave in names
-/// (`module.`, `_orig_mod.`, `_fsdp_wrapped_module.`, anywhere) and whatever stands before the network's own
-/// names (`model.`, `net.`, `ema.`). What a module carries beside weights (counters, loss weights) is left
-/// out; parameters that the network does not have are not, for check_parameters() to refuse.
+/// Finds the weights under any key, and removes the prefixes that wrappers leave in names (`module.`,
+/// `_orig_mod.`, `_fsdp_wrapped_module.`, anywhere) and whatever precedes the network's own names (`model.`,
+/// `net.`, `ema.`). Other values that a module holds (counters, loss weights) are left out. Parameters that
+/// the network does not have are kept, for check_parameters() to refuse.
 ///
-/// `key` chooses among several (--weights); empty: there must be one. Throws UsageError where `key` names
-/// none, DataError beginning with `path` where there are several, none, or weights that are no tensors; it
-/// says which other network it is where that is known.
+/// `key` selects one of several sets (--weights); if it is empty, there must be exactly one. Throws
+/// UsageError if `key` names none, DataError beginning with `path` if there are several sets, none, or
+/// weights that are not tensors; the message names the other network if that is known.
 [[nodiscard]] NetworkWeights find_weights(const std::string& path, const engine::LoadedCheckpoint& checkpoint,
                                           const std::string& key);
 

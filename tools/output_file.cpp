@@ -57,7 +57,7 @@ bool is_safetensors(const fs::path& path) {
   }
 }
 
-/// A dictionary that torch.save wrote, of this program or another.
+/// Whether the file is a dictionary written by torch.save, in this program or another.
 bool is_torch_dictionary(const fs::path& path) {
   try {
     return engine::read_pt(path, engine::Verify::kStructure).value.if_dict() != nullptr;
@@ -82,7 +82,7 @@ std::string first_bytes(const fs::path& path, std::size_t count) {
   return text;
 }
 
-/// Names that promise something else than a checkpoint: mostly a dataset's, typed one option too early.
+/// Whether the extension is not that of a checkpoint; usually a dataset was given to the wrong option.
 bool is_named_for_another_kind(const OutputFile& output) {
   if (output.kind != OutputKind::kCheckpoint) return false;
   constexpr std::array kOthers{".h5", ".hdf5", ".csv", ".json", ".jsonl", ".npz", ".npy"};
@@ -90,7 +90,7 @@ bool is_named_for_another_kind(const OutputFile& output) {
   return std::any_of(kOthers.begin(), kOthers.end(), [&](const char* other) { return extension == other; });
 }
 
-/// A pipe or a device: written from front to back.
+/// Throws UsageError unless the output may be a pipe or a device, which are written sequentially.
 void check_node(const OutputFile& output) {
   if (output.kind == OutputKind::kPredictions || output.kind == OutputKind::kReport) return;
   throw UsageError("{} {}: is not a regular file; give another name", output.option, output.path.string());
@@ -102,7 +102,7 @@ void check_existing(const OutputFile& output, const fs::file_status& status, Exi
     throw UsageError("{} {}: is a folder, the name of a file was expected", output.option, path);
   if (!fs::is_regular_file(status)) return check_node(output);
   std::error_code error;
-  const bool empty = fs::file_size(output.path, error) == 0 && !error;  // of mktemp, say: nothing is lost
+  const bool empty = fs::file_size(output.path, error) == 0 && !error;  // from mktemp: nothing is lost
   if (empty) return;
   if (!is_of_kind(output.path, output.kind)) {
     throw UsageError("{} {}: exists and is not {}; remove it or give another name", output.option, path,
@@ -116,8 +116,7 @@ void check_existing(const OutputFile& output, const fs::file_status& status, Exi
           : " and is not of this run, or there is no run to continue; move it away or give another name");
 }
 
-/// The descriptor of this process that a path such as /dev/stdout or /dev/fd/3 leads to; -1 for a file's
-/// name.
+/// The descriptor of this process that a path such as /dev/stdout or /dev/fd/3 refers to; −1 for other paths.
 int descriptor_named(fs::path path) {
   constexpr int kMaxLinks = 40;
   std::error_code error;
@@ -130,7 +129,7 @@ int descriptor_named(fs::path path) {
   return -1;
 }
 
-/// To what is no file: a pipe, a device.
+/// Writes to a pipe or a device.
 void write_all(int descriptor, const std::string& path, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(descriptor, text.data(), text.size());
@@ -141,8 +140,8 @@ void write_all(int descriptor, const std::string& path, std::string_view text) {
   }
 }
 
-/// Makes a file in `folder`, with a name as long as the output's temporary one, and removes it: permissions
-/// alone do not tell of read-only file systems and quotas.
+/// Creates and removes a file in `folder`, with a name as long as the output's temporary one: permissions
+/// alone do not reveal read-only file systems and quotas.
 void check_writable(const std::string& option, const fs::path& output, const fs::path& folder) {
   std::string name = (folder / ("." + output.filename().string() + ".XXXXXX")).string();
   const int descriptor = ::mkstemp(name.data());
@@ -154,7 +153,7 @@ void check_writable(const std::string& option, const fs::path& output, const fs:
   ::unlink(name.c_str());
 }
 
-/// What a killed process left beside an output. Only a courtesy: what cannot be removed does no harm.
+/// Removes temporary files that a killed process left beside an output. Failure is harmless and ignored.
 void remove_leftovers(const fs::path& output) {
   try {
     engine::remove_stale_temporaries(output);

@@ -10,7 +10,8 @@
 namespace voca::tools {
 namespace {
 
-/// FLOP/s of a float32 product of 1024 × 1024 on all threads, the best of a few: what a step cannot beat.
+/// FLOP/s of a 1024 × 1024 × 1024 GEMM in float32 on all threads, the best of several: an upper bound for a
+/// step.
 double measure_gemm_rate() {
   constexpr std::int64_t kSize = 1024;
   const auto elements = static_cast<std::size_t>(kSize * kSize);
@@ -36,7 +37,7 @@ double measure_gemm_rate() {
 }
 
 struct Peak {
-  std::string_view name;  ///< part of the device's name; the first that is counts
+  std::string_view name;  ///< part of the device's name; the first match counts
   double fp32;            ///< TFLOP/s
   double tf32;
   double sixteen_bit;

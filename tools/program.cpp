@@ -65,7 +65,7 @@ const Command& command_of(std::string_view name) {
   throw unknown_command(name);
 }
 
-/// "help", "help train", "help --markdown".
+/// Handles "help", "help train" and "help --markdown".
 void help(CommandLine words) {
   if (words.size() > 1)
     throw engine::UsageError("help: \"{}\" is one word too many; voca-engine help <command>", words[1]);
@@ -98,8 +98,8 @@ void run_command(CommandLine command_line) {
   command_of(name).run(rest);
 }
 
-/// In one piece: other ranks may write to the same stream. What a person or a file did wrong is one line,
-/// whatever is in the names that it tells; beside the rest may stand a table.
+/// Prints an error in a single write, since other ranks may write to the same stream. Usage and data errors
+/// are one line, whatever the names in them contain; other errors may include a table. Returns the exit code.
 int report(engine::ExitCode code, const std::string& message) {
   std::cout.flush();
   const bool one_line = code == engine::ExitCode::kUsage || code == engine::ExitCode::kBadData;
@@ -109,14 +109,15 @@ int report(engine::ExitCode code, const std::string& message) {
   return static_cast<int>(code);
 }
 
-/// Why a result did not reach its reader. `… | head -1` has read all it wants.
+/// The error for an unwritten result: Stopped by SIGPIPE if the reader has closed stdout, as `… | head -1`
+/// does. Throws IoError otherwise.
 engine::Stopped unwritten_stdout() {
   pollfd out{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
   if (::poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0) return {SIGPIPE, "stdout: its reader is gone"};
   throw engine::IoError("stdout: cannot be written");
 }
 
-/// Ends the process as the signal would have. SIGPIPE needs no words: nobody listens, and nothing is amiss.
+/// Ends the process by the same signal. SIGPIPE gets no message: nobody reads it, and nothing is wrong.
 int end_as_by(const engine::Stopped& stopped) {
   if (stopped.signal() != SIGPIPE) static_cast<void>(report(stopped.code(), stopped.what()));
   std::signal(stopped.signal(), SIG_DFL);
@@ -124,7 +125,7 @@ int end_as_by(const engine::Stopped& stopped) {
   return static_cast<int>(stopped.code());
 }
 
-/// What an allocation that failed leaves to say.
+/// Message for a failed allocation.
 std::string out_of_memory_text() {
   try {
     return fmt::format("out of memory; {} now: raise the limit, or take smaller sizes (plan has the table)",
@@ -158,11 +159,11 @@ int run_program(CommandLine command_line) {
           "-DVOCA_CPU_ARCH=x86-64-v2",
           missing);
     }
-    // A file that grows beyond a limit is an error of its write.
+    // Writing beyond a file size limit is then an error of the write.
     std::signal(SIGXFSZ, SIG_IGN);
-    // So is one to a pipe that nobody reads: what is under way is not left half done for a progress line.
+    // So is writing to a pipe without a reader: a lost progress line must not abort the work.
     std::signal(SIGPIPE, SIG_IGN);
-    // Results go to stdout alone.
+    // The log goes to stderr: stdout is for results.
     spdlog::set_default_logger(stderr_logger());
     run_command(command_line);
     std::cout.flush();
@@ -172,7 +173,7 @@ int run_program(CommandLine command_line) {
     return end_as_by(stopped);
   } catch (const engine::Error& error) {
     return report(error.code(), error.what());
-  } catch (const std::system_error& error) {  // of std::filesystem: with the path
+  } catch (const std::system_error& error) {  // from std::filesystem; includes the path
     return report(engine::ExitCode::kIo, error.what());
   } catch (const std::bad_alloc&) {
     return report(engine::ExitCode::kIo, out_of_memory_text());

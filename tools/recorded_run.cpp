@@ -14,7 +14,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-/// Whether it is what `train` writes, so that those who look into it need not ask.
+/// Whether the config has the form that `train` writes, so that its readers need not check it.
 bool is_of_training(const ordered_json& config) {
   const auto holds = [&](const char* key, bool (ordered_json::*is)() const noexcept) {
     const auto entry = config.find(key);

@@ -6,12 +6,12 @@
 
 namespace voca::tools {
 
-/// More than any config.json.
+/// Size limit of config.json, in bytes; no config.json is larger.
 inline constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
 
-/// config.json of a run folder as `train` wrote it, with an object `options` of plain values, a whole
-/// `world_size` and an object `data`; null where there is none, or it is another program's. Throws IoError,
-/// or DataError when it is no JSON, larger than 1 MiB or passes a limit of parse_json().
+/// config.json of a run folder as `train` writes it: with an object `options` of scalar values, an integer
+/// `world_size` and an object `data`. Null if there is none, or if it is another program's. Throws IoError,
+/// or DataError if it is not JSON, is larger than 1 MiB or exceeds a limit of parse_json().
 [[nodiscard]] nlohmann::ordered_json recorded_config(const std::filesystem::path& run_dir);
 
 }  // namespace voca::tools

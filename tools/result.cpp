@@ -15,8 +15,8 @@ void print_text(std::string_view text) {
 }
 
 void print_json(const nlohmann::ordered_json& json) {
-  // Beyond line ends JSON has such characters in its texts alone, and the form they are spelled out in is
-  // JSON's own.
+  // Apart from line ends, JSON has characters to escape only inside strings, and print_text() escapes these
+  // as JSON does.
   print_text(engine::json_text(json, 2) + '\n');
 }
 

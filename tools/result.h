@@ -5,12 +5,12 @@
 
 namespace voca::tools {
 
-/// Prints to stdout what a command found out, for people: lines in which what is no text is spelled out.
+/// Prints a result to stdout for people, escaped by engine::printable_lines().
 void print_text(std::string_view text);
-/// The same for programs (--json): one JSON object with every text as it is, and always UTF-8. What a
-/// terminal would obey is written as JSON's escapes.
+/// Prints a result to stdout for programs (--json): one JSON object, always UTF-8. Characters that a terminal
+/// would interpret are JSON escapes.
 void print_json(const nlohmann::ordered_json& json);
-/// Rows of data: as they are to a file or a pipe, to a terminal like print_text().
+/// Prints rows of data to stdout: unchanged to a file or a pipe, like print_text() to a terminal.
 void print_data(std::string_view text);
 
 }  // namespace voca::tools

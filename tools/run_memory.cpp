@@ -18,7 +18,7 @@ namespace {
 using data::Residency;
 using engine::MemoryLine;
 
-/// Each number of a step's tensors costs an operation or more: below this none of their sizes overflows.
+/// Each element of a step's tensors costs at least one operation: below this limit no tensor size overflows.
 constexpr double kMaxOperations = 1152921504606846976.0;  // 2^60
 
 bool on_gpu(const RunNeeds& needs) {
@@ -44,14 +44,14 @@ std::size_t of_sources(const RunNeeds& needs, std::size_t one) {
   return static_cast<std::size_t>(needs.sources) * one;
 }
 
-/// Batches as they are assembled in the host's memory.
+/// Host memory in which batches are assembled, in bytes.
 std::size_t assembled_bytes(const RunNeeds& needs) {
   data::BatchSourceOptions batches = needs.batches;
   if (on_gpu(needs)) batches.dtype = engine::DType::kF32;
   return of_sources(needs, data::batch_buffer_bytes(batches, needs.visual_dim, needs.audio_dim));
 }
 
-/// Batches as a GPU holds them.
+/// GPU memory for batches, in bytes.
 std::size_t staged_bytes(const RunNeeds& needs, Residency residency) {
   return of_sources(
       needs, residency == Residency::kGpu
@@ -70,7 +70,7 @@ std::size_t bytes_named(const std::vector<MemoryLine>& lines, std::initializer_l
   return sum;
 }
 
-/// Gradients of all ranks on their way into one sum, in the host's memory.
+/// Host memory of one gradient all-reduce in flight, in bytes: the first bucket.
 std::size_t collective_bytes(const RunNeeds& needs, const std::vector<MemoryLine>& workspace) {
   if (needs.request.world_size == 1 || needs.request.train_batch == 0 || needs.bucket_bytes == 0) return 0;
   const auto elements = static_cast<std::int64_t>(bytes_named(workspace, {"gradients"}) /
@@ -82,7 +82,7 @@ std::size_t collective_bytes(const RunNeeds& needs, const std::vector<MemoryLine
          engine::size_of(needs.request.compute_type);
 }
 
-/// What lies in the host's memory beside the workspace, or beside a GPU.
+/// Adds the host memory beside the workspace, or beside a GPU.
 void add_host_lines(const RunNeeds& needs, const std::vector<MemoryLine>& workspace, Residency residency,
                     std::vector<MemoryLine>& lines) {
   const bool pinned = on_gpu(needs) && needs.pinned;
@@ -102,7 +102,7 @@ void add_host_lines(const RunNeeds& needs, const std::vector<MemoryLine>& worksp
   }
 }
 
-/// Adds all that the run takes beside its workspace.
+/// Adds everything that the run allocates beside its workspace.
 void add_beside(const RunNeeds& needs, const std::vector<MemoryLine>& workspace, Residency residency,
                 std::vector<MemoryLine>& device, std::vector<MemoryLine>& host) {
   if (on_gpu(needs)) {
@@ -125,7 +125,7 @@ RunMemory lay_out(const RunNeeds& needs, Residency residency) {
   return memory;
 }
 
-/// A rank's part of what there is.
+/// A rank's share of the free memory, in bytes.
 std::size_t share_of(const engine::FreeMemory& free, int ranks) {
   return free.known() ? free.bytes / static_cast<std::size_t>(ranks)
                       : std::numeric_limits<std::size_t>::max();
@@ -137,7 +137,7 @@ bool fits(const RunMemory& memory, const RunNeeds& needs, const Room& room) {
          bytes_of(memory.host) <= share_of(room.host, room.ranks_here);
 }
 
-/// Where the host's memory is for us to choose: in it, or in the packed file.
+/// Chooses between host memory and the packed file for the frames.
 RunMemory lay_out_on_host(const RunNeeds& needs, const Room& room) {
   const int ranks = room.ranks_here;
   const std::string copies = ranks == 1 ? "" : fmt::format(", a copy for each of {} ranks", ranks);
@@ -226,7 +226,7 @@ RunMemory plan_run(const RunNeeds& needs, const Room& room) {
         needs.operations(batch_of(needs)) * static_cast<double>(needs.request.grad_accum));
   }
   if (needs.batches.residency != Residency::kAuto) return lay_out(needs, needs.batches.residency);
-  if (needs.frame_bytes == 0) return lay_out(needs, Residency::kDisk);  // no data is named
+  if (needs.frame_bytes == 0) return lay_out(needs, Residency::kDisk);  // no dataset is given
   if (on_gpu(needs) && room.device) {
     RunMemory memory = lay_out(needs, Residency::kGpu);
     memory.why = fmt::format("frames on the GPU, {}",

@@ -16,70 +16,71 @@
 
 namespace voca::tools {
 
-/// What the memory of a run, a training or a prediction, follows from.
+/// What the memory plan of a run, a training or a prediction, depends on.
 struct RunNeeds {
   const engine::Model* network = nullptr;
   engine::MemoryRequest request;
   engine::Backend backend;
-  data::BatchSourceOptions batches;  ///< `dtype` is the compute type; `batch_size` that of the request
-  int sources = 1;                   ///< of batches, held at once
-  bool pinned = false;               ///< a GPU's are assembled in page-locked memory
+  data::BatchSourceOptions batches;  ///< `dtype` is the compute type, `batch_size` that of the request
+  int sources = 1;                   ///< number of batch sources that exist at once
+  bool pinned = false;               ///< batches for a GPU are assembled in pinned memory
   std::int64_t visual_dim = 0;
   std::int64_t audio_dim = 0;
-  std::int64_t frame_bytes = 0;  ///< of the splits in use, as stored
-  std::int64_t predictions = 0;  ///< samples of which they are kept
-  std::size_t bucket_bytes = 0;  ///< of gradients that ranks sum at a time
-  /// Of a step on batches of that size, in all: what grows beyond counting before sizes do.
+  std::int64_t frame_bytes = 0;  ///< stored frames of the splits in use
+  std::int64_t predictions = 0;  ///< number of samples whose predictions are kept
+  std::size_t bucket_bytes = 0;  ///< size of a gradient all-reduce bucket
+  /// Operations of a step on a batch of the given size; exceeds its limit before any tensor size overflows.
   std::function<double(std::int64_t)> operations;
 };
 
-/// What a training takes of the data that it is of.
+/// Sizes of the data that the memory of a training depends on.
 struct DataSizes {
   std::int64_t visual_dim = 0;
   std::int64_t audio_dim = 0;
-  std::int64_t frame_bytes = 0;  ///< of both splits
+  std::int64_t frame_bytes = 0;  ///< stored frames of both splits
   std::int64_t val_samples = 0;
 };
 [[nodiscard]] RunNeeds training_needs(const TrainOptions& options, const engine::Model& network,
                                       const engine::Backend& backend, engine::DType compute_type,
                                       int world_size, const DataSizes& data);
 
-/// Memory that a run may take. A node's is shared by its ranks, a GPU is one rank's.
+/// Memory available to a run. Host memory is shared by the ranks of the node; a GPU belongs to one rank.
 struct Room {
-  std::optional<engine::FreeMemory> device;  ///< nothing: not known; of a CPU the host's
+  std::optional<engine::FreeMemory> device;  ///< nullopt: unknown; on a CPU, that of the host
   engine::FreeMemory host;
   int ranks_here = 1;
 };
 
-/// What a device that has so much `free` has, and the host beside it.
+/// The room on a device with `free` memory, and in the host's memory.
 [[nodiscard]] Room room_of(engine::DeviceKind device, std::optional<engine::FreeMemory> free,
                            int ranks_here = 1);
 
-/// What there is now on `device` and beside it. Waits for the other ranks, so that none has taken its part
-/// before the last has looked.
+/// The memory available now on `device` and the host. Waits for the other ranks, so that none allocates
+/// before the last one has looked.
 [[nodiscard]] Room look_at_room(const engine::Device& device, const engine::Ranks& ranks, int ranks_here);
 
-/// All that a rank takes, by name, before any of it is taken.
+/// Everything that a rank allocates, by name, before any of it is allocated.
 struct RunMemory {
-  std::vector<engine::MemoryLine> device;              ///< of the device that computes; on a CPU all of it
-  std::vector<engine::MemoryLine> host;                ///< beside a GPU's; empty on a CPU
-  std::vector<engine::MemoryLine> activations;         ///< what is live in the line of that name at its peak
-  std::vector<engine::MemoryLine> workspace;           ///< those of `device` that an engine::Workspace takes
-  data::Residency residency = data::Residency::kDisk;  ///< where the frames lie
-  std::string why;  ///< for people; empty where it was not for us to choose
+  std::vector<engine::MemoryLine> device;       ///< on the computing device; on a CPU, everything
+  std::vector<engine::MemoryLine> host;         ///< host memory beside a GPU; empty on a CPU
+  std::vector<engine::MemoryLine> activations;  ///< what is live in the line "activations" at its peak
+  std::vector<engine::MemoryLine> workspace;    ///< the lines of `device` that an engine::Workspace allocates
+  data::Residency residency = data::Residency::kDisk;  ///< where the frames are stored
+  std::string why;  ///< reason for the residency, for people; empty if it was not chosen here
 };
 
-/// What a run takes with its frames where `needs.batches.residency` says; kAuto is on a GPU where they fit
-/// beside the rest, else in the host's memory where the copies of all ranks take at most half of it, else on
-/// the disk, whose cached pages all ranks share. Throws UsageError when the sizes are beyond counting.
+/// Plans the memory of a run, with its frames at `needs.batches.residency`. kAuto means the GPU if they fit
+/// beside the rest, else the host's memory if the copies of all ranks take at most half of it, else the disk,
+/// whose page cache all ranks share. Throws UsageError if the sizes would overflow.
 [[nodiscard]] RunMemory plan_run(const RunNeeds& needs, const Room& room);
 
-/// The largest --batch_size that fits with the frames where `memory` has them; nothing where the room is not
-/// known, 0 where not even one video fits.
+/// The largest --batch_size that fits with the frames where `memory` has them; nullopt if the available
+/// memory is unknown, 0 if not even one video fits.
 [[nodiscard]] std::optional<std::int64_t> largest_batch(const RunNeeds& needs, const RunMemory& memory,
                                                         const Room& room);
 
-/// plan_run(), compared with the room. Throws Error (exit 74) with the table and the largest batch that fits.
+/// plan_run(), checked against `room`. Throws Error (exit code 74) with the table and the largest batch that
+/// fits.
 [[nodiscard]] RunMemory plan_run_that_fits(const RunNeeds& needs, const Room& room);
 
 /// "takes 12.5 MiB of 19.5 GiB (cgroup limit 20.0 GiB of /job); frames in memory, 3.1 MiB"

@@ -15,7 +15,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-/// The parameters with their moments in the order of registration; they lie in `parameters`.
+/// Parameters and their moments in registration order, as views into `parameters`.
 std::vector<engine::ParameterState> parameter_states(const engine::HostParameters& parameters) {
   const auto elements = [](const engine::Tensor& tensor) {
     return std::span<const float>(tensor.as<float>(), static_cast<std::size_t>(tensor.elements()));
@@ -71,7 +71,7 @@ void RunReporter::on_progress(const engine::StepRecord& record) {
 
 void RunReporter::say_expected_time(std::int64_t step) {
   const auto now = Clock::now();
-  if (timed_from_ == 0) {  // the first step also does what is done once
+  if (timed_from_ == 0) {  // the first step includes one-time work
     timed_from_ = step;
     timed_since_ = now;
   }
@@ -100,7 +100,8 @@ void RunReporter::on_epoch(const engine::EpochRecord& record) {
                         rounded(record.summary->auc));
     if (record.best) text += "  best";
   }
-  // The progress line and metrics.jsonl have it, too. Room for "best" is kept, so that all lines are alike.
+  // Optional: the progress line and metrics.jsonl also have it. Space for "best" is reserved, so that all
+  // lines look alike.
   const std::string speed = fmt::format("  {:.0f} samples/s", record.samples_per_s);
   const int columns = progress_.columns();
   const std::size_t best = record.summary && !record.best ? std::string_view("  best").size() : 0;

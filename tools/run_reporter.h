@@ -15,25 +15,25 @@
 
 namespace voca::tools {
 
-/// What a run's checkpoints say beside the weights.
+/// Where a run's checkpoints are written, and what they record beside the weights.
 struct CheckpointFacts {
-  // .pt, or .safetensors: weights alone
-  std::filesystem::path save_path;  ///< the best on val; empty: not written
-  std::filesystem::path save_last;  ///< after the last step; empty: not written
+  // .pt, or .safetensors for the weights alone
+  std::filesystem::path save_path;  ///< best checkpoint on val; empty: not written
+  std::filesystem::path save_last;  ///< checkpoint after the last step; empty: not written
   nlohmann::ordered_json config;    ///< every option by its CLI name
   nlohmann::ordered_json engine;    ///< versions and hashes
   double weight_decay = 0;
-  std::string threshold_by;  ///< the rule that the validation's threshold is fitted by
+  std::string threshold_by;  ///< rule by which the threshold is fitted on val
 };
 
-/// Tells of a training: progress on stderr, metrics.jsonl and TensorBoard in the run folder, and the
-/// checkpoints that people asked for.
+/// Reports a training: progress on stderr, metrics.jsonl and TensorBoard events in the run folder, and the
+/// checkpoints that were requested.
 class RunReporter final : public engine::TrainingObserver {
  public:
-  /// So many steps are timed after the first, before the run's time is said.
+  /// Steps that are timed, after the first one, before the expected time is reported.
   static constexpr std::int64_t kTimedSteps = 10;
 
-  /// `total_steps` of the whole run; `epochs` for the phase of the progress line.
+  /// `total_steps` is that of the whole run; `epochs` appears in the progress line.
   RunReporter(engine::RunFolder& folder, engine::ProgressBar& progress, CheckpointFacts facts,
               std::int64_t epochs, std::int64_t total_steps);
 
@@ -46,13 +46,13 @@ class RunReporter final : public engine::TrainingObserver {
   void on_best(const engine::TrainedModel& model) override;
   void on_last(const engine::TrainedModel& model) override;
 
-  /// A line of metrics.jsonl, kind "test".
+  /// Appends a line of kind "test" to metrics.jsonl.
   void on_test(const nlohmann::ordered_json& line);
 
  private:
   void write_checkpoint(const std::filesystem::path& path, const engine::TrainedModel& model) const;
   void record(const nlohmann::ordered_json& line);
-  /// Once, after some steps: what the banner could not know.
+  /// Reports the expected time once, after kTimedSteps steps.
   void say_expected_time(std::int64_t step);
 
   using Clock = std::chrono::steady_clock;
@@ -63,7 +63,7 @@ class RunReporter final : public engine::TrainingObserver {
   std::int64_t total_steps_;
   std::optional<engine::TensorBoardWriter> tensorboard_;
   std::array<char, 48> phase_{};
-  std::int64_t timed_from_ = 0;  // the first step of this process; 0 before it
+  std::int64_t timed_from_ = 0;  // first step of this process; 0 before it
   Clock::time_point timed_since_{};
 };
 

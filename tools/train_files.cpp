@@ -24,8 +24,8 @@ namespace fs = std::filesystem;
 using engine::UsageError;
 using nlohmann::ordered_json;
 
-/// Whether a checkpoint was trained here with the options that this run's numbers depend on: it is this run's
-/// then, or one with the same numbers, wherever it lies.
+/// Whether this program trained a checkpoint with the same numeric options. It is then this run's, or one
+/// with the same numbers, wherever it is stored.
 bool is_of_run(const fs::path& path, const RunValues& now) {
   if (engine::path_kind(path) != engine::PathKind::kFile) return false;
   try {
@@ -44,7 +44,7 @@ bool is_run_folder(const fs::path& path) {
                                      engine::is_there(engine::RunFolder::config_path_of(path)));
 }
 
-/// --resume PATH is a state or a folder of states; what people try beside it is answered.
+/// Throws unless --resume PATH is a state or a folder of states; messages cover what people try instead.
 void check_resume_source(const TrainOptions& options) {
   if (options.resume.empty() || options.resume == "auto") return;
   const fs::path path = options.resume;
@@ -63,10 +63,10 @@ void check_resume_source(const TrainOptions& options) {
       path.string());
 }
 
-/// The run folder that a --resume PATH lies in: of its folder of states, or of one of them.
+/// Run folder of a --resume PATH, which is its folder of states or one of the states.
 fs::path run_of_states(const fs::path& path) {
   fs::path states = fs::absolute(path).lexically_normal();
-  if (!states.has_filename()) states = states.parent_path();  // "checkpoints/"
+  if (!states.has_filename()) states = states.parent_path();  // a trailing slash: "checkpoints/"
   return engine::is_folder(path) ? states.parent_path() : states.parent_path().parent_path();
 }
 
@@ -96,7 +96,7 @@ std::vector<OutputFile> outputs_of(const TrainOptions& options, const RunPaths& 
   return outputs;
 }
 
-/// Refuses options that the run of `run_dir` was not started with.
+/// Throws UsageError if the run in `run_dir` was started with other options.
 void check_same_options(const fs::path& run_dir, const std::string& resume, const RunValues& now) {
   const ordered_json config = recorded_config(run_dir);
   if (config.is_null()) return;
@@ -109,7 +109,7 @@ void check_same_options(const fs::path& run_dir, const std::string& resume, cons
       longer ? ", and a finished one trained further with --extend_epochs" : "");
 }
 
-/// Refuses other data than the run of `run_dir` was started with.
+/// Throws DataError if the run in `run_dir` was started with other data.
 void check_same_data(const fs::path& run_dir, const std::string& resume, const data::Dataset& dataset) {
   const ordered_json config = recorded_config(run_dir);
   if (config.is_null()) return;
@@ -122,7 +122,7 @@ void check_same_data(const fs::path& run_dir, const std::string& resume, const d
       resume, dataset.path().string(), run_dir.string());
 }
 
-/// How far the lines of metrics.jsonl say that a run came.
+/// Progress of a run according to metrics.jsonl.
 struct Recorded {
   std::int64_t epochs = 0;
   std::int64_t steps = 0;
@@ -140,8 +140,8 @@ Recorded read_records(const fs::path& metrics) {
   return result;
 }
 
-/// Whether a run that has no state must have saved one: it is not started anew over its records by the
-/// command that was to continue it. A run that was killed before its first state is.
+/// Whether a run without a state must have saved one. Such a run is not restarted over its records by the
+/// command that was to resume it. A run that was killed before its first state is restarted.
 bool lost_its_states(const fs::path& run_dir) {
   const fs::path metrics = engine::RunFolder::metrics_path_of(run_dir);
   if (!engine::is_there(metrics)) return false;
@@ -156,10 +156,10 @@ bool lost_its_states(const fs::path& run_dir) {
   return every.count > 0 && (every.in_steps ? recorded.steps : recorded.epochs) > every.count;
 }
 
-/// Whether a .pt is the best that the trainer knows of, or of an epoch that it will train again: then the run
-/// was killed between its best checkpoint and the state behind it.
+/// Whether a checkpoint is the best one that the trainer knows of, or from an epoch that it will train again.
+/// In the latter case the run was killed between its best checkpoint and the state after it.
 bool is_best_of(const fs::path& path, const engine::Trainer& trainer) {
-  if (path.extension() == ".safetensors") return true;  // it does not say
+  if (path.extension() == ".safetensors") return true;  // it does not record the epoch
   const engine::PtFile file = engine::read_pt(path);
   const engine::Dict* root = file.value.if_dict();
   const auto entry = [&](const char* key) { return root == nullptr ? nullptr : root->find(key); };
@@ -173,8 +173,8 @@ bool is_best_of(const fs::path& path, const engine::Trainer& trainer) {
          (!has_auc || *auc->if_double() == *best.auc);
 }
 
-/// A state has the last weights only: the best checkpoint so far must lie at --save_path. Where it is gone
-/// and epochs are to come, the best of those is chosen; a finished run has nothing to choose from.
+/// A state has only the last weights, so the best checkpoint must exist at --save_path. If it is missing and
+/// epochs remain, the best of these is selected; a finished run has none left to select from.
 void check_best_is_there(engine::Trainer& trainer, const RunPaths& paths,
                          engine::TrainingObserver& observer) {
   const std::optional<engine::ValidationSummary>& best = trainer.best();
@@ -200,7 +200,7 @@ void check_best_is_there(engine::Trainer& trainer, const RunPaths& paths,
   trainer.forget_best();
 }
 
-/// What an earlier run told TensorBoard: two runs in one folder are drawn as one curve.
+/// Removes an earlier run's TensorBoard events: two runs in one folder are drawn as one curve.
 void remove_events(const fs::path& run_dir) {
   std::error_code error;
   std::vector<fs::path> events;
@@ -211,7 +211,7 @@ void remove_events(const fs::path& run_dir) {
   for (const fs::path& file : events) fs::remove(file, error);
 }
 
-/// Whether `path` is `folder` or a place in it, there or not.
+/// Whether `path` is `folder` or lies in it; neither needs to exist.
 bool lies_in(const fs::path& path, const fs::path& folder) {
   std::error_code error;
   const fs::path within = fs::weakly_canonical(path, error);
@@ -266,7 +266,7 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths, const
       existing = own ? Existing::kReplace : Existing::kBelongsToAnother;
     }
     check_output(output, inputs, existing);
-    inputs.push_back({output.option, output.path});  // the next one must not be this one
+    inputs.push_back({output.option, output.path});  // no two outputs may be one file
   }
 }
 

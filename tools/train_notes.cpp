@@ -10,13 +10,13 @@
 namespace voca::tools {
 namespace {
 
-/// The highest rate that the first --epochs reach, in the form that changes each epoch.
+/// Highest learning rate within the first --epochs, by the schedule that changes once per epoch.
 double highest_lr(const TrainOptions& o) {
   const engine::Schedule schedule({.lr = o.lr, .epochs = o.epochs, .warmup_epochs = o.warmup_epochs});
-  return schedule.at(o.epochs - 1, 0);  // it rises to the end
+  return schedule.at(o.epochs - 1, 0);  // warm-up lasts to the end
 }
 
-/// The one class of the training split, "real", "fake" or "of class 2"; empty where it has several.
+/// The only class of the training split: "real", "fake" or "of class 2"; empty if it has several.
 std::string only_class(const data::Dataset& dataset) {
   const std::vector<std::int64_t> samples = dataset.samples_of(data::Split::kTrain);
   if (samples.empty()) return {};
@@ -56,7 +56,7 @@ std::vector<std::string> notes_on_run(const TrainOptions& o, const data::Dataset
                     "not --lr {:.3g}",
                     o.warmup_epochs, o.epochs, highest_lr(o), o.lr));
   }
-  if (o.no_val && !o.save_last.empty() && !o.save_path.empty()) {  // of --config: typed, it is refused
+  if (o.no_val && !o.save_last.empty() && !o.save_path.empty()) {  // only --config allows it
     notes.push_back(
         fmt::format("note: --save_path {} will not be written: with --no_val nothing is selected; the "
                     "checkpoint is --save_last {}",
@@ -70,7 +70,7 @@ std::vector<std::string> notes_on_run(const TrainOptions& o, const data::Dataset
 void check_contrastive_batch(const TrainOptions& o, const data::Dataset& dataset, int world_size) {
   if (!o.use_contrastive) return;
   const auto videos = static_cast<std::int64_t>(dataset.samples_of(data::Split::kTrain).size());
-  if (videos == 0) return;  // said by name elsewhere
+  if (videos == 0) return;  // reported elsewhere
   const bool global = model::parse_contrastive_scope(o.contrastive_scope) == model::ContrastiveScope::kGlobal;
   const std::int64_t on_a_rank = std::min(o.batch_size, std::max<std::int64_t>(videos / world_size, 1));
   if (on_a_rank * (global ? world_size : 1) > 1) return;

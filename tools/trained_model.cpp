@@ -19,7 +19,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-/// An option's value in what this program wrote; nothing where it is missing or of another type.
+/// Value of an option in a file of this program; nullopt if it is missing or of another type.
 template <typename T>
 std::optional<T> option_of(const ordered_json& config, const char* name) {
   const auto entry = config.find(name);
@@ -42,7 +42,7 @@ model::LossConfig losses(const engine::LoadedCheckpoint& checkpoint) {
   return config;
 }
 
-/// The model's parameters by name and shape; where the values lie is left open.
+/// The model's parameters by name and shape; `elements` is left empty.
 std::vector<engine::ParameterTarget> targets_of(const std::vector<engine::ParameterSpec>& specs) {
   std::vector<engine::ParameterTarget> targets;
   for (const engine::ParameterSpec& spec : specs) {
@@ -52,7 +52,7 @@ std::vector<engine::ParameterTarget> targets_of(const std::vector<engine::Parame
   return targets;
 }
 
-/// A score is a probability; so is what it is compared with, or infinity: nothing is real.
+/// Throws DataError unless the threshold is a probability or infinity, at which no sample counts as real.
 void check_threshold(const TrainedNetwork& network) {
   const double threshold = network.threshold().value_or(0.5);
   if (threshold >= 0 && (threshold <= 1 || std::isinf(threshold))) return;
@@ -135,7 +135,7 @@ void load_initial_weights(const std::string& path, const std::string& key, const
 
 namespace {
 
-/// Weights that are finite may still overflow on the way to a score.
+/// Throws DataError if a logit is not finite: finite weights may still overflow in the forward pass.
 void check_logits(const TrainedNetwork& network, const data::Dataset& dataset,
                   const engine::Predictions& predictions) {
   const auto bad = std::find_if_not(predictions.logits.begin(), predictions.logits.end(),

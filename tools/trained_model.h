@@ -20,50 +20,50 @@
 
 namespace voca::tools {
 
-/// A checkpoint read back as a network that can predict.
+/// A network loaded from a checkpoint, ready to predict.
 struct TrainedNetwork {
   std::string path;  ///< for messages
   engine::LoadedCheckpoint checkpoint;
-  std::vector<engine::NamedTensor> weights;  ///< finite, with the names and shapes of `model`; or none
+  std::vector<engine::NamedTensor> weights;  ///< finite, with the names and shapes of `model`; or empty
   model::ModelConfig config;
   std::unique_ptr<engine::Model> model;
 
-  /// The decision threshold fitted on val; nothing where the checkpoint carries none.
+  /// Decision threshold fitted on val; nullopt if the checkpoint has none.
   [[nodiscard]] std::optional<double> threshold() const;
-  /// The rule it was fitted by ("balanced_acc"); empty where the checkpoint does not say.
+  /// Rule by which the threshold was fitted ("balanced_acc"); empty if the checkpoint does not record it.
   [[nodiscard]] std::string threshold_by() const;
-  /// Of the split it was trained on; empty where the checkpoint does not say.
+  /// Hash of the split that the network was trained on; empty if the checkpoint does not record it.
   [[nodiscard]] std::string split_hash() const;
 };
 
 /// Reads a .pt or .safetensors of any training script. The architecture comes from names, shapes and config,
-/// and from `options` where these do not tell. Throws DataError naming the file and what is missing or wrong,
-/// UsageError for an option that contradicts the file.
+/// and from `options` if these do not determine it. Throws DataError naming the file and what is missing or
+/// wrong, UsageError for an option that contradicts the file.
 [[nodiscard]] TrainedNetwork load_network(const std::filesystem::path& path,
                                           const CheckpointOptions& options = {});
 
-/// Whether a training of this program wrote the config. What other programs call split_ratios or
-/// label_smoothing need not be the same thing.
+/// Whether this program wrote the config. In other programs, split_ratios or label_smoothing may mean
+/// something else.
 [[nodiscard]] bool trained_here(const engine::LoadedCheckpoint& checkpoint);
 
-/// How the tree that the network was trained on is packed.
+/// How the tree that the network was trained on was packed; defaults if another program trained it.
 [[nodiscard]] TreeOptions tree_options_of(const TrainedNetwork& network);
 
-/// Throws DataError naming both where the network does not take the dataset's widths.
+/// Throws DataError naming both if the network does not take the dataset's embedding widths.
 void check_widths(const TrainedNetwork& network, const data::Dataset& dataset);
 
 struct PredictionOptions {
   std::int64_t batch_size = 64;
   std::int64_t num_workers = 2;
-  bool losses = false;    ///< also each sample's loss; every sample needs a label then
-  engine::Ranks ranks{};  ///< that share the work; every one gets all predictions
-  int ranks_here = 1;     ///< of those, on this node
-  /// The weights are rank 0's, which alone has read them: other nodes need not see the file.
+  bool losses = false;    ///< also computes each sample's loss; every sample then needs a label
+  engine::Ranks ranks{};  ///< that share the work; every rank gets all predictions
+  int ranks_here = 1;     ///< number of these on this node
+  /// Rank 0, which alone has read the weights, broadcasts them: other nodes need not see the file.
   bool weights_of_first_rank = false;
 };
 
-/// Runs the network in float32 over `samples` of `dataset`, each once, ascending; samples whose frames are
-/// damaged are left out with a warning that names them.
+/// Runs the network in float32 over `samples` of `dataset`, each once, in ascending order. Samples with
+/// damaged frames are left out with a warning that names them.
 [[nodiscard]] engine::Predictions predict_samples(const TrainedNetwork& network,
                                                   const std::shared_ptr<const data::Dataset>& dataset,
                                                   const std::vector<std::int64_t>& samples,
@@ -73,8 +73,8 @@ struct PredictionOptions {
 void load_weights(const std::string& path, std::span<const engine::NamedTensor> weights,
                   engine::ParameterStore& parameters);
 
-/// Loads what --init_from names into `parameters`, those of a network `asked` for `data` (a path). `key`:
-/// --weights. Throws like load_network, and DataError naming what `asked` and the file have otherwise.
+/// Loads what --init_from names into `parameters` of the network `asked` for, on features in `data`. `key` is
+/// --weights. Throws like load_network(), and DataError naming the differences between `asked` and the file.
 void load_initial_weights(const std::string& path, const std::string& key, const model::ModelConfig& asked,
                           const std::string& data, engine::ParameterStore& parameters);
 

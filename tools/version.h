@@ -7,7 +7,7 @@ namespace voca::tools {
 
 /// "0.1.0"
 [[nodiscard]] std::string version();
-/// The git revision that was built, "-dirty" when files differed from it; "unknown" outside a checkout.
+/// Git revision of the build; ends in "-dirty" if files differed from it, "unknown" outside a checkout.
 [[nodiscard]] std::string revision();
 /// "voca-engine 0.1.0 (1a2b3c4d5e6f)"
 [[nodiscard]] std::string version_line();
