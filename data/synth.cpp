@@ -25,21 +25,21 @@ namespace {
 using engine::RandomStream;
 using engine::UsageError;
 
-/// Articulators: dimensions of what is said.
+/// Number of articulators, the dimensions of the speech content.
 constexpr std::size_t kArticulators = 6;
-/// Slow movements that add up to one articulator's path.
+/// Number of slow movements whose sum is one articulator's path.
 constexpr std::size_t kMovements = 3;
 constexpr std::int64_t kClipsPerIdentity = 10;
-constexpr double kContentScale = 1.0;   ///< of an utterance's mean position
-constexpr double kMovementScale = 0.6;  ///< of the path around it
+constexpr double kContentScale = 1.0;   ///< an utterance's mean position
+constexpr double kMovementScale = 0.6;  ///< the path around it
 constexpr double kSpeakerScale = 0.3;   ///< appearance or voice, constant over a clip
-constexpr double kNoiseScale = 0.5;     ///< of each number
-/// Sounds a vocoder knows: pairs of opposite ones, a little louder than speech, to make up for the movement
-/// it loses.
+constexpr double kNoiseScale = 0.5;     ///< added to each number
+/// Size and scale of the vocoder's codebook: pairs of opposite sounds, slightly louder than speech to
+/// compensate for the lost movement.
 constexpr std::size_t kVocoderPairs = 4;
 constexpr double kVocoderScale = 1.17;
 
-/// Blocks of indices of the synthetic streams, so that no two share numbers.
+/// Stream index blocks of the synthetic data, so that no two draws share random numbers.
 enum class Block : std::uint64_t { kProjection, kIdentity, kLabels, kClip, kDonor, kNoise, kVocoder };
 
 RandomStream random_of(std::uint64_t seed, Block block, std::int64_t index) {
@@ -47,7 +47,8 @@ RandomStream random_of(std::uint64_t seed, Block block, std::int64_t index) {
           (static_cast<std::uint64_t>(block) << 40) | static_cast<std::uint64_t>(index)};
 }
 
-/// Near enough to a standard normal for noise, at a quarter of the cost: four uniform bytes.
+/// Cheap approximation of a standard normal for noise, at a quarter of the cost: the sum of four uniform
+/// bytes.
 double cheap_normal(RandomStream& random) {
   const std::uint32_t word = random.next_u32();
   const std::uint32_t sum = (word & 255U) + ((word >> 8) & 255U) + ((word >> 16) & 255U) + (word >> 24);
@@ -57,8 +58,7 @@ double cheap_normal(RandomStream& random) {
 
 using Position = std::array<double, kArticulators>;
 
-/// What is said in one utterance: a mean position, which the sounds it consists of give it, and smooth paths
-/// around it.
+/// Content of one utterance: a mean position, determined by its sounds, and smooth paths around it.
 class Utterance {
  public:
   explicit Utterance(RandomStream random) {
@@ -86,15 +86,16 @@ class Utterance {
  private:
   struct Movement {
     double amplitude;
-    double rate;  ///< radians a frame
+    double rate;  ///< radians per frame
     double phase;
   };
   Position mean_{};
   std::array<std::array<Movement, kMovements>, kArticulators> movements_{};
 };
 
-/// Speech through a codebook: every position becomes the nearest one it knows, and the movement is gone. The
-/// codebook is symmetric, so that its sounds have the mean of all speech and no line tells them from it.
+/// Speech through a codebook: every position is replaced by the nearest entry, which removes the movement.
+/// The codebook is symmetric, so that its sounds have the mean of all speech and no linear classifier
+/// separates them.
 class Vocoder {
  public:
   explicit Vocoder(RandomStream random) {
@@ -121,7 +122,7 @@ class Vocoder {
   std::array<Position, 2 * kVocoderPairs> codebook_{};
 };
 
-/// How articulation shows in a stream: (dim, kArticulators) weights.
+/// Projection of the articulators to a stream's features: (dim, kArticulators) weights.
 std::vector<double> make_projection(std::uint64_t seed, Stream stream, std::int64_t dim) {
   RandomStream random = random_of(seed, Block::kProjection, static_cast<std::int64_t>(stream));
   std::vector<double> weights(static_cast<std::size_t>(dim) * kArticulators);
@@ -137,7 +138,7 @@ struct Clip {
   std::int64_t identity = 0;
   Forgery forgery = Forgery::kNone;
   std::array<std::int64_t, 2> frames{};
-  std::int64_t fake_first = 0;  ///< frames whose audio is not what the face says
+  std::int64_t fake_first = 0;  ///< first frame of the fake part, where the audio does not match the face
   std::int64_t fake_last = 0;
 
   [[nodiscard]] bool fake_at(std::int64_t frame) const { return frame >= fake_first && frame < fake_last; }
@@ -183,8 +184,8 @@ class Synthesizer {
   Vocoder vocoder_;
 };
 
-/// round(videos × fake_ratio) fakes at random places, so at least one of each kind when the ratio is neither
-/// 0 nor 1 and there are enough.
+/// Assigns round(videos × fake_ratio) fakes to random positions. There is at least one of each kind if the
+/// ratio is neither 0 nor 1 and there are enough videos.
 std::vector<bool> Synthesizer::draw_labels() const {
   const auto n = static_cast<std::size_t>(options_.videos);
   const auto fakes = static_cast<std::size_t>(std::llround(options_.fake_ratio * static_cast<double>(n)));
@@ -206,7 +207,8 @@ Clip Synthesizer::draw_clip(std::int64_t index, bool fake) const {
   clip.index = index;
   clip.identity = index / kClipsPerIdentity;
   clip.name = fmt::format("id{:05}_clip{}", clip.identity, index % kClipsPerIdentity);
-  // Drawn alike for both classes, so that lengths say nothing. The streams differ by a frame now and then.
+  // Drawn equally for both classes, so that lengths carry no information. The streams sometimes differ by a
+  // frame.
   const std::int64_t span = options_.frames_max - options_.frames_min + 1;
   clip.frames[0] = options_.frames_min + random.below(span);
   clip.frames[1] = std::clamp(clip.frames[0] + random.below(3) - 1, options_.frames_min, options_.frames_max);
@@ -239,7 +241,7 @@ std::vector<float> Synthesizer::frames_of(const Clip& clip, Stream stream) const
   const auto s = static_cast<std::size_t>(stream);
   const auto dim = static_cast<std::size_t>(dims_[s]);
   const std::vector<Position> path = articulation(clip, stream);
-  // Half of what a face or a voice looks like is the person's, half the recording's.
+  // The appearance of a face or a voice is half due to the person, half to the recording.
   RandomStream person =
       random_of(options_.seed, Block::kIdentity, 2 * clip.identity + static_cast<std::int64_t>(s));
   RandomStream noise = random_of(options_.seed, Block::kNoise, 2 * clip.index + static_cast<std::int64_t>(s));

@@ -9,7 +9,7 @@
 namespace voca::data {
 
 struct SynthOptions {
-  std::filesystem::path out;  ///< created; must not hold a tree already
+  std::filesystem::path out;  ///< created; must not contain a tree already
   std::int64_t videos = 200;
   std::uint64_t seed = 0;
   std::int64_t frames_min = 60;
@@ -18,21 +18,21 @@ struct SynthOptions {
   std::int64_t visual_dim = 512;
   std::int64_t audio_dim = 512;
   engine::DType dtype = engine::DType::kF32;  ///< kF16 or kF32
-  bool compressed = false;                    ///< np.savez_compressed's deflate
+  bool compressed = false;                    ///< use np.savez_compressed's deflate
   std::function<void(std::int64_t done, std::int64_t total)> progress;
-  /// Called before each video: what it throws ends the work, and nothing is left of the tree.
+  /// Called before each video; if it throws, the work ends and the tree is removed.
   std::function<void()> check_stop = {};
 };
 
 struct SynthReport {
   std::int64_t real = 0;
   std::int64_t fake = 0;
-  std::int64_t frames = 0;  ///< of both streams
+  std::int64_t frames = 0;  ///< total of both streams
 };
 
-/// Writes a feature tree <out>/{real,fake}/<video>/ for trying the program and for tests (docs/data.md has
-/// the process). The same options give the same bytes. Throws UsageError naming the option that is out of
-/// range, DataError when `out` holds something already, IoError.
+/// Writes a synthetic feature tree <out>/{real,fake}/<video>/ for trials and tests (docs/data.md describes
+/// the process). Equal options give equal bytes. Throws UsageError naming the option that is out of range,
+/// DataError when `out` already contains something, IoError.
 SynthReport synthesize_features(const SynthOptions& options);
 
 }  // namespace voca::data

@@ -25,7 +25,7 @@ namespace {
 using engine::DType;
 using engine::UsageError;
 
-/// The batch in use and two ahead of it.
+/// The batch in use and two prefetched ones.
 constexpr std::int64_t kSlots = 3;
 constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kVerifyScratch = std::size_t{256} << 10;
@@ -44,34 +44,34 @@ AlignedBytes aligned_bytes(std::size_t count) {
   return AlignedBytes(static_cast<std::byte*>(bytes));
 }
 
-/// One batch being assembled or in use.
+/// A batch that is being assembled or in use.
 struct Slot {
-  /// Memory for one thing that it holds; `pin_for` null: ordinary memory.
+  /// Allocates the buffer for input or labels `what`; ordinary memory if `pin_for` is null.
   std::byte* take(std::size_t what, std::size_t bytes, engine::Device* pin_for) {
     if (pin_for == nullptr) return (memory[what] = aligned_bytes(bytes)).get();
     pinned[what] = pin_for->allocate_pinned("batches", bytes);
     return pinned[what].data();
   }
 
-  std::array<AlignedBytes, 3> memory;                 ///< of inputs and labels
-  std::array<engine::Device::PinnedBlock, 3> pinned;  ///< instead of it with options.pin_for
+  std::array<AlignedBytes, 3> memory;                 ///< inputs and labels
+  std::array<engine::Device::PinnedBlock, 3> pinned;  ///< used instead of `memory` if options.pin_for is set
   std::array<std::byte*, 2> inputs{};
   std::span<std::int32_t> labels;
   std::vector<std::int64_t> samples;
-  std::vector<std::uint8_t> good;  ///< by place: whether the frames there are those that were written
-  std::int64_t number = -1;        ///< which batch of the epoch it holds
-  std::int64_t unfinished = 0;     ///< samples
+  std::vector<std::uint8_t> good;  ///< by position in the batch: whether the sample's frames are intact
+  std::int64_t number = -1;        ///< index of its batch in the epoch
+  std::int64_t unfinished = 0;     ///< samples not assembled yet
   std::exception_ptr failure;
-  std::int64_t failed_at = 0;  ///< place of the sample whose failure is kept: the lowest
+  std::int64_t failed_at = 0;  ///< lowest position of a failed sample, whose exception is kept
   engine::Batch batch;
 };
 
 enum class Verdict : std::uint8_t { kUnchecked, kGood, kBad };
 
-/// What one thread needs of its own.
+/// Per-thread data.
 struct Worker {
   std::vector<std::byte> scratch;
-  std::atomic<std::int64_t> reading{-1};  ///< sample, for the watchdog
+  std::atomic<std::int64_t> reading{-1};  ///< sample being read, for the stall warning
 };
 
 }  // namespace
@@ -110,7 +110,7 @@ SampleWindow sample_window(const BatchSourceOptions& options, std::int64_t epoch
   }
   engine::RandomStream random(options.sampler.seed, engine::RandomPurpose::kAugmentation,
                               (static_cast<std::uint64_t>(epoch) << 32) | static_cast<std::uint64_t>(sample));
-  // All three are always drawn, so that no option changes what another draws.
+  // All three are always drawn, so that no option affects the other draws.
   const bool augmented = random.uniform() < options.augment_prob;
   const std::int64_t shift = random.below(2 * options.max_shift + 1) - options.max_shift;
   const std::int64_t start = random.below(std::max<std::int64_t>(spare, 0) + 1);
@@ -131,7 +131,7 @@ struct PackedBatchSource::State {
   void start_epoch(std::int64_t epoch_in, std::int64_t first_batch);
   const engine::Batch* next();
 
-  // Assembly: by a worker, or by the caller where there are none.
+  // Assembly: by a worker, or by the caller if there are none.
   void run(Worker& worker);
   void end_workers();
   [[nodiscard]] bool can_claim() const;
@@ -157,19 +157,19 @@ struct PackedBatchSource::State {
   BadSamples bad;
 
   std::mutex mutex;
-  std::condition_variable work;      ///< there may be something to claim
-  std::condition_variable finished;  ///< a slot, or the last claim of an epoch that was left
+  std::condition_variable work;      ///< there may be a sample to claim
+  std::condition_variable finished;  ///< a slot is complete, or the last claim of an abandoned epoch
   bool stop = false;
   bool active = false;
   std::int64_t epoch = 0;
-  std::int64_t claim_batch = 0;  ///< next sample to assemble: which batch
-  std::int64_t claim_place = 0;  ///< … and which place in it
-  std::int64_t window_end = 0;   ///< batches below it have a slot
-  std::int64_t next_batch = 0;   ///< to be delivered
-  bool holding = false;          ///< the caller has the batch before next_batch in use
+  std::int64_t claim_batch = 0;  ///< batch of the next sample to assemble
+  std::int64_t claim_place = 0;  ///< position of that sample in its batch
+  std::int64_t window_end = 0;   ///< batches below this index have a slot
+  std::int64_t next_batch = 0;   ///< next batch to deliver
+  bool holding = false;          ///< the caller is using the batch before next_batch
   std::int64_t in_flight = 0;
   std::vector<std::unique_ptr<Worker>> workers;
-  std::vector<std::jthread> threads;  // last: joined first
+  std::vector<std::jthread> threads;  // last member: joined first
 };
 
 PackedBatchSource::State::State(std::shared_ptr<const Dataset> dataset_in, std::vector<std::int64_t> samples,
@@ -200,7 +200,7 @@ PackedBatchSource::State::State(std::shared_ptr<const Dataset> dataset_in, std::
       threads.push_back(engine::start_thread("a data worker", [this, own = worker.get()] { run(*own); }));
     }
   } catch (...) {
-    end_workers();  // those that were started would be waited for, and wait for work themselves
+    end_workers();  // threads already started wait for work and would never be joined
     throw;
   }
 }
@@ -310,7 +310,8 @@ void PackedBatchSource::State::fill(Slot& slot, std::int64_t place, Stream strea
   const std::int64_t length = options.seq_len;
   T* const out = reinterpret_cast<T*>(slot.inputs[static_cast<std::size_t>(stream)]) + place * length * dim;
   const std::int64_t sample = slot.samples[static_cast<std::size_t>(place)];
-  // Rolled, the window is at most two runs of rows of the file: up to the clip's end, and on from its start.
+  // With the shift, the window is at most two consecutive runs of rows in the file: up to the clip's end, and
+  // on from its start.
   const std::int64_t rows = std::min(length, window.frames - window.start);
   const std::int64_t source = kernels::source_frame(window, 0);
   const std::int64_t first_run = std::min(rows, window.frames - source);
@@ -357,7 +358,7 @@ void PackedBatchSource::State::wait_for(const Slot& slot, std::unique_lock<std::
   }
 }
 
-/// The slot of next_batch, assembled.
+/// Assembled slot of next_batch.
 Slot& PackedBatchSource::State::ready_slot() {
   std::unique_lock lock(mutex);
   if (holding) {
@@ -379,15 +380,15 @@ Slot& PackedBatchSource::State::ready_slot() {
   return slot;
 }
 
-/// Names and counts the samples met as bad for the first time, in the order of the epoch, which no number of
-/// workers changes.
+/// Logs and counts bad samples at their first occurrence, in the order of the epoch, which does not depend on
+/// the number of workers.
 void PackedBatchSource::State::note_bad(const Slot& slot) {
   for (std::size_t p = 0; p < static_cast<std::size_t>(slot.batch.size); ++p)
     if (slot.good[p] == 0) bad.note(slot.samples[p]);
   bad.check();
 }
 
-/// Closes the gaps that bad samples left and describes what remains.
+/// Closes the gaps of bad samples and sets the sizes of what remains.
 void PackedBatchSource::State::deliver(Slot& slot) const {
   std::size_t kept = 0;
   std::array<std::size_t, 2> bytes{};

@@ -24,15 +24,15 @@ using kernels::FrameWindow;
 
 constexpr const char* kFrames = "frames held on the device";
 constexpr const char* kBatches = "batches";
-/// What is read from the file while what was read before is copied.
+/// Size of an upload chunk; one chunk is read from the file while the other is copied.
 constexpr std::size_t kChunkBytes = std::size_t{8} << 20;
 
-/// Of a batch, what the host says: labels, then each stream's windows, in one copy.
+/// Layout of a batch's host data, copied at once: each stream's windows, then the labels.
 struct Directions {
   static std::size_t bytes(std::int64_t batch_size) {
     return static_cast<std::size_t>(batch_size) * (2 * sizeof(FrameWindow) + sizeof(std::int32_t));
   }
-  /// Windows first: they want the larger alignment.
+  /// Windows come first because they need the larger alignment.
   static std::size_t windows_at(Stream stream, std::int64_t batch_size) {
     return static_cast<std::size_t>(stream) * static_cast<std::size_t>(batch_size) * sizeof(FrameWindow);
   }
@@ -94,7 +94,7 @@ struct ResidentBatchSource::State {
   const engine::Batch* next();
   void direct(std::byte* host, std::int64_t size) const;
 
-  /// Pinned memory that the device reads from, and until when it does.
+  /// Pinned memory, and the event after which the device no longer reads it.
   struct Slot {
     engine::Device::PinnedBlock host;
     engine::Device::Event copied;
@@ -104,17 +104,17 @@ struct ResidentBatchSource::State {
   BatchSourceOptions options;
   Sampler sampler;
   engine::Device& device;
-  engine::Arena no_memory;  ///< of a context for operations that take none
+  engine::Arena no_memory;  ///< for the contexts of operations that need no arena memory
   BadSamples bad;
   std::vector<std::array<std::int64_t, 2>> first_frames;  ///< by sample: its first row in `frames`
   std::vector<std::uint8_t> good;                         ///< by sample
   bool all_good = true;
   std::vector<engine::Device::Block> blocks;
   std::array<Tensor, 2> frames;  ///< by stream, (Σ frames, dim)
-  std::array<Tensor, 2> inputs;  ///< of the largest batch
+  std::array<Tensor, 2> inputs;  ///< for the largest batch
   engine::Device::Block directions;
   std::array<Slot, 2> slots;
-  std::array<Slot, 2> chunks;  ///< of the upload; given back after it
+  std::array<Slot, 2> chunks;  ///< for the upload; freed afterwards
   std::array<std::int64_t, 2> next_frame{};
   std::size_t next_chunk = 0;
   std::int64_t epoch = 0;
@@ -138,7 +138,7 @@ void ResidentBatchSource::State::upload(const std::vector<std::int64_t>& samples
       for (const Stream stream : kStreams) upload_stream(sample, stream, check);
       good[i] = check.good() ? 1 : 0;
     } catch (const engine::DataError&) {
-      // A damaged chunk: bad, like a checksum that does not hold. The rows it leaves out are never read.
+      // A damaged chunk makes the sample bad, like a wrong checksum. Its missing rows are never read.
       for (const Stream stream : kStreams) {
         const auto s = static_cast<std::size_t>(stream);
         next_frame[s] = first_frames[i][s] + dataset->frames(stream, sample);
@@ -151,7 +151,7 @@ void ResidentBatchSource::State::upload(const std::vector<std::int64_t>& samples
                          [&](std::int64_t sample) { return good[static_cast<std::size_t>(sample)] != 0; });
 }
 
-// Rows are read into one chunk of pinned memory while the other is copied.
+// Rows are read into one pinned chunk while the other is copied.
 void ResidentBatchSource::State::upload_stream(std::int64_t sample, Stream stream, FrameCheck& check) {
   const auto s = static_cast<std::size_t>(stream);
   const std::size_t row = dataset->row_bytes(stream);
@@ -173,7 +173,7 @@ void ResidentBatchSource::State::upload_stream(std::int64_t sample, Stream strea
   }
 }
 
-/// Writes labels and windows of the samples kept.
+/// Writes labels and windows of the good samples.
 void ResidentBatchSource::State::direct(std::byte* host, std::int64_t size) const {
   auto* const labels = reinterpret_cast<std::int32_t*>(host + Directions::labels_at(size));
   auto* const visual = reinterpret_cast<FrameWindow*>(host + Directions::windows_at(Stream::kVisual, size));

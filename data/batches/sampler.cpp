@@ -25,7 +25,7 @@ Sampler::Sampler(std::vector<std::int64_t> samples, const SamplerOptions& option
   for (std::int64_t b = 0; b < global_batches; ++b) {
     const std::int64_t mine = slice(b).count;
     samples_of_rank_ += mine;
-    if (mine > 0) batches_ = b + 1;  // only an evaluation's last can be empty
+    if (mine > 0) batches_ = b + 1;  // only an evaluation's last slice can be empty
   }
 }
 

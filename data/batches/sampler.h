@@ -8,35 +8,36 @@ namespace voca::data {
 
 struct SamplerOptions {
   std::uint64_t seed = 0;
-  /// True: a fresh permutation each epoch, the last partial global batch dropped unless it is the only one.
-  /// False: the order of the data, every sample once.
+  /// True: a new permutation per epoch; a partial last global batch is dropped unless it is the only one.
+  /// False: every sample once, in the order of the data.
   bool training = true;
   std::int64_t batch_size = 1;  ///< per rank
   int rank = 0;
   int world_size = 1;
 };
 
-/// Which samples an epoch visits, in which order. The global order depends on (seed, epoch) and the samples
-/// only; a global batch is batch_size × world_size of it, and a rank takes its contiguous slice of each, so
-/// that the ranks' slices in order are the global batch. In training, global batches that are not full are
-/// cut into slices whose sizes differ by one at most. In evaluation every slice but the order's last is full:
-/// the batches are those of one rank, dealt out, and a sample's logits depend on no number of ranks.
+/// Determines which samples an epoch visits, and their order. The global order depends only on (seed, epoch)
+/// and the samples. It is divided into global batches of batch_size × world_size; each rank takes a
+/// contiguous slice of each, so that the concatenated slices are the global batch. In training, a partial
+/// global batch is cut into slices whose sizes differ by at most one. In evaluation every slice except the
+/// last in order is full: the batches are those of a single rank, distributed over the ranks, so that a
+/// sample's logits do not depend on the number of ranks.
 class Sampler {
  public:
-  /// Throws UsageError when a training split has fewer samples than there are ranks.
+  /// Throws UsageError when a training split has fewer samples than ranks.
   Sampler(std::vector<std::int64_t> samples, const SamplerOptions& options);
 
-  /// Draws the order of `epoch`; allocates nothing.
+  /// Draws the order of `epoch`; does not allocate.
   void start_epoch(std::int64_t epoch);
-  /// Batches of this rank an epoch; in evaluation ranks may differ by one.
+  /// Batches per epoch on this rank; in evaluation ranks may differ by one.
   [[nodiscard]] std::int64_t batches() const { return batches_; }
-  /// Samples of this rank an epoch.
+  /// Samples per epoch on this rank.
   [[nodiscard]] std::int64_t samples() const { return samples_of_rank_; }
-  /// This rank's slice of global batch `batch` of the epoch that was started.
+  /// This rank's slice of global batch `batch` in the current epoch.
   [[nodiscard]] std::span<const std::int64_t> batch(std::int64_t batch) const;
-  /// Samples in it.
+  /// Number of samples in that slice.
   [[nodiscard]] std::int64_t size(std::int64_t batch) const { return slice(batch).count; }
-  /// Position of its first sample in the epoch's global order.
+  /// Position of the slice's first sample in the epoch's global order.
   [[nodiscard]] std::int64_t first_position(std::int64_t batch) const;
 
  private:
@@ -49,7 +50,7 @@ class Sampler {
   std::vector<std::int64_t> samples_;
   SamplerOptions options_;
   std::vector<std::int64_t> order_;
-  std::int64_t visited_ = 0;  ///< samples of all ranks an epoch
+  std::int64_t visited_ = 0;  ///< samples of all ranks per epoch
   std::int64_t batches_ = 0;
   std::int64_t samples_of_rank_ = 0;
 };

@@ -39,7 +39,7 @@ IdentityAudit audit_identities(std::span<const std::string> ids, std::span<const
 namespace {
 
 CopyAudit audit_copies(const AuditInput& input) {
-  // Thirty-two bits collide among many videos; with both lengths beside them they hardly do.
+  // 32-bit checksums alone collide among many videos; combined with both lengths they hardly do.
   const auto key = [&](std::size_t i) {
     return std::array<std::int64_t, 3>{input.checksums[i], input.visual_frames[i], input.audio_frames[i]};
   };
@@ -68,7 +68,8 @@ std::optional<double> score_auc(std::span<const double> scores, std::span<const 
   std::vector<double> distinct(scores.begin(), scores.end());
   std::sort(distinct.begin(), distinct.end());
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
-  // The AUC depends on the order alone: each score by its rank among the distinct ones, in [0, 1).
+  // The AUC depends only on the order, so each score is replaced by its rank among the distinct scores, in
+  // [0, 1).
   std::vector<double> ranks;
   std::vector<int> classes;
   for (std::size_t i = 0; i < scores.size(); ++i) {

@@ -8,18 +8,18 @@
 
 namespace voca::data {
 
-/// The samples that a source has left out because their frames are not the ones that were written.
+/// Samples that a source has skipped because their frames are damaged.
 class BadSamples {
  public:
-  /// `dataset` outlives it.
+  /// `dataset` must outlive this object; `most` is the number of bad samples tolerated.
   BadSamples(const Dataset& dataset, std::int64_t most)
       : dataset_(dataset), most_(most), noted_(static_cast<std::size_t>(dataset.size()), 0) {}
 
-  /// Names and counts a sample that is met for the first time.
+  /// Logs and counts a sample at its first occurrence.
   void note(std::int64_t sample);
-  /// Throws DataError naming all of them when there are more than `most`.
+  /// Throws DataError naming all bad samples when there are more than `most`.
   void check() const;
-  /// In the order they were met.
+  /// In the order of their first occurrence.
   [[nodiscard]] const std::vector<std::string>& ids() const { return ids_; }
 
  private:

@@ -32,7 +32,7 @@ using hdf5::Handle;
 
 constexpr std::size_t kVerifyScratch = std::size_t{1} << 20;
 
-/// The frames of one stream: where they lie in the file, or the open dataset to read them through.
+/// Location of one stream's frames: their offset in the file, or the open dataset to read them through.
 struct Frames {
   std::uint64_t offset = 0;
   Handle dataset;
@@ -56,7 +56,7 @@ struct Dataset::State {
   PackedIndex index;
   DatasetSummary summary;
   engine::UniqueFd descriptor;
-  // Declared before the frames so that it is closed after them; open only while rows are read through it.
+  // Declared before the frames so that it is closed after them; kept open only if rows are read through it.
   std::optional<hdf5::Reader> reader;
   std::array<Frames, 2> frames;
 
@@ -82,7 +82,7 @@ struct Dataset::State {
   void load_header();
   void load_index();
   void open_frames(Stream stream);
-  /// Whose visual frame that is, as far as the offsets say.
+  /// Sample that a visual frame belongs to, according to the offsets.
   [[nodiscard]] std::size_t sample_at(std::size_t frame) const;
   void check_index() const;
   void check_offsets(Stream stream) const;
@@ -168,7 +168,7 @@ void Dataset::State::load_index() {
   index.offsets[1] = reader->integers<std::int64_t>("/audio/offsets", n + 1, id_of);
   index.labels = reader->integers<std::uint8_t>("/labels", n, id_of);
   index.splits = reader->integers<std::uint8_t>("/split", n, id_of);
-  // Files written by others may lack what only this program makes.
+  // Files written by other programs may lack these datasets.
   if (reader->has("/groups")) {
     index.groups = reader->integers<std::int32_t>("/groups", n, id_of);
   } else {
@@ -391,7 +391,7 @@ void Dataset::read_raw(Stream stream, std::int64_t sample, std::int64_t first, s
 template <typename T>
 void Dataset::read_rows(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
                         T* out) const {
-  // Read into the tail of the output and widened from there to its front: no second buffer.
+  // Reads into the tail of the output and widens from there towards its front, which needs no second buffer.
   const std::int64_t elements = count * dim(stream);
   const std::size_t raw = static_cast<std::size_t>(count) * row_bytes(stream);
   auto* const tail = reinterpret_cast<std::byte*>(out + elements) - raw;
@@ -423,7 +423,7 @@ bool Dataset::verify(std::int64_t sample, std::span<std::byte> scratch) const {
       }
     }
   } catch (const DataError&) {
-    return false;  // a filter of a chunked file found the damage first
+    return false;  // a filter of a chunked file detected the damage first
   }
   return check.good();
 }

@@ -15,21 +15,21 @@
 
 namespace voca::data {
 
-/// What a packed file says about itself, for people and for `inspect`.
+/// Summary of a packed file, as printed by `inspect`.
 struct DatasetSummary {
   std::int64_t samples = 0;
   engine::DType dtype = engine::DType::kF32;
   std::array<std::int64_t, 2> dims{};    ///< visual, audio
   std::array<std::int64_t, 2> frames{};  ///< ΣT_v, ΣT_a
-  std::int64_t frames_min = 0;           ///< of min(T_v, T_a)
+  std::int64_t frames_min = 0;           ///< minimum of min(T_v, T_a)
   std::int64_t frames_max = 0;
   std::int64_t classes = 0;  ///< 2, or the largest label + 1
-  /// counts[split][label]; a last column for samples of unknown label.
+  /// counts[split][label]; the last column counts samples with unknown label.
   std::array<std::vector<std::int64_t>, kSplits> counts;
-  std::int64_t groups = 0;  ///< different ones
+  std::int64_t groups = 0;  ///< number of distinct groups
   bool frame_labels = false;
   bool checksums = false;
-  bool direct = false;  ///< rows are read past the HDF5 library
+  bool direct = false;  ///< rows are read directly, without the HDF5 library
   std::int64_t file_bytes = 0;
   std::uint64_t split_seed = 0;
   std::vector<double> split_ratios;
@@ -40,18 +40,18 @@ struct DatasetSummary {
   std::string split_hash;
 };
 
-/// Of the HDF5 library that is loaded, "1.10.8".
+/// Version of the HDF5 library at run time, such as "1.10.8".
 [[nodiscard]] std::string hdf5_version();
 
-/// A packed dataset, opened for reading: everything but the frames is in memory, checked. Reading is
+/// A packed dataset opened for reading: everything except the frames is loaded and validated. Reading is
 /// thread-safe.
 class Dataset {
  public:
-  /// A child process opens the file first: on some damaged ones the HDF5 library crashes. Throws IoError when
-  /// the file cannot be opened or read, or no child started, std::bad_alloc when little memory is left,
-  /// DataError naming file and reason when it is not a packed dataset of version 1, is truncated, refers to
-  /// other files, or contradicts itself (sizes, offsets, labels, splits, the content hash over all but the
-  /// frames).
+  /// A child process opens the file first, because the HDF5 library crashes on some damaged files. Throws
+  /// IoError when the file cannot be opened or read or the child cannot be started; std::bad_alloc when
+  /// memory is low; DataError naming file and reason when it is not a packed dataset of version 1, is
+  /// truncated, refers to other files, or is inconsistent (sizes, offsets, labels, splits, the content hash
+  /// over everything except the frames).
   explicit Dataset(std::filesystem::path path);
   ~Dataset();
   Dataset(const Dataset&) = delete;
@@ -73,7 +73,7 @@ class Dataset {
   [[nodiscard]] std::int64_t frames(Stream stream, std::int64_t sample) const;
   /// min(T_v, T_a) ≥ 1.
   [[nodiscard]] std::int64_t frames(std::int64_t sample) const;
-  /// (T_v) 1 = fake frame; empty when the file has none.
+  /// (T_v) 1 = fake frame; empty if the file has none.
   [[nodiscard]] std::span<const std::uint8_t> frame_labels(std::int64_t sample) const;
 
   [[nodiscard]] const std::vector<std::string>& ids() const;
@@ -83,22 +83,22 @@ class Dataset {
   [[nodiscard]] const std::string& content_hash() const;
   [[nodiscard]] const std::string& split_hash() const;
 
-  /// Rows [first, first + count) of one sample's stream, as stored, into count × row_bytes(stream) bytes.
-  /// Throws IoError naming the file.
+  /// Copies rows [first, first + count) of one sample's stream, as stored, into count × row_bytes(stream)
+  /// bytes. Throws IoError naming the file.
   void read_raw(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
                 std::byte* out) const;
-  /// The same as numbers: (count, dim) of T = float or double, converted in place in `out`.
+  /// Rows as (count, dim) numbers of T = float or double, converted in place in `out`.
   template <typename T>
   void read_rows(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count, T* out) const;
 
-  /// Whether the file carries checksums.
+  /// Whether the file contains checksums.
   [[nodiscard]] bool has_checksums() const;
-  /// CRC32C of the sample's visual rows then audio rows, as written.
+  /// CRC32C of the sample's visual rows followed by its audio rows, as written.
   [[nodiscard]] std::uint32_t checksum(std::int64_t sample) const;
-  /// Reads the sample's frames through `scratch` (at least one row of each stream); whether they can be used
-  /// (FrameCheck).
+  /// Reads the sample's frames through `scratch` (at least one row of each stream). Returns whether they are
+  /// usable (FrameCheck).
   [[nodiscard]] bool verify(std::int64_t sample, std::span<std::byte> scratch) const;
-  /// Samples whose frames cannot be used, ascending, found with `num_workers` threads.
+  /// Samples with unusable frames, ascending; checked with `num_workers` threads.
   [[nodiscard]] std::vector<std::int64_t> verify_all(int num_workers) const;
 
  private:

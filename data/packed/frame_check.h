@@ -8,16 +8,16 @@
 
 namespace voca::data {
 
-/// Decides whether a sample's frames can be used, while they are read anyway. With checksums in the file, the
-/// sample's must match (`pack` writes finite numbers only); without, every number must be finite.
+/// Decides whether a sample's frames are usable, while they are being read. If the file has checksums, the
+/// sample's must match (`pack` writes only finite numbers); otherwise every number must be finite.
 class FrameCheck {
  public:
-  /// `dataset` outlives it.
+  /// `dataset` must outlive this object.
   FrameCheck(const Dataset& dataset, std::int64_t sample) : dataset_(dataset), sample_(sample) {}
 
-  /// The next rows as stored: all visual rows, then all audio rows.
+  /// Adds the next rows as stored: all visual rows, then all audio rows.
   void add(std::span<const std::byte> rows);
-  /// Once all rows have passed.
+  /// Valid once all rows have been added.
   [[nodiscard]] bool good() const;
 
  private:

@@ -99,7 +99,7 @@ class HostReader final : public FrameReader {
         check.add(into);
       }
     } catch (const engine::DataError&) {
-      return;  // a damaged chunk: bad, like a checksum that does not hold
+      return;  // a damaged chunk makes the sample bad, like a wrong checksum
     }
     good_[static_cast<std::size_t>(sample)] = check.good() ? 1 : 0;
   }
@@ -113,7 +113,7 @@ class HostReader final : public FrameReader {
   }
 
   std::shared_ptr<const Dataset> dataset_;
-  std::vector<std::uint64_t> at_;   ///< by sample: where its visual rows begin, its audio rows follow
+  std::vector<std::uint64_t> at_;   ///< by sample: offset of its visual rows, which its audio rows follow
   std::vector<std::uint8_t> good_;  ///< by sample
   Buffer bytes_;
 };

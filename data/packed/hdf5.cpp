@@ -10,7 +10,7 @@ std::mutex& library_mutex() {
   return mutex;
 }
 
-/// Before the library's first call, which would register its clean-up with the C library.
+/// Must run before any other call of the library, which would register its clean-up with atexit.
 const herr_t kNoCleanUpAtExit = H5dont_atexit();
 
 herr_t keep_innermost(unsigned /*depth*/, const H5E_error2_t* error, void* text) {
@@ -55,7 +55,8 @@ bool lacked_memory() {
 Handle frame_type(engine::DType dtype) {
   Handle type(H5Tcopy(H5T_IEEE_F32LE), H5Tclose);
   if (dtype == engine::DType::kF16) {
-    // Sign at bit 15, five exponent bits from 10, ten of mantissa: IEEE 754 binary16, as h5py writes it.
+    // IEEE 754 binary16, as h5py writes it: sign at bit 15, five exponent bits from bit 10, ten mantissa
+    // bits.
     H5Tset_fields(type.get(), 15, 10, 5, 0, 10);
     H5Tset_size(type.get(), 2);
     H5Tset_ebias(type.get(), 15);

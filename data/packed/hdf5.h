@@ -8,13 +8,13 @@
 
 #include "engine/core/dtype.h"
 
-// The library's handles, locks and errors. Internal to data/.
+// Handles, locking and errors of the HDF5 library. Internal to data/.
 
 namespace voca::data::hdf5 {
 
-/// A stretch of calls into the library. One at a time, of all files: it may be built without its own lock.
-/// Keeps it from printing its errors, and from cleaning up when the program ends: what is open is closed by
-/// its Handle, and what could not be closed it would stumble over.
+/// Scope of calls into the HDF5 library. Sessions exclude each other, across all files, because the library
+/// may be built without thread safety. Suppresses the library's error output and its clean-up at exit:
+/// Handles close what is open, and the clean-up could crash on what could not be closed.
 class Session {
  public:
   Session();
@@ -28,7 +28,7 @@ class Session {
   void* data_ = nullptr;
 };
 
-/// A handle and how to close it.
+/// Owning HDF5 handle with its close function.
 class Handle {
  public:
   using Closer = herr_t (*)(hid_t);
@@ -51,7 +51,7 @@ class Handle {
     if (id_ >= 0) closer_(id_);
     id_ = -1;
   }
-  /// Closes and says whether that went well: writes are reported as late as that.
+  /// Closes the handle and returns whether that succeeded; write errors may surface only here.
   [[nodiscard]] bool close() { return id_ < 0 || closer_(std::exchange(id_, -1)) >= 0; }
   [[nodiscard]] hid_t get() const { return id_; }
   [[nodiscard]] explicit operator bool() const { return id_ >= 0; }
@@ -61,15 +61,14 @@ class Handle {
   Closer closer_ = nullptr;
 };
 
-/// The innermost message of the library's last error.
+/// Innermost message of the library's last error.
 [[nodiscard]] std::string last_error();
-/// Throws std::bad_alloc where little memory is left: the library does not survive everywhere that it gets
-/// none.
+/// Throws std::bad_alloc if memory is low: the library does not survive every failed allocation.
 void require_memory();
-/// Whether the last call failed because it could not get memory.
+/// Whether the last call failed for lack of memory.
 [[nodiscard]] bool lacked_memory();
 
-/// The file type of float16 or float32, little-endian. To be closed by the caller (Handle).
+/// File type of float16 or float32, little-endian.
 [[nodiscard]] Handle frame_type(engine::DType dtype);
 
 }  // namespace voca::data::hdf5

@@ -16,7 +16,7 @@ struct FileAccess::State {
 
 namespace {
 
-/// An open file as the library's drivers have it: its own part comes first.
+/// An open file as seen by the library's drivers; the library's own part must come first.
 struct File {
   H5FD_t library{};
   FileAccess::State* state = nullptr;
@@ -31,7 +31,7 @@ const File& file_of(const H5FD_t* file) {
   return *reinterpret_cast<const File*>(file);
 }
 
-/// Keeps the first error; −1 for the library.
+/// Records the first error; returns −1, the library's failure code.
 herr_t failed(FileAccess::State& state, int error_number) {
   if (state.error == 0) state.error = error_number;
   return -1;
@@ -57,7 +57,7 @@ herr_t close_file(H5FD_t* file) {
   return 0;
 }
 
-/// What the library's own driver of plain files says of itself, so that files come out as with that one.
+/// Reports the flags of the library's default driver, so that the files written are the same.
 herr_t query(const H5FD_t* /*file*/, unsigned long* flags) {
   *flags = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA | H5FD_FEAT_DATA_SIEVE |
            H5FD_FEAT_AGGREGATE_SMALLDATA | H5FD_FEAT_DEFAULT_VFD_COMPATIBLE;
@@ -75,7 +75,7 @@ haddr_t end_of_file(const H5FD_t* file, H5FD_mem_t /*type*/) {
   return file_of(file).end_of_file;
 }
 
-/// Beyond the file's end there are zeros, as the format has it.
+/// Reads past the end of the file return zeros, as the format requires.
 herr_t read(H5FD_t* file, H5FD_mem_t /*type*/, hid_t /*transfer*/, haddr_t at, size_t size, void* out) {
   FileAccess::State& state = *file_of(file).state;
   auto* bytes = static_cast<char*>(out);
@@ -127,7 +127,7 @@ hid_t register_driver() {
   H5FD_class_t driver{};
 #ifdef H5FD_CLASS_VERSION  // HDF5 1.14
   driver.version = H5FD_CLASS_VERSION;
-  driver.value = static_cast<H5FD_class_value_t>(512);  // the first that is free for programs
+  driver.value = static_cast<H5FD_class_value_t>(512);  // the first value available to applications
 #endif
   driver.name = "voca";
   driver.maxaddr = (haddr_t{1} << 62) - 1;

@@ -6,17 +6,16 @@
 
 #include "data/packed/hdf5.h"
 
-// Reading and writing under the HDF5 library. Internal to data/.
+// File access for the HDF5 library. Internal to data/.
 
 namespace voca::data::hdf5 {
 
-/// How the library gets at the bytes of one file: through a descriptor of the caller's. What the system
-/// refuses is kept here. The library is not told of a write that failed: it would be left with a file that it
-/// cannot close, and crash over it when the program ends. So the caller asks for error() when it has flushed
-/// or closed the file.
+/// Routes the library's access to one file through a descriptor of the caller, and records system errors. The
+/// library is not notified of a failed write: it would be left with a file that it cannot close and would
+/// crash at exit. The caller must therefore check error() after flushing or closing the file.
 class FileAccess {
  public:
-  /// `descriptor` stays open for as long as the library has the file.
+  /// `descriptor` must stay open as long as the library has the file open.
   explicit FileAccess(int descriptor);
   ~FileAccess();
   FileAccess(FileAccess&&) noexcept;
@@ -24,9 +23,9 @@ class FileAccess {
   FileAccess(const FileAccess&) = delete;
   FileAccess& operator=(const FileAccess&) = delete;
 
-  /// An access list for H5Fopen and H5Fcreate; this object outlives the file that they open.
+  /// Access property list for H5Fopen and H5Fcreate; this object must outlive the file opened with it.
   [[nodiscard]] Handle properties() const;
-  /// errno's value of the first read or write that failed; 0: none did.
+  /// errno of the first failed read or write; 0 if none failed.
   [[nodiscard]] int error() const;
 
   struct State;

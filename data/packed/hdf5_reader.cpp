@@ -21,23 +21,23 @@ using engine::DataError;
 
 constexpr std::size_t kMaxAttribute = std::size_t{64} << 10;
 constexpr std::size_t kMaxString = 4096;
-/// What deflate can make of a byte at most; filters beyond that are not believed.
+/// Maximum expansion by deflate; higher claimed ratios are rejected.
 constexpr std::uint64_t kMaxExpansion = 1032;
-/// A chunk has room for up to twice the data, or for this much where they are few.
+/// A chunk may be up to twice the size of the data, or this size if that is larger.
 constexpr std::uint64_t kSmallChunk = std::uint64_t{4} << 20;
-/// By how much deflate and a checksum may lengthen what does not compress: one part in so many, and so many
-/// bytes.
+/// Maximum growth of incompressible data by deflate and a checksum: this fraction (1 / kLengthening), plus a
+/// constant number of bytes.
 constexpr std::uint64_t kLengthening = 64;
 constexpr std::uint64_t kLengtheningBytes = 1024;
 constexpr std::size_t kMaxFilterName = 256;
-/// Numbers of another width than is wanted are read so many at a time.
+/// Integers of a different width than requested are read in pieces of this many.
 constexpr hsize_t kPiece = hsize_t{1} << 16;
-/// Where less memory than this is to be had, memory is what was lacking.
+/// If less memory than this is available, a failure is attributed to lack of memory.
 constexpr std::size_t kLittleMemory = std::size_t{1} << 20;
 
 constexpr std::array<H5Z_filter_t, 3> kFilters{H5Z_FILTER_DEFLATE, H5Z_FILTER_SHUFFLE, H5Z_FILTER_FLETCHER32};
 
-/// Filters that the library, h5py, hdf5plugin and PyTables write, of the HDF Group's register.
+/// Filters that the library, h5py, hdf5plugin and PyTables write, as registered with the HDF Group.
 struct NamedFilter {
   H5Z_filter_t id;
   const char* name;
@@ -59,7 +59,7 @@ constexpr std::array<NamedFilter, 16> kNamedFilters{{{1, "gzip"},
                                                      {32017, "SZ"},
                                                      {32026, "Blosc2"}}};
 
-/// The registered name, or what the file calls it.
+/// Registered name of a filter, or else the name stored in the file.
 std::string filter_name(H5Z_filter_t id, const char* stored) {
   for (const NamedFilter& named : kNamedFilters)
     if (named.id == id) return named.name;
@@ -75,7 +75,7 @@ hid_t native_type() {
   if constexpr (std::is_same_v<T, std::uint8_t>) return H5T_NATIVE_UINT8;
 }
 
-/// Whether the numbers fit 64 bits, of which the library clips none.
+/// Whether the type is an integer of at most 64 bits, which the library reads without clipping.
 bool is_integer(const Handle& type) {
   const std::size_t size = H5Tget_size(type.get());
   return H5Tget_class(type.get()) == H5T_INTEGER && size >= 1 && size <= sizeof(std::int64_t);
@@ -86,7 +86,7 @@ std::string bounds() {
   return fmt::format("{} to {}", std::numeric_limits<T>::min(), std::numeric_limits<T>::max());
 }
 
-/// Reads numbers of 64 bits, some at a time, and hands each on with its place. False when reading fails.
+/// Reads 64-bit integers in pieces and calls take(index, value) for each. Returns false when reading fails.
 template <typename Wide, typename Take>
 bool read_pieces(const Handle& data, hsize_t count, Take take) {
   std::vector<Wide> piece(std::min(count, kPiece));
@@ -155,8 +155,8 @@ Reader::Reader(std::string path, int descriptor, std::uint64_t file_bytes, Annou
 void Reader::refuse(const std::string& what) const {
   if (access_.error() != 0)
     throw engine::IoError("{}: cannot be read: {}", path_, std::strerror(access_.error()));
-  // Damaged files ask for impossible amounts: what the whole file would take twice is to be had, or it is
-  // memory that lacks.
+  // Damaged files request impossible amounts of memory. Only if twice the file's size cannot be allocated is
+  // a failed allocation really a lack of memory.
   if (!can_allocate(kLittleMemory) || (lacked_memory() && !can_allocate(2 * file_bytes_)))
     throw std::bad_alloc();
   throw DataError("{}: {}", path_, what);
@@ -207,7 +207,7 @@ void Reader::check_filters(const Handle& plist, const std::string& name) const {
   }
 }
 
-/// What was never written would read as zeros.
+/// Rejects chunks of an impossible size, and chunks that were never written, which would read as zeros.
 void Reader::check_chunks(const Handle& dataset, const Handle& plist, const std::string& name,
                           std::uint64_t data_bytes) const {
   const std::vector<hsize_t> shape = extents(dataset);

@@ -27,7 +27,7 @@ using engine::DType;
 using engine::IoError;
 using engine::UsageError;
 
-/// The temporary file of an output, written at any place from any thread.
+/// Temporary file of an output; supports writes at any offset from any thread.
 class RandomWriter {
  public:
   RandomWriter(const std::filesystem::path& path, std::string name)
@@ -40,7 +40,8 @@ class RandomWriter {
   RandomWriter(const RandomWriter&) = delete;
   RandomWriter& operator=(const RandomWriter&) = delete;
 
-  /// Takes the room on the disk now, where the file system can, so that a full one is found before the work.
+  /// Allocates disk space in advance if the file system supports it, so that a full disk is detected before
+  /// the work.
   void reserve(std::uint64_t bytes) {
     if (bytes == 0 || ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes)) == 0) return;
     if (errno == ENOSPC || errno == EFBIG || errno == EDQUOT) fail("get room for the packed frames");
@@ -55,8 +56,8 @@ class RandomWriter {
       bytes = bytes.subspan(static_cast<std::size_t>(count));
       at += static_cast<std::uint64_t>(count);
     }
-    // The disk begins now, beside the videos still to come, instead of at the sync in the end. Only a wish:
-    // what cannot be written the sync reports.
+    // Starts writeback now, in parallel with the remaining videos, instead of at the final sync. Only a hint:
+    // the sync reports write errors.
     static_cast<void>(::sync_file_range(descriptor_, first, size, SYNC_FILE_RANGE_WRITE));
   }
   void read(std::span<std::byte> bytes, std::uint64_t at) {
@@ -78,7 +79,7 @@ class RandomWriter {
   int descriptor_;
 };
 
-/// An output under way: the temporary file, its HDF5 structure, and where the frames go.
+/// An output in progress: temporary file, HDF5 structure, and offsets of the frames.
 struct Output {
   Output(const std::filesystem::path& path, DType dtype, const std::array<std::int64_t, 2>& rows,
          const std::array<std::int64_t, 2>& dims)
@@ -105,13 +106,13 @@ struct Output {
   std::array<std::uint64_t, 2> row_bytes{};
 };
 
-/// A video on its way into the file.
+/// A video to be packed.
 struct Candidate {
   const VideoFolder* video = nullptr;
   VideoProbe probe;
   std::array<std::int64_t, 2> first_row{};
   bool bad = false;
-  // What loading found; the rows themselves are in the file by then.
+  // Results of loading; the rows themselves have been written to the file by then.
   std::array<double, 2> energy{};
   std::uint32_t checksum = 0;
   std::uint8_t label = kUnknownLabel;
@@ -172,7 +173,7 @@ void Packer::check_options() {
   finder_ =
       expression ? std::make_unique<IdentityFinder>(options_.group_by) : std::make_unique<IdentityFinder>();
   engine::remove_stale_temporaries(options_.out);
-  const engine::AtomicFile can_be_written(options_.out);  // found out now rather than after an hour
+  const engine::AtomicFile can_be_written(options_.out);  // fails now rather than after an hour
   if (tree_.form == TreeForm::kClassFolders) return;
   const auto refuse = [&](const std::string& option) {
     throw UsageError("{}: {} {}; leave the option out", option, options_.features_root.string(),
@@ -191,7 +192,7 @@ void Packer::report_progress() {
   options_.progress(++done_, report_.found);
 }
 
-/// Adds videos to the quarantine, by id.
+/// Quarantines videos, sorted by id.
 void Packer::drop_bad(std::vector<BadVideo> found) {
   std::sort(found.begin(), found.end(), [](const BadVideo& a, const BadVideo& b) { return a.id < b.id; });
   if (options_.strict && !found.empty()) throw DataError("{}", found.front().message);
@@ -223,7 +224,8 @@ void Packer::probe() {
   }
 }
 
-/// The width of a stream is the one most videos have (of equals, the smaller); the others are quarantined.
+/// Sets each stream's width to the most frequent one (ties: the smaller); videos of other widths are
+/// quarantined.
 void Packer::settle_widths() {
   std::array<std::int64_t, 2> dims{};
   for (std::size_t s = 0; s < dims.size(); ++s) {
@@ -265,7 +267,7 @@ void Packer::settle_type() {
   report_.dtype = all_half ? DType::kF16 : DType::kF32;
 }
 
-/// Gives each candidate its rows, in order; returns the rows of all.
+/// Assigns rows to the candidates, in order; returns the total number of rows.
 std::array<std::int64_t, 2> Packer::lay_out() {
   std::array<std::int64_t, 2> rows{};
   for (Candidate& candidate : candidates_) {
@@ -312,8 +314,8 @@ void Packer::load() {
   drop_bad(std::move(bad));
 }
 
-/// Videos whose headers were good and whose content was not left gaps: the others move to a second file that
-/// has none, and the first is dropped.
+/// Videos with good headers but bad content leave gaps: copies the other videos to a second file without gaps
+/// and drops the first.
 void Packer::close_gaps() {
   std::erase_if(candidates_, [](const Candidate& candidate) { return candidate.bad; });
   std::vector<std::array<std::int64_t, 2>> from;

@@ -10,9 +10,9 @@
 namespace voca::data {
 namespace {
 
-constexpr std::size_t kNamed = 10;  // videos in a line; the report as JSON has all
+constexpr std::size_t kNamed = 10;  // videos listed in a line; the JSON report has all
 
-/// What a split lacks for what it is for; "" where it lacks nothing.
+/// What a split lacks for its purpose; "" if nothing.
 std::string split_warning(const PackReport& report, Split split) {
   const auto s = static_cast<std::size_t>(split);
   const auto& [real, fake, unknown] = report.counts[s];
@@ -137,7 +137,7 @@ std::string report_text(const PackReport& report) {
                         report.without_frame_labels);
   }
   for (const std::string& line : warnings(report)) text += line + '\n';
-  // Without labels and splits there is nothing that could leak.
+  // Without labels and splits nothing can leak.
   if (report.form != TreeForm::kUnlabelled)
     for (const std::string& line : audit_lines(report.audit)) text += line + '\n';
   if (report.bad.empty()) return text;
@@ -145,7 +145,7 @@ std::string report_text(const PackReport& report) {
   for (const auto& [kind, count] : report.bad_counts())
     text += fmt::format(" {} × {};", count, name_of(kind));
   text.back() = '\n';
-  // Beyond that they push what else is said off the screen; report_json() has all of them.
+  // A longer list would push the rest of the report off the screen; report_json() has all of them.
   constexpr std::size_t kMaxListed = 20;
   for (std::size_t i = 0; i < std::min(report.bad.size(), kMaxListed); ++i) {
     const BadVideo& video = report.bad[i];

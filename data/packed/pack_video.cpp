@@ -43,8 +43,8 @@ BadVideoKind kind_of(ArrayFault fault) {
   return BadVideoKind::kDamaged;
 }
 
-/// Runs `f`, with the faults of arrays as faults of the video. What the system fails in is tried again and is
-/// no fault of the video: its error goes on.
+/// Runs `f` with retries and converts array errors to errors of the video. A persistent system error is not
+/// the video's fault and propagates.
 template <typename F>
 auto reading(F f) {
   try {
@@ -54,7 +54,7 @@ auto reading(F f) {
   }
 }
 
-/// The first few names in a video's folder, for a message.
+/// First few names in a video's folder, for messages.
 std::string found_in(const std::filesystem::path& folder) {
   constexpr std::size_t kNamed = 4;
   std::vector<std::string> names;
@@ -68,7 +68,7 @@ std::string found_in(const std::filesystem::path& folder) {
   return names.empty() ? "nothing" : fmt::format("{}{}", fmt::join(names, ", "), more ? ", …" : "");
 }
 
-/// The size of a stream's file.
+/// Size of a stream's file.
 std::int64_t file_size(const VideoFolder& video, Stream stream) {
   const std::string path = stream_file(video, stream).string();
   struct stat status {};
@@ -111,7 +111,7 @@ void check_lengths(const VideoFolder& video, const VideoProbe& probe) {
                   video.folder.string(), probe.frames[0], probe.frames[1], kMaxLengthRatio));
 }
 
-/// The array as rows of type `to`; the memory of the array is reused where its type is that already.
+/// Converts the array to rows of type `to`; reuses the array's memory if it already has that type.
 Buffer convert(Array array, DType to, const std::string& path) {
   const auto position = [&](std::int64_t index) {
     return fmt::format("frame {}, column {}", index / array.shape[1], index % array.shape[1]);
@@ -189,9 +189,9 @@ std::vector<std::uint8_t> read_frame_labels(const NpzReader& npz, std::int64_t f
   }
 }
 
-/// Where the splits are folders, frame labels are the label, and only a test video may do without. Otherwise
-/// the folder is the label, if there is one, and frame labels are an extra: unusable ones are as good as
-/// none.
+/// If folders are splits, the label comes from the frame labels, and only a test video may lack them.
+/// Otherwise the label comes from the folder, if there is one, and frame labels are optional: unusable ones
+/// count as absent.
 void take_labels(const VideoFolder& video, TreeForm form, const NpzReader& npz, std::int64_t frames,
                  const std::string& path, LoadedVideo& loaded) {
   const bool present = npz.has(kFrameLabels);

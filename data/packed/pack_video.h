@@ -9,11 +9,11 @@
 #include "data/packed/pack.h"
 #include "data/tree/npy.h"
 
-// One video of a tree: looked at, then loaded. Internal to data/.
+// Probing and loading of one video of a tree. Internal to data/.
 
 namespace voca::data {
 
-/// Why a video cannot be packed.
+/// Reason why a video cannot be packed.
 class BadVideoError : public engine::DataError {
  public:
   BadVideoError(BadVideoKind kind, const std::string& message)
@@ -24,29 +24,29 @@ class BadVideoError : public engine::DataError {
   BadVideoKind kind_;
 };
 
-/// What the headers of its arrays say, by Stream.
+/// Contents of a video's array headers, indexed by Stream.
 struct VideoProbe {
   std::array<std::int64_t, 2> frames{};
   std::array<std::int64_t, 2> dims{};
   std::array<engine::DType, 2> dtypes{};
-  std::int64_t file_bytes = 0;  ///< of its two files
+  std::int64_t file_bytes = 0;  ///< total of its two files
 };
 
-/// Opens both files and reads the headers. Throws BadVideoError for what is wrong with the video, and IoError
-/// when the system fails, tried again where that may pass: nothing is known of the video then.
+/// Opens both files and reads the headers. Throws BadVideoError for faults of the video; IoError for system
+/// errors (retried if they may be transient), which say nothing about the video.
 [[nodiscard]] VideoProbe probe_video(const VideoFolder& video);
 
 struct LoadedVideo {
-  std::array<Buffer, 2> rows;      ///< as they are to be stored
+  std::array<Buffer, 2> rows;      ///< in the packed type
   std::array<double, 2> energy{};  ///< mean square of the first kLeadingFrames frames
-  std::uint32_t checksum = 0;      ///< CRC32C of the visual then the audio rows
+  std::uint32_t checksum = 0;      ///< CRC32C of the visual rows followed by the audio rows
   std::uint8_t label = kUnknownLabel;
-  /// (T_v); nothing where the video has none that can be used.
+  /// (T_v); empty if the video has no usable ones.
   std::optional<std::vector<std::uint8_t>> frame_labels;
 };
 
-/// Reads, checks and converts a video to rows of type `to` (kF16 or kF32). `form` says where its label comes
-/// from. Throws as probe_video() does.
+/// Reads, checks and converts a video to rows of type `to` (kF16 or kF32). `form` determines the source of
+/// its label. Throws like probe_video().
 [[nodiscard]] LoadedVideo load_video(const VideoFolder& video, const VideoProbe& probe, TreeForm form,
                                      engine::DType to);
 

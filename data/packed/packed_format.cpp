@@ -20,7 +20,7 @@ using hdf5::Handle;
 
 static_assert(std::endian::native == std::endian::little, "packed files are hashed as little-endian");
 
-/// A creation list without times: equal content gives equal bytes.
+/// Creation property list without timestamps, so that equal content gives equal bytes.
 Handle timeless(hid_t kind) {
   Handle plist(H5Pcreate(kind), H5Pclose);
   H5Pset_obj_track_times(plist.get(), false);
@@ -32,7 +32,8 @@ Handle one_row(std::size_t count) {
   return {H5Screate_simple(1, &extent, nullptr), H5Sclose};
 }
 
-/// Fixed-length UTF-8, padded with NULs: unlike variable-length strings they lie in the dataset itself.
+/// Fixed-length UTF-8 type, padded with NULs; unlike variable-length strings, the data are stored in the
+/// dataset itself.
 Handle string_type(std::size_t length) {
   Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
   H5Tset_size(type.get(), std::max<std::size_t>(length, 1));
@@ -72,7 +73,7 @@ PackedFileWriter::PackedFileWriter(const std::filesystem::path& path, std::strin
   try {
     lay_out(path, dtype, rows, dims);
   } catch (...) {
-    file_.reset();  // within the session
+    file_.reset();  // while the session is active
     throw;
   }
 }

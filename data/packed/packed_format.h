@@ -11,7 +11,7 @@
 #include "engine/base/unique_fd.h"
 #include "engine/core/dtype.h"
 
-// The packed dataset, HDF5, format version 1 (docs/data.md). Internal to data/.
+// Packed dataset: HDF5, format version 1 (docs/data.md). Internal to data/.
 
 namespace voca::data {
 
@@ -19,7 +19,7 @@ inline constexpr const char* kFormatName = "voca-features";
 inline constexpr std::int64_t kFormatVersion = 1;
 inline constexpr hsize_t kAlignment = 4096;
 
-/// Everything in a packed file but its frames; N samples.
+/// Contents of a packed file except its frames; N samples.
 struct PackedIndex {
   engine::DType dtype = engine::DType::kF32;
   std::array<std::int64_t, 2> dims{};                  ///< by Stream
@@ -29,10 +29,10 @@ struct PackedIndex {
   std::vector<std::uint8_t> splits;
   std::vector<std::int32_t> groups;
   std::vector<std::uint32_t> checksums;
-  std::vector<std::uint8_t> frame_labels;  ///< empty: not stored
+  std::vector<std::uint8_t> frame_labels;  ///< empty if not stored
 };
 
-/// SHA-256 over the index: type, widths, offsets, labels, ids, splits, groups, frame labels and the
+/// SHA-256 over the index: type, widths, offsets, labels, ids, splits, groups, frame labels, and the
 /// checksums, through which it covers the frames.
 [[nodiscard]] std::string content_hash(const PackedIndex& index);
 
@@ -45,9 +45,9 @@ struct PackedAttributes {
   std::string content_hash;
 };
 
-/// Writes a packed file in three steps: the constructor lays the frames out and says where they go, the
-/// caller writes them there (with pwrite, from any thread), finish() adds the rest. Throws IoError with
-/// `name`, the file's name for a person.
+/// Writes a packed file in three steps: the constructor reserves space for the frames, the caller writes them
+/// at frames_at() (with pwrite, from any thread), and finish() writes the rest. Throws IoError with `name`,
+/// the file's name for messages.
 class PackedFileWriter {
  public:
   PackedFileWriter(const std::filesystem::path& path, std::string name, engine::DType dtype,
@@ -56,7 +56,7 @@ class PackedFileWriter {
   PackedFileWriter(const PackedFileWriter&) = delete;
   PackedFileWriter& operator=(const PackedFileWriter&) = delete;
 
-  /// Where in the file the stream's first frame goes.
+  /// File offset of the stream's first frame.
   [[nodiscard]] std::uint64_t frames_at(Stream stream) const;
   void finish(const PackedIndex& index, const PackedAttributes& attributes);
 
@@ -67,17 +67,17 @@ class PackedFileWriter {
   void write_attribute(const char* name, const std::string& text);
   void write_attribute(const char* name, hid_t file_type, hid_t memory_type, std::size_t count,
                        const void* data);
-  /// Creates the file and lays the frames out.
+  /// Creates the file and reserves space for the frames.
   void lay_out(const std::filesystem::path& path, engine::DType dtype,
                const std::array<std::int64_t, 2>& rows, const std::array<std::int64_t, 2>& dims);
-  /// Throws IoError when anything could not be written so far.
+  /// Throws IoError if any write has failed so far.
   void check_written() const;
   [[noreturn]] void fail(const char* what) const;
 
   std::string name_;
   engine::UniqueFd descriptor_;
   hdf5::FileAccess access_;
-  hdf5::Handle file_;  // closed before its access and its descriptor
+  hdf5::Handle file_;  // closed before access_ and descriptor_
   std::array<std::uint64_t, 2> frames_at_{};
 };
 

@@ -21,11 +21,12 @@
 namespace voca::data {
 namespace {
 
-/// Processor time of a child: opening reads an index of some megabytes in a fraction of a second.
+/// Limit on the child's CPU time: a constant, plus the file size divided by a rate. Opening a file reads an
+/// index of a few megabytes in a fraction of a second.
 constexpr rlim_t kSeconds = 2;
 constexpr std::uint64_t kBytesPerSecond = std::uint64_t{16} << 20;
 
-/// What the child sends: a tag, a text and a NUL each.
+/// Tags of the child's messages: each is a tag, a text and a NUL.
 constexpr char kObject = '@';
 constexpr char kDone = '=';
 constexpr char kOutOfMemory = 'm';
@@ -45,7 +46,8 @@ void send(int pipe, char tag, std::string_view text) {
   }
 }
 
-/// No signal handler of the parent, no core file, no words on stderr, and no life beyond the parent's.
+/// Confines the child: default handlers for crash signals, no core file, no output on stderr, limited CPU
+/// time, killed with the parent.
 void confine(std::uint64_t file_bytes) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::prctl(PR_SET_DUMPABLE, 0);
@@ -87,7 +89,7 @@ struct AllSignalsBlocked {
   sigset_t before{};
 };
 
-/// Everything that comes through the pipe until its other end is closed.
+/// Reads everything from the pipe until the other end is closed.
 std::string receive(int pipe) {
   std::string text;
   std::array<char, 4096> buffer{};
@@ -98,8 +100,8 @@ std::string receive(int pipe) {
   }
 }
 
-/// AddressSanitizer does not take the locks of its allocator before a fork: in the child of a process with
-/// several threads one may stay locked.
+/// AddressSanitizer does not take its allocator's locks before a fork, so in the child of a multi-threaded
+/// process one may stay locked.
 bool child_might_wait_for_ever() {
 #if defined(__SANITIZE_ADDRESS__)
   const std::filesystem::directory_iterator threads("/proc/self/task");
@@ -109,7 +111,7 @@ bool child_might_wait_for_ever() {
 #endif
 }
 
-/// The last whole message; the child's fate.
+/// Last complete message, which tells how the child ended.
 std::string_view last_message(std::string_view text) {
   const std::size_t end = text.rfind('\0');
   if (end == std::string_view::npos) return {};

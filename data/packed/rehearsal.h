@@ -5,18 +5,18 @@
 #include <string>
 #include <string_view>
 
-// Opening a file with a library that may crash on it. Internal to data/.
+// Trial run, in a child process, of a library that may crash on a file. Internal to data/.
 
 namespace voca::data {
 
-/// What a rehearsal calls before each object that it is about to read.
+/// Callback that `work` calls before each object that it reads.
 using Announce = std::function<void(std::string_view object)>;
 
-/// Runs `work` in a child process: on some damaged files the HDF5 library crashes, or does not come to an
-/// end, and a look at the file beforehand cannot tell. What the child survived the caller may do itself.
-/// `work` reads and nothing else, and calls what it is given before each object. Throws what `work` threw as
-/// DataError or IoError; DataError naming `path` and the object where the child crashed or used up its
-/// processor time, which grows with the file's size; IoError when no child can be started.
+/// Runs `work` in a child process, because the HDF5 library crashes or never returns on some damaged files,
+/// and an inspection beforehand cannot tell. If the child succeeds, the caller may do the same work itself.
+/// `work` must only read, and must call its argument before each object. Rethrows the DataError, IoError or
+/// std::bad_alloc of `work`; throws DataError naming `path` and the object when the child crashed or exceeded
+/// its CPU time limit, which grows with the file size; IoError when no child can be started.
 void rehearse(const std::string& path, std::uint64_t file_bytes,
               const std::function<void(const Announce&)>& work);
 

@@ -26,14 +26,14 @@ void shuffle(std::vector<std::size_t>& items, engine::RandomStream random) {
     std::swap(items[i - 1], items[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)))]);
 }
 
-/// Whole numbers of sum n nearest to n × ratios (largest remainder; of equals the earlier split).
+/// Integers of sum n nearest to n × ratios (largest remainder; ties favour the earlier split).
 std::array<std::size_t, kSplits> apportion(std::size_t n, const SplitRatios& ratios) {
   std::array<std::size_t, kSplits> counts{};
   std::array<double, kSplits> rest{};
   std::size_t given = 0;
   for (std::size_t s = 0; s < kSplits; ++s) {
     const double exact = ratios[s] * static_cast<double>(n);
-    // 0.6 × 5 is a hair below 3 in binary; it is 3.
+    // 0.6 × 5 is slightly below 3 in binary and must count as 3.
     counts[s] = std::min(static_cast<std::size_t>(exact + 1e-6), n - given);
     given += counts[s];
     rest[s] = ratios[s] > 0 ? exact - static_cast<double>(counts[s]) : -1.0;
@@ -46,7 +46,7 @@ std::array<std::size_t, kSplits> apportion(std::size_t n, const SplitRatios& rat
   return counts;
 }
 
-/// Videos that stay together, and how many of each label they are.
+/// Videos that stay together, and the number of each label among them.
 struct Component {
   std::vector<std::size_t> videos;
   std::map<std::uint8_t, double> labels;
@@ -81,7 +81,7 @@ std::vector<Split> draw_whole_groups(std::span<const std::uint8_t> labels,
   std::map<std::uint8_t, std::array<double, kSplits>> placed;
   std::vector<Split> splits(labels.size());
   for (const std::size_t index : order) {
-    // Where it brings the squared distance to the wanted counts, summed over labels, down the most.
+    // Choose the split that most reduces the squared distance to the target counts, summed over labels.
     std::size_t best = kSplits;
     double best_change = 0.0;
     for (std::size_t s = 0; s < kSplits; ++s) {
@@ -108,7 +108,7 @@ void add_once(std::vector<std::string>& found, std::string text) {
     found.push_back(std::move(text));
 }
 
-/// "id" and five or more digits, not in the middle of a word.
+/// Matches "id" followed by five or more digits, not inside a word.
 std::vector<std::string> default_identities(std::string_view name) {
   std::vector<std::string> found;
   for (std::size_t at = name.find("id"); at != std::string_view::npos; at = name.find("id", at + 1)) {

@@ -14,12 +14,13 @@ namespace voca::data {
 
 using SplitRatios = std::array<double, kSplits>;
 
-/// "0.6,0.2,0.2": three numbers ≥ 0 of sum 1 (to 1e-6). Throws UsageError naming --split_ratios.
+/// Parses "0.6,0.2,0.2": three numbers ≥ 0 whose sum is 1 (to 1e-6). Throws UsageError naming --split_ratios.
 [[nodiscard]] SplitRatios parse_split_ratios(std::string_view text);
 
-/// The identities a video's name carries, each once, in order of appearance. By default "id" and the five or
-/// more digits that follow it, where no letter or digit stands before; `expression` (ECMAScript) finds
-/// others: its first group, or the whole match. Throws UsageError naming --group_by when it is no expression.
+/// Finds the identities in a video's name, each once, in order of appearance. By default an identity is "id"
+/// and the five or more digits after it, not preceded by a letter or digit. `expression` (ECMAScript)
+/// overrides that: its first group, or else the whole match. Throws UsageError naming --group_by when the
+/// expression is invalid.
 class IdentityFinder {
  public:
   IdentityFinder();
@@ -28,7 +29,7 @@ class IdentityFinder {
   IdentityFinder(const IdentityFinder&) = delete;
   IdentityFinder& operator=(const IdentityFinder&) = delete;
 
-  /// Of an id "real/<video>": what stands after the first slash is searched.
+  /// Searches the part of an id "real/<video>" after the first slash.
   [[nodiscard]] std::vector<std::string> find(std::string_view id) const;
 
  private:
@@ -37,19 +38,19 @@ class IdentityFinder {
 };
 
 /// Groups of videos that share an identity, directly or through others (connected components), numbered in
-/// order of first appearance; −1 for a video without one.
+/// order of first appearance; −1 for a video without an identity.
 [[nodiscard]] std::vector<std::int32_t> identity_groups(std::span<const std::string> ids,
                                                         const IdentityFinder& finder);
 
-/// Draws the splits: stratified by label, from `seed` and the order of the videos alone. `groups` (or empty)
-/// are kept whole: their splits come as near the ratios, in each label, as a greedy placement of the largest
-/// groups first brings them. A ratio of 0 leaves that split empty. Without groups each label's counts are off
-/// by less than one video.
+/// Draws the splits, stratified by label; depends only on `seed` and the order of the videos. `groups` (or
+/// empty) are kept together: greedy placement of the largest groups first approximates the ratios for each
+/// label. A ratio of 0 leaves that split empty. Without groups, each label's counts are within one video of
+/// the ratios.
 [[nodiscard]] std::vector<Split> draw_splits(std::span<const std::uint8_t> labels,
                                              std::span<const std::int32_t> groups, const SplitRatios& ratios,
                                              std::uint64_t seed);
 
-/// SHA-256 over ids and splits: the same on every rank and at every evaluation, or something is wrong.
+/// SHA-256 over ids and splits; must be equal on every rank and at every evaluation.
 [[nodiscard]] std::string split_hash(std::span<const std::string> ids, std::span<const std::uint8_t> splits);
 
 }  // namespace voca::data

@@ -28,13 +28,13 @@ T load(const std::byte* at) {
 
 #if defined(__x86_64__)
 bool has_f16c() {
-  // Every processor with AVX2 has F16C, whose name clang 14 does not take here.
+  // Every processor with AVX2 has F16C, whose name clang 14 does not accept here.
   static const bool present = __builtin_cpu_supports("avx2") != 0;
   return present;
 }
 
-/// Whole groups of eight; returns how many numbers it did. Each group is loaded before it is stored, and a
-/// store never reaches a later group of an input at the tail of the output.
+/// Converts whole groups of eight; returns the number of elements converted. Each group is loaded before it
+/// is stored, and a store never overwrites a later group of an input at the tail of the output.
 VOCA_F16C std::int64_t widen_groups(const std::byte* in, std::int64_t count, float* out) {
   std::int64_t i = 0;
   for (; i + 8 <= count; i += 8) {
@@ -65,8 +65,9 @@ std::int64_t narrow_groups(const std::byte*, std::int64_t, std::byte*) {
 }
 #endif
 
-/// Exponent bits all set: NaN or infinity. The loop has no early exit and its sum is as wide as a number, so
-/// that it vectorises well; the caller looks for the index only when the answer is yes.
+/// Whether any number has all exponent bits set (NaN or infinity). The loop vectorises well because it has no
+/// early exit and its accumulator is as wide as a number; the caller searches for the index only if the
+/// result is true.
 template <typename Bits>
 bool any_not_finite(const std::byte* in, std::int64_t count, Bits exponent) {
   Bits found = 0;
@@ -93,9 +94,8 @@ void floats_to_halves(const std::byte* in, std::int64_t count, std::byte* out) {
   }
 }
 
-/// The nearest float16 of a double, rounded once: through the float that is odd wherever it is inexact, which
-/// keeps the second rounding from being a second one (Boldo and Melquiond, "Emulation of FMA and correctly
-/// rounded sums", 2008).
+/// Rounds inexact values to the odd float, so that a second rounding to float16 gives the float16 nearest to
+/// the double (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
 float to_odd(double value) {
   const auto nearest = static_cast<float>(value);
   if (!std::isfinite(nearest) || static_cast<double>(nearest) == value) return nearest;

@@ -7,19 +7,19 @@
 
 namespace voca::data {
 
-/// `count` stored numbers of type kF16 or kF32 at `in` as T = float or double at `out`. Exact. `in` may be
-/// the tail of out's own memory (in + count × size_of(from) == the end of out): it is read before it is
-/// overwritten. `in` needs no alignment.
+/// Converts `count` numbers of type kF16 or kF32 at `in` to T = float or double at `out`. Exact. `in` may be
+/// the tail of out's own memory (in + count × size_of(from) == the end of out): every number is read before
+/// it is overwritten. `in` may be unaligned.
 template <typename T>
 void widen(engine::DType from, const std::byte* in, std::int64_t count, T* out);
 
 struct NarrowResult {
-  std::int64_t not_finite = -1;  ///< index of the first NaN or infinity of the source, or −1
+  std::int64_t not_finite = -1;  ///< index of the first NaN or infinity in the input, or −1
   std::int64_t overflow = -1;    ///< index of the first finite number that became infinite, or −1
 };
 
-/// `count` numbers of type kF16, kF32 or kF64 at `in` as kF16 or kF32 at `out` (to nearest, ties to even).
-/// The buffers do not overlap.
+/// Converts `count` numbers of type kF16, kF32 or kF64 at `in` to kF16 or kF32 at `out` (to nearest, ties to
+/// even). The buffers must not overlap.
 NarrowResult narrow(engine::DType from, const std::byte* in, std::int64_t count, engine::DType to,
                     std::byte* out);
 

@@ -37,7 +37,7 @@ constexpr std::array<KnownFolder, 9> kKnown{{
     {"val", TreeForm::kSplitFolders, kUnknownLabel, Split::kVal},
     {"valid", TreeForm::kSplitFolders, kUnknownLabel, Split::kVal},
     {"validation", TreeForm::kSplitFolders, kUnknownLabel, Split::kVal},
-    // A validation split drawn out of train/ by links into it.
+    // A validation split made of links into train/.
     {"dev_temp", TreeForm::kSplitFolders, kUnknownLabel, Split::kVal},
     {"test", TreeForm::kSplitFolders, kUnknownLabel, Split::kTest},
     {"train", TreeForm::kSplitFolders, kUnknownLabel, Split::kTrain},
@@ -45,17 +45,16 @@ constexpr std::array<KnownFolder, 9> kKnown{{
 constexpr std::string_view kExpected =
     "a feature tree has folders real/ and fake/, or train/, dev/ and test/, with a folder for each video in "
     "them";
-constexpr std::size_t kNamed = 5;  // of what a folder holds, in a message
+constexpr std::size_t kNamed = 5;  // names of a folder's contents listed in a message
 
 /// A folder of the root that is a class or a split.
 struct PresentFolder {
-  std::string name;  ///< on the disk; KnownFolder::name but for its letter case
+  std::string name;  ///< name on disk; may differ from KnownFolder::name in letter case
   KnownFolder known;
 };
 
-/// What a path leads to, links followed; nothing where nothing is there: links that lead nowhere, or in a
-/// circle, are part of a tree. A file system that does not answer is not, and half a tree is no tree:
-/// IoError.
+/// Status of a path's target, following links; empty if there is none: dangling links and link loops may be
+/// part of a tree. Throws IoError for other errors, since an incomplete listing must not pass as a tree.
 std::optional<struct stat> look(const fs::path& path) {
   struct stat status {};
   if (engine::uninterrupted([&] { return ::stat(path.c_str(), &status); }) == 0) return status;
@@ -68,12 +67,12 @@ bool is_folder(const fs::path& path) {
   return status && S_ISDIR(status->st_mode);
 }
 
-/// What programs leave in folders; packed trees lie beside their trees.
+/// Names that programs leave in folders; packed caches lie beside the folders of their tree.
 bool is_litter(std::string_view name) {
   return name.starts_with('.') || name == "__MACOSX" || name == "@eaDir" || name.ends_with(".voca_cache");
 }
 
-/// The names in a folder that are not litter, sorted bytewise.
+/// Names in a folder, without litter, sorted bytewise.
 std::vector<std::string> names_in(const fs::path& folder) {
   std::error_code error;
   std::vector<std::string> names;
@@ -91,7 +90,7 @@ std::string stream_name(Stream stream) {
   return fmt::format("{}_embeddings.npz", name_of(stream));
 }
 
-/// Whether a folder is that of a video: one stream is enough, its other one is then missed by name.
+/// Whether a folder is a video's: one stream suffices, and the other is then reported missing.
 bool holds_a_stream(const fs::path& folder) {
   return std::any_of(kStreams.begin(), kStreams.end(), [&](Stream stream) {
     const fs::path file = folder / stream_name(stream);
@@ -111,13 +110,14 @@ std::optional<KnownFolder> known_by(std::string_view name) {
   return std::nullopt;
 }
 
-/// The class and split folders of a root. A video may be called "test": what holds a stream is a video.
+/// Class and split folders of a root. A video may be called "test": a folder that contains a stream is a
+/// video.
 std::vector<PresentFolder> known_folders(const fs::path& root, const std::vector<std::string>& names) {
   std::vector<PresentFolder> present;
   for (const std::string& name : names) {
     const std::optional<KnownFolder> known = known_by(name);
     if (!known) continue;
-    // A class behind a link to a disk that is not there is not a class that the tree does not have.
+    // A class behind a link to an unmounted disk must not count as absent.
     if (!look(root / name)) throw engine::IoError("{}: is a link that leads nowhere", (root / name).string());
     if (is_folder(root / name) && !holds_a_stream(root / name)) present.push_back({name, *known});
   }
@@ -129,7 +129,7 @@ bool has_videos(const fs::path& root, const std::vector<std::string>& names) {
                      [&](const std::string& name) { return holds_a_stream(root / name); });
 }
 
-/// The first few names of a folder, for a message: "a/, b/, list.txt".
+/// First few names in a folder, for messages: "a/, b/, list.txt".
 std::string found_among(const fs::path& root, const std::vector<std::string>& names) {
   std::string text;
   for (std::size_t i = 0; i < names.size(); ++i) {
@@ -143,7 +143,7 @@ std::string found_among(const fs::path& root, const std::vector<std::string>& na
   return text.empty() ? "nothing" : text;
 }
 
-/// Says what a root without any form holds, and what might have been meant.
+/// Throws for a root of unknown form, naming its contents and what might have been meant.
 [[noreturn]] void refuse_other_root(const fs::path& root, const std::vector<std::string>& names) {
   const std::string found = found_among(root, names);
   for (const std::string& name : names) {
@@ -169,7 +169,7 @@ std::string found_among(const fs::path& root, const std::vector<std::string>& na
   throw engine::DataError("{}: is not a feature tree (found {}); {}", root.string(), found, kExpected);
 }
 
-/// A video, or nothing for a plain file among the videos.
+/// A video, or empty for a plain file among the videos.
 std::optional<VideoFolder> look_at(const fs::path& folder, const KnownFolder& known, std::string id) {
   VideoFolder video;
   video.id = std::move(id);
@@ -205,7 +205,7 @@ void refuse_unclear_folders(const fs::path& root, const std::vector<PresentFolde
   }
 }
 
-/// Two videos of the same files are the same video, however it is linked.
+/// Device and inode numbers of both files: equal ones mean the same video, however it is linked.
 using FileIdentity = std::array<std::uint64_t, 4>;
 std::optional<FileIdentity> files_of(const VideoFolder& video) {
   FileIdentity identity{};
@@ -219,7 +219,7 @@ std::optional<FileIdentity> files_of(const VideoFolder& video) {
   return identity;
 }
 
-/// Whether two files are there and hold the same bytes.
+/// Whether both files exist and have equal bytes.
 bool same_bytes(const fs::path& a, const fs::path& b) {
   const auto size_of = [](const fs::path& path) -> std::int64_t {
     const std::optional<struct stat> status = look(path);
@@ -246,8 +246,8 @@ std::string_view name_in_folder(const VideoFolder& video) {
   return std::string_view(video.id).substr(video.id.find('/') + 1);
 }
 
-/// Leaves each video of the tree once. In two splits it stays in the later one, so that nothing is trained on
-/// that is measured on; in both classes its label is unclear, and both are at fault.
+/// Keeps each video of the tree once. A video in two splits is kept in the later one, so that no evaluation
+/// video is trained on. A video in both classes has no clear label: both entries are marked as faulty.
 void keep_once(FeatureTree& tree) {
   const bool splits = tree.form == TreeForm::kSplitFolders;
   std::sort(tree.videos.begin(), tree.videos.end(), [](const VideoFolder& a, const VideoFolder& b) {
@@ -260,7 +260,7 @@ void keep_once(FeatureTree& tree) {
   for (VideoFolder& video : tree.videos) {
     const std::optional<FileIdentity> files = files_of(video);
     const auto same_files = files ? by_files.find(*files) : by_files.end();
-    // A name alone says little: many sets number each split from 0.
+    // An equal name alone is not enough: many datasets number each split from 0.
     auto copy = splits ? by_name.find(std::string(name_in_folder(video))) : by_name.end();
     if (copy != by_name.end() && !same_content(video, kept[copy->second])) copy = by_name.end();
     if (same_files != by_files.end() && kept[same_files->second].label != video.label) {
@@ -273,7 +273,7 @@ void keep_once(FeatureTree& tree) {
       tree.repeated.push_back({video.id, other.id, other.split, is_copy});
       continue;
     }
-    // What cannot be used takes the place of no other.
+    // Unusable videos never replace others.
     if (files) by_files.try_emplace(*files, kept.size());
     if (files && splits) by_name.try_emplace(std::string(name_in_folder(video)), kept.size());
     kept.push_back(std::move(video));
@@ -281,7 +281,7 @@ void keep_once(FeatureTree& tree) {
   tree.videos = std::move(kept);
 }
 
-/// The videos of the class or split folders.
+/// Videos of the class or split folders.
 FeatureTree scan_known(const fs::path& root, const std::vector<std::string>& names,
                        const std::vector<PresentFolder>& present) {
   refuse_unclear_folders(root, present);
@@ -320,7 +320,7 @@ FeatureTree scan_known(const fs::path& root, const std::vector<std::string>& nam
   return tree;
 }
 
-/// A folder of videos, or of one.
+/// Videos of a folder without classes or splits, or the single video that it is.
 FeatureTree scan_unlabelled(const fs::path& root, const std::vector<std::string>& names) {
   constexpr KnownFolder kNothingKnown{"", TreeForm::kUnlabelled, kUnknownLabel, Split::kTest};
   FeatureTree tree;

@@ -19,17 +19,17 @@ using engine::DType;
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr std::size_t kFixedBytes = kMagic.size() + 2;  // magic, major, minor
-constexpr std::size_t kMaxHeader = 10'000;              // as NumPy
-constexpr std::size_t kMaxRank = 64;                    // as NumPy 2
-constexpr std::size_t kMaxShown = 20;                   // bytes of a text in a message
+constexpr std::size_t kMaxHeader = 10'000;              // as in NumPy
+constexpr std::size_t kMaxRank = 64;                    // as in NumPy 2
+constexpr std::size_t kMaxShown = 20;                   // bytes of a string shown in a message
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 62;
 
 [[noreturn]] void fail(ArrayFault fault, const std::string& where, std::string_view what) {
   throw ArrayError(fault, fmt::format("{}: {}", where, what));
 }
 
-/// The type that NumPy means by a name or by a code without its byte order. "l", "long" and their like, whose
-/// size is the platform's, are none: what NumPy writes is a code with a size.
+/// Type that NumPy means by a name, or by a code without its byte order. "l", "long" and similar names of
+/// platform-dependent size are not accepted: NumPy writes codes with a size.
 std::optional<DType> known_type(std::string_view name) {
   struct Known {
     DType dtype;
@@ -49,7 +49,7 @@ std::optional<DType> known_type(std::string_view name) {
   return std::nullopt;
 }
 
-/// The Python literal of a header: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
+/// Parser of a header's Python literal: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
 class HeaderParser {
  public:
   HeaderParser(std::string_view text, const std::string& where) : text_(text), where_(where) {}
@@ -132,7 +132,7 @@ class HeaderParser {
       fail(ArrayFault::kType, where_, "is a structured array; numbers of one type are needed");
     const std::string_view text = quoted();
     const bool ordered = !text.empty() && std::string_view("<>|=").find(text[0]) != std::string_view::npos;
-    // NumPy takes a byte order before a code or a character, not before a name.
+    // NumPy accepts a byte order before a code or a character, not before a name.
     if (const auto dtype = known_type(text.substr(ordered ? 1 : 0));
         dtype && (!ordered || text.size() <= 3)) {
       header_.dtype = *dtype;
@@ -146,7 +146,7 @@ class HeaderParser {
 
   void shape() {
     expect('(');
-    bool comma = true;  // of "(6)" is missing what makes it a tuple
+    bool comma = true;  // "(6)" lacks the comma that makes it a tuple
     while (!accept(')')) {
       header_.shape.push_back(extent());
       comma = accept(',');
@@ -158,7 +158,7 @@ class HeaderParser {
       fail(ArrayFault::kShape, where_, fmt::format("it has more than {} dimensions", kMaxRank));
   }
 
-  /// A whole number as Python takes it: "02" is none.
+  /// A non-negative integer in Python syntax, which excludes "02".
   std::int64_t extent() {
     skip_space();
     std::int64_t value = 0;
@@ -168,7 +168,7 @@ class HeaderParser {
     if (error != std::errc() || value < 0 || (rest[0] == '0' && value != 0))
       fail(ArrayFault::kShape, where_, "its header has a shape that is not a tuple of sizes");
     at_ += digits;
-    accept('L');  // Python 2 wrote long integers so
+    accept('L');  // suffix of long integers in Python 2
     return value;
   }
 
@@ -189,7 +189,7 @@ class HeaderParser {
   bool has_shape_ = false;
 };
 
-/// Reverses the bytes of each of `bytes.size() / size` elements.
+/// Reverses the bytes of each element of `size` bytes.
 void swap_bytes(std::span<std::byte> bytes, std::size_t size) {
   for (std::size_t i = 0; i < bytes.size(); i += size) std::reverse(&bytes[i], &bytes[i] + size);
 }

@@ -10,13 +10,12 @@
 #include "engine/base/error.h"
 #include "engine/core/dtype.h"
 
-// NumPy's array format (numpy.lib.format), versions 1.0, 2.0 and 3.0: what is read is numbers of the types
-// below, in any byte order and in C or Fortran order. Objects (pickles) are refused before a byte of them is
-// looked at.
+// NumPy's array format (numpy.lib.format), versions 1.0, 2.0 and 3.0. Supports numbers of the types below, in
+// any byte order and in C or Fortran order. Objects (pickles) are rejected before any of their bytes is read.
 
 namespace voca::data {
 
-/// Bytes without a value until they are written: large buffers that are filled at once.
+/// Uninitialised bytes, for large buffers that are overwritten at once.
 struct Buffer {
   std::unique_ptr<std::byte[]> bytes;
   std::size_t size = 0;
@@ -27,18 +26,18 @@ struct Buffer {
   [[nodiscard]] std::span<std::byte> span() const { return {bytes.get(), size}; }
 };
 
-/// What is wrong with an array or with the file it is in.
+/// Fault of an array or of its file.
 enum class ArrayFault : std::uint8_t {
-  kUnreadable,  ///< no file to be read: missing, a loop of links, a folder or a pipe
-  kDamaged,     ///< no zip archive, a truncated one, or one that contradicts itself
-  kChecksum,    ///< the bytes are not the ones that were written (CRC-32 of the zip entry)
+  kUnreadable,  ///< not a readable file: missing, a link loop, a folder or a pipe
+  kDamaged,     ///< not a zip archive, or a truncated or inconsistent one
+  kChecksum,    ///< the CRC-32 of the zip entry differs
   kMissing,     ///< the archive has no such array
-  kEmpty,       ///< an array without elements
+  kEmpty,       ///< the array has no elements
   kShape,       ///< the wrong number of dimensions, or an impossible size
-  kType,        ///< not numbers of a type that is read
+  kType,        ///< not numbers of a supported type
 };
 
-/// A DataError that says which fault it was, for those who count them.
+/// DataError with its ArrayFault, for callers that count faults.
 class ArrayError : public engine::DataError {
  public:
   ArrayError(ArrayFault fault, const std::string& message)
@@ -49,7 +48,7 @@ class ArrayError : public engine::DataError {
   ArrayFault fault_;
 };
 
-/// What an array's header says.
+/// Contents of an array's header.
 struct NpyHeader {
   engine::DType dtype = engine::DType::kF32;
   std::vector<std::int64_t> shape;  ///< outermost first; empty for a 0-d array
@@ -57,19 +56,19 @@ struct NpyHeader {
   bool big_endian = false;
   std::size_t data_offset = 0;  ///< bytes before the first element
 
-  /// Product of the extents; checked not to overflow when the header was read.
+  /// Product of the extents; cannot overflow, which parsing has checked.
   [[nodiscard]] std::int64_t elements() const;
   [[nodiscard]] std::size_t data_bytes() const;
 };
 
-/// Bytes of `start` (the first 12 or more of an array's file) up to the first element. `where` names the
-/// array in messages. Throws ArrayError.
+/// Size of the header in bytes, given `start`, the first 12 or more bytes of an array's file. `where` names
+/// the array in messages. Throws ArrayError.
 [[nodiscard]] std::size_t npy_header_bytes(std::span<const std::byte> start, const std::string& where);
-/// Parses a header of npy_header_bytes() bytes. Throws ArrayError naming what is wrong: magic, version,
-/// length, dictionary, type (objects and strings among them), shape (negative, or bytes beyond 2^62).
+/// Parses a header of npy_header_bytes() bytes. Throws ArrayError naming the fault: magic, version, length,
+/// dictionary, type (including objects and strings), shape (negative, or more than 2^62 bytes).
 [[nodiscard]] NpyHeader parse_npy_header(std::span<const std::byte> header, const std::string& where);
 
-/// Numbers in C order and in this machine's byte order.
+/// Numbers in C order and native byte order.
 struct Array {
   engine::DType dtype = engine::DType::kF32;
   std::vector<std::int64_t> shape;
@@ -78,11 +77,11 @@ struct Array {
   [[nodiscard]] std::int64_t elements() const;
 };
 
-/// `data` (header.data_bytes() bytes as they lie in the file) as an Array; taken over where nothing needs to
-/// change, reordered into a second buffer where the order is Fortran's.
+/// Converts `data` (header.data_bytes() bytes as in the file) to an Array. The buffer is reused, except that
+/// Fortran order is copied to a second one.
 [[nodiscard]] Array make_array(const NpyHeader& header, Buffer data);
 
-/// The header of a C-order, little-endian array, version 1.0, padded as NumPy pads it (to 64 bytes).
+/// Header of a C-order, little-endian array, version 1.0, padded to 64 bytes like NumPy's.
 [[nodiscard]] std::string npy_header_text(engine::DType dtype, std::span<const std::int64_t> shape);
 
 }  // namespace voca::data

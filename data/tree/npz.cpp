@@ -23,11 +23,11 @@
 namespace voca::data {
 namespace {
 
-/// Deflate cannot do better than 258 bytes for two bits (zlib, "Maximum expansion factor").
+/// Deflate encodes at most 258 bytes in two bits (zlib, "Maximum expansion factor").
 constexpr std::uint64_t kMaxExpansion = 1032;
 constexpr std::size_t kChunk = std::size_t{256} << 10;
-/// Compressed bytes taken first: they hold a header. isa-l inflates all it is given, and of most files the
-/// header alone is looked at first.
+/// Size of the first read of compressed bytes, enough for a header: isa-l inflates all its input, and for
+/// most files only the header is read at first.
 constexpr std::size_t kFirstChunk = 1024;
 
 struct ArchiveCloser {
@@ -51,7 +51,7 @@ struct Entry {
   bool deflated = false;
 };
 
-/// Throws for what libzip refuses: ReadError where the system failed, else ArrayError with libzip's words.
+/// Throws for an error of libzip: ReadError if the system failed, else ArrayError with libzip's message.
 [[noreturn]] void refuse(const ZipInput& input, zip_error_t* error, const std::string& where,
                          std::string_view action) {
   if (input.error_number() != 0) {
@@ -62,8 +62,8 @@ struct Entry {
   damaged(where, fmt::format("{}: {}", action, zip_error_strerror(error)));
 }
 
-/// The bytes of one entry, in order. libzip finds them; isa-l inflates and sums them, several times faster
-/// than zlib does.
+/// Sequential bytes of one entry. libzip locates them; isa-l inflates them and computes the CRC, several
+/// times faster than zlib.
 class EntryStream {
  public:
   EntryStream(zip_t* archive, const ZipInput& file, const Entry& entry, const std::string& where)
@@ -77,7 +77,7 @@ class EntryStream {
     inflater_->avail_in = 0;
   }
 
-  /// The next `out.size()` bytes.
+  /// Reads the next `out.size()` bytes.
   void read(std::span<std::byte> out) {
     while (!out.empty()) {
       const std::span<std::byte> chunk = out.first(std::min(out.size(), kChunk));
@@ -91,7 +91,7 @@ class EntryStream {
     }
   }
 
-  /// After the last byte: that it was the last, and that the sum is right.
+  /// Checks after the last byte that the entry ends and that its CRC-32 matches.
   void finish() {
     std::array<std::byte, 1> beyond{};
     if (entry_.deflated && inflate(beyond) != 0) damaged(where_, "is longer than it declares");
@@ -103,7 +103,7 @@ class EntryStream {
   }
 
  private:
-  /// Raw bytes of the archive.
+  /// Reads raw bytes of the archive.
   void fill(std::span<std::byte> out) {
     while (!out.empty()) {
       const zip_int64_t count = zip_fread(file_.get(), out.data(), out.size());
@@ -113,13 +113,13 @@ class EntryStream {
     }
   }
 
-  /// Inflates until `out` is full or the stream ends; returns the bytes written.
+  /// Inflates until `out` is full or the stream ends; returns the number of bytes written.
   std::size_t inflate(std::span<std::byte> out) {
     inflate_state& state = *inflater_;
     state.next_out = reinterpret_cast<std::uint8_t*>(out.data());
     state.avail_out = static_cast<std::uint32_t>(out.size());
     while (state.avail_out > 0 && state.block_state != ISAL_BLOCK_FINISH) {
-      const bool buffered = state.tmp_out_processed < state.tmp_out_valid;  // inflated, not handed out
+      const bool buffered = state.tmp_out_processed < state.tmp_out_valid;  // inflated but not returned yet
       const bool starved = state.avail_in == 0 && !buffered;
       if (starved && input_left_ > 0) {
         const auto count = std::min<std::uint64_t>(
@@ -131,7 +131,7 @@ class EntryStream {
       }
       const std::uint32_t before = state.avail_out;
       if (isal_inflate(&state) != ISAL_DECOMP_OK) damaged(where_, "its compressed bytes are damaged");
-      // No input left and no output made: the stream ends before its last block does.
+      // Without input left and without output produced, the stream ends before its last block.
       if (starved && state.avail_in == 0 && input_left_ == 0 && state.avail_out == before &&
           state.block_state != ISAL_BLOCK_FINISH)
         damaged(where_, "its compressed bytes end too early");
@@ -155,7 +155,7 @@ class EntryStream {
   throw ArrayError(ArrayFault::kUnreadable, message);
 }
 
-/// Only regular files are opened: anything else might block for ever.
+/// Opens regular files only: others might block forever.
 int open_regular(const std::string& path, std::uint64_t& size) {
   const int descriptor =
       engine::uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
@@ -178,13 +178,13 @@ int open_regular(const std::string& path, std::uint64_t& size) {
 struct NpzReader::State {
   std::string path;
   std::uint64_t file_bytes = 0;
-  std::unique_ptr<ZipInput> input;  // outlives the archive
+  std::unique_ptr<ZipInput> input;  // must outlive the archive
   Archive archive;
-  std::vector<std::string> twice;  // names that several entries have
+  std::vector<std::string> twice;  // names that occur more than once
 
   [[nodiscard]] std::string where(const std::string& key) const { return fmt::format("{}: {}", path, key); }
 
-  /// Names of the archive's entries, in its order.
+  /// Names of the archive's entries, in order.
   [[nodiscard]] std::vector<std::string> entries() const {
     std::vector<std::string> names;
     const zip_int64_t count = zip_get_num_entries(archive.get(), 0);
@@ -195,7 +195,7 @@ struct NpzReader::State {
     return names;
   }
 
-  /// That an array is not there, and what is.
+  /// Message that an array is missing, with the names that are present.
   [[nodiscard]] std::string missing(const std::string& key) const {
     constexpr std::size_t kNamed = 5;
     std::vector<std::string> names = entries();
@@ -211,7 +211,7 @@ struct NpzReader::State {
     const std::string name = key + ".npy";
     const zip_int64_t index = zip_name_locate(archive.get(), name.c_str(), 0);
     if (index < 0) throw ArrayError(ArrayFault::kMissing, fmt::format("{}: {}", path, missing(key)));
-    // Readers differ in which of two they take, so neither can be meant.
+    // Readers differ in which of the duplicates they use, so neither can be accepted.
     if (std::count(twice.begin(), twice.end(), name) > 0)
       damaged(where(key), "is in the archive more than once; write the file again");
     zip_stat_t stat;
@@ -231,7 +231,7 @@ struct NpzReader::State {
     return entry;
   }
 
-  /// That the sizes an entry declares can be true, before anything is allocated for them.
+  /// Checks that an entry's declared sizes are possible, before anything is allocated for them.
   void check(const Entry& entry, const std::string& key) const {
     if (entry.compressed > file_bytes)
       damaged(where(key), fmt::format("declares {} bytes in a file of {}", entry.compressed, file_bytes));
@@ -245,7 +245,7 @@ struct NpzReader::State {
 
 namespace {
 
-/// Whatever is wrong with the archive as a whole.
+/// Throws for a fault of the archive as a whole.
 [[noreturn]] void refuse_archive(const std::string& path, const ZipInput& input, zip_error_t* error) {
   if (input.error_number() == 0) {
     if (const std::string other = engine::mistaken_kind(path, engine::FileKind::kNpz); !other.empty())
@@ -263,7 +263,7 @@ NpzReader::NpzReader(const std::filesystem::path& path) : state_(std::make_uniqu
   state_->input = std::make_unique<ZipInput>(descriptor, state_->file_bytes);
   zip_error_t error;
   zip_error_init(&error);
-  // Nothing at all libzip takes for an archive without entries.
+  // libzip accepts an empty file as an archive without entries.
   if (state_->file_bytes > 0) state_->archive.reset(state_->input->open_archive(&error));
   if (!state_->archive) {
     const std::unique_ptr<zip_error_t, void (*)(zip_error_t*)> freed(&error, zip_error_fini);
@@ -335,7 +335,7 @@ void write_npz(const std::filesystem::path& path, std::span<const NamedArray> ar
   const auto check = [&](bool good) {
     if (!good) throw engine::IoError("{}: cannot write: {}", path.string(), zip_strerror(archive.get()));
   };
-  std::vector<Buffer> contents;  // libzip reads them when it closes
+  std::vector<Buffer> contents;  // must stay valid until zip_close() reads them
   for (const NamedArray& array : arrays) {
     const std::string header = npy_header_text(array.dtype, array.shape);
     Buffer& content = contents.emplace_back(header.size() + array.bytes.size());
@@ -350,11 +350,11 @@ void write_npz(const std::filesystem::path& path, std::span<const NamedArray> ar
     check(index >= 0);
     const auto entry = static_cast<zip_uint64_t>(index);
     check(zip_set_file_compression(archive.get(), entry, compressed ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0) == 0);
-    constexpr zip_uint16_t kFirstOfJanuary1980 = 0x21;  // the zip format's first day, as np.savez writes it
+    constexpr zip_uint16_t kFirstOfJanuary1980 = 0x21;  // the format's earliest date, as in np.savez
     check(zip_file_set_dostime(archive.get(), entry, 0, kFirstOfJanuary1980, 0) == 0);
   }
   if (zip_close(archive.get()) != 0) check(false);
-  static_cast<void>(archive.release());  // closing freed it
+  static_cast<void>(archive.release());  // zip_close() freed it
 }
 
 }  // namespace voca::data

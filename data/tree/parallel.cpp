@@ -36,7 +36,7 @@ void for_each_index(std::int64_t count, int num_workers, const std::function<voi
       for (int t = 1; t < num_workers && t < count; ++t)
         threads.push_back(engine::start_thread("a worker", work));
     } catch (...) {
-      next = count;  // those that were started end with what they are at
+      next = count;  // threads already started stop after their current index
       throw;
     }
     work();

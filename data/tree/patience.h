@@ -11,18 +11,18 @@
 
 namespace voca::data {
 
-/// Whether such a failure of the system may be over in a moment: of a network disk that stumbled, or of files
-/// that others have open.
+/// Whether a system error may be transient: a network disk that failed briefly, or too many open files.
 [[nodiscard]] inline bool may_pass(int error_number) {
   constexpr std::array kPassing{EIO, ESTALE, ETIMEDOUT, EAGAIN, EMFILE, ENFILE};
   return std::find(kPassing.begin(), kPassing.end(), error_number) != kPassing.end();
 }
 
-/// How long is waited before each further try.
+/// Back-off before each retry.
 inline constexpr std::array<std::chrono::milliseconds, 3> kPatience{
     {std::chrono::milliseconds(50), std::chrono::milliseconds(200), std::chrono::milliseconds(800)}};
 
-/// What `read` returns; tried again after a ReadError that may pass. Throws what the last try threw.
+/// Returns the result of `read`, retried after a ReadError that may be transient. Throws the error of the
+/// last attempt.
 template <typename Read>
 auto with_patience(Read read) {
   for (std::size_t tries = 0;; ++tries) {

@@ -72,7 +72,7 @@ void UnfinishedTree::move_into_place() {
   done_ = true;
 }
 
-/// Those that nobody holds.
+/// Removes leftover folders that no process has locked.
 void UnfinishedTree::remove_leftovers() const {
   std::error_code error;
   std::vector<fs::path> found;
@@ -89,7 +89,7 @@ void UnfinishedTree::remove_leftovers() const {
 
 void UnfinishedTree::remove_made() const {
   std::error_code error;
-  for (const fs::path& folder : made_) fs::remove(folder, error);  // where it is empty
+  for (const fs::path& folder : made_) fs::remove(folder, error);  // fails unless empty
 }
 
 }  // namespace voca::data

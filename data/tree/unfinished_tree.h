@@ -7,20 +7,21 @@
 
 namespace voca::data {
 
-/// A feature tree under way: a folder in the one it is for, which takes its class folders once all videos are
-/// written. Until then that one holds no half of a tree; destroyed before, nothing stays of what was made.
+/// A feature tree in progress: a temporary folder inside the output folder. Its class folders are moved to
+/// the output once all videos are written, so that the output never contains a partial tree. If destroyed
+/// earlier, everything that was created is removed.
 class UnfinishedTree {
  public:
-  /// Makes `out`, where it is not there, and the folder in it; removes what killed processes left there.
-  /// Throws IoError.
+  /// Creates `out`, if it is missing, and the temporary folder in it; removes temporary folders of killed
+  /// processes. Throws IoError.
   explicit UnfinishedTree(const std::filesystem::path& out);
   ~UnfinishedTree();
   UnfinishedTree(const UnfinishedTree&) = delete;
   UnfinishedTree& operator=(const UnfinishedTree&) = delete;
 
-  /// Where real/ and fake/ go for now.
+  /// Temporary parent of real/ and fake/.
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  /// Puts them into `out`, both or none. Throws IoError.
+  /// Moves real/ and fake/ to `out`, both or none. Throws IoError.
   void move_into_place();
 
  private:
@@ -29,8 +30,8 @@ class UnfinishedTree {
 
   std::filesystem::path out_;
   std::filesystem::path path_;
-  std::vector<std::filesystem::path> made_;  ///< `out` and above, the deepest first
-  engine::UniqueFd lock_;                    ///< on path_: it is no leftover
+  std::vector<std::filesystem::path> made_;  ///< `out` and its created parents, the deepest first
+  engine::UniqueFd lock_;                    ///< lock on path_, which marks the folder as in use
   bool done_ = false;
 };
 

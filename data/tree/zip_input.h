@@ -6,19 +6,19 @@
 
 namespace voca::data {
 
-/// An open file as libzip reads it. libzip tells of a read that failed within an entry as of the end of the
-/// file; here the reason is kept. It outlives the archives that are opened from it; one thread at a time.
+/// An open file for libzip. libzip reports a failed read within an entry as end of file; this class records
+/// the cause. Must outlive the archives opened from it; one thread at a time.
 class ZipInput {
  public:
-  /// Takes the descriptor of a regular file of `size` bytes and closes it in the end.
+  /// Takes ownership of `descriptor`, a regular file of `size` bytes.
   ZipInput(int descriptor, std::uint64_t size);
   ~ZipInput();
   ZipInput(const ZipInput&) = delete;
   ZipInput& operator=(const ZipInput&) = delete;
 
-  /// The archive; null with `error` set (zip_error_t, freed by the caller) where there is none.
+  /// Opens the archive; returns null and sets `error` (zip_error_t, freed by the caller) on failure.
   [[nodiscard]] zip_t* open_archive(zip_error_t* error);
-  /// errno's value of the read that failed; 0 while none has.
+  /// errno of the failed read; 0 if none failed.
   [[nodiscard]] int error_number() const { return error_number_; }
 
  private:
