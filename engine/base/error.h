@@ -11,7 +11,7 @@
 
 namespace voca::engine {
 
-/// Exit codes of the program (sysexits.h where one fits).
+/// Exit codes of the program (from sysexits.h if one fits).
 enum class ExitCode : int {
   kDone = 0,
   kUsage = 64,        ///< wrong option or contradicting options

@@ -8,7 +8,8 @@
 
 namespace voca::engine {
 
-/// Element types of tensors, datasets and checkpoints. The engine computes in kF32 and kF64 on the CPU.
+/// Element types of tensors, datasets and checkpoints. The engine computes in kF32 and kF64 on the CPU, in
+/// kF32, kBF16 and kF16 on a GPU.
 enum class DType : std::uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
 
 [[nodiscard]] constexpr std::size_t size_of(DType dtype) {

@@ -80,9 +80,9 @@ struct Tensor {
     return static_cast<T*>(data);
   }
 
-  /// The same elements in another shape.
+  /// View of the elements with another shape; throws InternalError if the number of elements differs.
   [[nodiscard]] Tensor view(const Shape& other) const;
-  /// Rows [first, first + count) of the outermost extent.
+  /// View of rows [first, first + count) of the outermost extent; throws InternalError if out of range.
   [[nodiscard]] Tensor rows(std::int64_t first, std::int64_t count) const;
 };
 

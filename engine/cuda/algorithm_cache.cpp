@@ -28,8 +28,8 @@ constexpr int kFormat = 1;
 constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
 constexpr double kWorthwhile = 0.98;
 
-/// Held while the file is read, merged and written. A file system without locks proceeds without, and the
-/// wait for a stopped lock holder is bounded.
+/// Lock held while the file is read, merged and written. Without lock support in the file system there is no
+/// lock, and the wait for a stopped lock holder is bounded.
 class CacheLock {
  public:
   explicit CacheLock(std::filesystem::path path)

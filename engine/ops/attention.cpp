@@ -13,8 +13,7 @@ namespace {
 using kernels::AttentionShape;
 using kernels::Transpose;
 
-// Address of the first element of a piece; the row stride is the packed row's, of which a piece takes
-// `hidden` elements.
+// First element of a piece. The row stride is the packed row's; a piece has `hidden` elements per row.
 template <typename T>
 T* begin_of(const Heads& heads, std::int64_t hidden) {
   T* base = heads.packed.as<T>();
