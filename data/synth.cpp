@@ -178,7 +178,7 @@ class Synthesizer {
   void write(const Clip& clip) const;
 
   const SynthOptions& options_;
-  std::filesystem::path folder_;  ///< that the videos are written into
+  std::filesystem::path folder_;  ///< destination of the videos
   std::array<std::int64_t, 2> dims_;
   std::array<std::vector<double>, 2> projections_;
   Vocoder vocoder_;

@@ -18,7 +18,7 @@ namespace voca::data {
 struct BatchSourceOptions {
   SamplerOptions sampler;
   std::int64_t seq_len = 256;                 ///< T
-  engine::DType dtype = engine::DType::kF32;  ///< of the inputs: kF32, or kF64 in host memory
+  engine::DType dtype = engine::DType::kF32;  ///< type of the inputs: kF32, or kF64 in host memory
   double augment_prob = 0.2;                  ///< training only
   std::int64_t max_shift = 3;                 ///< frames; training only
   int num_workers = 0;                        ///< threads; 0: batches are assembled in next()

@@ -52,7 +52,7 @@ struct AuditInput {
   std::span<const std::int64_t> audio_frames;
   std::span<const double> visual_energy;  ///< mean square of the first kLeadingFrames frames
   std::span<const double> audio_energy;
-  std::span<const std::uint32_t> checksums;  ///< of the frames
+  std::span<const std::uint32_t> checksums;  ///< checksums of the frames
 };
 
 /// `splits` has one entry per id.

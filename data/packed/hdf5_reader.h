@@ -60,7 +60,7 @@ class Reader {
   std::string path_;
   std::uint64_t file_bytes_;
   Announce announce_;
-  std::uint64_t stored_bytes_ = 0;  ///< of all datasets so far
+  std::uint64_t stored_bytes_ = 0;  ///< total of all datasets so far
   FileAccess access_;
   Handle file_;  // closed before access_
 };

@@ -12,7 +12,7 @@
 namespace voca::engine {
 namespace {
 
-constexpr std::size_t kMaxListed = 3;  // names of each kind in a message
+constexpr std::size_t kMaxListed = 3;  // maximum number of names of each kind in a message
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   return fmt::format("({})", fmt::join(shape, ", "));

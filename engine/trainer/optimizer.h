@@ -26,7 +26,8 @@ class Optimizer {
   /// Starts in the state of a fresh run.
   Optimizer(const OptimizerOptions& options, Workspace& workspace);
 
-  /// Zeroes the losses and the gradients (not their sums, which GradientSums overwrites).
+  /// Zeroes the losses and the gradients. If the gradient sums are separate, GradientSums zeroes the
+  /// gradients.
   void start_step();
   /// Gradient scale for a batch that contributes the fraction `share` of its step.
   [[nodiscard]] GradientScale gradient_scale(double share) const;
@@ -44,7 +45,7 @@ class Optimizer {
  private:
   [[nodiscard]] bool scales_loss() const { return workspace_.request().compute_type == DType::kF16; }
 
-  /// Slots for learning rates in flight to the device; one more than the steps that may be queued.
+  /// Slots for learning rates in flight to the device; more than the steps that may be queued.
   static constexpr std::size_t kRatesInFlight = 4;
 
   OptimizerOptions options_;

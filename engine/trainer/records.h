@@ -49,7 +49,7 @@ struct EpochRecord {
   std::int64_t epoch = 0;                    ///< from 1
   std::int64_t step = 0;                     ///< steps since the start of the run
   LossValues loss;                           ///< mean over the samples of the epoch's good steps
-  double lr = 0;                             ///< of the epoch's last step
+  double lr = 0;                             ///< learning rate of the epoch's last step
   double grad_norm = 0;                      ///< mean over the good steps
   std::int64_t samples = 0;                  ///< trained on in good steps
   std::int64_t bad_steps = 0;                ///< in this epoch

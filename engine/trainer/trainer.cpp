@@ -164,7 +164,7 @@ struct Trainer::Impl {
   std::optional<Evaluator> evaluator;
   std::optional<ResumeStore> store;
   StopReason stop_reason;
-  const char* stopped_by = nullptr;  ///< its return value
+  const char* stopped_by = nullptr;  ///< return value of stop_reason
   RunPosition progress;
   Clock::time_point timed_from;  ///< start of the time attributed to the next collected step
   bool saved = false;            ///< the current position has been saved

@@ -76,7 +76,7 @@ struct TrainerConfig {
   Interval checkpoint_every{.count = 1};    ///< a state is also saved at the end of the run
   int keep = 2;                             ///< number of states kept
   std::string config_hash;  ///< over all options that affect results; a state with another hash is refused
-  std::string split_hash;   ///< of the dataset's split; a state with another hash is refused
+  std::string split_hash;   ///< hash of the dataset's split; a state with another hash is refused
 };
 
 /// Throws UsageError naming the option that is out of range.
@@ -97,8 +97,8 @@ struct TrainingResult {
 /// validation split; gradients and losses are those of the global batch on all ranks, and decisions are taken
 /// jointly. All ranks start from rank 0's parameters; only rank 0's observer and checkpoint folder are used.
 ///
-/// The same configuration, data and build give the same bits, however often the run was stopped or killed and
-/// resumed (docs/determinism.md).
+/// Runs with the same configuration, data and build are bitwise identical, however often they were stopped or
+/// killed and resumed (docs/determinism.md).
 ///
 ///   Trainer trainer(config, model, train, &val, device, observer);   // allocates all memory
 ///   trainer.parameters().initialise(seed);                           // or load weights

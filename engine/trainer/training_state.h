@@ -37,7 +37,7 @@ struct RunPosition {
   std::int64_t overflow_steps = 0;  ///< skipped because of loss-scale overflows
   double loss_scale = 1;
   std::int64_t loss_scale_steps = 0;  ///< updates since the loss scale last changed
-  double lr = 0;                      ///< of the last step
+  double lr = 0;                      ///< learning rate of the last step
   bool finished = false;              ///< evaluated to the end, by --epochs or --max_steps
   Extension extension;                ///< latest extension of the run
   EpochSums sums;

@@ -15,8 +15,8 @@ namespace {
 
 using Entry = std::pair<Value, Value>;
 
-constexpr int kMaxDepth = 3;           // of a state dict, below the root of the file
-constexpr std::size_t kMaxItems = 16;  // of a list that is searched
+constexpr int kMaxDepth = 3;           // maximum depth of a state dict below the root
+constexpr std::size_t kMaxItems = 16;  // longer lists are not searched
 constexpr std::string_view kEngine = "engine";
 
 /// Names under which scripts keep their options, as a dict, an argparse.Namespace, a dataclass, …

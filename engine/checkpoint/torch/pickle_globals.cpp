@@ -94,7 +94,7 @@ bool check_extents(const Nodes& nodes, const TensorValue& tensor, std::uint64_t 
                printable(key), capacity);
   };
   bool empty = false;
-  std::uint64_t product = 1;  // of the non-zero extents, so that no partial product overflows either
+  std::uint64_t product = 1;  // product of the non-zero extents: no partial product overflows either
   for (const std::int64_t extent : tensor.shape) {
     empty = empty || extent == 0;
     if (extent != 0 && __builtin_mul_overflow(product, static_cast<std::uint64_t>(extent), &product))

@@ -41,7 +41,7 @@ class RecordStorage : public Storage {
 
  private:
   std::shared_ptr<const ZipReader> zip_;
-  const ZipEntry& entry_;  // of zip_
+  const ZipEntry& entry_;  // entry of zip_
   bool big_endian_;
   mutable std::once_flag inflate_once_;
   mutable std::vector<std::byte> inflated_;
