@@ -26,7 +26,7 @@ std::string promised_gpus(const engine::EnvVars& variables) {
         "SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK"}) {
     const std::string value = variables.text(name);
     const bool none = value.empty() || value == "0" || value == "-1" || value == "NoDevFiles";
-    // "0" is a number of GPUs in some, and the first GPU in others.
+    // "0" is a number of GPUs in some variables, and the index of the first GPU in others.
     const bool first_gpu = value == "0" && (std::string_view(name) == "CUDA_VISIBLE_DEVICES" ||
                                             std::string_view(name).ends_with("_STEP_GPUS") ||
                                             std::string_view(name).ends_with("_JOB_GPUS"));

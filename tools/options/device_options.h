@@ -10,17 +10,17 @@
 
 namespace voca::tools {
 
-/// What --device asks for.
+/// Parsed value of --device.
 struct DeviceChoice {
   enum class Kind : std::uint8_t { kAuto, kCpu, kCuda };
   Kind kind = Kind::kAuto;
-  int index = -1;  ///< of the GPU; −1: the first that can be used
+  int index = -1;  ///< of the GPU; −1: the first usable one
 };
 
-/// "auto", "cpu", "cuda", "cuda:N"; throws UsageError naming --device for anything else.
+/// Parses "auto", "cpu", "cuda" or "cuda:N"; throws UsageError naming --device for anything else.
 [[nodiscard]] DeviceChoice parse_device(const std::string& text);
 
-/// Set by launch to the number of GPUs that it found on the node.
+/// Environment variable that launch sets to the number of GPUs found on the node.
 inline constexpr const char* kLaunchedForGpus = "VOCA_LAUNCHED_FOR_GPUS";
 
 struct DeviceOptions {
@@ -29,18 +29,18 @@ struct DeviceOptions {
   engine::CudaDeviceOptions cuda{};
 };
 
-/// What says that this process was started to compute on GPUs, "CUDA_VISIBLE_DEVICES=0,1"; empty where
-/// nothing does.
+/// The environment variable by which this process was started to compute on GPUs, "CUDA_VISIBLE_DEVICES=0,1";
+/// empty if there is none.
 [[nodiscard]] std::string promised_gpus(const engine::EnvVars& variables);
 
-/// Makes the device that --device asks for. auto is the first GPU that can be used, and where there is none
-/// the CPU, which `note` is told with the reason, in a build with CUDA. Throws UsageError when a GPU is asked
-/// for that cannot be used, saying why; with auto, too, where the process was started for GPUs.
+/// Creates the device that --device selects. auto is the first usable GPU, or the CPU if there is none; a
+/// build with CUDA then passes the reason to `note`. Throws UsageError with the reason if a requested GPU
+/// cannot be used, and with auto if the process was started for GPUs.
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(
     const DeviceOptions& options, const std::function<void(const std::string&)>& note);
 
-/// Throws UsageError naming `option` unless `threads` is from 0 to 1024: beyond that threads cost more than
-/// they compute, and the system refuses them.
+/// Throws UsageError naming `option` unless `threads` is from 0 to 1024: more threads cost more than they
+/// compute, and the system refuses them.
 void check_threads(const char* option, std::int64_t threads);
 
 }  // namespace voca::tools

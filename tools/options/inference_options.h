@@ -15,7 +15,7 @@
 
 namespace voca::tools {
 
-/// What `eval` and `predict` have in common.
+/// Options that `eval` and `predict` share.
 struct InferenceOptions {
   CheckpointOptions checkpoint;
   std::string features_root;
@@ -34,26 +34,28 @@ struct InferenceOptions {
 void add_inference_options(OptionSet& set, InferenceOptions& options);
 /// Throws UsageError naming the option that is out of range.
 void check(const InferenceOptions& options);
-/// Opens --features_root, on every rank the same. A tree gets the split that the network was trained with
-/// unless options say otherwise. Without `labels_needed` it may be a folder of videos, or of one.
+/// Opens --features_root, the same dataset on every rank. A tree gets the split that the network was trained
+/// with unless options override it. Without `labels_needed`, accepts a folder of unlabelled videos, or a
+/// single video.
 [[nodiscard]] std::shared_ptr<const data::Dataset> open_inference_data(
     const OptionSet& set, const InferenceOptions& options, const TrainedNetwork& network,
     engine::ProgressBar& progress, JoinedJob& job, bool labels_needed = true);
-/// Says that scores on a split of `dataset` may be of videos that the network was trained on.
+/// Warns if the split of `dataset` is not the one that the network was trained with: scores may then include
+/// videos that it was trained on.
 void warn_of_other_split(const TrainedNetwork& network, const data::Dataset& dataset,
                          engine::ProgressBar& progress);
 [[nodiscard]] PredictionOptions prediction_options(const InferenceOptions& options, const JoinedJob& job);
-/// The one of --device; of several GPUs of a node each rank takes its own.
+/// Creates the device of --device; if a node has several GPUs, each rank uses its own.
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(const InferenceOptions& options, JoinedJob& job,
                                                           engine::ProgressBar& progress);
 
-/// What eval and predict find wrong before they meet other ranks, for a launcher to say once: options, and
-/// inputs that are not there. False where only help was asked for, which is printed. Throws UsageError,
+/// Check the options of eval and predict, and that their inputs exist, before the rendezvous, so that a
+/// launcher reports errors once. False if only help was requested, which is printed. Throw UsageError,
 /// IoError.
 [[nodiscard]] bool check_eval(CommandLine command_line);
 [[nodiscard]] bool check_predict(CommandLine command_line);
 
-/// Runs `body` in the job of ranks that this process belongs to; usually it is alone. Rank 0 is to print.
+/// Runs `body` in the job that this process is a rank of, usually its only one. Only rank 0 may print.
 void in_inference_job(const OptionSet& set, const InferenceOptions& options,
                       const std::function<void(JoinedJob&)>& body);
 

@@ -6,11 +6,11 @@
 namespace voca::tools {
 namespace {
 
-/// A row counts for commands that have the option `needs`; the first row that fits is taken.
+/// A row applies to commands that have the option `needs`; the first match is used.
 struct Hint {
-  std::string_view names;  ///< separated by spaces; a last * stands for any end
+  std::string_view names;  ///< separated by spaces; a trailing * matches any ending
   std::string_view needs;
-  std::string_view text;  ///< one that begins with an option is read after "use "
+  std::string_view text;  ///< prefixed with "use " if it begins with an option
 };
 
 constexpr std::string_view kLaunch =
@@ -20,7 +20,7 @@ constexpr std::string_view kOneNode = "without --nnodes a job is of one node; le
 constexpr std::string_view kAlways = "it is always so; leave it out";
 
 constexpr std::array kHints{
-    // Ranks, on the command that runs on each.
+    // Ranks: on the command that each rank runs.
     Hint{"local_rank", "features_root",
          "launch, torchrun and srun say it in the environment; leave it out (python -m "
          "torch.distributed.launch: "
@@ -36,7 +36,7 @@ constexpr std::array kHints{
          "voca-engine launch --nproc_per_node N -- starts a command on several ranks"},
     Hint{"find_unused_parameters sync_bn sync_batchnorm static_graph broadcast_buffers", "epochs",
          "gradients of all ranks are averaged, and nothing else needs it; leave it out"},
-    // Ranks, on launch.
+    // Ranks: on launch.
     Hint{"standalone", "nproc_per_node", kOneNode},
     Hint{"rdzv_endpoint", "nproc_per_node", "--master_addr HOST and --master_port PORT: where rank 0 is"},
     Hint{"rdzv_backend rdzv_id rdzv_conf", "nproc_per_node",

@@ -6,8 +6,8 @@
 
 namespace voca::tools {
 
-/// What to do instead of an option that other training programs have and the command has not: "use --dropout
-/// P". Empty where `name`, with underscores, is none of them. `has` says whether the command has an option.
+/// Advice for an option of other training programs that the command does not have: "use --dropout P". Empty
+/// if `name`, spelled with underscores, is none of these. `has` tells whether the command has an option.
 [[nodiscard]] std::string option_hint(std::string_view name,
                                       const std::function<bool(std::string_view)>& has);
 

@@ -12,9 +12,9 @@ namespace {
 
 constexpr std::size_t kMargin = 2;
 constexpr std::size_t kGap = 2;
-/// Longer options have their text below them.
+/// Options wider than this have their text on the next line.
 constexpr std::size_t kMaxColumn = 28;
-/// With less room than this beside the options, every text goes below.
+/// If less than this remains beside the options, every text goes on the next line.
 constexpr int kMinTextColumns = 40;
 constexpr std::size_t kNarrowIndent = 6;
 
@@ -30,7 +30,7 @@ std::string usage(const OptionPage& page) {
   return words + " [options]";
 }
 
-/// The column in which texts begin; 0 where they go below their options.
+/// Column in which texts begin; 0 if they go below their options.
 std::size_t text_column(const OptionPage& page, int columns) {
   std::size_t longest = 0;
   for (const OptionLine& option : page.options) {
@@ -64,7 +64,7 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
-/// Code keeps everything but the bar, which would end the table's cell.
+/// Formats inline code for a table cell. Only the bar is escaped, because it would end the cell.
 std::string code(std::string_view text) {
   std::string result = "`";
   for (const char c : text) {

@@ -5,7 +5,7 @@
 
 namespace voca::tools {
 
-/// One option as people see it.
+/// One option as --help shows it.
 struct OptionLine {
   std::string group;
   std::string name;
@@ -22,7 +22,7 @@ struct OptionPage {
   std::vector<OptionLine> options;
 };
 
-/// --help, laid out for so many columns.
+/// The text of --help, wrapped to `columns`.
 [[nodiscard]] std::string help_text(const OptionPage& page, int columns);
 /// The command's section of docs/options.md.
 [[nodiscard]] std::string markdown_text(const OptionPage& page);

@@ -31,7 +31,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::size_t kMaxShown = 40;  // bytes of a value in a message
+constexpr std::size_t kMaxShown = 40;  // maximum length of a value in a message, in bytes
 
 std::string with_underscores(std::string_view name) {
   std::string result(name);
@@ -50,7 +50,7 @@ std::optional<T> parse_number(const std::string& text) {
   return value;
 }
 
-/// What people write behind a switch: true, yes, on, 1 and their opposites.
+/// Parses the value of a switch: true, yes, on, 1 and their opposites.
 std::optional<bool> parse_switch(std::string_view text) {
   std::string word(text);
   std::transform(word.begin(), word.end(), word.begin(),
@@ -75,14 +75,14 @@ struct OptionSet::Option {
   std::string argument;
   std::string help;
   std::variant<std::int64_t*, std::uint64_t*, double*, std::string*, bool*> value;
-  std::optional<std::string> implicit{};  // what stands for a value that was left out
+  std::optional<std::string> implicit{};  // value if none is given
   bool positional = false;
-  std::string shown_default{};  // instead of the value, in --help
+  std::string shown_default{};  // shown in --help instead of the value
   bool given = false;
   bool left_with_run = false;
 
   [[nodiscard]] bool is_switch() const { return std::holds_alternative<bool*>(value); }
-  // Several values with commas: "F.pt[,G.pt...]".
+  // Whether it takes several values separated by commas: "F.pt[,G.pt...]".
   [[nodiscard]] bool is_list() const { return argument.find("[,") != argument.npos; }
   [[nodiscard]] std::string source() const { return positional ? name : "--" + name; }
   [[nodiscard]] ordered_json json() const {
@@ -97,7 +97,7 @@ struct OptionSet::Option {
     std::visit([&](auto* pointer) { assign_to(pointer, text, source); }, value);
     given = true;
   }
-  // Numbers and switches of JSON in the form of the command line.
+  // Assigns a JSON value; numbers and switches are parsed as on the command line.
   void assign(const ordered_json& json_value, const std::string& source) {
     const bool is_text = std::holds_alternative<std::string*>(value);
     if (json_value.is_structured() || json_value.is_null()) {
@@ -131,11 +131,11 @@ struct OptionSet::Option {
   }
 };
 
-/// What the command line says of one option.
+/// One option as given on the command line.
 struct OptionSet::Given {
   Option* option;
   std::string text;
-  std::size_t begin;  // its words
+  std::size_t begin;  // range of its words in State::words
   std::size_t end;
 };
 
@@ -146,15 +146,15 @@ struct OptionSet::State {
   std::string config;
   std::string help;
   std::vector<Option> options;
-  std::vector<std::string> words;  // of the command line
-  std::vector<Given> given;        // in its order
+  std::vector<std::string> words;  // the command line
+  std::vector<Given> given;        // in command-line order
 
   Option* find(std::string_view name) {
     const auto option =
         std::find_if(options.begin(), options.end(), [&](const Option& o) { return o.name == name; });
     return option == options.end() ? nullptr : &*option;
   }
-  // "; did you mean --hidden?", what replaces an option of other programs, or where help is
+  // "; did you mean --hidden?", the replacement of an option of other programs, or a pointer to help
   [[nodiscard]] std::string suggestion(const std::string& name);
   [[nodiscard]] OptionPage page() const;
   [[nodiscard]] UsageError stray_word(std::string_view word);
@@ -193,7 +193,7 @@ OptionPage OptionSet::State::page() const {
   return page;
 }
 
-/// What to throw for a word that is neither an option nor a value of one.
+/// The error for a word that is neither an option nor the value of one.
 UsageError OptionSet::State::stray_word(std::string_view word) {
   const std::string name = with_underscores(word.substr(0, word.find('=')));
   const Option* meant = word.starts_with('-') ? find(std::string_view(name).substr(1)) : nullptr;
@@ -250,7 +250,8 @@ void OptionSet::State::read(CommandLine command_line) {
   }
 }
 
-/// Assigns what the command line says. Of two different values one would be lost without a word.
+/// Assigns the values of the command line. Throws UsageError for two different values of an option: one would
+/// be lost silently.
 void OptionSet::State::apply() {
   for (std::size_t i = 0; i < given.size(); ++i) {
     const Given& now = given[i];
@@ -378,7 +379,7 @@ void OptionSet::read_config(const std::filesystem::path& path) {
   const std::string text = engine::read_text_file(path, kMaxConfigBytes, /*pipes=*/true);
   const ordered_json json = engine::parse_json(text, fmt::format("--config {}", path.string()));
   if (!json.is_object()) throw DataError("--config {}: is not a JSON object of options", path.string());
-  // A run folder's config.json keeps the options beside what else it says.
+  // A run folder's config.json has the options under "options", beside other entries.
   const bool of_run = json.contains("options") && json["options"].is_object();
   const bool of_other_command = of_run && json.value("command", ordered_json()) != state_->command;
   const ordered_json& options = of_run ? json["options"] : json;

@@ -117,8 +117,8 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
   set.add_flag("json", &o.json, "print the result as one JSON object");
 }
 
-/// Options that say where things are or how fast they go. The same run has the same numbers whatever they
-/// are.
+/// Options about locations, speed and limits, on which the numbers of a run do not depend. The hashes of the
+/// dataset cover its split.
 constexpr std::array kNotNumeric{"features_root",
                                  "split_ratios",
                                  "split_seed",
@@ -149,7 +149,7 @@ constexpr std::array kNotNumeric{"features_root",
                                  "bucket_mb",
                                  "weights"};
 
-/// Those of them that may differ from rank to rank.
+/// Subset of kNotNumeric that may differ between ranks.
 constexpr std::array kOfOneRank{"features_root", "num_workers", "pin_memory", "data_residency",
                                 "device",        "threads",     "run_dir",    "save_path",
                                 "save_last",     "resume",      "init_from",  "overwrite",
@@ -364,7 +364,7 @@ data::BatchSourceOptions batch_options(const TrainOptions& o, bool training, int
           .max_shift = o.max_shift,
           .num_workers = static_cast<int>(o.num_workers),
           .residency = data::parse_residency(o.data_residency),
-          // Of several ranks the trainer counts those of all.
+          // With several ranks, the trainer counts the bad samples of all ranks.
           .max_bad_samples = world_size == 1 ? o.max_bad_samples : std::numeric_limits<std::int64_t>::max()};
 }
 
@@ -393,7 +393,7 @@ ordered_json numeric_options(const ordered_json& values, int world_size) {
   for (const auto& [name, value] : values.items()) {
     if (std::find(kNotNumeric.begin(), kNotNumeric.end(), name) == kNotNumeric.end()) numeric[name] = value;
   }
-  // Files say what they like: unsigned, since no product of it is undefined.
+  // Values from files are arbitrary; an unsigned product cannot have undefined behaviour.
   if (numeric.contains("batch_size") && numeric["batch_size"].is_number_integer()) {
     numeric["batch_size"] =
         numeric["batch_size"].get<std::uint64_t>() * static_cast<std::uint64_t>(world_size);

@@ -18,7 +18,7 @@
 
 namespace voca::tools {
 
-/// The options of `train`, by name, as the command line spells them. `plan` takes the same.
+/// Options of `train`, named as on the command line. `plan` takes the same options.
 struct TrainOptions {
   // data
   std::string features_root;
@@ -90,65 +90,66 @@ struct TrainOptions {
 
 void add_train_options(OptionSet& set, TrainOptions& options);
 
-/// In the run folder, where --save_path names no other.
+/// Best checkpoint in the run folder, unless --save_path names another file.
 inline constexpr const char* kDefaultCheckpoint = "best_model.pt";
 
-/// Where the run leaves its files.
+/// Paths of the outputs of a run.
 struct RunPaths {
   std::filesystem::path run_dir;
   std::filesystem::path save_path;
 };
 [[nodiscard]] RunPaths run_paths(const TrainOptions& options);
 
-/// Throws UsageError for a value that no device can honour, naming the option.
+/// Throws UsageError naming the option for a value that no device supports.
 void check_values(const TrainOptions& options);
-/// Throws UsageError for options that contradict each other, and for those given on the command line that
-/// would have no effect. `set` was parsed into `options`.
+/// Throws UsageError for options that contradict each other, and for options on the command line that would
+/// have no effect. `set` was parsed into `options`.
 void check_combinations(const TrainOptions& options, const OptionSet& set);
-/// Epochs of the whole run.
+/// Epochs of the whole run, including --extend_epochs.
 [[nodiscard]] std::int64_t total_epochs(const TrainOptions& options);
-/// What --precision stands for on a device: "fp32", "tf32", "bf16" or "fp16". Throws UsageError when the
-/// device does not compute in it.
+/// Precision that --precision selects on a device: "fp32", "tf32", "bf16" or "fp16". Throws UsageError if the
+/// device does not support it.
 [[nodiscard]] std::string resolve_precision(const TrainOptions& options, engine::DeviceKind device);
 [[nodiscard]] engine::DType compute_type_of(const std::string& precision);
 
-/// Whether --grad_dtype adds gradients up in fp32 where their type has 16 bits; auto does where there is
-/// something to add: several batches a step, or ranks.
+/// Whether 16-bit gradients accumulate in fp32 (--grad_dtype). auto does so if there is something to
+/// accumulate: several batches per step, or several ranks.
 [[nodiscard]] bool sums_in_fp32(const TrainOptions& options, int world_size);
 
-/// The same for a run on a device of this kind.
+/// Throws UsageError for an option that a device of this kind does not support; returns notes on options that
+/// have no effect on it.
 [[nodiscard]] std::vector<std::string> check_for_device(const TrainOptions& options,
                                                         engine::DeviceKind device);
 [[nodiscard]] DeviceOptions device_options(const TrainOptions& options);
 
-/// The number `--pos_weight` stands for; "auto" is #fake / #real of the training split. Throws UsageError.
+/// Value of --pos_weight; "auto" is #fake / #real in the training split. Throws UsageError.
 [[nodiscard]] double resolve_pos_weight(const TrainOptions& options, const data::DatasetSummary& data);
 
 [[nodiscard]] model::ModelConfig model_config(const TrainOptions& options, std::int64_t visual_dim,
                                               std::int64_t audio_dim);
 [[nodiscard]] model::Activations activations(const TrainOptions& options);
 [[nodiscard]] model::LossConfig loss_config(const TrainOptions& options, double pos_weight);
-/// What the ranks of a job must be given alike, by the names of the options: all that the run's numbers and
-/// its end depend on.
+/// Options that must be equal on every rank of a job, by name: everything that the numbers and the end of the
+/// run depend on.
 [[nodiscard]] std::vector<std::pair<std::string, std::string>> options_to_agree_on(
     const nlohmann::ordered_json& values);
-/// Everything but folders and hashes, which are the run's.
+/// Configuration of the trainer, except folders and hashes, which depend on the run.
 [[nodiscard]] engine::TrainerConfig trainer_config(const TrainOptions& options);
 [[nodiscard]] data::BatchSourceOptions batch_options(const TrainOptions& options, bool training, int rank = 0,
                                                      int world_size = 1);
 
-/// How --features_root is packed when it is a tree. `set` was parsed into `options`.
+/// How --features_root is packed if it is a tree. `set` was parsed into `options`.
 [[nodiscard]] TreeOptions tree_options(const TrainOptions& options, const OptionSet& set);
 
-/// Of `values` (OptionSet::values of train), those that the numbers of a run depend on; `batch_size` is that
-/// of all ranks together, so that a run may be continued on another number of them.
+/// Subset of `values` (OptionSet::values of train) that the numbers of a run depend on. `batch_size` is
+/// summed over all ranks, so that a run may be continued on another number of ranks.
 [[nodiscard]] nlohmann::ordered_json numeric_options(const nlohmann::ordered_json& values, int world_size);
-/// The options of a run and the number of its ranks.
+/// Options and number of ranks of a run.
 struct RunValues {
   nlohmann::ordered_json options;
   int world_size = 1;
 };
-/// The first of them in which two runs differ, "--lr is 0.001 and was 0.0003"; empty when none does.
+/// First numeric option in which two runs differ: "--lr is 0.001 and was 0.0003"; empty if there is none.
 [[nodiscard]] std::string first_difference(const RunValues& now, const RunValues& before);
 
 }  // namespace voca::tools
