@@ -45,7 +45,7 @@ void cp_async_16(void* shared, const void* global, bool valid, Site site) {
   if (lands_at_once()) {
     land(copy);
   } else {
-    std::memset(copy.to, 0xFF, kCopyBytes);  // what was there may be gone from now on
+    std::memset(copy.to, 0xFF, kCopyBytes);  // the old contents may be lost from now on
   }
   block().current().open_group.push_back(copy);
 }

@@ -11,14 +11,14 @@ namespace voca::simt::host {
 
 namespace {
 
-// Thrown through the fibers that are left when one has found a defect.
+// Thrown to unwind the remaining fibers after a defect was found.
 struct Unwind {};
 
 std::string in_brackets(const uint3& index) {
   return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," + std::to_string(index.z) + ")";
 }
 
-// 3, 7-9
+// Formats ascending numbers as "3, 7-9".
 std::string ranges(const std::vector<int>& numbers) {
   std::string out;
   for (std::size_t i = 0; i < numbers.size();) {
@@ -114,7 +114,7 @@ void Block::start_threads() {
     thread.state = State::kReady;
     thread.open_group.clear();
     thread.groups.clear();
-    // Tops at different places of a page, or all stacks would share a few lines of the cache.
+    // Stack tops at different page offsets, so that the stacks do not all map to the same few cache lines.
     thread.fiber.start(stacks_.stack(i), FiberStacks::kStackBytes - 64 * (i % 32), &Block::enter, this);
   }
 }
@@ -126,7 +126,7 @@ bool Block::run_ready(std::size_t begin, std::size_t end, bool until_all_wait) {
     for (std::size_t i = begin; i < end; ++i) {
       Thread& thread = threads_[turn_[i]];
       if (thread.state == State::kExited) continue;
-      // With a defect found every thread is run once more, to unwind its stack.
+      // After a defect, every thread runs once more to unwind its stack.
       if (thread.state != State::kReady && defect_ == nullptr) continue;
       current_ = &thread;
       builtins.thread_index = thread.index;
@@ -201,8 +201,8 @@ void Block::release_barrier() {
   race_detector().block_barrier();
 }
 
-// Stricter than the device, which lets threads exit early and does not look at where a barrier is called;
-// likewise warp_collective, whose mask names no lane that has exited.
+// Stricter than the device, which lets threads exit early and ignores the call site of a barrier.
+// warp_collective is stricter too: its mask must not name a lane that has exited.
 void Block::barrier(const char* what, Site site) {
   Thread& me = current();
   me.what = what;

@@ -11,14 +11,14 @@
 #include "tests/simt/executor.h"
 #include "tests/simt/fiber.h"
 
-// The executor's inside: the block that runs. Its scheduler is block.cpp; what threads of a warp do together
-// warp.cpp; cp.async async_copy.cpp; grids and device memory executor.cpp.
+// Internals of the executor: the running block. block.cpp has the scheduler, warp.cpp the warp operations,
+// async_copy.cpp cp.async, executor.cpp grids and device memory.
 
 namespace voca::simt::host {
 
 enum class State : std::uint8_t { kReady, kAtBarrier, kAtWarpOperation, kExited };
 
-/// One cp.async.
+/// One cp.async operation.
 struct Copy {
   std::byte* to = nullptr;
   const std::byte* from = nullptr;
@@ -29,22 +29,22 @@ struct Copy {
 
 struct Thread {
   Fiber fiber;
-  int number = 0;  ///< in the block, x fastest
+  int number = 0;  ///< index in the block, x fastest
   uint3 index{};
   State state = State::kReady;
-  /// What it waits in, and where.
+  /// Operation in which the thread waits, and its call site.
   const char* what = "";
   Site site{};
-  /// Of the warp operation it waits in.
+  /// Arguments of the warp operation in which the thread waits.
   unsigned mask = 0;
   WarpFunction function = nullptr;
   void* argument = nullptr;
-  /// Copies since the last commit, and committed groups not waited for.
+  /// Copies since the last commit, and committed groups not yet waited for.
   std::vector<Copy> open_group;
   std::deque<std::vector<Copy>> groups;
 };
 
-/// Shared memory of the block, from its start: dynamic, then each static array between red zones.
+/// Shared memory of the block: dynamic memory first, then each static array between red zones.
 class SharedMemory {
  public:
   SharedMemory();
@@ -52,10 +52,10 @@ class SharedMemory {
   SharedMemory& operator=(const SharedMemory&) = delete;
   ~SharedMemory();
 
-  /// Forgets the static arrays and fills everything with NaN.
+  /// Removes the static arrays and fills all memory with NaN.
   void reset(std::size_t dynamic_bytes);
   [[nodiscard]] std::byte* dynamic() const { return memory_ + kDynamicOffset; }
-  /// The block's array of this key; null when there is no room left.
+  /// Static array of the block with this key, allocated on first use; null if shared memory is exhausted.
   std::byte* static_array(const void* key, std::size_t bytes);
   [[nodiscard]] bool contains(const void* address) const;
   [[nodiscard]] std::byte* memory() const { return memory_; }
@@ -63,7 +63,7 @@ class SharedMemory {
   static constexpr std::size_t kBytes = std::size_t{256} * 1024;
 
  private:
-  // 128-byte aligned and no better, as CUDA promises.
+  // Aligned to exactly 128 bytes, the minimum that CUDA guarantees.
   static constexpr std::size_t kDynamicOffset = 128;
   static constexpr std::size_t kRedZone = 64;
 
@@ -80,7 +80,7 @@ class SharedMemory {
 
 class Block {
  public:
-  /// Runs one block to its end; throws the first Defect of its threads.
+  /// Runs one block to completion; throws the first Defect of its threads.
   void run(const char* kernel, const LaunchShape& shape, uint3 index, void (*call)(void*), void* closure,
            std::uint64_t seed);
 
@@ -113,12 +113,12 @@ class Block {
   SharedMemory shared_;
   FiberStacks stacks_;
   std::vector<Thread> threads_;
-  std::vector<std::size_t> turn_;  // the order of threads
+  std::vector<std::size_t> turn_;  // indices of threads_ in execution order
   std::vector<Warp> warps_;
   Thread* current_ = nullptr;
   std::size_t alive_ = 0;
   std::size_t at_barrier_ = 0;
-  Site barrier_site_{};  ///< where they wait
+  Site barrier_site_{};  ///< barrier at which threads wait
   std::exception_ptr defect_;
   std::mt19937_64 random_;
   const char* kernel_ = "";
@@ -126,7 +126,7 @@ class Block {
   void* closure_ = nullptr;
 };
 
-/// The block that runs, or ran last.
+/// The running block, or the last one.
 [[nodiscard]] Block& block();
 
 /// "file.cu:12"

@@ -1,4 +1,4 @@
-// What only a GPU can show. Skipped, visibly, where there is none.
+// Tests that need a real GPU; reported as skipped if there is none.
 
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
@@ -27,7 +27,7 @@
 namespace voca::simt::host {
 namespace {
 
-/// Without a device no test of this program runs.
+/// Skips all tests of this program if there is no device.
 class NeedsADevice : public ::testing::Environment {
  public:
   void SetUp() override {
@@ -38,7 +38,7 @@ class NeedsADevice : public ::testing::Environment {
 const ::testing::Environment* const kNeedsADevice =
     ::testing::AddGlobalTestEnvironment(new NeedsADevice);  // NOLINT: GoogleTest owns it
 
-/// Numbers of a device, and the queueing of work that sets them.
+/// Array of numbers on a device, and functions that queue work to set them.
 class Together {
  public:
   static constexpr std::int64_t kElements = 1024;
@@ -65,7 +65,7 @@ class Together {
   engine::Tensor numbers_;
 };
 
-// Arguments, places, sizes and even the number of operations may change from one time to the next.
+// Arguments, addresses, sizes and even the number of operations may change between calls.
 TEST(QueueTogether, DoesEachTimeWhatTheWorkSaysNow) {
   const auto device = make_tested_device();
   Together numbers(*device);
@@ -74,7 +74,7 @@ TEST(QueueTogether, DoesEachTimeWhatTheWorkSaysNow) {
       numbers.fill(turn, 0, std::int64_t{100} * turn);
       if (turn % 3 == 0) numbers.fill(-turn, 50, turn);
     });
-    // Another kind, in between.
+    // Queue a different kind of work in between.
     device->queue_together(8, numbers.stream(), [&] { numbers.fill(1000 + turn, 950, 50); });
     EXPECT_EQ(numbers.at(0), static_cast<float>(turn));
     EXPECT_EQ(numbers.at(50), static_cast<float>(turn % 3 == 0 ? -turn : turn));
@@ -83,7 +83,7 @@ TEST(QueueTogether, DoesEachTimeWhatTheWorkSaysNow) {
   }
 }
 
-// Sets of four bytes are played by a kernel instead, whatever the size of an element; others as they are.
+// Graphs replay memsets of four bytes with a kernel, whatever the element size, and other memsets unchanged.
 TEST(QueueTogether, SetsMemoryToTheSameBytes) {
   const auto device = make_tested_device();
   const auto block = device->allocate("bytes", 64);
@@ -111,7 +111,7 @@ TEST(QueueTogether, QueuesPieceByPieceWhatCannotBeCaptured) {
   for (int turn = 1; turn <= 4; ++turn) {
     device->queue_together(1, numbers.stream(), [&] {
       numbers.fill(turn, 0, 10);
-      device->synchronize(numbers.stream());  // no capture may wait
+      device->synchronize(numbers.stream());  // illegal during capture
       numbers.fill(10 * turn, 10, 10);
     });
     EXPECT_EQ(numbers.at(9), static_cast<float>(turn));
@@ -137,8 +137,8 @@ TEST(QueueTogether, AFailureOfTheWorkIsTheCallersAndTheNextTimeIsAsEver) {
   }
 }
 
-// Alone, NCCL has nothing to add and queues nothing for a sum in place; of what it is asked for here,
-// gathering from one place into another is the only thing that makes the GPU work: a copy.
+// With one rank, NCCL queues nothing for an in-place all-reduce. Of the collectives here, only the
+// out-of-place all-gather queues work: a copy.
 TEST(Nccl, OfAWorldOfOneQueuesACopyAndNoSumInACapturedGraph) {
   if (!engine::with_nccl()) GTEST_SKIP() << "built without NCCL's header";
   const auto device = make_tested_device();
@@ -180,8 +180,8 @@ TEST(Nccl, OfAWorldOfOneQueuesACopyAndNoSumInACapturedGraph) {
   EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
 }
 
-/// A small network, one batch and an optimiser, with gradients and losses that NCCL is asked to sum: all that
-/// a step of a rank on a GPU does, but that NCCL, alone and in place, queues nothing.
+/// Small network, one batch and an optimiser, with NCCL all-reduces of gradients and losses: a full GPU
+/// training step of a rank, except that NCCL with one rank queues nothing in place.
 class NcclStep {
  public:
   NcclStep(engine::Device& device, engine::DType dtype)
@@ -218,7 +218,7 @@ class NcclStep {
     optimizer_.update(1e-3);
   }
 
-  /// Every bit that steps leave.
+  /// All bytes that a step modifies.
   [[nodiscard]] std::string image() const {
     std::string bytes;
     const engine::ParameterStore& parameters = workspace_.parameters();
@@ -281,8 +281,8 @@ class NcclStep {
   engine::Batch batch_;
 };
 
-// The whole step, with the events that order sums of gradients beside backward, is captured in a CUDA graph.
-// Played back it leaves the bits that a queued one does.
+// Captures a whole step in a CUDA graph, including the events that order gradient all-reduces relative to
+// backward. A replay gives the same bits as a queued step.
 TEST(Nccl, CanBeAskedForSumsWithinACapturedTrainingStep) {
   if (!engine::with_nccl()) GTEST_SKIP() << "built without NCCL's header";
   const auto device = make_tested_device();
@@ -295,7 +295,7 @@ TEST(Nccl, CanBeAskedForSumsWithinACapturedTrainingStep) {
       queued = step.image();
     }
     NcclStep step(*device, dtype);
-    step.queue();  // loads kernels, which a capture cannot
+    step.queue();  // loads kernels, which is illegal during capture
     device->synchronize(stream);
     ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
     step.queue();

@@ -232,7 +232,7 @@ __global__ void fresh_shared_memory(float* out) {
   out[thread_index()] = fixed[thread_index()];
   out[kThreads + thread_index()] = dynamic[thread_index()];
   __syncthreads();
-  // The next block must not see it.
+  // The next block must not see these values.
   fixed[thread_index()] = 1;
   dynamic[thread_index()] = 1;
 }

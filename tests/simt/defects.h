@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
-// Kernels with a defect each, and the same without it (defects.cu): what the executor must find, and must
-// not.
+// Kernels that each have one defect, and their correct versions (defects.cu). The executor must report the
+// defective ones and must not report the others.
 
 namespace voca::simt::testing {
 
@@ -25,24 +25,24 @@ enum class Defective : std::uint8_t {
   kMisalignedLdmatrix,
 };
 
-/// Threads of the one block most of these run in; they read and write kNumbers floats.
+/// Threads of the single block that most of these kernels use; they read and write kNumbers floats.
 inline constexpr int kDefectThreads = 128;
 inline constexpr int kNumbers = 2 * kDefectThreads;
 
-/// Runs the kernel of that defect, or with `right` the one without it. Both are meant to compute the same.
+/// Runs the kernel with this defect, or its correct version if `right`. Both should compute the same values.
 void run_defect(Defective defect, bool right, const float* in, float* out);
 
 /// Writes one element past a shared array of `length` elements, which AddressSanitizer must stop.
 void run_shared_overflow(int length, float* out);
 
-/// out[i] for each thread i of 32: what __shfl_down_sync gives over lanes 0–15, and what it leaves to lanes
-/// whose source takes no part.
+/// out[i] for each of 32 threads: result of __shfl_down_sync over lanes 0–15, including lanes whose source
+/// does not participate.
 void run_shuffle_from_outside(float* out);
 
-/// Each lane's results of the warp intrinsics, 8 numbers a lane, from in[lane].
+/// Results of the warp intrinsics on in[lane], 8 numbers per lane.
 void run_warp_intrinsics(const float* in, float* out);
 
-/// out[i] = the value shared memory holds at first, for static and for dynamic memory (kDefectThreads each).
+/// out[i] = initial value of shared memory, static then dynamic (kDefectThreads values each).
 void run_fresh_shared_memory(float* out);
 
 }  // namespace voca::simt::testing

@@ -1,4 +1,4 @@
-// The engine on a GPU: its matrix products, and the whole network against the CPU backend with dropout on.
+// Tests of the engine on a GPU: GEMMs, and the whole network compared with the CPU backend with dropout on.
 
 #include <gtest/gtest.h>
 
@@ -35,7 +35,7 @@ std::vector<double> random_numbers(std::int64_t n, std::uint64_t seed) {
   return numbers;
 }
 
-/// A tensor on a device, from numbers rounded to its type.
+/// Tensor on a device, filled with numbers rounded to its type.
 class OnDevice {
  public:
   OnDevice(engine::Device& device, const engine::Shape& shape, DType dtype,
@@ -78,7 +78,7 @@ class OnDevice {
   Tensor tensor_;
 };
 
-/// C of one product, in double, from operands as the device holds them.
+/// Result C of one GEMM, in double, from operands rounded as on the device.
 std::vector<double> by_loops(const MatrixProduct& p, const std::vector<double>& a,
                              const std::vector<double>& b, const std::vector<double>& bias,
                              std::vector<double> c) {
@@ -118,7 +118,7 @@ MatrixProduct product(DType dtype, std::int64_t m, std::int64_t n, std::int64_t 
   return p;
 }
 
-/// Every form the engine asks for: both transposes, bias, accumulation, batches, rows that start anywhere.
+/// All forms the engine uses: both transposes, bias, accumulation, batches, unaligned rows.
 TEST(MatrixProducts, AreThoseOfPlainLoops) {
   const auto device = make_tested_device();
   const auto workspace = device->allocate("workspace", device->products()->workspace_bytes());
@@ -134,7 +134,7 @@ TEST(MatrixProducts, AreThoseOfPlainLoops) {
                         {6, 10, 12, false, true, 4, 0},   {9, 7, 5, false, false, 3, 2},
                         {1, 33, 17, false, true, 1, 0},   {40, 1, 16, false, true, 1, 0}};
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    // A result is rounded once to its type; sums are fp32.
+    // A result is rounded once to its type; accumulation is in fp32.
     const double tolerance = dtype == DType::kF32 ? 2e-6 : dtype == DType::kF16 ? 1e-3 : 8e-3;
     for (const Form& form : forms) {
       for (const bool accumulate : {false, true}) {
@@ -236,7 +236,7 @@ TEST(WholeModel, InFloatEqualsTheCpuWithDropoutOn) {
   double largest = 0;
   for (const auto& gradient : cpu.gradients) largest = std::max(largest, norm(gradient));
   for (std::size_t id = 0; id < cpu.gradients.size(); ++id) {
-    // A key's bias has no gradient but rounding.
+    // The gradient of a key bias is only rounding error.
     if (norm(cpu.gradients[id]) > 1e-3 * largest) {
       EXPECT_LT(relative_error(gpu.gradients[id], cpu.gradients[id]), 1e-4) << "parameter " << id;
     }

@@ -51,7 +51,7 @@ Schedule& current_schedule() {
   return schedule;
 }
 
-/// Executor and race detector are one for all threads of the process.
+/// Mutex of the process-wide executor and race detector.
 std::mutex& executor() {
   static std::mutex mutex;
   return mutex;
@@ -129,7 +129,7 @@ void SharedMemory::reset(std::size_t dynamic_bytes) {
 std::byte* SharedMemory::static_array(const void* key, std::size_t bytes) {
   for (const Array& array : arrays_)
     if (array.key == key) return array.memory;
-  // 16-byte aligned and no better, as SIMT_SHARED says.
+  // Aligned to exactly 16 bytes, the minimum that SIMT_SHARED guarantees.
   const std::size_t offset = (used_ + 31) / 32 * 32 + 16;
   if (array_bytes_ + bytes > std::size_t{48} * 1024 || dynamic_bytes_ + array_bytes_ + bytes > kSharedLimit ||
       offset + bytes + kRedZone > kBytes)

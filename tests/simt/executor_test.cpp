@@ -34,7 +34,7 @@ Floats counting(std::size_t n) {
 const host::Schedule kSchedules[] = {host::forward_schedule(), host::reverse_schedule(),
                                      host::random_schedule(1)};
 
-/// Leaves the schedule as it was.
+/// Restores the schedule after each test.
 class Executor : public ::testing::Test {
  protected:
   void TearDown() override { host::set_schedule(before_); }
@@ -43,9 +43,9 @@ class Executor : public ::testing::Test {
   host::Schedule before_ = host::schedule();
 };
 
-/// What one run of a seeded kernel came to.
+/// Result of one run of a seeded kernel.
 struct Outcome {
-  std::string defect;  ///< the report, empty for none
+  std::string defect;  ///< the report; empty if none
   std::vector<float> out;
 };
 
@@ -70,8 +70,8 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 struct Seeded {
   Defective defect;
   const char* name;
-  bool reported;       ///< found by every build under every schedule, with this in the report
-  const char* report;  ///< otherwise: of the race build's report
+  bool reported;       ///< whether every build reports it under every schedule, with `report`
+  const char* report;  ///< part of the report; if not `reported`, only in the race build
 };
 
 const Seeded kSeeded[] = {
@@ -107,8 +107,8 @@ TEST_P(SeededDefect, IsFound) {
     }
     if (!run.defect.empty() || !same_bits(run.out, right)) ++found;
   }
-  // Which writer of one cell came last is visible in its value alone; that two did is the race build's to
-  // find, as is a shuffle that happens to run all lanes up to it.
+  // The value of a cell shows only its last writer; only the race build detects that there were two. The same
+  // holds for a shuffle that happens to run all lanes up to it.
   const bool results_show_it =
       seeded.defect != Defective::kShuffleTakenForAFence && seeded.defect != Defective::kThreadsShareASum;
   EXPECT_TRUE(found > 0 || (!results_show_it && !host::detects_races()));

@@ -14,8 +14,8 @@
 #error "fibers are written for x86-64"
 #endif
 
-// Pushes the registers a call preserves, stores the stack pointer at *rdi, takes the one in rsi and pops. The
-// last two pops serve a new fiber: its first argument, and the address to go to.
+// Pushes the callee-saved registers, stores the stack pointer at *rdi, loads the one in rsi and pops the
+// registers. A new fiber gets its argument from the popped rbx and its entry point from the return address.
 asm(R"(
 .text
 .p2align 4
@@ -67,8 +67,8 @@ void Fiber::start(std::byte* stack, std::size_t bytes, Entry entry, void* argume
   stack_ = stack;
   bytes_ = bytes;
   fake_stack_ = nullptr;
-  // What voca_simt_switch pops: r15, r14, r13, r12, rbx (the first argument), rbp, the return address; above
-  // it a null return address of main, where the stack pointer is 8 below a multiple of 16.
+  // voca_simt_switch pops r15, r14, r13, r12, rbx (the argument), rbp and the return address. Above them is a
+  // null return address for main, at which the stack pointer is 8 below a multiple of 16.
   auto* top = reinterpret_cast<void**>(stack + bytes - 72);
   top[0] = nullptr;
   top[-1] = reinterpret_cast<void*>(&Fiber::main);
@@ -90,7 +90,8 @@ void Fiber::leave(bool for_good) {
   finish_switch(fake_stack_, &caller_stack_, &caller_bytes_);
 }
 
-// Never returns, and so leaves its frame's AddressSanitizer poison behind: the body is entry's frame.
+// Never returns, so AddressSanitizer does not unpoison its frame; the work is therefore in the frame of
+// entry.
 void Fiber::main(Fiber* fiber) {
   finish_switch(nullptr, &fiber->caller_stack_, &fiber->caller_bytes_);
   fiber->entry_(fiber->argument_);

@@ -4,18 +4,18 @@
 
 namespace voca::simt::host {
 
-/// A function that runs on a stack of its own, piece by piece. x86-64, System V calling convention: a switch
-/// saves what a call preserves and costs some nanoseconds (ucontext's also saves the signal mask, by two
+/// Function that runs on its own stack and can suspend. x86-64, System V calling convention: a switch saves
+/// the callee-saved registers and takes a few nanoseconds (ucontext also saves the signal mask, with two
 /// system calls).
 class Fiber {
  public:
   using Entry = void (*)(void* argument);
 
-  /// Gets ready to run entry(argument) on the given stack, from the beginning.
+  /// Prepares the fiber to run entry(argument) on the given stack.
   void start(std::byte* stack, std::size_t bytes, Entry entry, void* argument);
-  /// Runs the fiber until it suspends or its entry returns.
+  /// Runs the fiber until it suspends or its entry function returns.
   void resume();
-  /// Called on the fiber: back to who resumed it.
+  /// Returns control to the caller of resume(); called on the fiber.
   void suspend() { leave(false); }
 
  private:
@@ -28,14 +28,14 @@ class Fiber {
   std::size_t bytes_ = 0;
   void* stack_pointer_ = nullptr;
   void* caller_stack_pointer_ = nullptr;
-  // What AddressSanitizer wants to know of either stack while the other runs.
+  // State of each stack for AddressSanitizer while the other one runs.
   void* fake_stack_ = nullptr;
   void* caller_fake_stack_ = nullptr;
   const void* caller_stack_ = nullptr;
   std::size_t caller_bytes_ = 0;
 };
 
-/// Stacks for fibers, each with an inaccessible page below, kept from launch to launch.
+/// Fiber stacks, each with a guard page below; reused across launches.
 class FiberStacks {
  public:
   static constexpr std::size_t kStackBytes = std::size_t{128} * 1024;

@@ -8,8 +8,8 @@
 
 #include "tests/kernels/support/buffer.h"
 
-// Each wrapper of kernels/cuda/tensor_core.h against its definition. The maps from a matrix's element to lane
-// and register are written here as the PTX ISA states them, apart from the executor's.
+// Tests each wrapper of kernels/cuda/tensor_core.h against its definition. The maps from matrix element to
+// lane and register follow the PTX ISA, independently of the executor.
 
 namespace voca::simt::testing {
 namespace {
@@ -28,11 +28,11 @@ Buffer<T> output(std::size_t n) {
   return Buffer<T>(std::vector<T>(n), Access::kWrite);
 }
 
-/// Where element (row, column) of a fragment lies.
+/// Location of element (row, column) of a fragment.
 struct Place {
   std::size_t lane;
-  std::size_t index;  ///< of the register, or of the float for C
-  unsigned shift;     ///< of the 16-bit half
+  std::size_t index;  ///< index of the register, or of the float for C
+  unsigned shift;     ///< bit offset of the 16-bit half
 };
 Place place_in_a(std::size_t row, std::size_t column) {
   return {row % 8 * 4 + column % 8 / 2, row / 8 + column / 8 * 2, static_cast<unsigned>(column % 2 * 16)};
@@ -56,7 +56,7 @@ T rounded(float x) {
   if constexpr (!std::is_same_v<T, __half>) return __float2bfloat16(x);
 }
 
-/// Skips where the backend has no device.
+/// Skips the tests if the backend has no device.
 class Fragments : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -105,7 +105,7 @@ TYPED_TEST(MmaFragments, ProductOfMatricesLaidOutAsThePtxIsaSays) {
       const Place place = place_in_c(i, j);
       double sum = static_cast<double>(c[place.lane * 4 + place.index]);
       for (std::size_t k = 0; k < 16; ++k) sum += a_values[i][k] * b_values[k][j];
-      // Sixteen products of up to 4, added in fp32 in any order; tensor cores may truncate instead of round.
+      // Sixteen products of up to 4, summed in fp32 in any order; tensor cores may truncate instead of round.
       EXPECT_NEAR(d[place.lane * 4 + place.index], sum, 16 * 64 * 0x1p-23) << i << ", " << j;
     }
   }
@@ -155,8 +155,8 @@ TEST_F(Fragments, MovmatrixTransposes) {
 TYPED_TEST(MmaFragments, PackRoundsToNearestWithTheFirstInTheLowHalf) {
   std::vector<float> values(64);
   for (float& value : values) value = this->number();
-  values[3] = 1 + 0x3p-9F;   // a tie of bf16
-  values[4] = 1 + 0x3p-12F;  // a tie of fp16
+  values[3] = 1 + 0x3p-9F;   // rounding tie in bf16
+  values[4] = 1 + 0x3p-12F;  // rounding tie in fp16
   auto in = input(values);
   auto pairs = output<std::uint32_t>(32);
   run_pack<TypeParam>(in.data(), pairs.data());

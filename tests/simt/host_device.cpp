@@ -17,7 +17,7 @@ using engine::DType;
 using engine::MatrixProduct;
 using kernels::Transpose;
 
-/// What a library chooses its algorithm by.
+/// Key by which a library selects its algorithm.
 std::string key_of(const MatrixProduct& p) {
   return fmt::format("{} {}{} {}x{}x{} ld {} {} {} batch {} {} {} {} {} {} align {}", name_of(p.dtype),
                      p.transpose_a == Transpose::kYes, p.transpose_b == Transpose::kYes, p.m, p.n, p.k, p.lda,
@@ -84,8 +84,8 @@ std::byte* HostDevice::allocate_bytes(std::size_t bytes) {
   return static_cast<std::byte*>(data);
 }
 
-// A GPU waits for all its work before it gives memory back. Where an exception unwinds, work may wait for
-// ranks that will not come: there it is dropped, as by a process that ends.
+// Like a GPU, finishes all work before memory is freed. During exception unwinding, work may wait for ranks
+// that never arrive; it is then dropped, as when a process ends.
 void HostDevice::free_bytes_at(std::byte* data) noexcept {
   for (Stream& stream : streams_) std::uncaught_exceptions() > 0 ? stream.discard() : stream.finish();
   host::free(data);
@@ -115,7 +115,7 @@ void HostProducts::prepare(const MatrixProduct& product) {
   prepared_.insert(key_of(product));
 }
 
-// What a library does to memory: the workspace is its own from now on, the arena is left full of garbage.
+// Like a library, keeps the workspace from now on and leaves garbage in the arena.
 void HostProducts::tune(std::byte* workspace, std::byte* memory, std::size_t memory_bytes) {
   workspace_ = workspace;
   std::memset(memory, 0xFF, memory_bytes);

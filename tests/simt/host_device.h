@@ -11,15 +11,15 @@
 #include "engine/core/matrix_products.h"
 #include "tests/simt/stream.h"
 
-// What a whole step needs beside kernels to run as on a GPU: memory of the executor that calls itself a
-// GPU's, and matrix products by plain loops.
+// GPU stand-ins for a whole training step besides kernels: a device with executor memory, and GEMMs by plain
+// loops.
 
 namespace voca::simt::host {
 
-/// Products summed in double.
+/// GEMMs with sums in double.
 class HostProducts final : public engine::MatrixProducts {
  public:
-  /// With `only_prepared` multiply() throws InternalError for a product that no dry run prepared.
+  /// If `only_prepared`, multiply() throws InternalError for a GEMM that no dry run prepared.
   explicit HostProducts(bool only_prepared = true) : only_prepared_(only_prepared) {}
   void prepare(const engine::MatrixProduct& product) override;
   [[nodiscard]] std::size_t workspace_bytes() const override { return 256; }
@@ -35,11 +35,11 @@ class HostProducts final : public engine::MatrixProducts {
   std::int64_t multiplied_ = 0;
 };
 
-/// A device of kind kCuda over the executor's memory, with products of its own. Copies beside the computation
-/// are done as late as may be, in the order that streams and events give (Stream), so that a wait left out
-/// shows. The compute stream is late too, so that what must wait for it shows; under a schedule with eager
-/// copies it does its work at once, so that what it must wait for shows. Used by one thread; several devices
-/// may be used by several.
+/// Device of kind kCuda on executor memory, with its own GEMMs. Copies run as late as possible, in the order
+/// given by streams and events (Stream), so that a missing wait shows. The compute stream is late too, which
+/// exposes work that does not wait for it; under a schedule with eager copies it runs immediately, which
+/// exposes missing waits of its own work. Used by one thread; different devices may be used by different
+/// threads.
 class HostDevice : public engine::Device {
  public:
   HostDevice();
@@ -70,7 +70,7 @@ class HostDevice : public engine::Device {
   std::size_t free_bytes_ = 0;
 };
 
-/// A stream of a HostDevice's beside its own two, for the sums of gradients.
+/// Additional stream for the gradient all-reduces of a HostDevice.
 class HostCommunicationStream final : public engine::CommunicationStream {
  public:
   explicit HostCommunicationStream(Stream::When when) : stream_(when) {}

@@ -13,11 +13,11 @@
 #include <tuple>
 #include <type_traits>
 
-// What CUDA's compiler gives a kernel beyond C++, for the host compiler. Included by kernels/cuda/simt.h.
+// CUDA extensions to C++ that kernels use, for the host compiler. Included by kernels/cuda/simt.h.
 
 namespace voca::simt::host {
 
-/// Where in a kernel something was called.
+/// Call site in a kernel.
 struct Site {
   const char* file;
   int line;
@@ -26,7 +26,7 @@ struct Site {
   }
 };
 
-/// What the running thread sees of its launch.
+/// Built-in variables of the running thread.
 struct Builtins {
   uint3 thread_index;
   uint3 block_index;
@@ -37,9 +37,9 @@ extern Builtins builtins;
 
 void barrier(const char* what, Site site);
 
-/// What a lane brings to an operation of its warp.
+/// Warp operation over the arguments of the lanes in `mask`.
 using WarpFunction = void (*)(void* const (&lanes)[kWarp], unsigned mask);
-/// Waits for all lanes of `mask`; the last one calls f over the lanes' arguments.
+/// Waits for all lanes of `mask`; the last one calls f with the arguments of all lanes.
 void warp_collective(unsigned mask, WarpFunction f, void* argument, const char* what, Site site);
 void warp_barrier(unsigned mask, Site site);
 [[nodiscard]] int lane();
@@ -56,14 +56,14 @@ void mma_half(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std:
 void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, bool transposed, Site site);
 [[nodiscard]] std::uint32_t transposed_8x8(std::uint32_t pair, Site site);
 
-/// Ends the kernel unless the address is a multiple of `bytes`.
+/// Throws Defect unless the address is a multiple of `bytes`.
 void expect_aligned(const void* pointer, std::size_t bytes, Site site);
 
-/// Runs the grid, each thread of which calls `thread`: at once where the launch has no stream, else in the
-/// order of that Stream.
+/// Runs a grid whose threads call `thread`: immediately if the launch has no stream, else in the order of its
+/// Stream.
 void launch(const char* name, const LaunchShape& shape, std::function<void()> thread);
 
-/// One lane's part in a shuffle.
+/// Argument of one lane of a shuffle.
 template <typename T>
 struct ShuffleArgument {
   T value;
@@ -80,7 +80,7 @@ void shuffle_lanes(void* const (&lanes)[kWarp], unsigned mask) {
     if ((mask >> static_cast<unsigned>(mine->source) & 1U) != 0) {
       mine->result = argument(mine->source)->value;
     } else {
-      // A lane that takes no part has nothing to give: NaN, or −1.
+      // The source lane does not participate: the result is NaN, or −1 for integers.
       std::memset(static_cast<void*>(&mine->result), 0xFF, sizeof(T));
     }
   }
@@ -145,7 +145,7 @@ inline void store_4(void* pointer, std::uint32_t bits, host::Site site = host::S
 #define SIMT_DEVICE inline
 #define SIMT_UNROLL
 #define SIMT_ROLLED
-// A function-local static is one for each instance of a kernel template: its address is the key.
+// The address of a function-local static, unique per instance of a kernel template, is the key.
 #define SIMT_SHARED(type, name, ...)                                           \
   typedef type name##SharedType __VA_ARGS__; /* NOLINT(modernize-use-using) */ \
   static char name##_shared_key;                                               \
@@ -154,7 +154,7 @@ inline void store_4(void* pointer, std::uint32_t bits, host::Site site = host::S
 #define SIMT_DYNAMIC_SHARED(type, name) \
   type* const name = static_cast<type*>(::voca::simt::host::dynamic_shared())
 
-// CUDA's headers define __shared__ as nothing here, and every thread would silently have its own copy.
+// The CUDA headers define __shared__ as empty for the host, so every thread would silently have its own copy.
 #undef __shared__
 #define __shared__ static_assert(false, "use SIMT_SHARED or SIMT_DYNAMIC_SHARED");
 #undef __launch_bounds__

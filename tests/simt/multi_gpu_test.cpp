@@ -16,8 +16,8 @@
 #include "tests/simt/host_device.h"
 #include "tests/simt/ranks_support.h"
 
-// The whole trainer on two, three and four GPUs: kernels run on the CPU, NCCL's double adds what they leave
-// when streams and events say so, host values go over Gloo.
+// Trainer on two, three and four GPUs: kernels run on the CPU, the NCCL double runs collectives in the order
+// of streams and events, and host values go over Gloo.
 
 namespace voca::simt::host {
 namespace {
@@ -32,7 +32,7 @@ using ::testing::SizeIs;
 
 using Outcomes = std::vector<std::unique_ptr<Outcome>>;
 
-/// Changes a byte of a sample's visual frames in a copy of the file.
+/// Copies the file and changes one byte of the visual frames of a sample in the copy.
 std::shared_ptr<const data::Dataset> damaged(const std::filesystem::path& path, std::int64_t sample,
                                              const std::filesystem::path& copy) {
   auto bytes = data::testing::read_bytes(path);
@@ -48,7 +48,7 @@ std::shared_ptr<const data::Dataset> damaged(const std::filesystem::path& path, 
   return std::make_shared<const data::Dataset>(copy);
 }
 
-/// Runs it; every rank must end well and with rank 0's bits.
+/// Runs the job and expects every rank to end without error and with the bits of rank 0.
 Outcomes run_well(const Job& job) {
   Outcomes ranks = run_job(job);
   for (const auto& rank : ranks) {
@@ -73,11 +73,11 @@ class MultiGpu : public ::testing::TestWithParam<int> {
   void SetUp() override {
     if (!engine::with_gloo()) GTEST_SKIP() << "built without Gloo";
   }
-  /// Two epochs of three batches of twelve: steps of two batches, and one of what is left.
+  /// Two epochs of three batches of 12 samples: steps of two batches, the last step with the remaining one.
   [[nodiscard]] static Job job(DType type) {
     Job job{.config = two_epochs(type), .dataset = *dataset_};
     job.config.wide_sums = true;
-    job.config.schedule = engine::ScheduleKind::kStep;  // no step's learning rate is another's
+    job.config.schedule = engine::ScheduleKind::kStep;  // every step has a different learning rate
     job.config.warmup_epochs = 1;
     return job;
   }
@@ -90,7 +90,7 @@ class MultiGpu : public ::testing::TestWithParam<int> {
 Scratch* MultiGpu::scratch_ = nullptr;
 std::shared_ptr<const data::Dataset>* MultiGpu::dataset_ = nullptr;
 
-/// Each epoch's means, near those of a run that adds in another order.
+/// Expects the means of each epoch to be close to those of a run with a different summation order.
 void expect_near(const Outcome& got, const Outcome& want, double tolerance) {
   ASSERT_EQ(got.recorder.epochs.size(), want.recorder.epochs.size());
   for (std::size_t i = 0; i < want.recorder.epochs.size(); ++i) {
@@ -127,11 +127,11 @@ TEST_P(MultiGpu, InBf16GivesTheSameBitsHoweverLateTheSumsAreAndFollowsOneRank) {
   expect_near(*late[0], *one[0], 2e-2);
 }
 
-// Fewer samples than a global batch: slices that differ by one where they do not come out even.
+// Fewer samples than a global batch: slice sizes differ by at most one.
 TEST_P(MultiGpu, ABatchThatIsNotFullIsSharedAsEvenlyAsMayBe) {
   for (const DType type : {DType::kF32, DType::kBF16}) {
     Job small = job(type);
-    small.global_batch = 48;  // of 38 samples
+    small.global_batch = 48;  // the split has 38 samples
     const Outcomes one = run_well(small);
     const Outcomes ranks = run_well(with_ranks(small, GetParam()));
     EXPECT_EQ(global_batches(ranks), one[0]->batches);
@@ -142,12 +142,12 @@ TEST_P(MultiGpu, ABatchThatIsNotFullIsSharedAsEvenlyAsMayBe) {
   }
 }
 
-// Wherever it lies, it is left out of the global batch and the shares follow.
+// A damaged sample on any rank is removed from the global batch, and the slices adapt.
 TEST_P(MultiGpu, ASampleThatIsDamagedOnOneRankIsLeftOutOfAll) {
   for (const Frames frames : {Frames::kStaged, Frames::kResident}) {
     Job spoiled = job(DType::kF32);
     spoiled.frames = frames;
-    // A sample that the last rank has in the first epoch.
+    // A sample of the last rank in the first epoch.
     const std::int64_t sample = run_well(spoiled)[0]->batches.at(1).back();
     const auto copy = damaged(scratch() / "a.h5", sample, scratch() / "damaged.h5");
     spoiled.config.epochs = 1;
@@ -166,7 +166,7 @@ TEST_P(MultiGpu, ASampleThatIsDamagedOnOneRankIsLeftOutOfAll) {
 TEST_P(MultiGpu, AnOverflowOnOneRankSkipsTheStepOnAllAndHalvesTheScaleOnce) {
   Job fp16 = with_ranks(job(DType::kF16), GetParam());
   const Outcomes calm = run_well(fp16);
-  fp16.spoiled = {3};  // of the second epoch's first step
+  fp16.spoiled = {3};  // in the first step of the second epoch
   const Outcomes ranks = run_well(fp16);
   for (const auto& rank : ranks) {
     EXPECT_EQ(rank->result.bad_steps, 0);
@@ -203,10 +203,10 @@ TEST_P(MultiGpu, ResumesBitForBitAndOnAnotherNumberOfRanks) {
   EXPECT_LT(distance(other[0]->masters, undisturbed[0]->masters), 2e-3);
 }
 
-// Frames that a GPU holds were verified when they were uploaded: nobody asks for the sizes of batches.
+// Resident frames were verified when uploaded, so ranks do not exchange the sizes of batches.
 TEST_P(MultiGpu, AsksTheOtherRanksOnceAStepWhereSamplesAreKnownToBeGood) {
   Job counted = with_ranks(job(DType::kF32), GetParam());
-  counted.config.epochs = 1;  // two steps of three batches
+  counted.config.epochs = 1;  // two steps, three batches in all
   std::map<std::string, std::int64_t> calls[2];
   std::string bits[2];
   for (const Frames frames : {Frames::kStaged, Frames::kResident}) {
@@ -225,7 +225,7 @@ TEST_P(MultiGpu, AsksTheOtherRanksOnceAStepWhereSamplesAreKnownToBeGood) {
   EXPECT_TRUE(bits[0] == bits[1]);
 }
 
-/// Its gradients are 1 in the first batch of a run and 2⁻⁹ in the others: in bf16 1 + 2⁻⁹ is 1.
+/// Model whose gradients are 1 in the first batch of a run and 2⁻⁹ in the others; in bf16, 1 + 2⁻⁹ is 1.
 class Constant final : public engine::Model {
  public:
   Constant() : model_(make_model()) {}
@@ -257,7 +257,7 @@ class Constant final : public engine::Model {
   std::unique_ptr<engine::Model> model_;
 };
 
-// Four ranks and three batches: 4 · (1 + 2 · 2⁻⁹) each, of which bf16 keeps 4.
+// With four ranks and three batches, each gradient is 4 · (1 + 2 · 2⁻⁹), of which bf16 keeps 4.
 TEST_P(MultiGpu, InFp32SumsKeepWhatSixteenBitsLose) {
   Job constant = with_ranks(job(DType::kBF16), GetParam());
   constant.model = [] { return std::make_unique<Constant>(); };
@@ -271,7 +271,7 @@ TEST_P(MultiGpu, InFp32SumsKeepWhatSixteenBitsLose) {
 
 INSTANTIATE_TEST_SUITE_P(Ranks, MultiGpu, ::testing::Values(2, 3, 4), ::testing::PrintToStringParamName());
 
-/// Leaves out one of the two waits.
+/// Communication stream that can omit either of its two waits.
 class Careless final : public engine::CommunicationStream {
  public:
   Careless(Stream::When when, bool waits, bool holds) : stream_(when), waits_(waits), holds_(holds) {}
@@ -296,7 +296,7 @@ TEST_F(NcclDouble, ShowsASumThatDoesNotWaitForBackwardOrIsNotWaitedFor) {
   careless.config.epochs = 1;
   const std::string right = run_well(careless)[0]->bits;
   for (const bool waits : {true, false}) {
-    if (!waits && schedule().landing == Landing::kEager) continue;  // backward is never late there
+    if (!waits && schedule().landing == Landing::kEager) continue;  // backward is never late
     const Stream::When when = waits ? Stream::When::kLate : Stream::When::kAtOnce;
     careless.stream = [=] { return std::make_unique<Careless>(when, true, true); };
     EXPECT_TRUE(run_well(careless)[0]->bits == right);
@@ -306,7 +306,8 @@ TEST_F(NcclDouble, ShowsASumThatDoesNotWaitForBackwardOrIsNotWaitedFor) {
   }
 }
 
-/// What every survivor may say: NCCL's word for a lost rank, or Gloo's, which names it.
+/// Matches the allowed errors of a surviving rank: NCCL's message for a lost rank, or Gloo's, which names the
+/// rank.
 auto tells_of(int rank) {
   const std::string number = std::to_string(rank);
   return AnyOf(HasSubstr("remote process exited"),
@@ -346,7 +347,7 @@ TEST_P(FailingRank, EndsTheOthersAtWhicheverCollectiveAndLeavesNothingHalfWritte
           << "collective " << k;
     }
     if (k % 8 != 0) continue;
-    // What was saved is whole: the run goes on from there to the same bits.
+    // The saved checkpoint is complete: the resumed run ends with the same bits.
     failing.fail_at = -1;
     EXPECT_TRUE(run_well(failing)[0]->bits == undisturbed[0]->bits) << "collective " << k;
   }

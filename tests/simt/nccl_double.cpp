@@ -24,7 +24,7 @@ namespace {
 
 enum class Kind : std::uint8_t { kAllReduce, kAllGather, kBroadcast };
 
-/// What a rank asks for.
+/// Arguments of a collective on one rank.
 struct Request {
   Kind kind = Kind::kAllReduce;
   const void* from = nullptr;
@@ -60,7 +60,7 @@ std::size_t bytes_of(ncclDataType_t type) {
   }
 }
 
-/// Every output is written after every input was read: they may be the same memory.
+/// Writes the outputs after reading all inputs, because they may be the same memory.
 template <typename T>
 void add(const std::vector<Request>& ranks) {
   const std::size_t count = ranks[0].count;
@@ -68,7 +68,7 @@ void add(const std::vector<Request>& ranks) {
   for (std::size_t rank = 1; rank < ranks.size(); ++rank) {
     const T* const part = static_cast<const T*>(ranks[rank].from);
     for (std::size_t i = 0; i < count; ++i) {
-      if constexpr (sizeof(T) == 2) {  // their own operators are the device's
+      if constexpr (sizeof(T) == 2) {  // the operators of 16-bit types are device code
         sum[i] = static_cast<T>(static_cast<float>(sum[i]) + static_cast<float>(part[i]));
       } else {
         sum[i] += part[i];
@@ -109,30 +109,30 @@ void perform(const std::vector<Request>& ranks) {
   for (const Request& rank : ranks) std::memcpy(rank.to, all.data(), all.size());
 }
 
-/// A collective on its way: what the ranks that have come to it ask for.
+/// Collective in flight: requests of the ranks that have reached it.
 struct Collective {
   std::map<int, Request> ranks;
   bool done = false;
 };
 
-/// The communicators of one id.
+/// State shared by the communicators of one unique id.
 struct Clique {
-  std::mutex mutex;  // guards all of it
+  std::mutex mutex;  // guards all members
   std::condition_variable changed;
   int world_size = 0;
   int connected = 0;
   int aborted = 0;
   std::string failure;
-  std::map<std::int64_t, Collective> collectives;  // by their place in the order of calls
+  std::map<std::int64_t, Collective> collectives;  // by position in the call order
 };
 
-/// One rank's.
+/// Communicator of one rank.
 struct Comm {
   std::shared_ptr<Clique> clique;
   int rank = 0;
   bool aborted = false;       // guarded by the clique's mutex
-  std::int64_t queued = 0;    // collectives; of the rank's own thread, as what follows
-  std::int64_t executed = 0;  // by its streams
+  std::int64_t queued = 0;    // collectives; this and `executed` are used only by the rank's thread
+  std::int64_t executed = 0;  // collectives executed by its streams
 };
 
 [[noreturn]] void fail(Clique& clique, const std::string& what) {
@@ -141,7 +141,7 @@ struct Comm {
   throw std::runtime_error(clique.failure);
 }
 
-/// A rank's stream has come to its collective number `place`.
+/// Executes collective number `place` of a rank; called when its stream reaches it.
 void execute(Comm& comm, std::int64_t place, const Request& request) {
   Clique& clique = *comm.clique;
   std::unique_lock lock(clique.mutex);
@@ -175,10 +175,10 @@ void execute(Comm& comm, std::int64_t place, const Request& request) {
   if (!clique.failure.empty()) throw std::runtime_error(clique.failure);
 }
 
-/// All there are, by handle; they stay, as queued work may still name them.
+/// All communicators by handle; never removed, because queued work may still refer to them.
 struct Registry {
   std::mutex mutex;
-  std::map<std::int64_t, std::shared_ptr<Clique>> cliques;  // by id
+  std::map<std::int64_t, std::shared_ptr<Clique>> cliques;  // by unique id
   std::map<ncclComm_t, std::shared_ptr<Comm>> comms;
   std::int64_t ids = 0;
 
@@ -192,7 +192,7 @@ Registry& registry() {
   return registry;
 }
 
-/// Calls between group_start and group_end, which are queued together.
+/// Calls between group_start and group_end, queued together.
 struct Group {
   int depth = 0;
   std::vector<std::function<void()>> calls;

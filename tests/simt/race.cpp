@@ -39,12 +39,12 @@ std::string command_output(const std::string& command) {
   return out.substr(0, out.find('\n'));
 }
 
-// File and line of an address of this program, by addr2line where it is installed.
+// File and line of an access, from addr2line if it is installed.
 std::string text(const AccessSite& where) {
   if (where.site.file != nullptr) return text(where.site);
   Dl_info info{};
   if (dladdr(where.pc, &info) == 0) return "?";
-  // The hook's return address: the access is the instruction before.
+  // pc is the return address of the hook; the access is the preceding instruction.
   const auto offset = static_cast<const char*>(where.pc) - static_cast<const char*>(info.dli_fbase) - 1;
   char address[32];
   std::snprintf(address, sizeof address, "%#tx", offset);
@@ -61,7 +61,7 @@ RaceDetector::RaceDetector(const std::byte* shared, std::size_t bytes)
 void RaceDetector::new_launch() {
   launch_start_ = epoch_ + 1;
   found_.clear();
-  // A launch that ended in a defect may have left copies on their way.
+  // A launch that ended with a defect may have left copies in flight.
   std::fill(shared_.cells.begin(), shared_.cells.end(), Cell{});
 }
 
@@ -73,7 +73,7 @@ RaceDetector::Stamp RaceDetector::now() const {
   return {epoch_, warp_epoch_[thread_ / kWarp], static_cast<std::int16_t>(thread_)};
 }
 
-// Whether nothing orders an earlier access before one of the running thread.
+// Whether no barrier orders an earlier access before the current access of the running thread.
 bool RaceDetector::conflicts(const Stamp& earlier, bool shared) const {
   if (earlier.thread < 0 || earlier.epoch < launch_start_) return false;
   if (earlier.epoch < block_start_) return !shared;
@@ -82,7 +82,7 @@ bool RaceDetector::conflicts(const Stamp& earlier, bool shared) const {
   return !(same_warp && earlier.warp_epoch != warp_epoch_[thread_ / kWarp]);
 }
 
-// The cell names the last reader alone; where that is the running thread, others may have read before it.
+// The cell stores only the last reader; if that is the running thread, other threads may have read before it.
 bool RaceDetector::conflicts_with_readers(const Cell& cell, bool shared) const {
   const Stamp& read = cell.read;
   if (conflicts(read, shared)) return true;

@@ -7,16 +7,16 @@
 
 #include "kernels/cuda/simt.h"
 
-// The race detector. Kernels are compiled with -fsanitize=thread, so that every load and store calls a
-// __tsan_ function; race.cpp supplies those instead of libtsan. Every two bytes of shared memory and of
-// memory from host::allocate has a shadow cell with its last write and last read; an access conflicts with
-// one of another thread unless a barrier (of the block, or of the warp) lies between.
+// Race detector. Kernels are compiled with -fsanitize=thread, so every load and store calls a __tsan_
+// function; race_hooks.cpp supplies these functions instead of libtsan. Every two bytes of shared memory and
+// of memory from host::allocate have a shadow cell with their last write and last read. Accesses of different
+// threads conflict unless a barrier (of the block or of the warp) lies between them.
 //
-// Without VOCA_SIMT_RACE everything here is empty.
+// Without VOCA_SIMT_RACE, all functions are empty.
 
 namespace voca::simt::host {
 
-/// An access's place: the caller of the compiler's hook, or the call of an intrinsic.
+/// Site of an access: the caller of a compiler hook, or the call of an intrinsic.
 struct AccessSite {
   const void* pc = nullptr;
   Site site{nullptr, 0};
@@ -35,22 +35,22 @@ class RaceDetector {
   void block_barrier() { ++epoch_; }
   void warp_barrier(int warp) { ++warp_epoch_[warp]; }
 
-  /// The thread that runs; −1 between threads, when accesses are not looked at.
+  /// Sets the running thread; −1 between threads, when accesses are ignored.
   void set_thread(int thread) { thread_ = thread; }
   void access(const void* address, std::size_t bytes, AccessKind kind, const AccessSite& where);
-  /// cp.async is on its way to shared memory, or has been waited for.
+  /// Records that a cp.async to shared memory was issued, or was waited for.
   void copy_begins(const void* address, std::size_t bytes, const AccessSite& where);
   void copy_ends(const void* address, std::size_t bytes, const AccessSite& where);
 
   void watch(const void* memory, std::size_t bytes);
   void unwatch(const void* memory);
 
-  /// What the launch did wrong, a line for each place; empty when nothing.
+  /// Races of the launch, one line per site; empty if none.
   [[nodiscard]] std::string report() const;
 
  private:
-  /// Who accessed a place last, and when in terms of barriers. Epochs count on from block to block, so that
-  /// an epoch also tells the block and the launch.
+  /// Thread and barrier epochs of the last access to a cell. Epochs are never reset, so an epoch also
+  /// identifies the block and the launch.
   struct Stamp {
     std::uint32_t epoch = 0;
     std::uint16_t warp_epoch = 0;
@@ -59,11 +59,11 @@ class RaceDetector {
   struct Cell {
     Stamp write;
     Stamp read;
-    std::int16_t copying = -1;    ///< thread whose cp.async is on its way here
-    bool read_by_warp = false;    ///< other threads of `read`'s warp read it since the same barriers
-    bool read_by_others = false;  ///< likewise threads of other warps
+    std::int16_t copying = -1;  ///< thread whose cp.async to this cell is in flight
+    bool read_by_warp = false;  ///< other threads of the warp of `read` also read it since the last barriers
+    bool read_by_others = false;  ///< threads of other warps also read it since then
   };
-  /// Bytes a cell stands for: kernels have no smaller element.
+  /// Bytes per cell; kernels have no smaller element.
   static constexpr std::size_t kCellBytes = 2;
   struct Region {
     const std::byte* first = nullptr;
@@ -85,8 +85,8 @@ class RaceDetector {
   std::size_t last_region_ = 0;
   int thread_ = -1;
   std::uint32_t epoch_ = 0;
-  std::uint32_t block_start_ = 0;   ///< epoch in which the block began
-  std::uint32_t launch_start_ = 0;  ///< likewise the launch
+  std::uint32_t block_start_ = 0;   ///< epoch at the start of the block
+  std::uint32_t launch_start_ = 0;  ///< epoch at the start of the launch
   std::uint16_t warp_epoch_[kWarp] = {};
   struct Found {
     std::string what;
@@ -116,10 +116,10 @@ class RaceDetector {
 
 #endif
 
-/// Whether this operating-system thread runs a grid.
+/// Whether the calling OS thread is running a grid.
 [[nodiscard]] bool runs_a_grid();
 
-/// The one of the executor.
+/// Race detector of the executor.
 [[nodiscard]] RaceDetector& race_detector();
 
 }  // namespace voca::simt::host

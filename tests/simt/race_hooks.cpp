@@ -1,6 +1,6 @@
 #include "tests/simt/race.h"
 
-// What g++ -fsanitize=thread calls at every load and store. Linked instead of libtsan.
+// Functions that g++ -fsanitize=thread calls at every load and store. Linked instead of libtsan.
 
 namespace {
 
@@ -8,7 +8,7 @@ using voca::simt::host::AccessKind;
 using voca::simt::host::race_detector;
 
 void access(const void* address, std::size_t bytes, AccessKind kind, const void* pc) {
-  if (!voca::simt::host::runs_a_grid()) return;  // host code between kernels, or beside another rank's
+  if (!voca::simt::host::runs_a_grid()) return;  // host code between kernels, or on another rank's thread
   race_detector().access(address, bytes, kind, {pc, {nullptr, 0}});
 }
 

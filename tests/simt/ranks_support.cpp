@@ -63,7 +63,7 @@ class Logged final : public Communicator {
   CollectiveLog& log_;
 };
 
-/// Writes down the samples of each batch.
+/// Records the samples of each batch.
 class Written final : public engine::BatchSource {
  public:
   Written(std::unique_ptr<engine::BatchSource> source, std::vector<std::vector<std::int64_t>>& batches)
@@ -106,7 +106,7 @@ void train(const Job& job, int rank, engine::Device& device, const engine::Ranks
   const auto val = job.config.no_val ? nullptr : make_source(dataset, data::Split::kVal, device, setup);
   outcome.recorder.progress = [&](const engine::StepRecord& record) { outcome.steps.push_back(record); };
   engine::Trainer trainer(job.config, *model, train, val.get(), device, outcome.recorder, ranks);
-  // Rank 0's weights are what all start from.
+  // Different weights per rank, because all ranks must start from those of rank 0.
   trainer.parameters().initialise(job.config.seed + static_cast<std::uint64_t>(rank));
   if (rank == 0 && !job.config.checkpoint_folder.empty()) (void)trainer.resume_latest();
   outcome.result = trainer.run();

@@ -6,7 +6,7 @@
 
 namespace voca::simt::host {
 
-/// ‖got − want‖ / ‖want‖; infinite where got has a NaN.
+/// ‖got − want‖ / ‖want‖; infinite if got has a NaN.
 inline double relative_error(const std::vector<double>& got, const std::vector<double>& want) {
   double difference = 0;
   double size = 0;

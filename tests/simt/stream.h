@@ -6,35 +6,35 @@
 
 namespace voca::simt::host {
 
-/// A GPU's queue of work, for tests: what is queued is done in order, as late as may be, which is when
-/// someone waits for it: the host, or work of another stream that has come to a wait. What nobody waits for
-/// is not done, so that a missing wait shows as data that are not there. Used by one thread.
+/// Stream of a GPU for tests. Tasks run in order and as late as possible: when the host, or a task of another
+/// stream, waits for them. A task that is never waited for never runs, so a missing wait shows up as missing
+/// data. Used by one thread.
 class Stream {
  public:
-  /// At once: what is queued is done when it is queued, the waits before it included. For work that must not
-  /// begin too early, as kLate is for work that must not end too late.
+  /// kAtOnce runs each task, and the waits before it, when it is queued, which exposes work that starts too
+  /// early. kLate exposes work that ends too late.
   enum class When : std::uint8_t { kLate, kAtOnce };
   explicit Stream(When when = When::kLate) : when_(when) {}
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  /// A place in the order of a stream: behind its first `count` tasks.
+  /// Position in a stream, after its first `count` tasks.
   struct Point {
     Stream* stream = nullptr;
     std::uint64_t count = 0;
-    /// Does what lies in front of it. Throws what that throws.
+    /// Runs all tasks before this point. Propagates their exceptions.
     void reach() const {
       if (stream != nullptr) stream->finish(count);
     }
   };
 
   void queue(std::function<void()> task);
-  /// What is queued from now on waits for `point`.
+  /// Makes subsequent tasks wait for `point`.
   void wait(const Point& point);
   [[nodiscard]] Point end() { return {this, done_ + tasks_.size()}; }
-  /// Does all that is queued.
+  /// Runs all queued tasks.
   void finish() { finish(done_ + tasks_.size()); }
-  /// What is queued is never done.
+  /// Drops all queued tasks.
   void discard();
 
  private:
@@ -42,7 +42,7 @@ class Stream {
 
   When when_;
   std::deque<std::function<void()>> tasks_;
-  std::uint64_t done_ = 0;  ///< since the beginning; the task that runs is not among them
+  std::uint64_t done_ = 0;  ///< tasks started or dropped so far
 };
 
 }  // namespace voca::simt::host

@@ -9,12 +9,12 @@
 #include "tests/simt/host_device.h"
 #endif
 
-// The GPU that tests of the engine run on: a real one where they are built for it, else the executor.
+// Device for tests of the engine: a real GPU if built for one, else the executor.
 
 namespace voca::simt::host {
 
 #if defined(VOCA_TEST_CUDA)
-/// Sizes of networks: a GPU takes what the executor would take minutes for.
+/// Whether networks can be large; the executor would take minutes for sizes that a GPU handles easily.
 inline constexpr bool kRealGpu = true;
 [[nodiscard]] inline std::unique_ptr<engine::Device> make_tested_device() {
   return engine::make_cuda_device(engine::cuda_availability().first, {});

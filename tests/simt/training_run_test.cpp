@@ -19,8 +19,8 @@
 #include "tests/simt/tested_device.h"
 #include "tests/simt/training_support.h"
 
-// A whole training by engine::Trainer as on a GPU: its kernels run on the CPU, memory that is not the host's,
-// copies that are late, batches staged or cut out of frames that the device holds; against the CPU backend.
+// Training runs of engine::Trainer as on a GPU, compared with the CPU backend: kernels run on the CPU, with
+// separate device memory, late copies, and batches that are staged or gathered from resident frames.
 
 namespace voca::simt::host {
 namespace {
@@ -30,14 +30,14 @@ using engine::HostTensor;
 using engine::Tensor;
 using engine::test::Recorder;
 
-/// Of a training, and of what is read beside it.
+/// Batch source of one split, with the default batch size.
 std::unique_ptr<engine::BatchSource> source_of(const std::shared_ptr<const data::Dataset>& dataset,
                                                data::Split split, engine::Device& device, Frames frames,
                                                DType compute_type) {
   return make_source(dataset, split, device, {.frames = frames, .compute_type = compute_type});
 }
 
-/// One process of a training.
+/// One process of a training run.
 struct Process {
   Process(const std::shared_ptr<const data::Dataset>& dataset, std::unique_ptr<engine::Device> on,
           Frames frames, const engine::TrainerConfig& config, std::set<std::uint32_t> spoiled = {})
@@ -120,7 +120,7 @@ TEST(TrainingRun, ResumeContinuesBitForBitOnADeviceToo) {
       EXPECT_THROW((void)first.trainer.run(), engine::Interrupted);
     }
     Process second(dataset, gpu(), Frames::kStaged, config);
-    second.trainer.parameters().initialise(77);  // all that counts is in the state
+    second.trainer.parameters().initialise(77);  // resume must overwrite all of it
     ASSERT_TRUE(second.trainer.resume_latest());
     (void)second.trainer.run();
     EXPECT_TRUE(second.bits() == whole.bits()) << engine::name_of(type);
@@ -146,7 +146,7 @@ TEST(TrainingRun, SixteenBitWeightsAreTheMastersRoundedFromTheStart) {
   }
 }
 
-/// Steps of two batches: the third and fourth are the second step's.
+/// Two batches per step: the third and fourth batch belong to the second step.
 TEST(TrainingRun, ABadStepMovesNothingAndIsToldAsItsOwnOneStepLater) {
   const data::testing::Scratch scratch;
   const auto dataset = make_dataset(scratch, DType::kF32);
@@ -199,7 +199,7 @@ TEST(TrainingRun, Fp16FollowsFloatAndAnOverflowHalvesTheLossScaleAlone) {
     EXPECT_EQ(steps.back().loss_scale, std::ldexp(65536.0, -static_cast<int>(result.overflow_steps)));
     ASSERT_GE(steps.size(), 2U);
     EXPECT_EQ(steps[1].skipped, overflow);
-    // The same first batches: what fp16 loses of a loss and of an unscaled norm.
+    // Same first batches: compares the loss and the unscaled norm of fp16 with float.
     const nlohmann::ordered_json want = nlohmann::ordered_json::parse(exact.recorder.lines[0].text);
     EXPECT_NEAR(steps[0].loss.total, want["loss"].get<double>(), 1e-2 * want["loss"].get<double>());
     if (!steps[0].skipped) {
@@ -209,7 +209,7 @@ TEST(TrainingRun, Fp16FollowsFloatAndAnOverflowHalvesTheLossScaleAlone) {
   }
 }
 
-/// Everything two epochs of a source give, the second entered at its second batch; inputs as float32.
+/// All bytes of two epochs of a source, with the second epoch started at its second batch; inputs as float32.
 std::string all_batches(engine::BatchSource& source, engine::Device& device) {
   std::string bytes;
   for (std::int64_t epoch = 0; epoch < 2; ++epoch) {
@@ -288,14 +288,14 @@ TEST(DeviceBatches, TakeTheMemoryThatIsPlannedForThem) {
 
 #if defined(VOCA_TEST_CUDA)
 
-/// Few frames and a small network, for long enough that a wrong gradient would show.
+/// Few frames and a small network, but enough steps that a wrong gradient would show.
 TEST(TrainingRun, TwoHundredStepsInBf16FollowFloat) {
   const data::testing::Scratch scratch;
   const auto dataset = make_dataset(scratch, DType::kF32);
   const auto curve = [&](DType type) {
     engine::TrainerConfig config = two_epochs(type);
     config.grad_accum = 1;
-    config.epochs = 67;  // of three batches
+    config.epochs = 67;  // three batches each
     config.warmup_epochs = 3;
     config.max_steps = 200;
     Process run(dataset, gpu(), Frames::kResident, config);
@@ -305,7 +305,8 @@ TEST(TrainingRun, TwoHundredStepsInBf16FollowFloat) {
   const auto exact = curve(DType::kF32);
   const auto rounded = curve(DType::kBF16);
   ASSERT_EQ(rounded.size(), exact.size());
-  // InfoNCE's minimum is −ln 2 (kernels/infonce.h) and the total crosses zero: 2 % are of what lies above it.
+  // The minimum of InfoNCE is −ln 2 (kernels/infonce.h) and the total crosses zero, so the 2 % tolerance is
+  // relative to the distance from the minimum.
   const double lowest = -0.5 * std::log(2.0);
   for (std::size_t i = 0; i < exact.size(); ++i) {
     const double above = exact[i].loss.total - lowest;

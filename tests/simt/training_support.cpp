@@ -52,7 +52,7 @@ std::unique_ptr<engine::BatchSource> make_source(const std::shared_ptr<const dat
 
 namespace {
 
-/// Spoils a parameter's gradient when it is final, before anyone is told.
+/// Makes the gradient of one parameter infinite once it is final, before the next listener is notified.
 class Spoiler final : public engine::GradientListener {
  public:
   Spoiler(engine::Context& context, const engine::ParameterStore& parameters)

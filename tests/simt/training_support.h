@@ -13,7 +13,7 @@
 #include "model/config.h"
 #include "tests/data/support/scratch.h"
 
-// A small network and small data for whole trainings on the tested device.
+// Small network and dataset for training runs on the tested device.
 
 namespace voca::simt::host {
 
@@ -21,16 +21,16 @@ inline constexpr std::int64_t kSeqLen = 5;
 inline constexpr std::int64_t kVisualDim = 12;
 inline constexpr std::int64_t kAudioDim = 8;
 
-/// Where the frames lie: assembled on the host and copied, or held on the device.
+/// Location of the frames: assembled on the host and copied, or resident on the device.
 enum class Frames : std::uint8_t { kStaged, kPinned, kResident };
 
-/// `videos` synthetic videos stored as `dtype`, in scratch / "a.h5": three fifths to train on, the others to
-/// validate on.
+/// `videos` synthetic videos stored as `dtype` in scratch / "a.h5", 60 % for training and 40 % for
+/// validation.
 [[nodiscard]] std::shared_ptr<const data::Dataset> make_dataset(const data::testing::Scratch& scratch,
                                                                 engine::DType dtype,
                                                                 std::int64_t videos = 22);
 
-/// The batches of one split on a device. In training the sampler's `batch_size` is that of a rank.
+/// Batches of one split on a device. In training, `batch_size` is per rank.
 struct SourceSetup {
   Frames frames = Frames::kStaged;
   engine::DType compute_type = engine::DType::kF32;
@@ -43,8 +43,8 @@ struct SourceSetup {
     const std::shared_ptr<const data::Dataset>& dataset, data::Split split, engine::Device& device,
     const SourceSetup& setup);
 
-/// A model whose gradients of some batches of the run (numbered by StepRandom::step) are spoiled on the
-/// device.
+/// Model that makes a gradient infinite, on the device, in some batches of the run (numbered by
+/// StepRandom::step).
 class Spoiled final : public engine::Model {
  public:
   Spoiled(std::unique_ptr<engine::Model> model, std::set<std::uint32_t> batches)
@@ -72,7 +72,7 @@ class Spoiled final : public engine::Model {
   std::set<std::uint32_t> batches_;
 };
 
-/// One layer, 32 wide, with both losses.
+/// Options of a model with one layer of width 32 and both losses.
 struct ModelSetup {
   std::set<std::uint32_t> spoiled{};
   model::ContrastiveScope scope = model::ContrastiveScope::kLocal;
@@ -80,7 +80,7 @@ struct ModelSetup {
 };
 [[nodiscard]] std::unique_ptr<engine::Model> make_model(const ModelSetup& setup = {});
 
-/// Two epochs of steps of two batches.
+/// Configuration of two epochs with two batches per step.
 [[nodiscard]] engine::TrainerConfig two_epochs(engine::DType compute_type);
 
 }  // namespace voca::simt::host

@@ -8,9 +8,9 @@
 #include <cstdlib>
 #endif
 
-// Two ranks that both have the whole of each batch leave the bits of one rank: each scales its gradients by a
-// half, which rounds nothing, and the sum of two halves is the whole. On a GPU this is the one thing that
-// NCCL can be held to to the last bit; there both ranks are threads on the first GPU.
+// Two ranks that both process the whole of each batch give the same bits as one rank: each scales its
+// gradients by one half, which is exact, and the sum of two halves is the whole. On a GPU, this is the only
+// bitwise test of NCCL; both ranks are threads on the first GPU.
 
 namespace voca::simt::host {
 namespace {
@@ -18,9 +18,9 @@ namespace {
 using engine::DType;
 
 #if defined(VOCA_TEST_CUDA)
-/// Why two ranks cannot share a GPU; empty where they can.
+/// Reason why two ranks cannot share a GPU; empty if they can.
 std::string objection() {
-  constexpr int kFirstVersion = 23000;  // 2.30, which knows NCCL_MULTI_RANK_GPU_ENABLE
+  constexpr int kFirstVersion = 23000;  // 2.30, which supports NCCL_MULTI_RANK_GPU_ENABLE
   void* const library = ::dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return "NCCL cannot be opened";
   const auto get_version = reinterpret_cast<int (*)(int*)>(::dlsym(library, "ncclGetVersion"));
@@ -47,7 +47,7 @@ TEST(TwoRanks, OnTheSameSamplesLeaveTheBitsOfOne) {
       job.config.no_val = true;
       job.config.wide_sums = wide_sums;
       job.scope = model::ContrastiveScope::kLocal;
-      job.dropout = 0;  // its masks follow from the place in the global batch
+      job.dropout = 0;  // masks depend on the position in the global batch
       job.same_samples = true;
       const auto one = run_job(job);
       ASSERT_EQ(one[0]->error, "");

@@ -26,8 +26,8 @@ float half_value(std::uint32_t bits) {
   return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
 }
 
-// The fragments' layout is in kernels/cuda/tensor_core.h. Sums in double: the device's order of additions is
-// not documented.
+// kernels/cuda/tensor_core.h describes the fragment layout. Sums in double, because the order of additions on
+// the device is not documented.
 template <float (*kValue)(std::uint32_t)>
 void mma_lanes(void* const (&lanes)[kWarp], unsigned mask) {
   expect_full_warp("mma", mask);
@@ -80,7 +80,7 @@ void ldmatrix_lanes(void* const (&lanes)[kWarp], unsigned mask) {
   }
 }
 
-/// In, a lane's pair; out, its pair of the transpose.
+/// Replaces the pair of each lane with its pair of the transpose.
 void transposed_8x8_lanes(void* const (&lanes)[kWarp], unsigned mask) {
   expect_full_warp("movmatrix", mask);
   std::uint32_t matrix[8][8];
@@ -110,7 +110,7 @@ void warp_collective(unsigned mask, WarpFunction f, void* argument, const char* 
   block().warp_collective(mask, f, argument, what, site);
 }
 
-// The only warp operation that orders memory: CUDA promises that of none of the others.
+// The only warp operation that orders memory; CUDA guarantees this for no other.
 void warp_barrier(unsigned mask, Site site) {
   const int warp = block().current().number / kWarp;
   block().warp_collective(mask, nothing, nullptr, "__syncwarp", site);

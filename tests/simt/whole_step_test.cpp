@@ -18,8 +18,8 @@
 #include "tests/simt/host_device.h"
 #include "tests/simt/relative_error.h"
 
-// A whole training step of a small network, its operations' CUDA kernels run on the CPU, against the CPU
-// backend: the same dispatch, dry run, arena and masks as on a GPU. Dropout is on.
+// Training step of a small network with CUDA kernels run on the CPU, compared with the CPU backend. Dispatch,
+// dry run, arena and masks are the same as on a GPU. Dropout is on.
 
 namespace voca::simt::host {
 namespace {
@@ -29,7 +29,7 @@ using engine::DType;
 using engine::Tensor;
 
 constexpr std::int64_t kBatch = 3;
-// A temperature at which the contrastive loss does not magnify what 16 bits round off.
+// At this temperature, the contrastive loss does not amplify 16-bit rounding.
 constexpr model::LossConfig kLosses{.label_smoothing = 0.1, .use_contrastive = true, .temperature = 1};
 
 model::ModelConfig small_network(model::CrossAttention cross, std::int64_t hidden, std::int64_t heads,
@@ -54,8 +54,8 @@ constexpr DType dtype_of() {
   return DType::kF32;
 }
 
-/// The network, one batch and all memory on one device. Weights and batch are the same for every T that
-/// starts from values of type V.
+/// Network, one batch and all memory on one device. Initial weights and batch are rounded to V, and so are
+/// the same for every T.
 template <typename T, typename V = T>
 class StepRun {
  public:
@@ -68,7 +68,7 @@ class StepRun {
     const engine::ArenaPlan plan =
         engine::plan_training(*model_, dtype_of<T>(), kBatch, {kind, products_.get()});
     arena_block_ = device_->allocate("arena", plan.bytes);
-    std::memset(arena_block_.data(), 0xFF, plan.bytes);  // NaN: what was not written must not be read
+    std::memset(arena_block_.data(), 0xFF, plan.bytes);  // NaN, to expose reads of unwritten memory
     arena_ = engine::Arena(arena_block_.data(), plan.bytes, kind);
     logits_ = place("logits", {kBatch, 1}, dtype_of<T>());
     losses_ = place("losses", {engine::kLossCount}, DType::kF32);
@@ -85,7 +85,7 @@ class StepRun {
     fill_batch();
   }
 
-  /// Gradients from zero, their norm, one update of the weights.
+  /// One step: zeroes the gradients, runs forward and backward, computes the norm and updates the weights.
   void step(std::uint64_t seed) {
     engine::Context context{.arena = arena_, .products = products_.get()};
     engine::ops::fill(context, 0, parameters_.gradients());
@@ -109,7 +109,7 @@ class StepRun {
   [[nodiscard]] std::vector<double> gradient(int id) const { return values<T>(parameters_.gradient(id)); }
   [[nodiscard]] std::vector<double> master(int id) const { return values<float>(parameters_.master(id)); }
   [[nodiscard]] std::vector<double> weight(int id) const { return values<T>(parameters_.weight(id)); }
-  /// Every bit a step leaves.
+  /// All bytes that a step modifies.
   [[nodiscard]] std::string image() const {
     std::string bytes;
     for (const Tensor* tensor : {&parameters_.gradients(), &parameters_.masters(), &parameters_.exp_avgs(),
@@ -174,8 +174,8 @@ class StepRun {
   Tensor state_;
 };
 
-// Largest of a tensor's relative errors: a key's bias has no gradient but rounding, so tensors whose gradient
-// is nothing beside the largest are left out.
+// Largest relative error over all gradients. Skips tensors whose gradient is negligible compared with the
+// largest: the gradient of a key bias is only rounding error.
 template <typename T, typename V>
 double worst_gradient(const StepRun<T>& got, const StepRun<float, V>& want) {
   std::vector<double> sizes;
@@ -197,9 +197,10 @@ struct Case {
   model::CrossAttention cross;
   std::int64_t hidden;
   std::int64_t heads;
-  std::uint64_t seed;  ///< of the masks
+  std::uint64_t seed;  ///< seed of the masks
 };
-// Head size 32 is fused in 16 bits; 16 and 12 take the general path, 12 with rows that start on no 16 bytes.
+// Head size 32 is fused for 16-bit types; 16 and 12 take the unfused path, 12 with rows that are not 16-byte
+// aligned.
 const Case kCases[] = {{model::CrossAttention::kA2v, 64, 2, 3},
                        {model::CrossAttention::kBidirectional, 64, 4, 8},
                        {model::CrossAttention::kA2v, 36, 3, 1}};
@@ -221,10 +222,9 @@ TEST(WholeStep, InFloatEqualsTheCpuWithDropoutOn) {
   }
 }
 
-// A maximum over time that changes place by rounding moves a gradient to another frame. The seeds are ones
-// with which none does: over 24 seeds a case, bf16's worst gradient was off by up to 0.19, and by up to
-// 0.028, 0.034 and 0.071 with the mean alone in place of mean and maximum. Sequences are short so that fewer
-// change.
+// If rounding moves a maximum over time to another frame, its gradient moves too. These seeds avoid that:
+// over 24 seeds per case, the worst gradient error of bf16 was up to 0.19, and up to 0.028, 0.034 and 0.071
+// with mean pooling instead of mean and max. Sequences are short to make such moves rare.
 template <typename T>
 void expect_near_float(double logits_error, double gradient_error) {
   for (const Case& c : kCases) {
