@@ -8,7 +8,7 @@
 namespace voca::kernels::testing {
 namespace {
 
-/// One update; the state goes to the backend's memory and comes back.
+/// Runs one update. The state is copied to the memory of the backend and back.
 template <typename T>
 void run(Cpu, AdamW<T> args, OptimizerState& state) {
   args.state = &state;
@@ -25,7 +25,7 @@ void run(AnyCuda, AdamW<T, G> args, OptimizerState& state) {
   TestedBackend::copy_out(&state, state_memory.data(), sizeof state);
 }
 
-/// One case of tests/golden/adamw/adamw.txt, made by make_goldens.py next to it.
+/// One case of tests/golden/adamw/adamw.txt, which make_goldens.py in the same directory generates.
 struct Golden {
   struct Step {
     std::vector<double> lr, gradient, norm, parameter, exp_avg, exp_avg_sq;
@@ -47,7 +47,7 @@ std::vector<double> read_numbers(std::istream& file, const std::string& keyword)
   words >> word;
   EXPECT_EQ(word, keyword);
   std::vector<double> numbers;
-  // strtod: streams do not read the subnormal numbers among the moments.
+  // strtod, because streams reject the subnormal numbers among the moments.
   while (words >> word) numbers.push_back(std::strtod(word.c_str(), nullptr));
   return numbers;
 }
@@ -90,7 +90,7 @@ TYPED_TEST(AdamWTest, FollowsTorchStepForStep) {
   if (kIsNarrow<Element>) GTEST_SKIP() << "PyTorch's gradients are float32 and float64";
   using Statistic = Stat<Element>;
   const std::string dtype = std::is_same_v<Element, double> ? "float64" : "float32";
-  // A few roundings a step; every parameter, however small its gradient.
+  // A few roundings per step, for every parameter regardless of the size of its gradient.
   const double tolerance = 8 * static_cast<double>(std::numeric_limits<Statistic>::epsilon());
   int cases = 0;
   for (const Golden& golden : read_goldens()) {
@@ -132,20 +132,20 @@ TYPED_TEST(AdamWTest, FollowsTorchStepForStep) {
   EXPECT_EQ(cases, 3);
 }
 
-/// The buffers of one call on `n` elements, from seeded numbers.
+/// Fixture that runs one call on `n` elements with seeded inputs.
 template <typename C>
 class AdamWBuffers : public OpTest<C> {
  protected:
   using Element = typename C::Element;
   using Statistic = Stat<Element>;
 
-  /// The norm of the gradients and the losses of the step.
+  /// Inputs of the step: norm of the gradients, factor of the gradients, losses.
   double norm = 0.5;
   double gradient_scale = 1;
   std::vector<double> losses;
   OptimizerState state{.lr = 0.1};
 
-  /// Gradients are of Element's precision, in G.
+  /// Runs one step with gradients rounded to Element and stored as G.
   template <typename G>
   std::vector<Statistic> step(std::int64_t n, AdamW<Element, G> args, bool with_weights = false) {
     auto norm_buffer = this->template input<Statistic>(std::vector<double>{norm});
@@ -172,7 +172,7 @@ class AdamWBuffers : public OpTest<C> {
     }
     return concatenate(concatenate(master.raw(), exp_avg.raw()), exp_avg_sq.raw());
   }
-  /// What step() starts from.
+  /// Masters and moments before step().
   static std::vector<double> start(std::int64_t n) {
     const auto values = concatenate(random_values(n, 2), random_values(n, 3));
     return rounded_to<Statistic>(concatenate(values, random_values(n, 4, 0, 1)));
@@ -189,7 +189,7 @@ TYPED_TEST(AdamWBuffers, EveryElementIsUpdatedAndNoOther) {
     args.weight_decay = 0.2;
     this->state.steps = 2;
     const auto got = this->step(n, args, true);
-    // The formulas of the header, in double.
+    // Formulas of the header, in double.
     const std::vector<double> g = rounded_to<typename TypeParam::Element>(random_values(n, 1));
     std::vector<double> w = random_values(n, 2);
     std::vector<double> m = random_values(n, 3);
@@ -229,7 +229,7 @@ TYPED_TEST(AdamWBuffers, ClippingIsOffAtZeroAndBelowTheLimit) {
   EXPECT_NE(step(), unclipped);
 }
 
-// A power of two: not a bit is lost.
+// The loss scale is a power of two, so the results are exact.
 TYPED_TEST(AdamWBuffers, TheLossScaleIsTakenOutOfGradientAndNorm) {
   AdamW<typename TypeParam::Element> args;
   args.max_norm = 1;

@@ -43,7 +43,7 @@ std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
 
-// batch, heads, head size, T_q, T_k, and how much wider than heads · d the rows of q, k and v are.
+// `gap`, `2 · gap` and `3 · gap` are the elements by which the row strides of q, k and v exceed heads · d.
 AttentionShape shape_of(std::int64_t batch, std::int64_t heads, std::int64_t d, std::int64_t query_length,
                         std::int64_t key_length, std::int64_t gap = 0) {
   const std::int64_t width = heads * d;
@@ -56,7 +56,7 @@ std::vector<AttentionShape> shapes_of(Cpu /*backend*/) {
           shape_of(2, 2, 32, 48, 48, 9), shape_of(1, 3, 17, 37, 71, 1), shape_of(3, 1, 96, 71, 37, 2),
           shape_of(1, 2, 64, 331, 129),  shape_of(1, 1, 33, 19, 1500),  shape_of(1, 1, 8, 17, 9001)};
 }
-/// Those of the fused kernels: every head size; lengths of one, of whole tiles and beside them.
+/// Shapes for the fused kernels: every head size; lengths of one, of whole tiles and of partial tiles.
 template <typename T>
 std::vector<AttentionShape> shapes_of(AnyCuda /*backend*/) {
   return {shape_of(1, 1, 32, 1, 1),       shape_of(2, 3, 32, 1, 7),       shape_of(1, 2, 64, 7, 1),
@@ -90,9 +90,9 @@ struct Reference {
   std::vector<double> out, logsumexp, dq, dk, dv;
 };
 
-// The formulas, one row of probabilities at a time; dq, dk and dv start as they were (gaps between heads
-// stay).
-// Whatever a computation out of separate operations would store is rounded to Stored.
+// Attention by its formulas, one row of probabilities at a time. Adds to dq, dk and dv of `result`, so gaps
+// between rows stay unchanged. Intermediate values that separate operations would store are rounded to
+// Stored.
 template <typename Stored>
 Reference reference(const AttentionShape& s, const Inputs& in, const Dropout& dropout,
                     const std::vector<double>& dout, Reference result) {
@@ -147,14 +147,14 @@ Reference reference(const AttentionShape& s, const Inputs& in, const Dropout& dr
   return result;
 }
 
-// All of it rounded to Stored, but for logsumexp.
+// Rounds all results except logsumexp to Stored.
 template <typename Stored>
 Reference rounded(Reference r) {
   for (auto* values : {&r.out, &r.dq, &r.dk, &r.dv}) *values = rounded_to<Stored>(*values);
   return r;
 }
 
-// NaN where a head's gradient goes, numbers in the gaps between rows, which belong to someone else.
+// Rows with `poison` in the elements of the heads and 0.25 in the gaps, which the operation must not touch.
 std::vector<double> poisoned(const AttentionShape& s, std::int64_t rows, std::int64_t stride, double poison) {
   std::vector<double> values(at(rows * stride), 0.25);
   for (std::int64_t r = 0; r < rows; ++r) {
@@ -212,7 +212,7 @@ class AttentionTest : public OpTest<C> {
     return result;
   }
 
-  // Rounded to the element type, as the operation sees them.
+  // Rounds the inputs to the element type, as the operation sees them.
   static Inputs rounded_inputs(const Inputs& in) {
     return {rounded_to<Number>(in.q), rounded_to<Number>(in.k), rounded_to<Number>(in.v)};
   }
@@ -226,7 +226,7 @@ class AttentionTest : public OpTest<C> {
     return testing::rounded<Number>(reference<Number>(s, in, dropout, dout, before(s)));
   }
 
-  // A size that every backend has.
+  // Head size that every backend supports.
   static constexpr std::int64_t kHead = 32;
 
  private:
@@ -258,8 +258,8 @@ TYPED_TEST(AttentionTest, MatchesTheFormulaForwardAndBackward) {
         this->expect_close(gradients.dq, want.dq, naive.dq, kAttention, "dq");
         this->expect_close(gradients.dk, want.dk, naive.dk, kAttention, "dk");
       } else {
-        // P is 1 whatever the scores, and dS is what cancellation leaves of 0: nothing beside dP, whose size
-        // is d and whose delta is of the rounded output.
+        // P is 1 for any scores, and dS is 0 up to cancellation error, which is small compared with dP of
+        // size d; delta uses the rounded output.
         const double rounding = (kAttention.of<Element>() + (kIsNarrow<Element> ? epsilon<Element>() : 0)) *
                                 static_cast<double>(s.head_size);
         for (const double value : gradients.dq.values())

@@ -20,7 +20,7 @@ std::vector<int> alternating_labels(std::int64_t n) {
   return labels;
 }
 
-/// What one call left behind.
+/// Outputs of one call.
 struct Result {
   std::vector<double> loss, row_losses, dlogits;
 };
@@ -55,7 +55,7 @@ class BinaryCrossEntropyTest : public OpTest<C> {
 };
 TYPED_TEST_SUITE(BinaryCrossEntropyTest, Cases);
 
-/// Long double, since the definition cancels in 1 − σ.
+/// Logistic function in long double, because 1 − σ cancels.
 long double sigmoid(long double x) {
   return 1 / (1 + std::exp(-x));
 }
@@ -99,7 +99,7 @@ TYPED_TEST(BinaryCrossEntropyTest, ExtremeLogitsGiveFiniteRightLosses) {
 }
 
 TYPED_TEST(BinaryCrossEntropyTest, LossesOfCertainRowsKeepTheirDigits) {
-  // log(sigmoid(x)) would be 0 from x = 17 on in float.
+  // In float, log(sigmoid(x)) would be 0 from x = 17 on.
   const Result got = this->compute({30}, {1}, {});
   const std::vector<double> gradient = {-std::exp(-30.0) / (1 + std::exp(-30.0))};
   EXPECT_LE(normalised_error(got.row_losses, {std::log1p(std::exp(-30.0))}), 1e-6);

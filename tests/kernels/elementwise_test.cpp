@@ -142,21 +142,21 @@ TYPED_TEST(Elementwise, EveryHalfIsRead) {
   std::vector<std::uint16_t> halves(65536);
   for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<std::uint16_t>(i);
   auto from = this->template input<std::uint16_t>(halves);
-  // The odd ends of arrays go another way through the loop.
+  // Sizes that are not a multiple of the vector width take another path.
   for (const std::int64_t n : {65536, 65535, 1, 5, 17}) {
     auto to = this->output(n);
     run_cast_from_half(backend, n, from.data() + (65536 - n), to.data());
     const std::vector<double> got = to.values();
     for (std::size_t i = 0; i < got.size(); ++i) {
       const std::uint16_t half = halves[i + 65536 - got.size()];
-      // Exact but in bf16.
+      // Exact except in bf16.
       const double expected = to_double(from_double<Element>(half_value(half)));
       if (std::isnan(expected)) {
         ASSERT_TRUE(std::isnan(got[i])) << half;
       } else {
         ASSERT_EQ(got[i], expected) << half;
       }
-      // CUDA's conversions give one NaN, whatever its sign was.
+      // CUDA conversions return a single NaN and drop its sign.
       if (TypeParam::Backend::kThreaded || !std::isnan(expected)) {
         ASSERT_EQ(std::signbit(got[i]), half >= 0x8000) << half;
       }
@@ -184,7 +184,7 @@ TYPED_TEST(Elementwise, SameBitsForAnyThreadCount) {
   });
 }
 
-// Doubles are the CPU's alone.
+// Only the CPU backend supports double.
 template <typename C>
 class WideCast : public OpTest<C> {};
 TYPED_TEST_SUITE(WideCast, DoubleCases);

@@ -15,8 +15,8 @@ void run(AnyCuda, const GatherFrames<T>& args) {
   cuda::gather_frames(args, nullptr);
 }
 
-/// What the recipe says, step by step on one video's rows: roll by `shift` over the t frames, then crop at
-/// `start`, then repeat the last row up to `length`. Returns rows of the video.
+/// Reference augmentation of one video: roll by `shift` over its frames, crop at `start`, then repeat the
+/// last row up to `length`. Returns row indices of the video.
 std::vector<std::int64_t> augment(std::int64_t frames, std::int64_t shift, std::int64_t start,
                                   std::int64_t length) {
   std::vector<std::int64_t> rolled(static_cast<std::size_t>(frames));
@@ -32,7 +32,7 @@ std::vector<std::int64_t> augment(std::int64_t frames, std::int64_t shift, std::
   return out;
 }
 
-/// Videos of 1, 2, 3, 10 and 40 frames one after another, with crops, padding and shifts of every kind.
+/// Windows of consecutive videos of 1, 2, 3, 10 and 40 frames, with all kinds of crops, padding and shifts.
 std::vector<FrameWindow> some_windows(std::int64_t length) {
   std::vector<FrameWindow> windows;
   std::int64_t first = 0;

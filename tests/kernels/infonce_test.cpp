@@ -38,7 +38,7 @@ struct Result {
   std::vector<double> dzv{}, dza{};
 };
 
-/// `n` rows of unit length.
+/// `n` random rows of unit length.
 std::vector<double> unit_rows(std::int64_t n, std::int64_t width, std::uint64_t seed) {
   std::vector<double> rows = random_values(n * width, seed);
   for (std::int64_t i = 0; i < n; ++i) {
@@ -61,7 +61,7 @@ Problem random_problem(std::int64_t rows, std::int64_t columns, std::int64_t wid
   return p;
 }
 
-/// The loss as its definition reads, in long double, whose exponent range takes e^{±11000}. Gradients: those
+/// Loss by its definition in long double, whose exponent range includes e^{±11000}; gradients by the formulas
 /// of the header.
 Result reference(const Problem& p) {
   const auto rows = static_cast<long double>(p.rows);
@@ -138,7 +138,7 @@ class InfoNceTest : public OpTest<C> {
     return {with_gradients, dzv.values(), dza.values()};
   }
 
-  /// The problem with its embeddings rounded to the element type.
+  /// Rounds the embeddings of a problem to the element type.
   static Problem rounded(Problem p) {
     p.zv = rounded_to<Element>(p.zv);
     p.za = rounded_to<Element>(p.za);
@@ -153,8 +153,8 @@ class InfoNceTest : public OpTest<C> {
     expect_gradients_close(p, got, want, tolerance);
   }
 
-  /// W is a difference of probabilities: where they nearly cancel its error is that of the probabilities, not
-  /// its own.
+  /// W is a difference of probabilities; if they nearly cancel, its error is relative to the probabilities,
+  /// not to W.
   static void expect_gradients_close(const Problem& p, const Result& got, const Result& want,
                                      Tolerance tolerance) {
     const double cancelled = 1e-2 * p.grad / (static_cast<double>(p.rows) * p.temperature);
@@ -163,7 +163,7 @@ class InfoNceTest : public OpTest<C> {
       b.push_back(cancelled);
       return normalised_error(a, b);
     };
-    // Of 16-bit gradients the rounding alone, twice.
+    // For 16-bit gradients, additionally twice their rounding error.
     const auto allowed = [&](const std::vector<double>& gradient) {
       const double rounding = kIsNarrow<Element> ? 2 * error(rounded_to<Element>(gradient), gradient) : 0;
       return tolerance.of<Element>() + rounding;
@@ -192,7 +192,7 @@ TYPED_TEST(InfoNceTest, RowsWithoutAnotherOfTheirLabel) {
 }
 
 TYPED_TEST(InfoNceTest, MinimumIsMinusLogTwo) {
-  // Own pairs aligned, all others opposite: the diagonal is all there is, in both sums.
+  // Own pairs are aligned and all others opposite, so only the diagonal contributes to both sums.
   Problem p{.rows = 2, .columns = 2, .width = 1, .zv = {1, -1}, .za = {1, -1}};
   p.row_labels = p.column_labels = {0, 1};
   p.temperature = 0.01;
@@ -202,7 +202,7 @@ TYPED_TEST(InfoNceTest, MinimumIsMinusLogTwo) {
 }
 
 TYPED_TEST(InfoNceTest, TheFloorOf1e8CountsWhenEverySimilarityIsLow) {
-  // S = −20 throughout: e^{−20} is a fifth of 1e-8.
+  // S = −20 everywhere: e^{−20} is a fifth of 1e-8.
   Problem p{.rows = 2, .columns = 2, .width = 1, .temperature = 0.05, .zv = {1, 1}, .za = {-1, -1}};
   p.row_labels = p.column_labels = {0, 1};
   this->check(p, {1e-6, 1e-13});
@@ -210,7 +210,7 @@ TYPED_TEST(InfoNceTest, TheFloorOf1e8CountsWhenEverySimilarityIsLow) {
 }
 
 TYPED_TEST(InfoNceTest, ExtremeSimilaritiesStayExact) {
-  // ±1/temperature = ±2000 and ±10000: e^{−m} overflows a double, e^{S} too.
+  // S reaches ±1/temperature = ±2000 and ±10000: both e^{−m} and e^{S} overflow a double.
   for (const double temperature : {5e-4, 1e-4}) {
     for (const double sign : {1.0, -1.0}) {
       Problem p{.rows = 2, .columns = 3, .width = 1, .temperature = temperature};
@@ -218,14 +218,14 @@ TYPED_TEST(InfoNceTest, ExtremeSimilaritiesStayExact) {
       p.za = {sign, 0.75 * sign, 0.625 * sign};
       p.row_labels = {0, 1};
       p.column_labels = {0, 1, 0};
-      this->check(p, {1e-5, 1e-11});  // S = 10000 itself carries 1e-12
+      this->check(p, {1e-5, 1e-11});  // rounding of S = 10000 is 1e-12
       EXPECT_TRUE(std::isfinite(this->compute(p).loss));
     }
   }
 }
 
 TYPED_TEST(InfoNceTest, PositivesFarBelowTheBestNegativeDoNotVanish) {
-  // Own pair at S = −2000, the negative at +2000: the row's loss is 4000 − ln 2.
+  // Own pair at S = −2000, negative at +2000: the loss of the row is 4000 − ln 2.
   Problem p{.rows = 1, .columns = 2, .width = 1, .temperature = 5e-4, .zv = {1}, .za = {-1, 1}};
   p.row_labels = {0};
   p.column_labels = {0, 1};
@@ -240,8 +240,8 @@ TYPED_TEST(InfoNceTest, NanShows) {
 }
 
 TYPED_TEST(InfoNceTest, RanksTogetherGiveTheSingleRankGradient) {
-  // Two ranks of three rows against all six columns: the mean of losses is the loss, and gradients of the
-  // columns add up.
+  // Two ranks with three rows each and all six columns: the loss is the mean over the ranks, and the
+  // gradients of the columns are summed.
   const Problem whole = random_problem(6, 6, 5, 0);
   const Result expected = this->compute(whole);
   double loss = 0;
@@ -260,7 +260,7 @@ TYPED_TEST(InfoNceTest, RanksTogetherGiveTheSingleRankGradient) {
   }
   using Number = typename TypeParam::Element;
   const double tolerance = kProduct.of<Number>();
-  // Of 16-bit gradients each of the three is rounded once, by half an ε at most.
+  // For 16-bit types, each of the three gradients is rounded once, by at most ε/2.
   const double rounding = kIsNarrow<Number> ? 1.5 * epsilon<Number>() : 0;
   EXPECT_NEAR(loss, expected.loss, tolerance);
   EXPECT_LE(normalised_error(dza, expected.dza), tolerance + rounding);

@@ -25,7 +25,7 @@ void run(AnyCuda /*backend*/, const L2NormalizeBackward<T>& args) {
 constexpr std::int64_t kShapes[][2] = {{1, 1},     {1, 256}, {5, 7},  {64, 256},
                                        {3, 20011}, {2, 15},  {2, 16}, {131, 17}};
 
-/// Forward and backward by the formulas of torch.nn.functional.normalize; backward reads z rounded to Saved.
+/// Forward and backward of torch.nn.functional.normalize by its formulas; backward reads z rounded to Saved.
 template <typename Saved>
 struct Reference {
   std::vector<double> z, norm, dx;
@@ -51,7 +51,8 @@ struct Reference {
 template <typename C>
 class L2Normalize : public OpTest<C> {
  protected:
-  /// Runs forward, then backward with dx apart from dz and with dx over dz, and compares all with Reference.
+  /// Runs forward, then backward with dx separate from dz and in place, and compares all outputs with
+  /// Reference.
   void check(const std::vector<double>& x_values, const std::vector<double>& dz_values, std::int64_t rows,
              std::int64_t columns) {
     using Element = typename C::Element;
@@ -84,8 +85,8 @@ TYPED_TEST(L2Normalize, MatchesTheFormulasAlsoInPlace) {
 }
 
 TYPED_TEST(L2Normalize, ZeroTinyAndHugeRows) {
-  // A row a call, since errors are relative to the largest element: zero; below eps; just above it; rows
-  // whose squares over- or underflow a float.
+  // One row per call, because errors are relative to the largest element: zero, below eps, just above eps,
+  // and rows whose squares overflow or underflow a float.
   const std::vector<std::vector<double>> rows = {{0, 0},       {3e-13, 4e-13}, {3e-12, 4e-12},
                                                  {3e30, 4e30}, {3e-30, 0},     {3e-10, 4e-10}};
   for (const std::vector<double>& row : rows) this->check(row, {1, -2}, 1, 2);

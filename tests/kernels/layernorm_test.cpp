@@ -43,7 +43,7 @@ struct Shape {
 constexpr Shape kShapes[] = {{1, 1},    {1, 1031},  {257, 2},  {7, 13},   {71, 229}, {130, 512},
                              {3, 5003}, {1037, 96}, {67, 768}, {2, 4104}, {41, 520}, {70, 1000}};
 
-// Which parts of the fused operation are on.
+// Enabled parts of the fused operation.
 struct Parts {
   bool bias = false;
   bool residual = false;
@@ -83,7 +83,7 @@ struct Saved {
 
 constexpr double kEps = 1e-5;
 
-// Mean and rstd of the rows of z.
+// Computes mean and rstd of the rows of z.
 void take_statistics(const Shape& s, Saved& saved) {
   const auto n = static_cast<double>(s.columns);
   saved.mean.assign(at(s.rows), 0);
@@ -97,7 +97,7 @@ void take_statistics(const Shape& s, Saved& saved) {
   }
 }
 
-// z is rounded to Stored before its statistics are taken.
+// Forward by its formulas, with z rounded to Stored before its statistics are computed.
 template <typename Stored>
 Saved reference_forward(const Shape& s, const Parts& parts, const Inputs& in) {
   Saved out{.z = std::vector<double>(in.x.size()), .y = std::vector<double>(in.x.size())};
@@ -154,13 +154,13 @@ class LayernormTest : public OpTest<C> {
     return out;
   }
 
-  // Rounded to the element type, as the operation sees them.
+  // Rounds the inputs to the element type, as the operation sees them.
   Inputs rounded(const Inputs& in) {
     return {rounded_to<Number>(in.x), rounded_to<Number>(in.bias), rounded_to<Number>(in.residual),
             rounded_to<Number>(in.gamma), rounded_to<Number>(in.beta)};
   }
 
-  // y against the formula, z being rounded once on the way.
+  // Compares y with the formula; the naive computation rounds z and y.
   void expect_y_close(const Buffer<typename C::Backend, Number>& y, const Shape& s, const Parts& parts,
                       const Inputs& in, Tolerance tolerance) {
     const auto naive = rounded_to<Number>(reference_forward<Number>(s, parts, in).y);
@@ -177,11 +177,11 @@ TYPED_TEST(LayernormTest, ForwardMatchesTheFormulaInEveryCombination) {
       const Saved want = reference_forward<double>(s, parts, in);
       auto got = this->forward(s, parts, in);
       this->expect_close(got.z, want.z, kElementwise, "z");
-      // Statistics are those of z as it is stored.
+      // Statistics are computed from z as stored.
       Saved stored{.z = got.z.values()};
       take_statistics(s, stored);
       this->expect_close(got.mean, stored.mean, kReduction, "mean");
-      // A row of one or two columns has next to no variance: rstd then amplifies the rounding of z.
+      // A row of one or two columns may have almost no variance, so that rstd amplifies the rounding of z.
       if (s.columns > 2) {
         this->expect_close(got.rstd, stored.rstd, kReduction, "rstd");
         this->expect_y_close(got.y, s, parts, in, kReduction);
@@ -235,7 +235,7 @@ TYPED_TEST(LayernormTest, SurvivesALargeMean) {
   Inputs in = inputs_of(s);
   for (double& value : in.x) value += 4096;
   in = this->rounded(in);
-  // The mean itself is rounded to ε · 4096, and y sees that times rstd.
+  // The mean has a rounding error of ε · 4096, which is multiplied by rstd in y.
   this->expect_y_close(this->forward(s, {}, in).y, s, {}, in, Tolerance{5e-4, 1e-11});
 }
 

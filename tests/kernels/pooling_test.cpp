@@ -61,7 +61,7 @@ Pooled pool(const std::vector<double>& x, const PoolingShape& shape) {
   return pooled;
 }
 
-/// Some frame for every (sample, column).
+/// An arbitrary frame for every (sample, column).
 std::vector<std::int32_t> some_argmax(const PoolingShape& shape) {
   std::vector<std::int32_t> argmax;
   for (std::int64_t i = 0; i < shape.outputs(); ++i) {
@@ -168,7 +168,7 @@ TYPED_TEST(PoolingGradient, MatchesFiniteDifferences) {
   const PoolingShape shape{2, 5, 3};
   const typename TypeParam::Backend backend;
   for (const bool with_maximum : {false, true}) {
-    // Distinct by more than a finite difference moves them.
+    // Values differ by more than the step of the finite differences.
     std::vector<double> x = random_values(shape.inputs(), 6, -1e-3, 1e-3);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.1 * static_cast<double>(i * 17 % 30);
     const std::vector<double> weights = random_values(shape.outputs(), 7);

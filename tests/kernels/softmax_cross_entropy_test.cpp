@@ -62,7 +62,7 @@ TYPED_TEST(SoftmaxCrossEntropyTest, MatchesTheDefinition) {
       std::vector<double> gradient;
       double total = 0;
       for (std::int64_t i = 0; i < rows; ++i) {
-        // Long double, so that the sum of many classes is the definition's, not an order's.
+        // Long double, so that the sum over many classes does not depend on the order of additions.
         std::vector<long double> e;
         long double sum = 0;
         for (std::int64_t k = 0; k < classes; ++k) {

@@ -43,7 +43,7 @@ struct Reference {
   std::vector<double> dropped;
 };
 
-// What is dropped is rounded to Stored first.
+// Forward by its formulas; probabilities are rounded to Stored before dropout.
 template <typename Stored = double>
 Reference reference_forward(const Shape& s, double scale, const std::vector<double>& scores,
                             const Dropout& dropout) {
@@ -147,7 +147,7 @@ TYPED_TEST(SoftmaxTest, BackwardMatchesTheFormula) {
         for (std::int64_t j = 0; j < s.key_length; ++j)
           want[at(row * s.key_length + j)] = scale * pv[at(row * s.key_length + j)] * (dp(j) - dot);
       }
-      // With one key the gradient is exactly what cancellation leaves: nothing, in any precision.
+      // With one key, the exact gradient is 0 and the result is only cancellation error.
       if (s.key_length > 1) this->expect_close(dscores, want, kReduction, "dscores");
       auto in_place = this->accumulated(random_values(s.size(), 2));
       run(typename TypeParam::Backend{},

@@ -24,7 +24,7 @@ constexpr Shape kShapes[] = {{1, 1, 1},       {1, 37, 5},      {53, 1, 7},      
                              {64, 256, 64},   {300, 1031, 67}, {1031, 67, 301}, {1, 512, 256}, {512, 1, 2049},
                              {96, 128, 2048}, {131, 73, 4099}, {513, 257, 260}};
 
-// alpha op(A) op(B) + beta C, with every leading dimension `gap` wider than it must be.
+// alpha op(A) op(B) + beta C, with every leading dimension `gap` larger than necessary.
 struct Reference {
   std::int64_t lda;
   std::int64_t ldb;
@@ -81,7 +81,7 @@ TYPED_TEST(GemmTest, MatchesTheNaiveProductForEveryTransposition) {
                    .ldc = s.n + gap};
       auto a = this->input(random_values((ta ? s.k : s.m) * args.lda, 1));
       auto b = this->input(random_values((tb ? s.n : s.k) * args.ldb, 2));
-      // Where beta is 0 what lies in C must not matter, not even a NaN; the gaps must stay as they are.
+      // If beta is 0, the old contents of C must not matter, not even NaN; the gaps must stay unchanged.
       std::vector<double> before = random_values(s.m * args.ldc, 3);
       if (args.beta == T{0}) {
         for (std::int64_t i = 0; i < s.m; ++i) {

@@ -14,7 +14,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// Units in the last place of float at `want`.
+// Error of `got` in units in the last place of float at `want`.
 double ulps(float got, double want) {
   const double magnitude = std::max(std::abs(want), static_cast<double>(std::numeric_limits<float>::min()));
   const double ulp = std::ldexp(1.0, std::ilogb(magnitude) - 23);
@@ -22,7 +22,7 @@ double ulps(float got, double want) {
 }
 
 TEST(Exponential, IsWithinOneUlpOverTheWholeRange) {
-  // Every 97th float from 2⁻³⁰ to the overflow, both signs.
+  // Every 97th float from 2⁻³⁰ to overflow, with both signs.
   double worst = 0;
   for (std::uint32_t bits = std::bit_cast<std::uint32_t>(0x1p-30F);
        bits < std::bit_cast<std::uint32_t>(88.7F); bits += 97) {
@@ -73,7 +73,7 @@ TEST(Normal, FloatAgreesWithTheStandardLibrary) {
 }
 
 TEST(Normal, DoubleIsTheIntegralOfItsDensity) {
-  // Simpson's rule over steps of 1/64.
+  // Simpson's rule with steps of 1/64.
   double integral = normal(-8.0).cdf;
   for (int i = -512; i < 512; ++i) {
     const double u = i / 64.0;

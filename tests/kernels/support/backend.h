@@ -19,26 +19,26 @@
 #include <cuda_runtime_api.h>
 #endif
 
-// What every operation is tested on: a backend × an element type. A backend says where its memory is and how
-// bytes get there; a test file says how the operation is called on it, by overloading on the backend:
+// Test cases of every operation: backend × element type. A backend defines its memory and copies. A test file
+// defines how to call the operation, by overloading on the backend:
 //
 //   template <typename T> void run(Cpu, const GeluForward<T>& args) { cpu::gelu_forward(args); }
 //   template <typename T> void run(AnyCuda, const GeluForward<T>& args) { cuda::gelu_forward(args, nullptr);
 //   }
 //
 // Each test program has one backend: kernels_tests the CPU, cuda_on_host_tests the CUDA kernels run on the
-// CPU (docs/simt.md), cuda_tests the same on a device.
+// CPU (docs/simt.md), cuda_tests the CUDA kernels on a GPU.
 
 namespace voca::kernels::testing {
 
 struct Cpu {
   static constexpr const char* kName = "cpu";
-  /// Arrays of tests start on no better boundary than this, in bytes (0: that of the element).
+  /// Alignment of test arrays, in bytes, and no stricter one; 0 means the alignment of the element.
   static constexpr std::size_t kArrayAlignment = 0;
-  /// Whether set_threads concerns it.
+  /// Whether cpu::set_threads affects the backend.
   static constexpr bool kThreaded = true;
 
-  /// Why the backend cannot run here; null when it can.
+  /// Reason why the backend cannot run here; null if it can.
   static const char* unavailable() { return nullptr; }
   static void* allocate(std::size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); }
   static void free(void* memory) { std::free(memory); }
@@ -46,9 +46,9 @@ struct Cpu {
   static void copy_out(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 };
 
-/// What the backends that run CUDA kernels have in common.
+/// Base of the backends that run CUDA kernels.
 struct AnyCuda {
-  /// As the arena's: the kernels' fast paths need it.
+  /// Alignment of the arena, which the fast paths of the kernels need.
   static constexpr std::size_t kArrayAlignment = 16;
   static constexpr bool kThreaded = false;
 };
@@ -106,17 +106,17 @@ using TestedBackend = Cpu;
 
 #endif
 
-/// The backend × its element types.
+/// Test cases: the backend × its element types.
 #if defined(VOCA_TEST_CUDA_ON_HOST) || defined(VOCA_TEST_CUDA)
 using Cases = ::testing::Types<Case<TestedBackend, float>, Case<TestedBackend, __nv_bfloat16>,
                                Case<TestedBackend, __half>>;
-/// Those of what runs on the tensor cores.
+/// Test cases of operations on the tensor cores.
 using TensorCoreCases = ::testing::Types<Case<TestedBackend, __nv_bfloat16>, Case<TestedBackend, __half>>;
 #else
 using Cases = ::testing::Types<Case<Cpu, float>, Case<Cpu, double>>;
 using TensorCoreCases = Cases;
 #endif
-/// Those on which derivatives are checked by finite differences.
+/// Test cases for gradient checks by finite differences.
 using DoubleCases = ::testing::Types<Case<Cpu, double>>;
 
 }  // namespace voca::kernels::testing

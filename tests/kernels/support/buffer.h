@@ -12,14 +12,14 @@
 
 namespace voca::kernels::testing {
 
-/// What may happen to an array while the operation runs.
+/// Permitted access of the operation to an array.
 enum class Access : std::uint8_t {
-  kRead,   ///< must come back unchanged
+  kRead,   ///< must stay unchanged
   kWrite,  ///< may change
 };
 
-/// One array in a backend's memory between two guard bands. When it goes, it reports a test failure if a band
-/// (or, for Access::kRead, the array itself) was written to.
+/// Array in backend memory between two guard bands. The destructor reports a test failure if a band (or, for
+/// Access::kRead, the array itself) was modified.
 template <typename Backend, typename T>
 class Buffer {
  public:
@@ -43,18 +43,18 @@ class Buffer {
     Backend::free(memory_);
   }
 
-  /// What the operation gets.
+  /// Pointer passed to the operation.
   [[nodiscard]] T* data() { return static_cast<T*>(memory_) + kGuard; }
   [[nodiscard]] std::size_t size() const { return size_; }
 
-  /// The array as it is now, bit for bit.
+  /// Current contents of the array, as raw bits.
   [[nodiscard]] std::vector<Raw<T>> raw() const {
     const std::vector<T> now = fetch();
     std::vector<Raw<T>> out(size_);
     for (std::size_t i = 0; i < size_; ++i) out[i] = raw_of(now[kGuard + i]);
     return out;
   }
-  /// The array as it is now, in double.
+  /// Current contents of the array, in double.
   [[nodiscard]] std::vector<double> values() const {
     const std::vector<T> now = fetch();
     std::vector<double> out(size_);
@@ -63,8 +63,7 @@ class Buffer {
   }
 
  private:
-  // Without an alignment odd, so that the array between the bands is aligned to nothing wider than its
-  // element.
+  // Odd if no alignment is required, so that the array is aligned only to its element size.
   static constexpr std::size_t kAligned = Backend::kArrayAlignment / sizeof(T);
   static constexpr std::size_t kGuard = kAligned > 0 ? 16 * kAligned : 67;
 
@@ -92,11 +91,11 @@ class Buffer {
 
   std::size_t size_;
   Access access_;
-  std::vector<T> image_;  // as handed to the backend, bands included
+  std::vector<T> image_;  // initial contents, guard bands included
   void* memory_ = nullptr;
 };
 
-/// Scratch, full of NaN, between guard bands; starts on a 64-byte boundary.
+/// Scratch memory filled with NaN, between guard bands; 64-byte aligned.
 template <typename Backend>
 class Scratch {
  public:
@@ -123,7 +122,7 @@ class Scratch {
 
  private:
   static constexpr std::size_t kGuard = 256;
-  static constexpr unsigned char kByte = 0xFF;  // all ones is a NaN of every floating-point type
+  static constexpr unsigned char kByte = 0xFF;  // all bits set is NaN in every floating-point type
 
   std::size_t bytes_;
   std::vector<unsigned char> image_;

@@ -4,7 +4,7 @@
 
 namespace voca::kernels::testing {
 
-/// A mask whose first element does (shift 0) or does not start a Philox call, above 2³² decisions.
+/// Mask whose first element lies beyond 2³² decisions and starts a Philox call if `shift` is a multiple of 8.
 inline Dropout test_dropout(double p, std::uint32_t site = 3, std::uint64_t shift = 0) {
   return {.seed = 0x123456789ABCDEFU,
           .step = 41,
@@ -13,12 +13,12 @@ inline Dropout test_dropout(double p, std::uint32_t site = 3, std::uint64_t shif
           .first_element = (std::uint64_t{5} << 33U) + 8192 + shift};
 }
 
-/// What the contract multiplies element `element` by.
+/// Expected dropout factor of element `element`.
 inline double reference_factor(const Dropout& dropout, std::int64_t element) {
   return dropout_keeps(dropout, static_cast<std::uint64_t>(element)) ? dropout.scale() : 0.0;
 }
 
-/// The same for attention probability (i, j) of matrix number `matrix`.
+/// Expected dropout factor of attention probability (i, j) of matrix `matrix`.
 inline double reference_factor(const Dropout& dropout, std::int64_t matrix, std::int64_t i, std::int64_t j,
                                std::int64_t query_length, std::int64_t key_length) {
   const std::uint64_t element =

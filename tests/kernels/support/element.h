@@ -8,7 +8,7 @@
 
 #include "tests/kernels/support/backend.h"
 
-// Element types beyond C++'s own: how tests make them from double, read them and compare their bits.
+// Conversion between element types, including 16-bit ones, and double, and bitwise comparison.
 
 namespace voca::kernels::testing {
 
@@ -20,17 +20,17 @@ template <typename T>
 [[nodiscard]] double to_double(T value) {
   return static_cast<double>(value);
 }
-/// Rounded to nearest even.
+/// Rounds to T, to nearest even.
 template <typename T>
 [[nodiscard]] T from_double(double value) {
   return static_cast<T>(value);
 }
-/// The largest finite value of T.
+/// Largest finite value of T.
 template <typename T>
 [[nodiscard]] double largest() {
   return static_cast<double>(std::numeric_limits<T>::max());
 }
-/// The distance from 1 to the next larger number of T.
+/// Distance from 1 to the next larger number of T.
 template <typename T>
 [[nodiscard]] double epsilon() {
   return static_cast<double>(std::numeric_limits<T>::epsilon());
@@ -75,7 +75,7 @@ inline double epsilon<__half>() {
 }
 #endif
 
-/// What an array is compared by, bit for bit: itself, or for 16-bit types their bits.
+/// Type for bitwise comparison of arrays: T, or for 16-bit types their bits.
 template <typename T>
 using Raw = std::conditional_t<kIsNarrow<T>, std::uint16_t, T>;
 
@@ -90,13 +90,13 @@ template <typename T>
   }
 }
 
-/// Rounded to T, as an operation on T sees them.
+/// Values rounded to T, as an operation on T sees them.
 template <typename T>
 [[nodiscard]] std::vector<double> rounded_to(std::vector<double> values) {
   for (double& value : values) value = to_double(from_double<T>(value));
   return values;
 }
-/// The bits of T that hold these values.
+/// Raw values of T nearest to `values`.
 template <typename T>
 [[nodiscard]] std::vector<Raw<T>> raw_values(const std::vector<double>& values) {
   std::vector<Raw<T>> raw;

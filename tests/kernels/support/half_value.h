@@ -5,7 +5,7 @@
 
 namespace voca::kernels::testing {
 
-/// The value of IEEE 754 binary16 bits, from its definition.
+/// Value of IEEE 754 binary16 bits, by definition.
 inline double half_value(std::uint16_t bits) {
   const int exponent = (bits >> 10) & 31;
   const double fraction = static_cast<double>(bits & 1023) / 1024.0;

@@ -17,13 +17,13 @@
 #include "tests/kernels/support/element.h"
 #include "tests/kernels/support/tolerances.h"
 
-// The fixture of every operation's test. Typical use:
+// Fixture for the tests of an operation. Typical use:
 //
 //   template <typename C> class Gelu : public OpTest<C> {};
 //   TYPED_TEST_SUITE(Gelu, Cases);
 //   TYPED_TEST(Gelu, ForwardMatchesTheFormula) {
-//     auto x = this->input(random_values(n, 1));     // read-only: must come back unchanged
-//     auto y = this->output(n);                      // full of NaN
+//     auto x = this->input(random_values(n, 1));     // read-only: must stay unchanged
+//     auto y = this->output(n);                      // filled with NaN
 //     auto db = this->accumulated(random_values(k, 2));
 //     run(typename TypeParam::Backend{}, {... x.data(), y.data() ...});
 //     this->expect_close(y, reference(x.values()), kElementwise, "y");
@@ -31,7 +31,7 @@
 
 namespace voca::kernels::testing {
 
-/// n numbers uniform in [low, high), the same for the same seed.
+/// n uniform random numbers in [low, high), determined by the seed.
 inline std::vector<double> random_values(std::int64_t n, std::uint64_t seed, double low = -1,
                                          double high = 1) {
   std::mt19937_64 generator(seed * 0x9E3779B97F4A7C15U + 1);
@@ -40,11 +40,11 @@ inline std::vector<double> random_values(std::int64_t n, std::uint64_t seed, dou
   return values;
 }
 
-/// Fixtures of losses ask for their gradient's factor in two parts: grad / kLossScale, and a loss scale of
-/// this, a power of two.
+/// Loss scale used by the fixtures of losses, a power of two. They pass the gradient factor as grad /
+/// kLossScale and this loss scale.
 inline constexpr double kLossScale = 4;
 
-/// max |got − want| / max |want|. NaN is met by NaN alone, and an infinity by itself.
+/// max |got − want| / max |want|. NaN matches only NaN, and an infinity matches only itself.
 template <typename T>
 double normalised_error(const std::vector<T>& got, const std::vector<double>& want) {
   double largest = 0;
@@ -60,8 +60,8 @@ double normalised_error(const std::vector<T>& got, const std::vector<double>& wa
   return error == 0 ? 0 : error / std::max(largest, std::numeric_limits<double>::min());
 }
 
-/// Expects `analytic` to be the derivative of f at x: central differences of fourth order, every element, the
-/// error relative to the largest derivative.
+/// Expects `analytic` to be the gradient of f at x. Checks every element with fourth-order central
+/// differences; the error is relative to the largest derivative.
 inline void expect_gradient(const std::function<double(const std::vector<double>&)>& f,
                             const std::vector<double>& x, const std::vector<double>& analytic,
                             const std::string& what) {
@@ -80,7 +80,7 @@ inline void expect_gradient(const std::function<double(const std::vector<double>
   EXPECT_LE(normalised_error(analytic, numeric), kFiniteDifference) << what;
 }
 
-/// Σ w · y, the scalar whose gradient with respect to y is w.
+/// Σ w · y, a scalar whose gradient with respect to y is w.
 inline double weighted_sum_of(const std::vector<double>& w, const std::vector<double>& y) {
   double sum = 0;
   for (std::size_t i = 0; i < y.size(); ++i) sum += w[i] * y[i];
@@ -102,31 +102,31 @@ class OpTest : public ::testing::Test {
   }
   void TearDown() override { cpu::set_threads(threads_before_); }
 
-  /// An array of U (by default the element type) the operation only reads.
+  /// Array of U (by default the element type) that the operation only reads.
   template <typename U = CaseElement, typename V = double>
   [[nodiscard]] BufferOf<U> input(const std::vector<V>& values) {
     return BufferOf<U>(convert<U>(values), Access::kRead);
   }
-  /// An array the operation overwrites, poisoned with NaN (integers: their least value).
+  /// Array that the operation overwrites, filled with NaN (integers: the minimum value).
   template <typename U = CaseElement>
   [[nodiscard]] BufferOf<U> output(std::int64_t n) {
     return BufferOf<U>(std::vector<U>(static_cast<std::size_t>(n), poison<U>()), Access::kWrite);
   }
-  /// An array the operation accumulates into or updates in place.
+  /// Array that the operation accumulates into or updates in place.
   template <typename U = CaseElement, typename V = double>
   [[nodiscard]] BufferOf<U> accumulated(const std::vector<V>& values) {
     return BufferOf<U>(convert<U>(values), Access::kWrite);
   }
 
-  /// The error an array of U may have: the tolerance, and for 16-bit U beside it twice the error of `naive`,
-  /// what a computation without care gives that rounds to U at every step.
+  /// Maximum error of an array of U: the tolerance, plus for 16-bit U twice the error of `naive`, the result
+  /// of a naive computation that rounds to U at every step.
   template <typename U = CaseElement>
   [[nodiscard]] static double allowed_error(const std::vector<double>& want, const std::vector<double>& naive,
                                             Tolerance tolerance) {
     const double wide = tolerance.of<CaseElement>();
     return kIsNarrow<U> ? wide + 2 * normalised_error(naive, want) : wide;
   }
-  /// The same where the naive computation rounds its result alone: the strictest of them.
+  /// allowed_error for a naive computation that rounds only its result, the strictest choice.
   template <typename U = CaseElement>
   [[nodiscard]] static double allowed_error(const std::vector<double>& want, Tolerance tolerance) {
     return allowed_error<U>(want, rounded_to<CaseElement>(want), tolerance);
@@ -145,8 +145,8 @@ class OpTest : public ::testing::Test {
     EXPECT_LE(normalised_error(got.values(), want), allowed_error<U>(want, naive, tolerance)) << what;
   }
 
-  /// Expects f() to return the same bits for every number of threads; where threads do not concern the
-  /// backend, twice in a row. f returns the concatenated raw() of the outputs.
+  /// Expects f() to return the same bits for every number of threads, or in two consecutive calls if the
+  /// backend is not threaded. f returns the concatenated raw() of the outputs.
   template <typename F>
   void expect_same_bits_for_any_thread_count(F f) {
     cpu::set_threads(1);
@@ -189,7 +189,7 @@ class OpTest : public ::testing::Test {
   int threads_before_;
 };
 
-/// a followed by b.
+/// Returns a followed by b.
 template <typename T>
 std::vector<T> concatenate(std::vector<T> a, const std::vector<T>& b) {
   a.insert(a.end(), b.begin(), b.end());

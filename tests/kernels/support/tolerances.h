@@ -2,8 +2,8 @@
 
 #include <type_traits>
 
-// Every tolerance of the kernel tests. An error is max |got − want| over an array divided by max |want| over
-// it, want being a naive computation in double from the same inputs.
+// Tolerances of all kernel tests. The error of an array is max |got − want| / max |want|, where `want` is a
+// naive computation in double from the same inputs.
 
 namespace voca::kernels::testing {
 
@@ -17,16 +17,16 @@ struct Tolerance {
   }
 };
 
-/// A few roundings an element, and polynomials good to 2 ulp (float epsilon is 1.2e-7).
+/// A few roundings per element, and polynomials accurate to 2 ulp (float epsilon is 1.2e-7).
 inline constexpr Tolerance kElementwise{1e-6, 1e-14};
-/// Row statistics and sums of some hundreds of terms, whose roundings add up as a random walk: √1000 · ε/2.
+/// Row statistics and sums of a few hundred terms, whose rounding errors grow as a random walk: √1000 · ε/2.
 inline constexpr Tolerance kReduction{5e-6, 1e-13};
-/// Products and sums of up to 4096 terms of either sign, whose result is itself √k times a term.
+/// GEMMs and sums of up to 4096 terms of either sign, whose result is about √k times the size of a term.
 inline constexpr Tolerance kProduct{1e-5, 1e-13};
-/// Two products and a softmax one after another; backward cancels dP against delta.
+/// Two GEMMs and a softmax in sequence; in backward, dP and delta partly cancel.
 inline constexpr Tolerance kAttention{2e-5, 1e-12};
-/// Central differences of fourth order with step 1e-3: truncation h⁴ = 1e-12 and rounding ε/h = 1e-13 times
-/// the derivatives' size; 1e-6 is what the model promises.
+/// Fourth-order central differences with step 1e-3: truncation h⁴ = 1e-12 and rounding ε/h = 1e-13, times the
+/// size of the derivatives; 1e-6 is the accuracy that the model guarantees.
 inline constexpr double kFiniteDifference = 1e-6;
 
 }  // namespace voca::kernels::testing
