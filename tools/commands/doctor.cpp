@@ -40,10 +40,11 @@ Finding check_build() {
                       v["build_type"].get<std::string>(), v["kernels"].get<std::string>())};
 }
 
-/// Some OpenBLAS builds compute wrong products on processors newer than they are.
+/// Compares a GEMM with plain loops: some OpenBLAS builds compute wrong results on processors newer than the
+/// build.
 Finding check_blas() {
   try {
-    static_cast<void>(engine::make_cpu_device(0));  // it has the addresses for its products
+    static_cast<void>(engine::make_cpu_device(0));  // throws if address space for GEMMs is missing
   } catch (const engine::Error& error) {
     return {"blas", Verdict::kProblem, error.what()};
   }
@@ -78,7 +79,7 @@ Finding check_blas() {
     }
   }
   const std::string blas = "OpenBLAS " + kernels::cpu::blas_version();
-  // 253 products of size 1: roundings of some 1e-6, wrong kernels miss by whole terms.
+  // Sums of 253 terms of about 1: rounding errors are about 1e-6, wrong kernels miss whole terms.
   if (std::isfinite(worst) && worst < 1e-3)
     return {"blas", Verdict::kOk, blas + ", a product checked against plain loops"};
   return {"blas", Verdict::kProblem,
@@ -87,16 +88,16 @@ Finding check_blas() {
                       blas, worst)};
 }
 
-/// Ranks that this process would share the node with.
+/// Number of ranks on the node of this process.
 int ranks_here() {
   try {
     return engine::rank_environment().local_world_size;
   } catch (const engine::Error&) {
-    return 1;  // check_ranks() says what is wrong with it
+    return 1;  // check_ranks() reports the error
   }
 }
 
-/// What `train --threads 0` takes.
+/// Judges the number of threads that `train --threads 0` uses.
 Finding check_threads() {
   const engine::ThreadLimits limits = engine::ThreadLimits::of_process();
   const engine::ThreadBudget budget = engine::thread_budget(ranks_here(), limits);

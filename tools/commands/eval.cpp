@@ -36,7 +36,7 @@ void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& optio
   }
 }
 
-/// What a command line asks for.
+/// Parsed command line of `eval`.
 struct EvalRequest {
   InferenceOptions options;
   std::string checkpoint;
@@ -44,7 +44,7 @@ struct EvalRequest {
   OptionSet set{"eval", "Measures a checkpoint on a split (docs/evaluation.md)."};
 };
 
-/// False where it asks for help alone. Throws UsageError.
+/// Parses the command line; false if only help was requested. Throws UsageError.
 bool read(CommandLine command_line, EvalRequest& request) {
   OptionSet& set = request.set;
   set.begin_group("Checkpoint");

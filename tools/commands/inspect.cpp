@@ -124,7 +124,7 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
   return result;
 }
 
-/// Whether eval and predict find weights in a file, and where, or why they do not.
+/// Whether eval and predict find weights in a file, and where, or why not.
 std::pair<bool, std::string> weights_line(const std::string& path, const engine::Value& root,
                                           const std::string& key) {
   try {
@@ -137,7 +137,7 @@ std::pair<bool, std::string> weights_line(const std::string& path, const engine:
   }
 }
 
-/// "a, b, c and 4 more" of `count` places.
+/// Lists some of `count` places: "a, b, c and 4 more".
 std::string listed(const std::vector<std::string>& places, std::size_t count) {
   constexpr std::size_t kMaxListed = 8;
   std::string text;
@@ -207,7 +207,7 @@ Inspection inspect_safetensors(const std::filesystem::path& path, bool verify) {
   return result;
 }
 
-/// The arrays of a video's stream, or of another archive; --verify reads them all.
+/// Lists the arrays of a NumPy archive, such as the stream of a video; --verify reads them all.
 Inspection inspect_npz(const std::filesystem::path& path, bool verify) {
   const data::NpzReader npz(path);
   Inspection result;
@@ -223,7 +223,7 @@ Inspection inspect_npz(const std::filesystem::path& path, bool verify) {
       result.text += fmt::format("  {}: {} ({})\n", engine::printable(key), engine::name_of(header.dtype),
                                  fmt::join(header.shape, ", "));
     } catch (const data::ArrayError& error) {
-      // Texts and objects lie beside the numbers of many extractors; they are not read.
+      // Many extractors store strings and objects beside the numbers; these are not read.
       if (error.fault() != data::ArrayFault::kType) throw;
       array = {{"not_read", error.what()}};
       result.text += fmt::format("  {}: not numbers, not read\n", engine::printable(key));
@@ -237,7 +237,7 @@ Inspection inspect_npz(const std::filesystem::path& path, bool verify) {
   return result;
 }
 
-/// Reading one verifies it: every byte is covered by a digest.
+/// Reading a resume state verifies it: a digest covers every byte.
 Inspection inspect_resume_state(const std::filesystem::path& path) {
   const engine::ResumeState state = engine::read_resume_state(path);
   std::size_t bytes = 0;
@@ -250,7 +250,7 @@ Inspection inspect_resume_state(const std::filesystem::path& path) {
   return result;
 }
 
-/// A value of a record for people: measures with four digits.
+/// Formats a value of a record for people: metrics with four digits.
 std::string readable(const ordered_json& value) {
   if (!value.is_number_float()) return engine::printable(engine::json_text(value));
   const auto number = value.get<double>();
@@ -259,7 +259,7 @@ std::string readable(const ordered_json& value) {
   return size == 0 || size >= 0.001 ? fmt::format("{:.4f}", number) : fmt::format("{:.4g}", number);
 }
 
-/// How many records a run has, and the last of each kind.
+/// Adds the number of records of a run, and the last record of each kind.
 void add_metrics(const std::filesystem::path& metrics, Inspection& result) {
   constexpr std::size_t kMaxKinds = 32;  // there are three
   ordered_json last = ordered_json::object();
@@ -336,7 +336,7 @@ Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int
                       path.string(), engine::describe(kind),
                       engine::what_to_do_with(kind).empty() ? "" : "; ", engine::what_to_do_with(kind));
   }
-  // Says what is wrong with a checkpoint that is none: cut short, damaged.
+  // For a truncated or damaged checkpoint, this says what is wrong.
   if (path.extension() == ".h5") return inspect_dataset(path, verify, num_workers);
   return inspect_pt(path, verify, weights);
 }

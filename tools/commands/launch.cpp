@@ -85,7 +85,7 @@ void check(const LaunchOptions& o) {
   }
 }
 
-/// 0 where the program cannot use them.
+/// Number of visible GPUs; 0 if this build cannot use them.
 int usable_gpus() {
   const bool has_backend = !versions()["cuda_toolkit"].get<std::string>().empty();
   return has_backend ? visible_gpus("/dev", std::getenv("CUDA_VISIBLE_DEVICES")) : 0;
@@ -114,7 +114,7 @@ int ranks_per_node(const LaunchOptions& o, int gpus) {
   return ranks;
 }
 
-/// The words on both sides of the first "--".
+/// The words before and after the first "--".
 std::pair<CommandLine, CommandLine> split(CommandLine line) {
   const auto dashes = std::find_if(line.begin(), line.end(), [](std::string_view w) { return w == "--"; });
   const auto before = static_cast<std::size_t>(dashes - line.begin());
@@ -126,7 +126,7 @@ bool is_command(std::string_view word) {
   return find_command(word) != nullptr;
 }
 
-/// Those that share their work among ranks; any other would do it on each.
+/// Whether the command shares its work among ranks; any other would repeat it on each.
 bool works_on_ranks(std::string_view command) {
   return command == "train" || command == "eval" || command == "predict";
 }
@@ -145,20 +145,20 @@ void check_command(CommandLine command) {
   }
 }
 
-/// Tells two states of a file apart; empty where there is none.
+/// Identifies the version of a file, by inode and modification time; empty if there is no file.
 std::string mark_of(const std::filesystem::path& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return {};
   return fmt::format("{} {}.{}", status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
 }
 
-/// What to start train again with: it continues from the newest state, and discards nothing any more. Before
-/// the run has begun there is nothing of this job to continue, and the folder may hold another one that
-/// --overwrite is yet to discard: then the command stays as it is. --resume PATH stays, too: where no state
-/// was saved yet, "auto" would start without it.
+/// Command line for a restart of train, which resumes from the newest state and no longer discards anything.
+/// Before the run has begun, the command stays unchanged: there is nothing of this job to resume, and the
+/// folder may hold another run that --overwrite has yet to discard. --resume PATH also stays: if no state was
+/// saved yet, "auto" would start without it.
 std::function<Words()> restart_of_training(const Words& words, const TrainOptions& options,
                                            const OptionSet& set, bool on_first_node) {
-  // Every run writes this file of its folder once it has made that its own.
+  // Every run writes this file once it owns its folder.
   const std::filesystem::path config = engine::RunFolder::config_path_of(run_paths(options).run_dir);
   const std::string at_first = mark_of(config);
   std::vector<std::pair<std::string, std::string>> changes;
@@ -167,7 +167,7 @@ std::function<Words()> restart_of_training(const Words& words, const TrainOption
   Words again = set.words_with(changes);
   again.insert(again.begin(), words.begin(), words.begin() + 2);  // voca-engine train
   return [=] {
-    // Another node may not see the folder; rank 0 alone decides what the run starts from.
+    // Another node may not see the folder; only rank 0 decides what the run starts from.
     return on_first_node && mark_of(config) == at_first ? words : again;
   };
 }
@@ -181,7 +181,7 @@ void launch(CommandLine command_line) {
                 "Starts a command on several ranks, as torchrun does (docs/distributed.md): "
                 "voca-engine launch [options] -- train ...");
   add_launch_options(set, options);
-  // A command without the dashes before it would be refused as an option that begins with none.
+  // Without "--", the command would be refused as a malformed option.
   if (command.empty() && std::any_of(own.begin(), own.end(), is_command)) check_command(command);
   if (!set.parse(own)) return;
   check(options);
@@ -197,7 +197,7 @@ void launch(CommandLine command_line) {
   job.max_restarts = static_cast<int>(options.max_restarts);
   job.divide_cores = gpus == 0;
   if (gpus > 0) job.variables[kLaunchedForGpus] = std::to_string(gpus);
-  // What a program reads.
+  // Output that programs read.
   job.plain_stdout =
       is_switched_on(command, "json") || (!command.empty() && command[0] == std::string_view("predict"));
   job.patience.after_stop =
@@ -206,7 +206,7 @@ void launch(CommandLine command_line) {
   job.words = {"voca-engine"};
   job.words.insert(job.words.end(), command.begin(), command.end());
 
-  // What is wrong is said once, here, and not by every rank.
+  // Report errors once here rather than on every rank.
   const std::string_view name = command[0];
   if (name == "eval" && !check_eval(command.subspan(1))) return;
   if (name == "predict" && !check_predict(command.subspan(1))) return;

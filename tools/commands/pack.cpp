@@ -52,7 +52,7 @@ void pack(CommandLine command_line) {
   set.require("out");
   check_threads("--num_workers", num_workers);
   const std::string report_path = out + ".report.json";
-  const engine::StopSignals signals;  // before the first file that a signal could leave behind
+  const engine::StopSignals signals;  // installed before the first file that a signal could leave behind
   const InputFile tree{"--features_root", features_root};
   check_output({"--out", out, OutputKind::kPackedDataset}, {&tree, 1},
                overwrite ? Existing::kReplace : Existing::kAskFor);
@@ -69,14 +69,14 @@ void pack(CommandLine command_line) {
     progress.update({.done = done, .total = total});
   };
   options.check_stop = [&] { signals.check("pack"); };
-  // A file whose report cannot be written is not left without one.
+  // If its report cannot be written, the file is not written either.
   options.before_commit = [&](const data::PackReport& report) {
     write_output(report_path, data::report_json(report) + "\n");
   };
   const data::PackReport report = data::pack_features(options);
   progress.finish();
   if (json) {
-    print_text(data::report_json(report) + "\n");  // as print_json() does
+    print_text(data::report_json(report) + "\n");  // escapes like print_json()
   } else {
     print_text(data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
   }

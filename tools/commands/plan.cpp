@@ -21,13 +21,13 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// What the plan knows of the data: from --features_root, else from options.
+/// Facts about the data, from --features_root or else from options.
 struct DataFacts {
   std::int64_t visual_dim = 512;
   std::int64_t audio_dim = 512;
   std::int64_t train_samples = 0;  ///< 0: no data given
   std::int64_t val_samples = 0;
-  std::int64_t frame_bytes = 0;  ///< of both splits
+  std::int64_t frame_bytes = 0;  ///< stored frames of both splits
   double pos_weight = 1;
 };
 
@@ -173,7 +173,7 @@ void plan(CommandLine command_line) {
   set.add("gpu_memory", &gpu_memory, "GIB", "its free memory; with --device cuda");
   if (!set.parse(command_line)) return;
   check_values(options);
-  static_cast<void>(trainer_config(options));  // refuses what train refuses
+  static_cast<void>(trainer_config(options));  // validates as train does
   if (gpu_memory < 0 || gpu_memory > 4096)
     throw engine::UsageError("--gpu_memory: is {}, must be from 0 to 4096 GiB", gpu_memory);
   const PlannedDevice device = look_at_device(

@@ -17,7 +17,7 @@ namespace {
 
 std::vector<std::string> split_list(const std::string& text) {
   std::error_code error;
-  if (std::filesystem::exists(text, error)) return {text};  // a name with a comma in it
+  if (std::filesystem::exists(text, error)) return {text};  // a path that contains a comma
   std::vector<std::string> items;
   std::stringstream stream(text + ',');
   for (std::string item; std::getline(stream, item, ',');) {
@@ -35,7 +35,7 @@ std::vector<std::int64_t> chosen_samples(const data::Dataset& dataset, const std
   return all;
 }
 
-/// RFC 4180: quoted where it must be.
+/// A CSV field, quoted if necessary (RFC 4180).
 std::string csv_field(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
   std::string quoted = "\"";
@@ -62,7 +62,7 @@ std::string csv(const engine::Predictions& predictions, const data::Dataset& dat
     const int label = predictions.labels[i];
     text += fmt::format("{},{},{}", csv_field(dataset.id(sample)), label < 0 ? "" : std::to_string(label),
                         data::name_of(dataset.split(sample)));
-    // Nine digits bring a float back exactly; the mean of several is a double.
+    // Nine digits restore a float exactly; the mean of several is a double.
     for (std::size_t k = 0; k < classes; ++k)
       text += fmt::format(",{:.9g}", predictions.logits[i * classes + k]);
     for (std::size_t k = 0; k < classes; ++k) text += fmt::format(",{:.9g}", probabilities[i * classes + k]);
@@ -71,7 +71,7 @@ std::string csv(const engine::Predictions& predictions, const data::Dataset& dat
   return text;
 }
 
-/// What is predicted with which checkpoints, and where the result goes.
+/// What to predict, with which checkpoints, and where the result goes.
 struct Request {
   std::vector<std::string> checkpoints;
   std::string split;
@@ -79,7 +79,7 @@ struct Request {
   bool overwrite = false;
 };
 
-/// Before the first checkpoint is read.
+/// Checks the output file before the first checkpoint is read.
 void check_predictions_file(const InferenceOptions& options, const Request& which) {
   if (is_stdout(which.out)) return;
   std::vector<InputFile> inputs{{"--features_root", options.features_root}};
@@ -88,7 +88,7 @@ void check_predictions_file(const InferenceOptions& options, const Request& whic
                which.overwrite ? Existing::kReplace : Existing::kAskFor);
 }
 
-/// Logits are averaged class by class.
+/// Throws DataError if the networks have different classes: logits are averaged per class.
 void check_same_classes(const std::vector<TrainedNetwork>& networks) {
   const TrainedNetwork& first = networks.front();
   for (const TrainedNetwork& other : networks) {
@@ -143,7 +143,7 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   }
 }
 
-/// What a command line asks for.
+/// Parsed command line of `predict`.
 struct PredictOptions {
   InferenceOptions inference;
   std::string checkpoints;
@@ -155,7 +155,7 @@ struct PredictOptions {
       "Writes the verdict on every video as CSV: id,label,split,logit,prob_real, in the order of the data."};
 };
 
-/// False where it asks for help alone. Throws UsageError.
+/// Parses the command line; false if only help was requested. Throws UsageError.
 bool read(CommandLine command_line, PredictOptions& options) {
   OptionSet& set = options.set;
   set.begin_group("Checkpoint");

@@ -44,7 +44,7 @@ using engine::DataError;
 using engine::UsageError;
 using nlohmann::ordered_json;
 
-/// The labels that the loss can take, before the first step rather than in it.
+/// Throws DataError for a label that the loss cannot take, before the first step rather than in it.
 void check_labels(const TrainOptions& options, const data::Dataset& dataset) {
   const std::int64_t classes = std::max<std::int64_t>(options.num_classes, 2);
   for (std::int64_t sample = 0; sample < dataset.size(); ++sample) {
@@ -60,11 +60,11 @@ void check_labels(const TrainOptions& options, const data::Dataset& dataset) {
 
 std::vector<std::int64_t> samples_of_class(const data::Dataset& dataset, data::Split split) {
   std::vector<std::int64_t> counts = dataset.summary().counts[static_cast<std::size_t>(split)];
-  if (!counts.empty()) counts.pop_back();  // those of unknown label
+  if (!counts.empty()) counts.pop_back();  // samples without a label
   return counts;
 }
 
-/// --config's options beside everything that explains the run's numbers.
+/// Content of config.json: the options that --config reads, and everything that explains the run's numbers.
 ordered_json run_config(const ordered_json& options, int world_size, const data::Dataset& dataset,
                         engine::Device& device, const std::string& config_hash, double pos_weight) {
   std::array<char, 256> host{};
@@ -95,14 +95,14 @@ std::int64_t total_steps(const TrainOptions& options, const engine::BatchSource&
   return options.max_steps > 0 ? std::min(all, options.max_steps) : all;
 }
 
-/// The checkpoint that the run has kept; empty where it has kept none.
+/// The checkpoint that the run has kept; empty if there is none.
 std::filesystem::path kept_checkpoint(const TrainOptions& options, const RunPaths& paths,
                                       const engine::TrainingResult& result) {
   const bool best_is_kept = result.best || (options.no_val && options.save_last.empty());
   return best_is_kept ? paths.save_path : std::filesystem::path(options.save_last);
 }
 
-/// The network of this run without its weights, for ranks that get them from rank 0.
+/// The network of this run without its weights, for ranks that receive them from rank 0.
 TrainedNetwork network_without_weights(const std::filesystem::path& path, const TrainOptions& options,
                                        const data::Dataset& dataset, double pos_weight) {
   TrainedNetwork network;
@@ -114,15 +114,15 @@ TrainedNetwork network_without_weights(const std::filesystem::path& path, const 
   return network;
 }
 
-/// What training ends with: the checkpoint that was kept, on videos that nothing was chosen by. Either the
-/// measures, or why there are none: hours of training have a result all the same.
+/// Result of the test after training: metrics of the kept checkpoint on videos by which nothing was selected,
+/// or why there are none. Hours of training have a result in either case.
 struct Test {
   ordered_json measures;
   std::string untested;
 };
 
-/// On all ranks, which share the work: one that worked alone would be waited for in vain. Rank 0 alone reads
-/// the checkpoint, and its result is the one that counts.
+/// Runs on all ranks, which share the work: they would time out waiting for a rank that worked alone. Only
+/// rank 0 reads the checkpoint, and its result counts.
 Test test(const std::filesystem::path& path, const std::shared_ptr<const data::Dataset>& dataset,
           const TrainOptions& options, double pos_weight, const engine::Ranks& ranks,
           engine::Device& device) {
@@ -149,13 +149,13 @@ Test test(const std::filesystem::path& path, const std::shared_ptr<const data::D
                                 .ranks = ranks,
                                 .weights_of_first_rank = true},
                                device);
-  } catch (const DataError& error) {  // the same on every rank
+  } catch (const DataError& error) {  // thrown on every rank
     result.untested = error.what();
   }
   return result;
 }
 
-/// The batches of a run, on its device.
+/// Batch sources of a run, on its device.
 struct Batches {
   std::unique_ptr<engine::BatchSource> train;
   std::unique_ptr<engine::BatchSource> val;  ///< null with --no_val
@@ -178,7 +178,7 @@ Batches make_batches(const TrainOptions& options, engine::DType compute_type,
   return batches;
 }
 
-/// What the memory of a run depends on of its data.
+/// Sizes of the data that the memory of a run depends on.
 DataSizes sizes_of(const data::Dataset& dataset, const TrainOptions& options) {
   DataSizes sizes{.visual_dim = dataset.dim(data::Stream::kVisual),
                   .audio_dim = dataset.dim(data::Stream::kAudio),
@@ -190,7 +190,7 @@ DataSizes sizes_of(const data::Dataset& dataset, const TrainOptions& options) {
   return sizes;
 }
 
-/// Whether anybody can read stdout: main() leaves a closed one unwritable.
+/// Whether stdout is open: main() replaces a closed one by an unwritable descriptor.
 bool stdout_is_open() {
   return (::fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) != O_RDONLY;
 }
@@ -224,7 +224,7 @@ void print_result(const ordered_json& result, bool json) {
   }
 }
 
-/// What ranks other than the first have to say of the run: nothing that it does not say.
+/// Observer of ranks other than rank 0, which reports nothing.
 class SilentObserver final : public engine::TrainingObserver {};
 
 std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::ProgressBar& progress,
@@ -244,7 +244,7 @@ std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Pr
       total_epochs(options), steps);
 }
 
-/// What the command prints of a run.
+/// The result that the command prints.
 ordered_json result_json(const TrainOptions& options, const engine::TrainerConfig& config,
                          const RunPaths& paths, const engine::TrainingResult& result, const Test& tested) {
   ordered_json json{{"epochs", result.epochs}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
@@ -263,7 +263,7 @@ ordered_json result_json(const TrainOptions& options, const engine::TrainerConfi
   return json;
 }
 
-/// The model that the options describe, for this data.
+/// The model that the options describe, for this dataset.
 std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const data::Dataset& dataset,
                                             double pos_weight, engine::ProgressBar& progress) {
   const model::LossConfig losses = loss_config(options, pos_weight);
@@ -277,7 +277,7 @@ std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const d
       activations(options));
 }
 
-/// What the run is, before its first step.
+/// The banner that is printed before the first step.
 std::string banner_of(const TrainOptions& options, const RunPaths& paths, const data::Dataset& dataset,
                       const engine::Model& network, const engine::BatchSource& train,
                       const engine::RankEnvironment& environment, const std::string& precision,
@@ -303,7 +303,7 @@ std::string banner_of(const TrainOptions& options, const RunPaths& paths, const 
       columns);
 }
 
-/// The records of a run name its files, and are UTF-8.
+/// Throws UsageError for an option that is not UTF-8: the records of a run are UTF-8 and name its files.
 void check_recordable(const ordered_json& values) {
   for (const auto& [name, value] : values.items()) {
     if (value.is_string() && !engine::is_utf8(value.get_ref<const std::string&>()))
@@ -313,15 +313,15 @@ void check_recordable(const ordered_json& values) {
 }
 
 void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set) {
-  // From here on: what comes before the first step stops the run there, with a state to continue from, and
-  // what comes after the last one does not keep it from its test.
+  // From here on, a signal before the first step stops the run at that step, with a state to resume from, and
+  // a signal after the last step does not prevent the test.
   const engine::StopSignals signals;
   const engine::RankEnvironment& environment = job.environment();
   const int world_size = environment.world_size;
   engine::TrainerConfig config = trainer_config(options);
   const RunPaths paths = run_paths(options);
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
-  std::optional<LogThrough> log;  // what other ranks have to say is theirs alone to say: a damaged sample
+  std::optional<LogThrough> log;  // other ranks log to stderr directly: only they know of a damaged sample
   if (job.first()) log.emplace(progress);
   const std::unique_ptr<engine::Device> device = make_device(
       of_rank(device_options(options), job), [&](const std::string& text) { progress.message(text); });
@@ -350,7 +350,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   // Model and batches.
   const double pos_weight = resolve_pos_weight(options, dataset->summary());
   const std::unique_ptr<engine::Model> network = make_network(options, *dataset, pos_weight, progress);
-  // The memory that communicators take is gone before what is left is asked for.
+  // Communicators allocate their memory before the free memory is queried.
   job.connect(*device);
   const Room room = look_at_room(*device, job.ranks(), environment.local_world_size);
   const RunMemory memory = plan_run_that_fits(
@@ -400,7 +400,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
     trainer.set_stop_reason([&] { return signals.reason(); });
     result = trainer.run();
   }
-  batches = {};  // the test has the device's memory to itself
+  batches = {};  // frees the device memory for the test
   const Test tested =
       test(kept_checkpoint(options, paths, result), dataset, options, pos_weight, job.ranks(), *device);
   if (!job.first()) return;

@@ -48,8 +48,8 @@ bool is_free(int port) {
   return ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
 }
 
-/// Below the ports that the system gives to connections (from 32768), so that none of them takes it between
-/// now and rank 0.
+/// A free port below those that the system assigns to connections (from 32768), so that no connection takes
+/// it before rank 0 does.
 int free_port() {
   std::random_device random;
   std::uniform_int_distribution<int> ports(20000, 32767);
@@ -59,7 +59,7 @@ int free_port() {
   throw engine::IoError("launch: no free port from 20000 to 32767 on the loopback interface");
 }
 
-/// nvidia0, nvidia1, …; not nvidiactl and the like.
+/// Whether the name is that of a GPU: nvidia0, nvidia1, …; not nvidiactl and the like.
 bool is_gpu(const std::string& name) {
   constexpr std::string_view kStem = "nvidia";
   return name.starts_with(kStem) && name.size() > kStem.size() &&
@@ -76,7 +76,7 @@ Environment environment_of_process() {
   return result;
 }
 
-/// What all ranks of the job have in common, at every restart.
+/// Environment that all ranks of the job share, at every restart.
 Environment common_environment(const Job& job) {
   Environment e = environment_of_process();
   for (const auto& [name, value] : job.variables) e[name] = value;
@@ -86,10 +86,10 @@ Environment common_environment(const Job& job) {
   e["GROUP_WORLD_SIZE"] = std::to_string(job.nodes);
   e["MASTER_ADDR"] = job.master_addr.empty() ? "127.0.0.1" : job.master_addr;
   e["TORCHELASTIC_MAX_RESTARTS"] = std::to_string(job.max_restarts);
-  // The launcher does not listen on MASTER_PORT: it is rank 0's.
+  // The launcher does not listen on MASTER_PORT: rank 0 does.
   e["TORCHELASTIC_USE_AGENT_STORE"] = "False";
   if (job.nodes == 1) {
-    // Never one that an earlier job may have had.
+    // Never a secret that an earlier job may have had.
     e["VOCA_JOB_SECRET"] = engine::fresh_secret();
     e.erase("VOCA_JOB_SECRET_FILE");
     e["TORCHELASTIC_RUN_ID"] = engine::fresh_secret().substr(0, 16);
@@ -99,7 +99,7 @@ Environment common_environment(const Job& job) {
   return e;
 }
 
-/// What a rank prints is laid out beside the prefix that each of its lines gets.
+/// Terminal columns of a rank: those beside the prefix of each of its lines.
 std::string columns_of_rank(const Job& job, int rank) {
   const std::string prefix = rank_prefix(rank);
   return std::to_string(std::max(1, engine::terminal_columns(job.err) - static_cast<int>(prefix.size())));
@@ -148,7 +148,7 @@ void check(const Job& job) {
                      job.nodes);
   }
   if (job.nodes == 1) return;
-  // A rank reads the same and says what is wrong; better once, before any has started.
+  // Each rank checks this too; reporting it once, before any has started, is better.
   const Environment first = rank_environment(common_environment(job), job, 0, job.master_port, 0);
   static_cast<void>(engine::rank_environment(engine::EnvVars(first), "/nonexistent"));
 }
@@ -158,7 +158,7 @@ bool would_fail_again(int status) {
   return code == static_cast<int>(ExitCode::kUsage) || code == static_cast<int>(ExitCode::kBadData);
 }
 
-/// With the rank's own words where it had some.
+/// Message for a failed rank, with the rank's own message if it had one.
 std::string failure_line(const Job& job, const GroupEnd::Failure& failure) {
   const std::string end = failure.said.empty()
                               ? describe_end(failure.status)
@@ -167,15 +167,15 @@ std::string failure_line(const Job& job, const GroupEnd::Failure& failure) {
                      job.ranks_per_node > 1 ? " first" : "", end);
 }
 
-/// A start that failed, and what it began from.
+/// A failed start, and what it began from.
 struct FailedStart {
   GroupEnd::Failure failure;
   std::string began_from;
 };
 
-/// Whether the second went as the first did, word for word: what failed so twice fails so again. Numbers of
-/// processes in what is said of a lost rank tell two losses apart. Where several launchers have to agree on
-/// the number of starts none decides alone.
+/// Whether the second start failed exactly as the first did, with the same message, and would do so again.
+/// Process ids in messages about lost ranks distinguish two losses. False on several nodes, whose launchers
+/// must agree on the number of starts.
 bool went_alike(const Job& job, const FailedStart& first, const FailedStart& second) {
   return job.nodes == 1 && WIFEXITED(second.failure.status) &&
          first.failure.status == second.failure.status && first.failure.said == second.failure.said &&
@@ -217,7 +217,7 @@ JobEnd job_end(const Job& job, const GroupEnd& end, bool failed_alike, const Out
   return {};
 }
 
-/// Waits for a slow reader of the last lines, but not through a Ctrl-C.
+/// Writes the remaining lines, waiting for a slow reader until a SIGINT arrives.
 void write_rest(OutputRelay& relay, LauncherSignals& signals) {
   for (;;) {
     relay.write_some();
@@ -277,14 +277,14 @@ std::vector<std::vector<int>> divide_cores(const std::vector<int>& cores, int ra
 int visible_gpus(const std::string& devices, const char* cuda_visible_devices) {
   int count = 0;
   std::error_code error;
-  // A container may have devices 2 and 3 alone; CUDA counts them from 0.
+  // A container may have only devices 2 and 3; CUDA numbers them from 0.
   for (std::filesystem::directory_iterator entry(devices, error), end; !error && entry != end;
        entry.increment(error))
     if (is_gpu(entry->path().filename().string())) ++count;
   if (cuda_visible_devices == nullptr) return count;
   int visible = 0;
   std::string_view rest = cuda_visible_devices;
-  // CUDA ignores everything from the first entry on that names no device.
+  // CUDA ignores the first entry that names no device, and all that follow.
   while (!rest.empty()) {
     const std::string entry(rest.substr(0, rest.find(',')));
     rest.remove_prefix(std::min(rest.size(), entry.size() + 1));

@@ -10,7 +10,7 @@
 namespace voca::tools {
 namespace {
 
-/// What a terminal would show of it in the end.
+/// The part of a line that a terminal shows in the end.
 std::string_view after_carriage_returns(std::string_view line) {
   while (line.ends_with('\r')) line.remove_suffix(1);
   const std::size_t last = line.rfind('\r');
@@ -70,7 +70,7 @@ void OutputRelay::write_some() {
 void OutputRelay::write_front() {
   const Chunk& chunk = queue_.front();
   const std::size_t left = chunk.text.size() - written_;
-  // So much never blocks on a pipe that poll() calls writable.
+  // Writing PIPE_BUF bytes never blocks on a pipe that poll() reports as writable.
   const std::size_t size = std::min<std::size_t>(left, PIPE_BUF);
   std::size_t done = left;
   if (!broken_[chunk.stream]) {

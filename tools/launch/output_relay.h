@@ -7,35 +7,34 @@
 
 namespace voca::tools {
 
-/// What stands before each line of a rank, where there are several.
+/// Prefix of each line of a rank, if there are several ranks.
 [[nodiscard]] inline std::string rank_prefix(int rank) {
   return "[rank " + std::to_string(rank) + "] ";
 }
 
-/// Cuts what one rank prints into lines and puts a prefix before each. What a carriage return would have
-/// overwritten on a terminal is left out: of a bar that redraws itself, its last state remains.
+/// Splits the output of one rank into lines and prefixes each. Text that a carriage return would overwrite on
+/// a terminal is dropped: a redrawn progress bar is reduced to its last state.
 class LineCutter {
  public:
-  /// A longer line comes out in parts of this many bytes, each with the prefix.
+  /// Longer lines are split into parts of this many bytes, each with the prefix.
   static constexpr std::size_t kMaxLine = std::size_t{64} << 10;
 
   explicit LineCutter(std::string prefix) : prefix_(std::move(prefix)) {}
   /// Appends to `lines` the lines that `bytes` complete.
   void add(std::string_view bytes, std::string& lines);
-  /// Appends what is left of a line that was not ended.
+  /// Appends the remaining line without a line end.
   void finish(std::string& lines);
 
  private:
   void emit(std::string_view line, std::string& lines) const;
 
   std::string prefix_;
-  std::string open_;  // a line without its end
+  std::string open_;  // a line without its line end
 };
 
-/// Where the lines of all ranks go, to stdout and stderr in one order: both may be the same file, and no line
-/// may break into another. Nothing here blocks: a reader that has stopped must not keep the launcher from its
-/// signals. A stream that nobody reads any more is no reason to end a training; what goes
-/// there is dropped.
+/// Writes the lines of all ranks to stdout and stderr in one order: both may be the same file, and no line
+/// may break into another. Nothing here blocks, so that a stalled reader does not keep the launcher from its
+/// signals. Output to a stream without a reader is dropped: that is no reason to end a training.
 class OutputRelay {
  public:
   enum class Stream { kOut, kErr };
@@ -44,13 +43,13 @@ class OutputRelay {
 
   /// Queues whole lines.
   void add(Stream stream, std::string lines);
-  /// Too much is queued: ranks are not read from until the reader has caught up.
+  /// Whether too much is queued: ranks are not read from until the reader has caught up.
   [[nodiscard]] bool is_full() const { return queued_ > kMaxQueued; }
-  /// What poll() has to find writable before write_some(); −1 when nothing is queued.
+  /// Descriptor that must be writable before write_some(); −1 if nothing is queued.
   [[nodiscard]] int waiting_for() const;
-  /// Writes as much as does not block.
+  /// Writes as much as possible without blocking.
   void write_some();
-  /// Whether something that was meant for stdout did not get there.
+  /// Whether output for stdout was lost.
   [[nodiscard]] bool lost_results() const { return broken_[0]; }
 
  private:
@@ -64,7 +63,7 @@ class OutputRelay {
   int descriptors_[2];
   bool broken_[2]{};
   std::deque<Chunk> queue_;
-  std::size_t written_ = 0;  // of the first chunk
+  std::size_t written_ = 0;  // bytes of the first chunk
   std::size_t queued_ = 0;   // bytes
 };
 

@@ -21,10 +21,10 @@ using engine::ExitCode;
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
-/// What run_program() writes before an error, the last line of a rank that fails.
+/// Prefix that run_program() writes before an error, in the last line of a rank that fails.
 constexpr const char* kErrorLine = "voca-engine: ";
 constexpr std::size_t kMaxSaid = 500;
-/// In milliseconds: while a deadline runs, the clock wants to be asked.
+/// Longest poll() in ms while a deadline runs: RunningClock must be queried twice per second.
 constexpr std::int64_t kMaxWait = 500;
 
 bool is_ignored(int number) {
@@ -48,7 +48,7 @@ LauncherSignals::LauncherSignals() {
   sigset_t set;
   ::sigemptyset(&set);
   for (const int number : {SIGTERM, SIGINT, SIGUSR1, SIGCHLD}) ::sigaddset(&set, number);
-  // A signal that is blocked arrives in the file even where it is ignored.
+  // A blocked signal arrives at the signalfd even if it is ignored.
   if (!is_ignored(SIGHUP)) ::sigaddset(&set, SIGHUP);
   file_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (file_.get() < 0) throw engine::IoError("launch: signalfd: {}", std::strerror(errno));
@@ -57,13 +57,13 @@ LauncherSignals::LauncherSignals() {
   ::sigemptyset(&action.sa_mask);
   action.sa_handler = SIG_IGN;
   ::sigaction(SIGPIPE, &action, &pipe_before_);
-  // Where SIGCHLD is ignored, children leave no status.
+  // If SIGCHLD is ignored, children leave no status.
   action.sa_handler = SIG_DFL;
   ::sigaction(SIGCHLD, &action, &child_before_);
 }
 
 LauncherSignals::~LauncherSignals() {
-  // One that was repeated must not end the launcher now, in place of its exit code.
+  // A repeated signal must not end the launcher now, in place of its exit code.
   while (next() != 0) {
   }
   ::sigaction(SIGCHLD, &child_before_, nullptr);
@@ -140,8 +140,8 @@ void RankGroup::on_stop(int number) {
     }
     if (!interrupted_at_) interrupted_at_ = now;
   }
-  // A rank takes a second SIGINT as an order to die, and a terminal sends it one besides ours. SIGTERM asks
-  // it for the same, as often as one likes.
+  // A rank exits at a second SIGINT, and a terminal sends it one besides ours. SIGTERM also asks it to stop,
+  // and may be repeated.
   signal_all(number == SIGUSR1 ? SIGUSR1 : SIGTERM);
   if (end_.stop_signal != 0) return;
   end_.stop_signal = number;
@@ -185,8 +185,8 @@ std::string RankGroup::Member::said() const {
 
 void RankGroup::drain(Member& member) {
   for (Output& output : member.outputs) {
-    // What it wrote before its end fills its pipe at most (1 MiB is the system's largest). Whoever else has
-    // the pipe open is not waited for.
+    // What the rank wrote before its end fits its pipe (the largest pipe is 1 MiB). Other processes that have
+    // the pipe open are not waited for.
     constexpr int kMaxReads = 16;
     for (int i = 0; i < kMaxReads && output.descriptor >= 0; ++i) relay_output(output);
     std::string lines;
@@ -207,15 +207,15 @@ void RankGroup::reap() {
     member.status = *status;
     drain(member);
     if (exit_code_of(*status) == static_cast<int>(ExitCode::kInterrupted)) end_.saved_and_stopped = true;
-    // Of several that are found together, one that lost another rank is not the first.
+    // If several failures are found together, a rank that lost another rank is not the first to fail.
     const bool is_straggler = member.was_ended && all_work_is_done();
     if (is_failure(*status) && !is_straggler &&
         (failed == nullptr || (!is_effect(*status) && is_effect(failed->status))))
       failed = &member;
   }
   if (failed == nullptr) return;
-  // A rank that lost another one may well end before it does; until SIGTERM is sent, every end is a rank's
-  // own.
+  // A rank that lost another one may end before that one does. Until SIGTERM is sent, every rank ends by
+  // itself.
   const bool cause_came_later =
       end_.first_failure && is_effect(end_.first_failure->status) && term_at_ && !is_effect(failed->status);
   if (!end_.first_failure || cause_came_later) on_failure(*failed);
@@ -229,7 +229,7 @@ void RankGroup::on_failure(const Member& member) {
   if (running() > 0 && !term_at_) term_at_ = clock_.now() + patience_.after_failure;
 }
 
-/// The rank of this node that a failed one names as what it lost; null where it names none.
+/// The rank of this node that a failed rank names as lost; null if it names none.
 const RankGroup::Member* RankGroup::member_named(const std::string& said) const {
   const std::optional<engine::NamedRank> named = engine::named_rank(said);
   if (!named) return nullptr;
@@ -239,8 +239,8 @@ const RankGroup::Member* RankGroup::member_named(const std::string& said) const 
   return found == members_.end() ? nullptr : &*found;
 }
 
-/// A rank that the others gave up for its silence has nothing more to say: once they are gone it is not
-/// waited for.
+/// Kills the ranks that all others have reported as silent, once these have ended: nothing more can come from
+/// them.
 void RankGroup::kill_silent() {
   if (!end_.first_failure || running() == 0) return;
   std::vector<const Member*> silent;
@@ -264,21 +264,22 @@ void RankGroup::kill_silent() {
   kill_at_.reset();
 }
 
-/// A rank that failed because it lost another one names it: where that one failed by itself, it is the cause.
+/// Replaces the first failure, if it was caused by the loss of a rank that failed by itself, by the failure
+/// of that rank.
 void RankGroup::find_cause() {
   if (!end_.first_failure) return;
   const Member* const cause = member_named(end_.first_failure->said);
   if (cause != nullptr && !cause->was_ended && is_failure(cause->status)) on_failure(*cause);
 }
 
-/// Rank 0 ends when every rank has said goodbye: what still runs has no work left.
+/// Whether no rank has work left: rank 0 ends only when every rank has said goodbye.
 bool RankGroup::all_work_is_done() const {
   return std::any_of(members_.begin(), members_.end(), [](const Member& member) {
     return member.process->rank() == 0 && member.ended && exit_code_of(member.status) == 0;
   });
 }
 
-/// A job of which every rank is stopped waits for whoever stopped it.
+/// Reports once that every rank is stopped: the job then waits for whoever stopped it.
 void RankGroup::tell_of_a_stop() {
   const bool all = running() > 0 && std::all_of(members_.begin(), members_.end(), [](const Member& member) {
                      return member.ended || member.process->is_stopped();
@@ -287,8 +288,8 @@ void RankGroup::tell_of_a_stop() {
   all_stopped_ = all;
 }
 
-/// Nobody else watches a rank that the others have left: it may hang as it ends, or be stopped (as rank 0
-/// may, which otherwise takes the time that it needs).
+/// Sets a deadline for ranks that remain after others have ended, since nobody else watches them: they may
+/// hang at exit, or be stopped. Rank 0 has the time that it needs, unless it is stopped.
 void RankGroup::watch_stragglers() {
   const bool some_are_done = std::any_of(members_.begin(), members_.end(), [](const Member& member) {
     return member.ended && exit_code_of(member.status) == 0;
@@ -354,7 +355,7 @@ int RankGroup::milliseconds_to_deadline() {
   const Clock::Time next =
       std::min({term_at_.value_or(kNever), kill_at_.value_or(kNever), straggled_at_.value_or(kNever)});
   if (next == kNever) return -1;
-  // Rounded up: polled again too early, the loop would turn until the deadline.
+  // Rounded up: a poll() that returned too early would spin until the deadline.
   const auto left = duration_cast<milliseconds>(next - clock_.now()).count() + 1;
   return static_cast<int>(std::clamp<std::int64_t>(left, 0, kMaxWait));
 }

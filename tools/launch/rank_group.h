@@ -14,24 +14,24 @@
 
 namespace voca::tools {
 
-/// How long ranks are waited for.
+/// How long to wait for ranks.
 struct Patience {
   using Duration = std::chrono::steady_clock::duration;
-  /// After the first failure: ranks notice by themselves that one is missing, and say which.
+  /// From the first failure to SIGTERM: ranks detect a missing rank by themselves, and report it.
   Duration after_failure = std::chrono::seconds(5);
-  /// Then they are sent SIGTERM, and after this SIGKILL.
+  /// From SIGTERM to SIGKILL.
   Duration after_sigterm = std::chrono::seconds(5);
-  /// After a signal to the launcher: to finish the step and to save; then SIGKILL.
+  /// From a signal to the launcher to SIGKILL: ranks finish the step and save.
   Duration after_stop = std::chrono::seconds(60);
-  /// When some have ended with exit code 0, ranks that hang as they end, or are stopped; then SIGKILL.
+  /// From the end of ranks with exit code 0 to SIGKILL of others that hang at exit, or are stopped.
   Duration after_done = std::chrono::seconds(30);
-  /// A second SIGINT kills, unless it comes so soon that it is the first one once more: timeout(1) and the
-  /// like send a signal to a process and then to its group. People are slower.
+  /// A second SIGINT kills, unless it arrives within this time of the first: timeout(1) and the like signal a
+  /// process and then its group. People are slower.
   Duration of_one_keystroke = std::chrono::milliseconds(250);
 };
 
-/// While one exists, the launcher's signals (SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD) wait in a file to be
-/// read rather than interrupt, and SIGPIPE is ignored. SIGHUP is left alone where it is ignored (nohup).
+/// During its lifetime, the launcher's signals (SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD) are read from a
+/// signalfd instead of interrupting, and SIGPIPE is ignored. SIGHUP is left alone if it is ignored (nohup).
 class LauncherSignals {
  public:
   LauncherSignals();
@@ -40,9 +40,9 @@ class LauncherSignals {
   LauncherSignals& operator=(const LauncherSignals&) = delete;
 
   [[nodiscard]] int descriptor() const { return file_.get(); }
-  /// The mask from before: that of programs to start.
+  /// The previous signal mask, for programs to start.
   [[nodiscard]] const sigset_t& mask_before() const { return before_; }
-  /// One that has arrived, or 0.
+  /// The next pending signal, or 0.
   [[nodiscard]] int next();
 
  private:
@@ -52,45 +52,46 @@ class LauncherSignals {
   engine::UniqueFd file_;
 };
 
-/// What became of ranks that were started together.
+/// How the ranks of one start ended.
 struct GroupEnd {
   struct Failure {
     int rank;
     pid_t pid;
-    int status;        ///< of waitpid()
-    std::string said;  ///< why, in its own last words; empty where it said nothing or nobody heard it
+    int status;        ///< from waitpid()
+    std::string said;  ///< last error message of the rank; empty if none was relayed
   };
   std::optional<Failure> first_failure;
-  bool started = false;            ///< false: a signal to stop was there before
+  bool started = false;            ///< false: a signal to stop arrived before
   bool saved_and_stopped = false;  ///< a rank ended with exit code 75
-  int stop_signal = 0;             ///< that the launcher got, or 0
+  int stop_signal = 0;             ///< received by the launcher, or 0
 };
 
 /// The ranks of one node, from their start to the end of the last one.
 class RankGroup {
  public:
-  /// `plain_stdout`: lines of stdout pass without a prefix.
+  /// `plain_stdout`: lines of stdout are relayed without a prefix.
   RankGroup(LauncherSignals& signals, OutputRelay& relay, Patience patience, bool plain_stdout)
       : signals_(signals), relay_(relay), patience_(patience), plain_stdout_(plain_stdout) {}
 
-  /// Starts them, relays their lines, passes signals on, and returns when all have ended. One that fails
-  /// brings the others down, in time. Throws IoError when one cannot be started; none runs then.
+  /// Starts the ranks, relays their lines, forwards signals, and returns when all have ended. A rank that
+  /// fails brings the others down, within the times of Patience. Throws IoError if a rank cannot be started;
+  /// none runs then.
   [[nodiscard]] GroupEnd run(const std::vector<RankCommand>& commands);
 
  private:
   using Clock = engine::RunningClock;
   struct Output {
-    int descriptor;  // −1 after its end
+    int descriptor;  // −1 after end of file
     OutputRelay::Stream stream;
     LineCutter cutter;
     std::string prefix{};
-    std::string said{};  // the last line that tells of an error
+    std::string said{};  // the last error line
   };
   struct Member {
     std::unique_ptr<RankProcess> process;
     std::vector<Output> outputs;
     bool ended = false;
-    bool was_ended = false;  // by a signal of ours
+    bool was_ended = false;  // by a signal of the launcher
     int status = 0;
     [[nodiscard]] std::string said() const;
   };
@@ -126,7 +127,7 @@ class RankGroup {
   bool all_stopped_ = false;
   std::optional<Clock::Time> term_at_;
   std::optional<Clock::Time> kill_at_;
-  std::optional<Clock::Time> straggled_at_;  // when all that still run will have hung for too long
+  std::optional<Clock::Time> straggled_at_;  // deadline for the remaining ranks if they hang
   std::optional<Clock::Time> interrupted_at_;
 };
 

@@ -22,7 +22,7 @@ IoError no_pipe(int error_number) {
   return IoError("launch: a pipe: {}; {}", std::strerror(error_number), engine::kRaiseFileLimit);
 }
 
-/// Both ends close when a program is started; what is duplicated onto 0, 1 or 2 stays.
+/// Creates a pipe. Both ends close on exec; a descriptor duplicated onto 0, 1 or 2 stays open.
 void make_pipe(UniqueFd& read_end, UniqueFd& write_end) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw no_pipe(errno);
@@ -38,23 +38,23 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
   return result;
 }
 
-/// All that the child needs between fork and exec, where nothing may allocate.
+/// Everything that the child needs between fork and exec, where nothing may allocate.
 struct ChildSetup {
   const char* executable;
   char* const* words;
   char* const* environment;
   const sigset_t* signals;
-  const cpu_set_t* cores;  // null: all
+  const cpu_set_t* cores;  // null: unrestricted
   pid_t launcher;
-  int in, out, err;  // −1: the launcher's
-  int failure;       // where errno is written when the program cannot be started
+  int in, out, err;  // −1: inherited
+  int failure;       // where errno is written if the program cannot be started
 };
 
 [[noreturn]] void become_rank(const ChildSetup& setup) {
-  // SIGKILL, not SIGTERM: a rank that hangs in a collective must not outlive its launcher either.
-  // A launcher that was gone before the call sends nothing; then someone else is the parent by now.
+  // SIGKILL, not SIGTERM: a rank that hangs in a collective must not outlive its launcher either. If the
+  // launcher died before the call, no signal is sent, but the parent is another process by now.
   const bool bound = ::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && ::getppid() == setup.launcher;
-  // A mask of cores that the system has taken back meanwhile is no reason not to run.
+  // Failure is ignored: the system may have withdrawn the cores meanwhile.
   if (setup.cores != nullptr) static_cast<void>(::sched_setaffinity(0, sizeof(cpu_set_t), setup.cores));
   const bool connected = (setup.in < 0 || ::dup2(setup.in, STDIN_FILENO) >= 0) &&
                          (setup.out < 0 || ::dup2(setup.out, STDOUT_FILENO) >= 0) &&
@@ -128,7 +128,7 @@ RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : 
     throw IoError("launch: rank {} cannot be started: {}; {}", rank_, std::strerror(fork_error),
                   engine::kRaiseProcessLimits);
   }
-  // Its end closes when the program starts.
+  // The child's write end closes when the program starts.
   int error = 0;
   ssize_t got = 0;
   do {

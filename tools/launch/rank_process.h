@@ -11,37 +11,37 @@
 
 namespace voca::tools {
 
-/// What a rank is started as.
+/// How to start a rank.
 struct RankCommand {
-  int rank = 0;  ///< of the whole job
+  int rank = 0;  ///< in the whole job
   std::string executable;
-  std::vector<std::string> words;        ///< argv, the program's name first
-  std::vector<std::string> environment;  ///< "NAME=value", nothing else is inherited
-  std::vector<int> cores;                ///< it may run on; empty: on those of the launcher
-  bool shares_output = false;            ///< writes to the launcher's own stdout and stderr, reads its stdin
+  std::vector<std::string> words;        ///< argv, including the program's name
+  std::vector<std::string> environment;  ///< "NAME=value"; nothing else is inherited
+  std::vector<int> cores;                ///< cores it may run on; empty: the launcher's
+  bool shares_output = false;            ///< uses stdin, stdout and stderr of the launcher
 };
 
-/// A rank as a direct child of this process. It dies with the thread that started it (PR_SET_PDEATHSIG is
-/// about threads): start ranks from the main thread.
+/// A rank as a direct child of this process. It dies with the thread that started it (PR_SET_PDEATHSIG is per
+/// thread), so ranks must be started from the main thread.
 class RankProcess {
  public:
-  /// Throws IoError when it cannot be started. `signals` is the mask that it begins with.
+  /// Throws IoError if the rank cannot be started. `signals` is its initial signal mask.
   RankProcess(const RankCommand& command, const sigset_t& signals);
-  /// One that still runs is killed and waited for.
+  /// Kills and waits for a rank that still runs.
   ~RankProcess();
   RankProcess(const RankProcess&) = delete;
   RankProcess& operator=(const RankProcess&) = delete;
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] pid_t pid() const { return pid_; }
-  /// Ends of pipes for reading, without blocking; −1 when it shares the launcher's.
+  /// Non-blocking read ends of pipes; −1 if the rank shares the descriptors of the launcher.
   [[nodiscard]] int out() const { return out_.get(); }
   [[nodiscard]] int err() const { return err_.get(); }
-  /// Nothing once its end was seen: the number may be another process by then.
+  /// Sends a signal. No-op once status() has seen its end: the pid may be another process by then.
   void signal(int number) const;
-  /// The status of waitpid() when it has ended; nullopt while it runs. Does not block.
+  /// Status from waitpid() if the rank has ended; nullopt while it runs. Does not block.
   [[nodiscard]] std::optional<int> status();
-  /// Whether a signal (SIGSTOP, SIGTSTP, …) has stopped it, and none has continued it.
+  /// Whether a signal (SIGSTOP, SIGTSTP, …) has stopped the rank and none has continued it.
   [[nodiscard]] bool is_stopped() const;
 
  private:
@@ -52,9 +52,10 @@ class RankProcess {
   engine::UniqueFd err_;
 };
 
-/// For people: "exit code 74 (the system refused something, or another rank was lost)", "ended by SIGKILL".
+/// Describes the end for people: "exit code 74 (the system refused something, or another rank was lost)",
+/// "ended by SIGKILL".
 [[nodiscard]] std::string describe_end(int status);
-/// What a shell would say: the exit code, or 128 and the number of the signal.
+/// Exit code as a shell reports it: that of the process, or 128 plus the number of the signal.
 [[nodiscard]] int exit_code_of(int status);
 
 }  // namespace voca::tools
