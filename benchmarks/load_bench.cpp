@@ -1,6 +1,5 @@
-// Assembling training batches from a packed dataset in a warm page cache. What np.load of the same videos
-// costs in the same run of benchmarks/compare_load.sh is benchmarks/rivals/load_numpy.py. Prints one line of
-// JSON.
+// Assembles training batches from a packed dataset in a warm page cache. benchmarks/rivals/load_numpy.py
+// times np.load of the same videos in the same run of benchmarks/compare_load.sh. Prints one line of JSON.
 
 #include <cstdio>
 #include <filesystem>
@@ -40,7 +39,7 @@ struct Case {
   int num_workers;
 };
 
-/// Milliseconds a batch. The first epoch is not timed: it warms the cache and verifies every video.
+/// Milliseconds per batch. The first epoch is not timed: it warms the cache and verifies every video.
 std::vector<double> time_batches(const std::shared_ptr<const data::Dataset>& dataset, const Case& one,
                                  std::int64_t batch_size, std::int64_t seq_len, std::int64_t epochs) {
   std::vector<std::int64_t> samples(static_cast<std::size_t>(dataset->size()));

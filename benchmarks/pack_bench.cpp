@@ -1,5 +1,6 @@
-// Packing a feature tree, held against what nobody can do without, in the same run: inflating the arrays (a
-// compressed tree), and writing the packed bytes to the same disk. Warm page cache. Prints one line of JSON.
+// Packs a feature tree, and compares that with its unavoidable parts in the same run: inflating the arrays
+// (of a compressed tree), and writing the packed bytes to the same disk. Warm page cache. Prints one line of
+// JSON.
 
 #include <fcntl.h>
 #include <isa-l/igzip_lib.h>
@@ -27,10 +28,10 @@ using namespace voca;
 using benchmarks::Clock;
 using Bytes = std::vector<std::uint8_t>;
 
-/// The embeddings of one file as they lie in the archive.
+/// Embeddings of one file, as stored in the archive.
 struct Deflated {
   Bytes bytes;
-  std::size_t size = 0;  ///< inflated
+  std::size_t size = 0;  ///< inflated size in bytes
 };
 
 Deflated read_deflated(const std::filesystem::path& path) {
@@ -62,7 +63,7 @@ std::vector<Deflated> read_all_deflated(const data::FeatureTree& tree) {
   return files;
 }
 
-/// Inflates everything from memory, with isa-l, and drops it.
+/// Milliseconds to inflate everything from memory with isa-l; the output is discarded.
 double inflate_ms(const std::vector<Deflated>& files, int workers) {
   const auto start = Clock::now();
   data::for_each_index(static_cast<std::int64_t>(files.size()), workers, [&](std::int64_t i) {
@@ -80,7 +81,7 @@ double inflate_ms(const std::vector<Deflated>& files, int workers) {
   return benchmarks::milliseconds_since(start);
 }
 
-/// Writes as many bytes as a packed file has, a video's at a time, and syncs them.
+/// Milliseconds to write as many bytes as a packed file has, one video at a time, and to sync them.
 double write_ms(const std::filesystem::path& path, std::int64_t bytes) {
   const Bytes piece(std::size_t{600} << 10, 0x5A);
   const auto start = Clock::now();
@@ -124,13 +125,13 @@ int main(int argc, char** argv) {
   std::vector<double> write_times;
   std::vector<double> shares;
   for (std::int64_t i = 0; i < repeats; ++i) {
-    std::filesystem::remove(pack.out);  // freeing an old file's blocks is no part of packing
+    std::filesystem::remove(pack.out);  // freeing the blocks of an old file is not part of packing
     const auto start = Clock::now();
     report = data::pack_features(pack);
     pack_times.push_back(benchmarks::milliseconds_since(start));
     inflate_times.push_back(tree.compressed ? inflate_ms(files, workers) : 0);
     write_times.push_back(write_ms(tree.folder() / "written", report.bytes_written));
-    // The two could run side by side: the slower of them is what packing cannot beat.
+    // Both could overlap: the slower of them is a lower bound for packing.
     shares.push_back(std::max(inflate_times.back(), write_times.back()) / pack_times.back());
   }
   std::filesystem::remove(pack.out);

@@ -1,6 +1,6 @@
-// One training step: forward, backward, clip, AdamW, from a batch on the device. What PyTorch does is
-// benchmarks/rivals/step_cpu.py in the same run of benchmarks/compare_step.sh, and benchmarks/rivals/step.py
-// on a GPU. Prints one line of JSON.
+// One training step: forward, backward, clipping and AdamW, from a batch on the device. The PyTorch
+// counterparts are benchmarks/rivals/step_cpu.py, in the same run of benchmarks/compare_step.sh, and
+// benchmarks/rivals/step.py on a GPU. Prints one line of JSON.
 
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -44,7 +44,7 @@ DType dtype_of(const std::string& precision) {
   return precision == "fp16" ? DType::kF16 : DType::kF32;
 }
 
-// The batch and everything a step needs, allocated once.
+// The batch and everything that a step needs, allocated once.
 class Step {
  public:
   Step(const model::ModelConfig& config, std::int64_t batch_size, DType dtype, engine::Device& device)
@@ -167,7 +167,7 @@ int main(int argc, char** argv) {
   const auto flops = model::count_flops(config, {.use_contrastive = true}, batch_size);
   const double all_flops =
       flops.gemm_forward + flops.gemm_backward + flops.attention_forward + flops.attention_backward;
-  rusage usage{};  // taken before the roofs, whose matrices are no part of a step
+  rusage usage{};  // read before the roofs are measured: their matrices are not part of a step
   getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json result;
   result["what"] = device_name == "cpu" ? "training step, voca-engine CPU, fp32"

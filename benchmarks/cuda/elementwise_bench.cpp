@@ -3,7 +3,7 @@
 #include "benchmarks/cuda/support/gpu.h"
 #include "kernels/positional_encoding.h"
 
-// What only moves numbers, at the sizes of the Base and Large recipes: B · T · H activations in bf16, as many
+// Memory-bound kernels at the sizes of the Base and Large recipes: B · T · H activations in bf16, and as many
 // parameters.
 
 namespace voca::kernels::benchmarks {
@@ -29,7 +29,7 @@ void weighted_sum(benchmark::State& state) {
   });
 }
 
-/// Writes alone.
+/// Only writes.
 void fill(benchmark::State& state) {
   if (skipped(state)) return;
   const std::int64_t elements = state.range(0);

@@ -8,7 +8,7 @@
 #include "kernels/pooling.h"
 
 // The CUDA kernels in bf16 at the sizes of the Base (B 64, T 256, H 768, N 8) and Large (B 80, T 320, H 1024,
-// N 16) recipes, outside of the L2 cache. Each declares the bytes and FLOPs of one call.
+// N 16) recipes, outside the L2 cache. Each benchmark reports the bytes or FLOPs of one call.
 
 namespace voca::kernels::benchmarks {
 namespace {
@@ -150,7 +150,7 @@ struct AttentionProblem {
              .key_stride = 3 * width,
              .value_stride = 3 * width};
   }
-  // Of one product over all heads.
+  // FLOPs of one GEMM over all heads.
   [[nodiscard]] double product_flops() const {
     return 2.0 * static_cast<double>(rows * shape.key_length) * static_cast<double>(width);
   }
@@ -271,7 +271,7 @@ void gradient_norm(benchmark::State& state) {
   });
 }
 
-/// One stream of a batch of 64 from as many videos of 300 frames of fp16.
+/// One stream of a batch of videos of 300 frames each, in fp16.
 void gather_frames(benchmark::State& state) {
   if (skipped(state)) return;
   constexpr std::int64_t kFrames = 300;

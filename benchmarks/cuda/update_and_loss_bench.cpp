@@ -7,8 +7,8 @@
 #include "kernels/softmax.h"
 #include "kernels/softmax_cross_entropy.h"
 
-// The optimiser, the losses, the general attention path's softmax, and the matrix products of the Base and
-// Large recipes in bf16.
+// The optimiser, the losses, the softmax of the unfused attention path, and the GEMMs of the Base and Large
+// recipes in bf16.
 
 namespace voca::kernels::benchmarks {
 namespace {
@@ -20,7 +20,7 @@ void* stream() {
   return gpu()->compute_stream();
 }
 
-/// Gradient read; master and two moments read and written; weights written.
+/// Reads the gradient; reads and writes master weights and both moments; writes the weights.
 void adamw(benchmark::State& state) {
   if (skipped(state)) return;
   const std::int64_t elements = state.range(0);
@@ -159,7 +159,7 @@ Dropout dropout_of(std::int64_t percent) {
   return {.seed = 1, .threshold = dropout_threshold(static_cast<double>(percent) / 100)};
 }
 
-/// B · N matrices of T × T, as the general attention path has them.
+/// B · N matrices of T × T, as in the unfused attention path.
 void softmax_forward(benchmark::State& state) {
   if (skipped(state)) return;
   const std::int64_t batch = state.range(0);
@@ -204,8 +204,8 @@ void softmax_backward(benchmark::State& state) {
   });
 }
 
-/// y (rows, n) = x · Wᵀ, dx = dy · W or dW = dyᵀ · x, by the algorithm that was timed or by the library's
-/// first.
+/// y (rows, n) = x · Wᵀ, dx = dy · W or dW = dyᵀ · x, with the autotuned algorithm or the first one of the
+/// library.
 void matrix_product(benchmark::State& state) {
   if (skipped(state)) return;
   enum : std::int64_t { kForward, kInputGradient, kWeightGradient };

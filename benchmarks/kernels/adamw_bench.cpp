@@ -27,7 +27,7 @@ void adamw(benchmark::State& state) {
   for (auto _ : state) cpu::adamw(args);
   report(state, 28.0 * static_cast<double>(n), 0);
 }
-// A small model, and the base recipe's.
+// A small model, and that of the base recipe.
 BENCHMARK(adamw)->ArgName("parameters")->Arg(1 << 20)->Arg(32589569)->UseRealTime();
 
 }  // namespace

@@ -10,7 +10,7 @@ Dropout dropout_of(std::int64_t percent) {
   return {.seed = 1, .threshold = dropout_threshold(static_cast<double>(percent) / 100)};
 }
 
-// Self-attention on slices of one packed projection, as the encoder calls it: arguments B, N, T, d, dropout
+// Self-attention on slices of one packed projection, as the encoder calls it. Arguments: B, N, T, d, dropout
 // %.
 struct Problem {
   explicit Problem(benchmark::State& state)
@@ -31,7 +31,7 @@ struct Problem {
     cpu::attention_forward<float>({shape, qkv.data(), qkv.data() + width, qkv.data() + 2 * width, dropout,
                                    out.data(), logsumexp.data(), scratch.data()});
   }
-  // Of one product over all heads.
+  // FLOPs of one GEMM over all heads.
   [[nodiscard]] double product_flops() const {
     return 2.0 * static_cast<double>(rows * shape.key_length) * static_cast<double>(width);
   }

@@ -40,7 +40,7 @@ void cast_from_half(benchmark::State& state) {
   report(state, 6.0 * static_cast<double>(n), 0);
 }
 
-// One sequence of the step benchmark (16 × 128 × 256), and of the base recipe (64 × 256 × 768).
+// Activations of one stream in the step benchmark (16 × 128 × 256), and in the base recipe (64 × 256 × 768).
 void sizes(benchmark::internal::Benchmark* bench) {
   bench->ArgName("elements")->Arg(16 * 128 * 256)->Arg(64 * 256 * 768)->UseRealTime();
 }

@@ -5,7 +5,7 @@
 namespace voca::kernels::benchmarks {
 namespace {
 
-/// One stream of a batch of 64 from as many videos of 300 frames, cropped and some of them rolled.
+/// One stream of a batch of 64 videos of 300 frames each, cropped and some of them rolled.
 void gather_frames(benchmark::State& state) {
   const std::int64_t batch = 64;
   const std::int64_t length = 256;

@@ -5,15 +5,15 @@
 #include "benchmarks/kernels/support/roof.h"
 #include "kernels/linear.h"
 
-// The products of the network, ours (tiles shared among threads, each a single-threaded BLAS call) and with
-// the BLAS's own threads.
+// GEMMs of the network: ours (tiles distributed over threads, each a single-threaded BLAS call), and those of
+// the BLAS with its own threads.
 
 namespace voca::kernels::benchmarks {
 namespace {
 
 enum Kind : std::int64_t { kForward, kInputGradient, kWeightGradient };
 
-// rows × in → out, as linear layers call it.
+// GEMM of a linear layer, rows × in → out.
 Gemm<float> product(std::int64_t kind, std::int64_t rows, std::int64_t in, std::int64_t out) {
   switch (kind) {
     case kForward:

@@ -5,7 +5,7 @@
 namespace voca::kernels::benchmarks {
 namespace {
 
-/// Reads x, writes z and a norm a row.
+/// Reads x; writes z and one norm per row.
 void l2_normalize_forward(benchmark::State& state) {
   const std::int64_t rows = state.range(0);
   const std::int64_t columns = state.range(1);
@@ -32,7 +32,7 @@ void l2_normalize_backward(benchmark::State& state) {
   report(state, 12.0 * static_cast<double>(dz.size()), 0);
 }
 
-// The embeddings of both streams of a batch of 64, and rows enough to show the rate.
+// Embeddings of both streams of a batch of 64, and enough rows to show the rate.
 void shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"rows", "columns"})->Args({128, 256})->Args({16384, 256})->UseRealTime();
 }

@@ -10,7 +10,7 @@ Dropout dropout_of(std::int64_t percent) {
   return {.seed = 1, .threshold = dropout_threshold(static_cast<double>(percent) / 100)};
 }
 
-// Bias, dropout, residual and layernorm, as the encoder uses them.
+// Bias, dropout, residual and layernorm, fused as the encoder uses them.
 void layernorm_forward(benchmark::State& state) {
   const std::int64_t rows = state.range(0);
   const std::int64_t columns = state.range(1);

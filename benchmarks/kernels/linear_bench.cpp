@@ -2,7 +2,7 @@
 
 #include "benchmarks/kernels/support/roof.h"
 
-// The affine maps of the network with their bias; the products alone are in gemm_bench.cpp.
+// Linear layers of the network with their bias; gemm_bench.cpp has the GEMMs alone.
 
 namespace voca::kernels::benchmarks {
 namespace {
@@ -15,7 +15,7 @@ struct Problem {
         x(numbers(rows * in)),
         weight(numbers(out * in, 2)),
         bias(numbers(out, 3)) {}
-  // Of one product.
+  // FLOPs of one GEMM.
   [[nodiscard]] double flops() const {
     return 2.0 * static_cast<double>(rows * in) * static_cast<double>(out);
   }
@@ -58,7 +58,7 @@ void linear_backward(benchmark::State& state) {
   report(state, 0, 2 * problem.flops());
 }
 
-// The packed projection of the step benchmark, and of the base recipe.
+// Packed projection of the step benchmark, and of the base recipe.
 void shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"rows", "in", "out"})->Args({2048, 256, 768})->Args({16384, 768, 2304})->UseRealTime();
 }

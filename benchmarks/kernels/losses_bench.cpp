@@ -3,7 +3,7 @@
 #include "kernels/infonce.h"
 #include "kernels/softmax_cross_entropy.h"
 
-// Losses with their gradients. At a batch's size they are a call and little else; the large sizes show the
+// Losses with their gradients. At the size of a batch, call overhead dominates; the large sizes show the
 // rate.
 
 namespace voca::kernels::benchmarks {
@@ -64,11 +64,11 @@ BENCHMARK(softmax_cross_entropy)
     ->Args({1 << 14, 4})
     ->UseRealTime();
 
-/// Three products of rows × columns × width: the similarities and both gradients.
+/// Three GEMMs of rows × rows × width: the similarities and both gradients.
 void infonce(benchmark::State& state) {
   const std::int64_t rows = state.range(0);
   const std::int64_t width = 256;
-  // Numbers in [−2, 2) have a mean square of 4/3: rows of about unit length.
+  // Numbers in [−2, 2) have a mean square of 4/3; scaled, the rows have about unit length.
   auto zv = numbers(rows * width);
   auto za = numbers(rows * width, 2);
   for (auto* z : {&zv, &za})
@@ -95,7 +95,7 @@ void infonce(benchmark::State& state) {
   }
   report(state, 0, 6.0 * static_cast<double>(rows * rows * width));
 }
-// The step benchmark's batch, the base recipe's, and that of eight ranks together.
+// Batch of the step benchmark, of the base recipe, and of eight ranks together.
 BENCHMARK(infonce)->ArgName("rows")->Arg(16)->Arg(64)->Arg(512)->UseRealTime();
 
 }  // namespace

@@ -17,7 +17,7 @@ void pooling_forward(benchmark::State& state) {
   report(state, 4.0 * static_cast<double>(x.size()), 0);
 }
 
-/// Overwriting: writes dx.
+/// Writes dx, which is overwritten.
 void pooling_backward(benchmark::State& state) {
   const std::int64_t batch = state.range(0);
   const std::int64_t length = state.range(1);

@@ -5,7 +5,7 @@
 namespace voca::kernels::benchmarks {
 namespace {
 
-/// Reads x, writes y; the encoding stays in the cache.
+/// Reads x and writes y; the encoding stays in cache.
 void positional_encoding_forward(benchmark::State& state) {
   const std::int64_t batch = state.range(0);
   const std::int64_t length = state.range(1);
@@ -19,7 +19,7 @@ void positional_encoding_forward(benchmark::State& state) {
   report(state, 8.0 * static_cast<double>(x.size()), 0);
 }
 
-/// Reads dy; its sum over the batch stays in the cache.
+/// Reads dy; its sum over the batch stays in cache.
 void positional_encoding_backward(benchmark::State& state) {
   const std::int64_t batch = state.range(0);
   const std::int64_t length = state.range(1);

@@ -10,8 +10,8 @@
 
 namespace voca::benchmarks {
 
-/// Parses the command line of a benchmark, which must give the options `needed`; false when --help was
-/// printed. What is wrong with it ends the program with one line and the exit code of the program itself.
+/// Parses the command line of a benchmark, which must give the options `needed`; false if --help was printed.
+/// An error ends the program with one line on stderr and the exit code of voca-engine.
 inline bool parse(tools::OptionSet& options, int argc, const char* const* argv,
                   std::initializer_list<std::string_view> needed = {}) {
   try {

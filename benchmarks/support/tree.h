@@ -7,14 +7,14 @@
 #include "data/synth.h"
 #include "tools/options/option_set.h"
 
-// The feature tree that the benchmarks of packing and loading share with their rivals.
+// Feature tree that the benchmarks of packing and loading share with their rivals.
 
 namespace voca::benchmarks {
 
-/// Synthetic videos of 260 to 340 frames and 512 numbers a frame in each stream, float32 as np.savez or
-/// np.savez_compressed writes it, and the options that describe them.
+/// Synthetic videos of 260 to 340 frames with 512 numbers per frame and stream, in float32 as written by
+/// np.savez or np.savez_compressed, and the options that describe them.
 struct Tree {
-  std::string work;  ///< the folder that it, and what is made of it, lies in
+  std::string work;  ///< folder of the tree and of everything made from it
   bool compressed = false;
   std::int64_t videos = 192;
 
@@ -27,7 +27,7 @@ struct Tree {
   [[nodiscard]] std::filesystem::path path() const {
     return folder() / (compressed ? "tree-compressed" : "tree-stored");
   }
-  /// Where there is none yet.
+  /// Creates the tree unless it exists.
   void make() const {
     if (std::filesystem::exists(path())) return;
     data::SynthOptions options;

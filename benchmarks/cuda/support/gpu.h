@@ -15,15 +15,15 @@
 #include "engine/core/cuda_device.h"
 #include "engine/cuda/check.h"
 
-// What a CUDA kernel's speed is held against, measured in the same run: copying the same bytes on the same
-// GPU, nothing of it in the L2 cache. Times are those of the GPU's own clock between two events.
+// Roof that the speed of a CUDA kernel is compared with, measured in the same run: copying as many bytes on
+// the same GPU, outside the L2 cache. Times are measured between two CUDA events.
 
 namespace voca::kernels::benchmarks {
 
-/// Each is the time of at least 20 launches.
+/// Iterations of a benchmark; each times at least 20 launches.
 inline constexpr std::int64_t kIterations = 15;
 
-/// The GPU that is measured; null where there is none. What the engine logs goes to stderr: results are on
+/// The GPU under test; null if there is none. The log of the engine goes to stderr, because results go to
 /// stdout.
 inline engine::Device* gpu() {
   static const std::unique_ptr<engine::Device> device = [] {
@@ -46,13 +46,13 @@ inline std::size_t l2_bytes() {
   return bytes;
 }
 
-/// Sets of operands of `bytes` that a run must go through so that none is left in the cache when it is its
-/// turn again.
+/// Number of operand sets of `bytes` each to cycle through, so that a set has left the L2 cache before it is
+/// used again.
 inline std::size_t rotations(double bytes) {
   return 2 + static_cast<std::size_t>(2.0 * static_cast<double>(l2_bytes()) / std::max(bytes, 1.0));
 }
 
-/// Seconds of `launches` calls, by the GPU's clock.
+/// Seconds of `launches` calls, between two CUDA events.
 inline double seconds_of(std::size_t launches, const std::function<void(std::size_t)>& launch) {
   struct Events {
     Events() {
@@ -73,7 +73,7 @@ inline double seconds_of(std::size_t launches, const std::function<void(std::siz
   return static_cast<double>(milliseconds) / 1e3;
 }
 
-/// Arrays of `elements` numbers on the GPU, one for each set; small numbers, all different from 0.
+/// `sets` arrays of `elements` numbers each on the GPU; the numbers are small and not 0.
 template <typename T>
 class Rotating {
  public:
@@ -91,7 +91,7 @@ class Rotating {
   engine::Device::Block block_;
 };
 
-/// Bytes a second (read and written counted once each) of copying so many, outside of the cache.
+/// Bytes per second of copying `bytes` outside the L2 cache; bytes read and bytes written count once each.
 inline double copy_roof(double bytes) {
   static std::map<std::int64_t, double> measured;
   const auto half = std::max<std::int64_t>(4096, static_cast<std::int64_t>(bytes) / 2);
@@ -112,8 +112,8 @@ inline double copy_roof(double bytes) {
   return roof = 2.0 * static_cast<double>(half) * static_cast<double>(launches) / best;
 }
 
-/// Times `launch(set)`, many launches an iteration, over sets that follow one another. `bytes` and `flops`
-/// are those of one launch; 0 leaves a rate out.
+/// Times `launch(set)`, with many launches per iteration, cycling through the sets. `bytes` and `flops` are
+/// per launch; 0 omits the rate.
 inline void measure(benchmark::State& state, std::size_t sets, double bytes, double flops,
                     const std::function<void(std::size_t)>& launch) {
   using benchmark::Counter;
@@ -129,7 +129,7 @@ inline void measure(benchmark::State& state, std::size_t sets, double bytes, dou
   if (flops > 0) state.counters["flop/s"] = Counter(flops * iterations, Counter::kIsRate);
 }
 
-/// Skips the benchmark with the reason where there is no GPU.
+/// Skips the benchmark with the reason if there is no GPU.
 inline bool skipped(benchmark::State& state) {
   if (gpu() != nullptr) return false;
   state.SkipWithError(engine::cuda_availability().reason.c_str());

@@ -14,8 +14,8 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/gemm.h"
 
-// What a kernel's speed is held against, measured in the same run: copying within a working set of the same
-// size, and a large matrix product. Threads: OMP_NUM_THREADS, or all cores.
+// Roofs that kernel speeds are compared with, measured in the same run: copying within a working set of the
+// same size, and a large GEMM. Threads: OMP_NUM_THREADS, or all cores.
 
 namespace voca::kernels::benchmarks {
 
@@ -31,7 +31,7 @@ double fastest(int repeats, F f) {
   return best;
 }
 
-/// Bytes a second (read and written counted once each) of copying within a working set of `bytes`.
+/// Bytes per second of copying within a working set of `bytes`; bytes read and bytes written count once each.
 inline double copy_roof(double bytes) {
   static std::map<std::int64_t, double> measured;
   const auto half = std::max<std::int64_t>(4096, static_cast<std::int64_t>(bytes) / 2);
@@ -47,12 +47,12 @@ inline double copy_roof(double bytes) {
     });
     benchmark::ClobberMemory();
   };
-  // A small copy is over before a second thread has woken up: one thread, or all of them.
+  // A small copy finishes before a second thread has woken up: take the better of 1 and 16 pieces.
   const double seconds = std::min(fastest(30, [&] { copy(1); }), fastest(30, [&] { copy(16); }));
   return roof = 2.0 * static_cast<double>(half) / seconds;
 }
 
-/// FLOP a second of a 1536³ product in float.
+/// FLOP/s of a 1536³ GEMM in float32.
 inline double gemm_roof() {
   static const double roof = [] {
     constexpr std::int64_t kSize = 1536;
@@ -74,7 +74,7 @@ inline double gemm_roof() {
   return roof;
 }
 
-/// Declares what one iteration moves and computes, and prints both rates with their share of the roof.
+/// Reports bytes and FLOPs per iteration as rates, and each rate as a fraction of its roof.
 inline void report(benchmark::State& state, double bytes, double flops) {
   using benchmark::Counter;
   const auto iterations = static_cast<double>(state.iterations());
@@ -88,7 +88,7 @@ inline void report(benchmark::State& state, double bytes, double flops) {
   }
 }
 
-/// n numbers uniform in [−2, 2).
+/// `n` numbers uniform in [−2, 2).
 inline std::vector<float> numbers(std::int64_t n, std::uint32_t seed = 1) {
   std::mt19937 generator(seed);
   std::vector<float> values(static_cast<std::size_t>(n));
@@ -96,7 +96,7 @@ inline std::vector<float> numbers(std::int64_t n, std::uint32_t seed = 1) {
   return values;
 }
 
-/// Scratch of at least `bytes`, aligned as kernels expect.
+/// Scratch of at least `bytes`, aligned to kScratchAlignment.
 class AlignedScratch {
  public:
   explicit AlignedScratch(std::size_t bytes) : memory_(bytes + kScratchAlignment) {}
