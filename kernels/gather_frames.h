@@ -33,7 +33,7 @@ struct GatherFrames {
   T* out = nullptr;                      ///< (batch, length, width), overwritten
 };
 
-/// The packed row that output row r of a window reads.
+/// Row of the packed array that output row r of a window reads.
 [[nodiscard]] constexpr std::int64_t source_frame(const FrameWindow& window, std::int64_t r) {
   const std::int64_t row = window.start + r < window.frames ? window.start + r : window.frames - 1;
   const std::int64_t rolled = (row - window.shift) % window.frames;

@@ -31,7 +31,7 @@ struct InfoNce {
   const std::int32_t* column_labels = nullptr;  ///< (columns)
   double grad = 0;                              ///< factor of the gradients: weight of this loss in the total
   const float* loss_scale = nullptr;            ///< (1), another factor of the gradients; null means 1
-  Stat<T>* loss = nullptr;                      ///< (1), overwritten: the mean over the rows
+  Stat<T>* loss = nullptr;                      ///< (1), overwritten; mean over the rows
   T* dzv = nullptr;                             ///< (rows, width), overwritten; null computes only the loss
   T* dza = nullptr;                             ///< (columns, width), overwritten; null if dzv is null
   void* scratch = nullptr;                      ///< infonce_scratch_bytes

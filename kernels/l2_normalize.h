@@ -14,8 +14,8 @@ struct L2NormalizeForward {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
   const T* x = nullptr;     ///< (rows, columns)
-  T* z = nullptr;           ///< (rows, columns), overwritten: saved for backward
-  Stat<T>* norm = nullptr;  ///< (rows), overwritten: ‖x‖, saved for backward
+  T* z = nullptr;           ///< (rows, columns), overwritten, saved for backward
+  Stat<T>* norm = nullptr;  ///< (rows), ‖x‖, overwritten, saved for backward
 };
 
 template <typename T>

@@ -22,13 +22,13 @@ struct LayernormForward {
   std::int64_t columns = 0;
   const T* x = nullptr;         ///< (rows, columns); may be the same array as z
   const T* bias = nullptr;      ///< (columns), bias of the linear layer before; null if x includes it
-  const T* residual = nullptr;  ///< (rows, columns), or null for none
+  const T* residual = nullptr;  ///< (rows, columns); null if there is none
   const T* gamma = nullptr;     ///< (columns)
   const T* beta = nullptr;      ///< (columns)
   double eps = 1e-5;
   Dropout input_dropout{};   ///< D_in
   Dropout output_dropout{};  ///< D_out
-  T* z = nullptr;            ///< (rows, columns), overwritten: saved for backward; null in inference
+  T* z = nullptr;            ///< (rows, columns), overwritten, saved for backward; null in inference
   Stat<T>* mean = nullptr;   ///< (rows), overwritten; null in inference
   Stat<T>* rstd = nullptr;   ///< (rows), overwritten; null in inference
   T* y = nullptr;            ///< (rows, columns), overwritten

@@ -14,7 +14,7 @@ struct LinearForward {
   std::int64_t out_features = 0;
   const T* x = nullptr;       ///< (rows, in_features)
   const T* weight = nullptr;  ///< (out_features, in_features)
-  const T* bias = nullptr;    ///< (out_features), or null for none
+  const T* bias = nullptr;    ///< (out_features); null if there is none
   T* y = nullptr;             ///< (rows, out_features), overwritten
 };
 

@@ -79,7 +79,7 @@ struct Dropout {
   }
 };
 
-/// The 16-bit threshold for drop probability p in [0, 1).
+/// 16-bit threshold for drop probability p in [0, 1).
 [[nodiscard]] constexpr std::uint32_t dropout_threshold(double p) {
   // Rounds by hand: p is not negative, and std::lround is not constexpr.
   const auto threshold =

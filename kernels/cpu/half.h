@@ -25,7 +25,8 @@ namespace voca::kernels::cpu {
   if (magnitude > 0x7F800000U) return static_cast<std::uint16_t>(sign | 0x7E00U);   // NaN
   if (magnitude >= 0x477FF000U) return static_cast<std::uint16_t>(sign | 0x7C00U);  // ≥ 65520 rounds to ∞
   if (magnitude < 0x38800000U) {
-    // Subnormal: adding 2^-1 · 2^-13 · 2^10 = 0.5 leaves the half's mantissa in the float's lowest bits.
+    // Subnormal: floats in [0.5, 1) have an ulp of 2^-24, the unit of subnormal halves, so adding 0.5 rounds
+    // and leaves the mantissa of the half in the lowest bits.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
     return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000U));
   }

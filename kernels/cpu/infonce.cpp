@@ -34,7 +34,7 @@ struct Row {
   }
 };
 
-/// The two logarithms of the loss.
+/// Logarithms of the two sums in the loss.
 struct RowSums {
   double log_positive;  ///< log Σ M e^S
   double log_all;       ///< log(Σ e^S + 1e-8)

@@ -17,7 +17,7 @@ template <typename T>
 struct Block {
   const T* x;
   std::int64_t length;
-  std::int64_t stride;  ///< elements from one frame to the next
+  std::int64_t stride;  ///< stride between frames, in elements
   std::int64_t columns;
   T* y;
   std::int32_t* argmax;

@@ -26,7 +26,7 @@ inline constexpr float kLog2E = 1.44269504F;
 template <int kHead>
 inline constexpr int kPitch = kHead + 8;
 
-/// The rows of one (batch, head) of an operand.
+/// Rows of one (batch, head) of an operand.
 template <typename T>
 struct HeadRows {
   T* head;     ///< first row

@@ -14,7 +14,7 @@
 // compiler for tests, which run them on the CPU (docs/simt.md).
 //
 //   SIMT_SHARED(float, sums, [kWarps][2]);        static shared memory
-//   SIMT_DYNAMIC_SHARED(__half, tile);            the launch's dynamic shared memory, 128-byte aligned
+//   SIMT_DYNAMIC_SHARED(__half, tile);            dynamic shared memory of the launch, 128-byte aligned
 //   SIMT_UNROLL, SIMT_ROLLED                      before a loop: unroll it fully, or not at all
 //   SIMT_DEVICE                                   before a function that kernels call
 //   simt::launch("name", kernel<T>, {grid, block, shared_bytes, stream}, args...)

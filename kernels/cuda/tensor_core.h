@@ -6,7 +6,8 @@
 // host. Layouts follow the PTX ISA ("Matrix Fragments for mma.m16n8k16", "ldmatrix"). With group = lane / 4
 // and pair = 2 · (lane % 4), and each register holding two neighbours, the lower index in the low half:
 //
-//   A (16 × 16)   a[0] = A[group][pair…], a[1] = A[group + 8][pair…], a[2] = A[group][pair + 8…], a[3] both
+//   A (16 × 16)   a[0] = A[group][pair…],     a[1] = A[group + 8][pair…],
+//                 a[2] = A[group][pair + 8…], a[3] = A[group + 8][pair + 8…]
 //   B (16 × 8)    b[0] = B[pair…][group], b[1] = B[pair + 8…][group]
 //   C, D (16 × 8) c[0…1] = C[group][pair…], c[2…3] = C[group + 8][pair…]
 //

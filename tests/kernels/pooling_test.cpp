@@ -93,7 +93,7 @@ TYPED_TEST(Pooling, MeanPlusMaximumOfEveryColumn) {
 }
 
 TYPED_TEST(Pooling, TiesGoToTheFirstFrameAndNanStays) {
-  // Columns: a tie; a NaN between numbers; a NaN first; all −∞; two NaNs.
+  // Columns: a tie, a NaN between numbers, a NaN first, all −∞, two NaNs.
   auto x = this->input(std::vector<double>{1, 2,    kNan, -kInfinity, 5,     //
                                            4, kNan, 7,    -kInfinity, kNan,  //
                                            4, 9,    8,    -kInfinity, kNan,  //

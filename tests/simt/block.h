@@ -84,7 +84,7 @@ class Block {
   void run(const char* kernel, const LaunchShape& shape, uint3 index, void (*call)(void*), void* closure,
            std::uint64_t seed);
 
-  // Called on fibers.
+  // The following functions are called on fibers.
   [[nodiscard]] Thread& current() { return *current_; }
   void barrier(const char* what, Site site);
   void warp_collective(unsigned mask, WarpFunction f, void* argument, const char* what, Site site);
@@ -129,7 +129,7 @@ class Block {
 /// The running block, or the last one.
 [[nodiscard]] Block& block();
 
-/// "file.cu:12"
+/// Formats a site as "file.cu:12".
 [[nodiscard]] std::string text(const Site& site);
 
 }  // namespace voca::simt::host

@@ -32,7 +32,8 @@ inline constexpr int kNumbers = 2 * kDefectThreads;
 /// Runs the kernel with this defect, or its correct version if `right`. Both should compute the same values.
 void run_defect(Defective defect, bool right, const float* in, float* out);
 
-/// Writes one element past a shared array of `length` elements, which AddressSanitizer must stop.
+/// Writes elements [0, length] of a shared array of kDefectThreads elements. AddressSanitizer must report the
+/// overflow if `length` is kDefectThreads.
 void run_shared_overflow(int length, float* out);
 
 /// out[i] for each of 32 threads: result of __shfl_down_sync over lanes 0–15, including lanes whose source

@@ -22,9 +22,10 @@
 // Test cases of every operation: backend × element type. A backend defines its memory and copies. A test file
 // defines how to call the operation, by overloading on the backend:
 //
-//   template <typename T> void run(Cpu, const GeluForward<T>& args) { cpu::gelu_forward(args); }
-//   template <typename T> void run(AnyCuda, const GeluForward<T>& args) { cuda::gelu_forward(args, nullptr);
-//   }
+//   template <typename T>
+//   void run(Cpu, const GeluForward<T>& args) { cpu::gelu_forward(args); }
+//   template <typename T>
+//   void run(AnyCuda, const GeluForward<T>& args) { cuda::gelu_forward(args, nullptr); }
 //
 // Each test program has one backend: kernels_tests the CPU, cuda_on_host_tests the CUDA kernels run on the
 // CPU (docs/simt.md), cuda_tests the CUDA kernels on a GPU.
