@@ -138,7 +138,7 @@ struct Clip {
   std::int64_t identity = 0;
   Forgery forgery = Forgery::kNone;
   std::array<std::int64_t, 2> frames{};
-  std::int64_t fake_first = 0;  ///< first frame of the fake part, where the audio does not match the face
+  std::int64_t fake_first = 0;  ///< frames [first, last): the audio does not match the face
   std::int64_t fake_last = 0;
 
   [[nodiscard]] bool fake_at(std::int64_t frame) const { return frame >= fake_first && frame < fake_last; }

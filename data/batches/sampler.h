@@ -16,12 +16,12 @@ struct SamplerOptions {
   int world_size = 1;
 };
 
-/// Determines which samples an epoch visits, and their order. The global order depends only on (seed, epoch)
-/// and the samples. It is divided into global batches of batch_size × world_size; each rank takes a
-/// contiguous slice of each, so that the concatenated slices are the global batch. In training, a partial
-/// global batch is cut into slices whose sizes differ by at most one. In evaluation every slice except the
-/// last in order is full: the batches are those of a single rank, distributed over the ranks, so that a
-/// sample's logits do not depend on the number of ranks.
+/// Determines which samples an epoch visits, and their order, which depends only on (seed, epoch) and the
+/// samples. Each rank takes a contiguous slice of each global batch of batch_size × world_size, so that the
+/// concatenated slices are the global batch. In training, a partial global batch is cut into slices whose
+/// sizes differ by at most one. In evaluation every slice but the order's last is full: the batches of a
+/// single rank are distributed over the ranks, so that a sample's logits do not depend on the number of
+/// ranks.
 class Sampler {
  public:
   /// Throws UsageError when a training split has fewer samples than ranks.

@@ -11,7 +11,7 @@ namespace voca::data {
 /// Samples that a source has skipped because their frames are damaged.
 class BadSamples {
  public:
-  /// `dataset` must outlive this object; `most` is the number of bad samples tolerated.
+  /// `dataset` must outlive this object; `most` bad samples are tolerated.
   BadSamples(const Dataset& dataset, std::int64_t most)
       : dataset_(dataset), most_(most), noted_(static_cast<std::size_t>(dataset.size()), 0) {}
 

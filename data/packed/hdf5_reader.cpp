@@ -155,8 +155,8 @@ Reader::Reader(std::string path, int descriptor, std::uint64_t file_bytes, Annou
 void Reader::refuse(const std::string& what) const {
   if (access_.error() != 0)
     throw engine::IoError("{}: cannot be read: {}", path_, std::strerror(access_.error()));
-  // Damaged files request impossible amounts of memory. Only if twice the file's size cannot be allocated is
-  // a failed allocation really a lack of memory.
+  // Damaged files request impossible amounts; a lack of memory is real only if twice the file's size fails
+  // too.
   if (!can_allocate(kLittleMemory) || (lacked_memory() && !can_allocate(2 * file_bytes_)))
     throw std::bad_alloc();
   throw DataError("{}: {}", path_, what);
@@ -207,7 +207,7 @@ void Reader::check_filters(const Handle& plist, const std::string& name) const {
   }
 }
 
-/// Rejects chunks of an impossible size, and chunks that were never written, which would read as zeros.
+/// Rejects chunks of impossible size or never written, which would read as zeros.
 void Reader::check_chunks(const Handle& dataset, const Handle& plist, const std::string& name,
                           std::uint64_t data_bytes) const {
   const std::vector<hsize_t> shape = extents(dataset);

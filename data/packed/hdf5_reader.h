@@ -31,15 +31,14 @@ class Reader {
   /// external nor virtual, and have all elements written.
   [[nodiscard]] Handle dataset(const std::string& name);
   [[nodiscard]] std::vector<hsize_t> extents(const Handle& dataset) const;
-  /// A one-dimensional dataset of integers of any width, each within the range of T; a `length` of −1 accepts
-  /// any length.
+  /// A one-dimensional dataset of integers of any width, each within T; any length if `length` is −1.
   template <typename T>
   [[nodiscard]] std::vector<T> integers(const std::string& name, std::int64_t length,
                                         const NameOfEntry& name_of = {});
   [[nodiscard]] std::vector<std::string> strings(const std::string& name);
 
   [[nodiscard]] std::optional<std::string> text_attribute(const char* name) const;
-  /// Stored with any width; must be within the range of T.
+  /// Of any stored width, within the range of T.
   template <typename T>
   [[nodiscard]] std::optional<T> integer_attribute(const char* name) const;
   [[nodiscard]] std::vector<double> real_attribute(const char* name) const;

@@ -64,7 +64,7 @@ struct PackOptions {
   int num_workers = 0;            ///< threads; 0 and 1 pack in the calling thread
   bool strict = false;            ///< a bad video throws DataError, and no file is written
   std::string created_by = "voca-engine";
-  /// Called with the number of completed videos and the total, by one thread at a time.
+  /// Called with the numbers of completed and of all videos, by one thread at a time.
   std::function<void(std::int64_t done, std::int64_t total)> progress;
   /// Called before each video is read, from any thread; if it throws, packing ends and no file is written.
   std::function<void()> check_stop = {};

@@ -21,8 +21,7 @@
 namespace voca::data {
 namespace {
 
-/// Limit on the child's CPU time: a constant, plus the file size divided by a rate. Opening a file reads an
-/// index of a few megabytes in a fraction of a second.
+/// CPU time limit of the child: opening reads an index of a few megabytes in a fraction of a second.
 constexpr rlim_t kSeconds = 2;
 constexpr std::uint64_t kBytesPerSecond = std::uint64_t{16} << 20;
 
@@ -46,8 +45,7 @@ void send(int pipe, char tag, std::string_view text) {
   }
 }
 
-/// Confines the child: default handlers for crash signals, no core file, no output on stderr, limited CPU
-/// time, killed with the parent.
+/// Default signal handlers, no core file, no output on stderr, limited CPU time, killed with the parent.
 void confine(std::uint64_t file_bytes) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::prctl(PR_SET_DUMPABLE, 0);

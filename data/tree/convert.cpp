@@ -65,9 +65,8 @@ std::int64_t narrow_groups(const std::byte*, std::int64_t, std::byte*) {
 }
 #endif
 
-/// Whether any number has all exponent bits set (NaN or infinity). The loop vectorises well because it has no
-/// early exit and its accumulator is as wide as a number; the caller searches for the index only if the
-/// result is true.
+/// Whether any number is NaN or infinite (all exponent bits set). The loop vectorises well because it has no
+/// early exit and its accumulator is as wide as a number; the caller searches for the index only if needed.
 template <typename Bits>
 bool any_not_finite(const std::byte* in, std::int64_t count, Bits exponent) {
   Bits found = 0;

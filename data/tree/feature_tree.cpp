@@ -320,7 +320,7 @@ FeatureTree scan_known(const fs::path& root, const std::vector<std::string>& nam
   return tree;
 }
 
-/// Videos of a folder without classes or splits, or the single video that it is.
+/// Videos of an unlabelled root, which may itself be one.
 FeatureTree scan_unlabelled(const fs::path& root, const std::vector<std::string>& names) {
   constexpr KnownFolder kNothingKnown{"", TreeForm::kUnlabelled, kUnknownLabel, Split::kTest};
   FeatureTree tree;

@@ -8,8 +8,8 @@
 namespace voca::data {
 
 /// A feature tree in progress: a temporary folder inside the output folder. Its class folders are moved to
-/// the output once all videos are written, so that the output never contains a partial tree. If destroyed
-/// earlier, everything that was created is removed.
+/// the output once all videos are written, so the output never contains a partial tree. If destroyed earlier,
+/// everything created is removed.
 class UnfinishedTree {
  public:
   /// Creates `out`, if it is missing, and the temporary folder in it; removes temporary folders of killed

@@ -46,7 +46,7 @@ std::optional<Acceptor::Admitted> Acceptor::process(const pollfd* polled) {
 }
 
 void Acceptor::accept_all() {
-  // The limit keeps a flood of connections from starving the authenticated clients.
+  // Keeps a flood of connections from starving authenticated clients.
   constexpr int kMaxAtOnce = 256;
   for (int i = 0; i < kMaxAtOnce; ++i) {
     UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));

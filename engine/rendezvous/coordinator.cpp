@@ -16,8 +16,7 @@ constexpr std::size_t kMaxUnread = 4 * kMaxRequest;
 constexpr std::size_t kMaxDoing = 256;
 constexpr std::uint32_t kMaxWaitMilliseconds = 60'000;
 constexpr milliseconds kPulseInterval{500};
-/// Delay before rank 0's watchdog is notified of the end: the other ranks must be notified before rank 0's
-/// process exits and takes the coordinator with it.
+/// Rank 0's watchdog is notified of the end last, before its process exits and takes the coordinator with it.
 constexpr milliseconds kHeadStart{1500};
 /// Ranks listed in one message.
 constexpr std::size_t kMaxTold = 16;

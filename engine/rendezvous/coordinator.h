@@ -16,15 +16,15 @@
 
 namespace voca::engine {
 
-/// State that rank 0 keeps for all ranks: which ranks have joined, their facts, the shared dictionary, and
-/// each rank's current activity. A state machine without sockets, clock or threads: a session is a number,
+/// State that rank 0 keeps for all ranks: which have joined, their facts, the shared dictionary, and each
+/// rank's current activity. A state machine without sockets, clock or threads: a session is a number,
 /// received() takes input, output() holds the bytes to send, and the caller passes the time.
 ///
-/// A rank has up to two sessions. On the store session it joins, waits until all ranks have joined, and then
-/// sends store requests, one at a time. On the watch session its watchdog reports the rank's activity. A rank
-/// that closes either session without a goodbye is lost. A lost, silent or stalled rank ends the job: from
-/// then on every request is answered with the reason, and every watchdog is notified. A malformed message
-/// counts as the loss of its (authenticated) sender and affects no other rank's state.
+/// A rank has up to two sessions. On one it joins, waits until all ranks have joined, and then sends store
+/// requests, one at a time. On the other its watchdog reports its activity. A rank that closes either without
+/// a goodbye is lost. A lost, silent or stalled rank ends the job: from then on every request is answered
+/// with the reason, and every watchdog is notified. A malformed message loses its (authenticated) sender and
+/// affects no other rank's state.
 class Coordinator {
  public:
   using Session = std::int64_t;
@@ -57,7 +57,7 @@ class Coordinator {
     FrameBuffer input;
     std::string output{};
     bool is_over = false;
-    /// Key that a pending get waits for; empty if there is none.
+    /// Key that a pending get waits for.
     std::string awaited_key{};
     Deadline awaited_until{};
     double silence_seconds = 0;  ///< timeout of a watchdog that has introduced itself

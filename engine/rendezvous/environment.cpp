@@ -64,8 +64,8 @@ RankEnvironment torchrun_environment(const EnvVars& variables) {
   return e;
 }
 
-/// Whether torchrun's agent listens on MASTER_PORT. torchrun sets TORCHELASTIC_USE_AGENT_STORE since 1.12;
-/// the agent of older versions always listens.
+/// Whether torchrun's agent listens on MASTER_PORT. It says so since 1.12; agents of older versions always
+/// do.
 bool agent_has_master_port(const EnvVars& variables) {
   const std::string said = variables.text("TORCHELASTIC_USE_AGENT_STORE");
   if (said.empty()) return variables.has("TORCHELASTIC_RUN_ID");

@@ -19,7 +19,7 @@ constexpr std::size_t kShortest = 16;
 constexpr std::size_t kMax = 4096;
 constexpr const char* kHowToMake = "make one with: openssl rand -hex 32";
 
-/// Whether the file belongs to this user and gives no permissions to group or others.
+/// Whether only this user has access to the file.
 bool is_private(const struct stat& status) {
   return status.st_uid == ::geteuid() && (status.st_mode & (S_IRWXG | S_IRWXO)) == 0;
 }

@@ -28,8 +28,7 @@ constexpr std::size_t kBulkBytes = std::size_t{256} << 10;
 constexpr std::size_t kMaxStrangers = 64;
 /// Interval at which a waiting rank checks whether another rank has found a broken link.
 constexpr double kSliceSeconds = 0.25;
-/// Timeout of one attempt to connect to the next rank; between attempts the rank checks whether the job has
-/// ended.
+/// Timeout of one attempt to connect; between attempts the rank checks whether the job has ended.
 constexpr double kConnectSeconds = 2;
 /// Extra time for messages from distant ranks, so that a rank next to a broken link reports it first.
 constexpr double kGraceSeconds = 5;

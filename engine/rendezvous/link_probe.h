@@ -23,15 +23,14 @@ struct ProbedLink {
   double bulk_round_trip_ms = 0;  ///< round trip of 256 KiB each way
 };
 
-/// Tests the paths that collectives will take. Every rank connects to the next one (the last to rank 0) and
-/// measures the link with small and with large messages (a path may pass the first and drop the second). A
-/// token with every rank's host, process and digest of the facts that must agree then goes around, once in
-/// each direction. Must be called on every rank; returns all links, ordered by `from`, or none in a world of
-/// one.
+/// Tests the paths that collectives will take: every rank connects to the next one (the last to rank 0) and
+/// measures the link with small and with large messages (a path may pass the first and drop the second). Then
+/// a token with every rank's host, process and digest of the facts that must agree goes around, once in each
+/// direction. Every rank must call it. Returns all links, ordered by `from`; none in a world of one.
 ///
 /// Throws CommunicationError naming the link (ranks, hosts, address, milliseconds) that is blocked, slow or
-/// carries another rank's messages, on every rank within about a second of the first that detects it. The
-/// failure ends the job.
+/// carries another rank's messages, on every rank within about a second of the first detection; this ends the
+/// job.
 [[nodiscard]] std::vector<ProbedLink> probe_links(Rendezvous& rendezvous,
                                                   const LinkProbeOptions& options = {});
 

@@ -19,8 +19,7 @@ struct RankFacts {
   std::vector<std::pair<std::string, std::string>> must_agree{};
 };
 
-/// Maximum length of a fact's text. Longer texts are truncated; a longer must_agree value becomes its
-/// beginning and its hash.
+/// Maximum length of a fact. Longer ones are truncated, longer must_agree values to their beginning and hash.
 inline constexpr std::size_t kMaxFact = 256;
 inline constexpr std::size_t kMaxFacts = 1024;
 

@@ -66,9 +66,9 @@ std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& enviro
 
 namespace {
 
-/// Raises the open-file limit for the connections of a job, or throws if it cannot. A rank needs descriptors
-/// for its own files, two connections to rank 0 (which holds those of all ranks), and two to every other rank
-/// under Gloo. Without this check, ranks would wait for each other until the timeout.
+/// Raises the open-file limit for a job's connections, or throws. A rank needs descriptors for its own files,
+/// two connections to rank 0 (which holds those of all ranks), and two to every other rank under Gloo.
+/// Without this check, ranks would wait for each other until the timeout.
 void reserve_descriptors(const RankEnvironment& environment) {
   const auto needed = 24 + 4 * static_cast<rlim_t>(environment.world_size);
   constexpr rlim_t kOfStrangers = 128;

@@ -19,7 +19,7 @@ class GradientSums final : public GradientListener {
   /// of the sums; null if more batches follow in the step.
   void start_batch(bool first, GradientListener* next);
   void final_until(std::int64_t elements) override;
-  /// Adds the remaining gradients, which were not reported as final.
+  /// Adds the gradients that were not reported as final.
   void finish_batch();
 
  private:

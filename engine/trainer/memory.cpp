@@ -112,7 +112,7 @@ MemoryPlan plan_memory(const Model& model, const MemoryRequest& request, const B
   const ParameterStore parameters(model.parameters(), request.compute_type, request.train_batch > 0, nullptr,
                                   request.wide_sums);
   const Results results = lay_out_results(model, request);
-  // The dry run passes no GEMM library, which would otherwise learn of GEMMs that the run may never execute.
+  // No GEMM library is passed to the dry run, since the run may never execute these GEMMs.
   ArenaPlan arena = plan_arena(model, request, parameters, results,
                                {.device = backend.device, .world_size = request.world_size});
   MemoryPlan plan{.lines = parameters.lines(), .arena_lines = std::move(arena.lines)};

@@ -43,7 +43,7 @@ struct MemoryPlan {
                                          std::int64_t limit = std::int64_t{1} << 20,
                                          const Backend& backend = {});
 
-/// Description of an allocation that does not fit.
+/// An allocation that does not fit.
 struct OutOfMemory {
   std::string where;              ///< "cpu", "cuda", "host"
   std::vector<MemoryLine> lines;  ///< all memory needed there

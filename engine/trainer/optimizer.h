@@ -26,8 +26,7 @@ class Optimizer {
   /// Starts in the state of a fresh run.
   Optimizer(const OptimizerOptions& options, Workspace& workspace);
 
-  /// Zeroes the losses and the gradients. If the gradient sums are separate, GradientSums zeroes the
-  /// gradients.
+  /// Zeroes losses and gradients (if the sums are separate, GradientSums zeroes the gradients).
   void start_step();
   /// Gradient scale for a batch that contributes the fraction `share` of its step.
   [[nodiscard]] GradientScale gradient_scale(double share) const;

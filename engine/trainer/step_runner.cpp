@@ -92,8 +92,7 @@ void StepRunner::queue_batch(const StepPlace& place, const std::vector<std::int6
     optimizer_.measure_norm();
     optimizer_.update(place.lr);
   };
-  // Collectives are supervised by the host while they run, so with several ranks the work is queued piece by
-  // piece.
+  // With several ranks the host supervises collectives while they run, so the work is queued piece by piece.
   if (!ranks_.alone()) return work();
   const std::uint64_t parts = (first ? 1U : 0U) | (last ? 2U : 0U) | (used ? 4U : 0U) | (any ? 8U : 0U);
   workspace_.device().queue_together(static_cast<std::uint64_t>(batch.size) << 4U | parts,
@@ -169,7 +168,7 @@ std::int64_t StepRunner::share(std::int64_t batch_in_epoch, Batch& batch) {
   return std::accumulate(rows_by_rank_.begin(), rows_by_rank_.end(), std::int64_t{0});
 }
 
-/// All-gathers the batch sizes, because any rank may have skipped a bad sample.
+/// Needed because any rank may have skipped a bad sample.
 void StepRunner::ask_for_sizes(const Batch& batch) {
   const std::array<double, 2> mine{static_cast<double>(batch.size),
                                    static_cast<double>(train_.bad_samples())};

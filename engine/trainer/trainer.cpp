@@ -75,7 +75,7 @@ void check_precision(DType compute_type, DeviceKind device) {
     throw UsageError("--precision: a GPU trains in fp32, bf16 and fp16, not in {}", name_of(compute_type));
 }
 
-/// Validates the configuration before any memory is allocated.
+/// Validates before any memory is allocated.
 const TrainerConfig& checked(const TrainerConfig& config, const Model& model, const BatchSource& train,
                              const BatchSource* val, const Device& device, const Ranks& ranks) {
   validate(config);
@@ -190,9 +190,8 @@ void Trainer::Impl::queue_step() {
   }
 }
 
-/// Maximum number of steps left in flight when the next one is queued. 0 after a bad step: the next one may
-/// end the run, and the parameter named in the error can be found in the gradients only until another step is
-/// queued.
+/// Number of steps left in flight when the next one is queued. 0 after a bad step: the next one may end the
+/// run, and the parameter named in the error is in the gradients only until another step is queued.
 std::size_t Trainer::Impl::steps_ahead() const {
   const bool waits = workspace.device().kind() == DeviceKind::kCpu || config.max_bad_steps == 1 ||
                      progress.bad_steps_in_a_row > 0;

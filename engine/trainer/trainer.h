@@ -35,9 +35,8 @@ enum class SelectBy : std::uint8_t { kAuc, kAcc, kAp, kLoss };
 /// classes).
 void check_selection(SelectBy select_by, std::int64_t outputs);
 /// Also throws if the metric is undefined for a validation split with these numbers of samples per class (auc
-/// and ap need two classes), or if the split is empty. Call it before the first step: the trainer itself sees
-/// no labels before the first evaluation, and if the metric is undefined then, it reports that and selects
-/// nothing.
+/// and ap need two classes), or if the split is empty. Call it before the first step: the trainer sees no
+/// labels before the first evaluation, and if the metric is undefined then, it only reports that.
 void check_selection(SelectBy select_by, std::int64_t outputs,
                      std::span<const std::int64_t> samples_of_class);
 
@@ -76,7 +75,7 @@ struct TrainerConfig {
   Interval checkpoint_every{.count = 1};    ///< a state is also saved at the end of the run
   int keep = 2;                             ///< number of states kept
   std::string config_hash;  ///< over all options that affect results; a state with another hash is refused
-  std::string split_hash;   ///< hash of the dataset's split; a state with another hash is refused
+  std::string split_hash;   ///< hash of the dataset's split; checked likewise
 };
 
 /// Throws UsageError naming the option that is out of range.

@@ -1,7 +1,7 @@
 #pragma once
 
-// Internal representation of the pickle reader: the nodes that opcodes build. Nodes refer to each other by
-// index and are destroyed together, so no input can make a destructor recurse or leak a cycle.
+// The nodes that the pickle reader's opcodes build. Nodes refer to each other by index and are destroyed
+// together, so no input can make a destructor recurse or leak a cycle.
 
 #include <cstdint>
 #include <memory>

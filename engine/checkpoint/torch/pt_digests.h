@@ -1,8 +1,8 @@
 #pragma once
 
-// Digests of this engine inside a .pt file. PyTorch checks no CRC when it loads, and a zip's headers have
-// none. The last record of a file written by this engine, voca_digests.json, covers every byte before it; the
-// bytes after it are compared with what ZipWriter writes for these records.
+// The engine's digests inside a .pt. PyTorch checks no CRC when it loads, and a zip's headers have none. The
+// last record, voca_digests.json, covers every byte before it; the bytes after it are compared with what
+// ZipWriter writes for these records.
 
 #include <cstdint>
 #include <string>

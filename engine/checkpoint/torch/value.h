@@ -196,7 +196,7 @@ struct ValuePlace {
 /// Paths of the first `max_places` inert nodes, as "args.hook: os.system". Nodes inside another inert node
 /// are not listed.
 [[nodiscard]] std::vector<std::string> list_inert(const Value& value, std::size_t max_places = 100);
-/// Number of inert nodes that are not inside another one.
+/// Number of such nodes.
 [[nodiscard]] std::size_t count_inert(const Value& value);
 
 /// Converts objects to dicts and arrays to lists.

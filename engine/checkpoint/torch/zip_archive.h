@@ -1,8 +1,7 @@
 #pragma once
 
-// The zip format of PyTorch's files. libzip does not expose the offsets of stored data, which are needed for
-// pread and for the check that no byte belongs to two records, so the directory is parsed here; zlib
-// inflates. Format: PKWARE APPNOTE 6.3.9.
+// The zip format of PyTorch's files. libzip does not expose the offsets of stored data, which pread and the
+// overlap check need, so the directory is parsed here; zlib inflates. Format: PKWARE APPNOTE 6.3.9.
 
 #include <cstddef>
 #include <cstdint>
