@@ -18,10 +18,10 @@ struct BannerFacts {
   std::int64_t ranks = 1;
   std::int64_t grad_accum = 1;
   std::int64_t steps_per_epoch = 0;
-  std::int64_t steps = 0;     ///< in the whole run
-  std::string device;         ///< its description()
-  std::string precision;      ///< of the computation: "bf16"
-  std::string threads;        ///< reason for their number; empty: not shown
+  std::int64_t steps = 0;     ///< steps of the whole run
+  std::string device;         ///< description() of the device
+  std::string precision;      ///< computation precision, "bf16"
+  std::string threads;        ///< reason for the number of threads; empty: not shown
   bool time_follows = false;  ///< the run is long enough for RunReporter to report its expected time
   std::string memory;         ///< required and available memory, from memory_text()
 };

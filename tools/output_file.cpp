@@ -82,7 +82,8 @@ std::string first_bytes(const fs::path& path, std::size_t count) {
   return text;
 }
 
-/// Whether the extension is not that of a checkpoint; usually a dataset was given to the wrong option.
+/// Whether the extension is that of another kind than a checkpoint: usually a dataset was given to the wrong
+/// option.
 bool is_named_for_another_kind(const OutputFile& output) {
   if (output.kind != OutputKind::kCheckpoint) return false;
   constexpr std::array kOthers{".h5", ".hdf5", ".csv", ".json", ".jsonl", ".npz", ".npy"};

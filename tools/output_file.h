@@ -12,7 +12,7 @@ namespace voca::tools {
 enum class OutputKind : std::uint8_t { kCheckpoint, kWeights, kPackedDataset, kPredictions, kReport };
 
 struct OutputFile {
-  std::string option;  ///< that names the file: "--save_path"
+  std::string option;  ///< option that names the file, "--save_path"
   std::filesystem::path path;
   OutputKind kind = OutputKind::kCheckpoint;
 };

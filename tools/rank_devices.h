@@ -16,7 +16,7 @@ namespace voca::tools {
 struct RankDevice {
   std::string host;
   engine::DeviceKind kind = engine::DeviceKind::kCpu;
-  std::string uuid;    ///< of the GPU; empty on a CPU
+  std::string uuid;    ///< UUID of the GPU; empty on a CPU
   std::string no_gpu;  ///< why a rank on the CPU has no GPU; empty if the CPU was asked for
 };
 

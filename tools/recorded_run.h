@@ -6,7 +6,7 @@
 
 namespace voca::tools {
 
-/// Size limit of config.json, in bytes; no config.json is larger.
+/// Maximum size of a config.json, in bytes.
 inline constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
 
 /// config.json of a run folder as `train` writes it: with an object `options` of scalar values, an integer

@@ -56,7 +56,7 @@ struct PredictionOptions {
   std::int64_t batch_size = 64;
   std::int64_t num_workers = 2;
   bool losses = false;    ///< also computes each sample's loss; every sample then needs a label
-  engine::Ranks ranks{};  ///< that share the work; every rank gets all predictions
+  engine::Ranks ranks{};  ///< ranks that share the work; every rank gets all predictions
   int ranks_here = 1;     ///< number of these on this node
   /// Rank 0, which alone has read the weights, broadcasts them: other nodes need not see the file.
   bool weights_of_first_rank = false;

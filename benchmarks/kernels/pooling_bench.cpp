@@ -17,7 +17,7 @@ void pooling_forward(benchmark::State& state) {
   report(state, 4.0 * static_cast<double>(x.size()), 0);
 }
 
-/// Writes dx, which is overwritten.
+/// Overwrites dx.
 void pooling_backward(benchmark::State& state) {
   const std::int64_t batch = state.range(0);
   const std::int64_t length = state.range(1);

@@ -336,7 +336,7 @@ Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int
                       path.string(), engine::describe(kind),
                       engine::what_to_do_with(kind).empty() ? "" : "; ", engine::what_to_do_with(kind));
   }
-  // For a truncated or damaged checkpoint, this says what is wrong.
+  // For a truncated or damaged checkpoint, inspect_pt() says what is wrong.
   if (path.extension() == ".h5") return inspect_dataset(path, verify, num_workers);
   return inspect_pt(path, verify, weights);
 }

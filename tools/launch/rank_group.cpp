@@ -239,8 +239,7 @@ const RankGroup::Member* RankGroup::member_named(const std::string& said) const 
   return found == members_.end() ? nullptr : &*found;
 }
 
-/// Kills the ranks that all others have reported as silent, once these have ended: nothing more can come from
-/// them.
+/// Kills ranks that were reported as silent, once all others have ended: nothing more can come from them.
 void RankGroup::kill_silent() {
   if (!end_.first_failure || running() == 0) return;
   std::vector<const Member*> silent;
@@ -272,7 +271,7 @@ void RankGroup::find_cause() {
   if (cause != nullptr && !cause->was_ended && is_failure(cause->status)) on_failure(*cause);
 }
 
-/// Whether no rank has work left: rank 0 ends only when every rank has said goodbye.
+/// Whether no rank has work left: rank 0 ends only when every rank has disconnected.
 bool RankGroup::all_work_is_done() const {
   return std::any_of(members_.begin(), members_.end(), [](const Member& member) {
     return member.process->rank() == 0 && member.ended && exit_code_of(member.status) == 0;

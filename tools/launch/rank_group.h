@@ -57,13 +57,13 @@ struct GroupEnd {
   struct Failure {
     int rank;
     pid_t pid;
-    int status;        ///< from waitpid()
+    int status;        ///< status from waitpid()
     std::string said;  ///< last error message of the rank; empty if none was relayed
   };
   std::optional<Failure> first_failure;
   bool started = false;            ///< false: a signal to stop arrived before
   bool saved_and_stopped = false;  ///< a rank ended with exit code 75
-  int stop_signal = 0;             ///< received by the launcher, or 0
+  int stop_signal = 0;             ///< signal that the launcher received, or 0
 };
 
 /// The ranks of one node, from their start to the end of the last one.
@@ -91,7 +91,7 @@ class RankGroup {
     std::unique_ptr<RankProcess> process;
     std::vector<Output> outputs;
     bool ended = false;
-    bool was_ended = false;  // by a signal of the launcher
+    bool was_ended = false;  // ended by a signal of the launcher
     int status = 0;
     [[nodiscard]] std::string said() const;
   };

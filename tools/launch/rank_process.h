@@ -13,7 +13,7 @@ namespace voca::tools {
 
 /// How to start a rank.
 struct RankCommand {
-  int rank = 0;  ///< in the whole job
+  int rank = 0;  ///< rank in the whole job
   std::string executable;
   std::vector<std::string> words;        ///< argv, including the program's name
   std::vector<std::string> environment;  ///< "NAME=value"; nothing else is inherited

@@ -14,7 +14,7 @@ namespace voca::tools {
 struct DeviceChoice {
   enum class Kind : std::uint8_t { kAuto, kCpu, kCuda };
   Kind kind = Kind::kAuto;
-  int index = -1;  ///< of the GPU; −1: the first usable one
+  int index = -1;  ///< GPU index; −1: the first usable one
 };
 
 /// Parses "auto", "cpu", "cuda" or "cuda:N"; throws UsageError naming --device for anything else.
@@ -29,8 +29,8 @@ struct DeviceOptions {
   engine::CudaDeviceOptions cuda{};
 };
 
-/// The environment variable by which this process was started to compute on GPUs, "CUDA_VISIBLE_DEVICES=0,1";
-/// empty if there is none.
+/// The environment variable that shows that this process was started to compute on GPUs,
+/// "CUDA_VISIBLE_DEVICES=0,1"; empty if there is none.
 [[nodiscard]] std::string promised_gpus(const engine::EnvVars& variables);
 
 /// Creates the device that --device selects. auto is the first usable GPU, or the CPU if there is none; a
