@@ -62,7 +62,7 @@ inline double seconds_of(std::size_t launches, const std::function<void(std::siz
     cudaEvent_t begin = nullptr;
     cudaEvent_t end = nullptr;
   };
-  static const Events events;  // destroyed with the process
+  static const Events events;  // released when the process exits
   auto* const stream = static_cast<cudaStream_t>(gpu()->compute_stream());
   VOCA_CUDA(cudaEventRecord(events.begin, stream));
   for (std::size_t i = 0; i < launches; ++i) launch(i);
