@@ -9,6 +9,7 @@
 #include "data/batches/device_batches.h"
 #include "engine/base/error.h"
 #include "model/crossmodal_transformer.h"
+#include "model/metrics/threshold.h"
 #include "tools/network_weights.h"
 #include "tools/run_memory.h"
 
@@ -55,7 +56,7 @@ std::vector<engine::ParameterTarget> targets_of(const std::vector<engine::Parame
 /// Throws DataError unless the threshold is a probability or infinity, at which no sample counts as real.
 void check_threshold(const TrainedNetwork& network) {
   const double threshold = network.threshold().value_or(0.5);
-  if (threshold >= 0 && (threshold <= 1 || std::isinf(threshold))) return;
+  if (threshold >= 0 && threshold <= engine::kMaxThreshold) return;
   throw DataError(
       "{}: its decision threshold {} is not between 0 and 1: the file was changed or damaged; copy it again",
       network.path, threshold);

@@ -65,7 +65,7 @@ double cut_below(const RocCurve& curve, std::size_t i) {
   const double above = i == 0 ? 1.0 : curve.points[i].threshold;
   const double below = last ? 0.0 : curve.points[i + 1].threshold;
   // Scores of exactly 0 or 1 have no neighbour beyond.
-  if (i == 0 && below == 1.0) return std::nextafter(1.0, 2.0);
+  if (i == 0 && below == 1.0) return kMaxThreshold;
   if (last && above == 0.0) return 0.0;
   return midpoint_above(below, above);
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -317,10 +318,11 @@ TEST_F(CheckpointForms, AScoreThatOverflowsNamesTheCheckpointAndTheVideo) {
   EXPECT_THAT(refusal({"eval", "--checkpoint=large.pt", "--features_root=packed.h5"}), names_both);
 }
 
-TEST_F(CheckpointForms, ADecisionThresholdIsAProbabilityOrInfinity) {
+TEST_F(CheckpointForms, ADecisionThresholdIsOneThatTrainingFits) {
   const double infinity = std::numeric_limits<double>::infinity();
+  const double above_one = std::nextafter(1.0, 2.0);  // fitted where nothing is to be taken for real
   for (const auto& [threshold, taken] :
-       {std::pair{0.25, true}, {infinity, true}, {1.5, false}, {-0.1, false}}) {
+       {std::pair{0.25, true}, {above_one, true}, {infinity, false}, {1.5, false}, {-0.1, false}}) {
     Dict record;
     record.add("format_version", 1);
     record.add("threshold", threshold);
@@ -330,6 +332,8 @@ TEST_F(CheckpointForms, ADecisionThresholdIsAProbabilityOrInfinity) {
     EXPECT_EQ(outcome.exit_code, taken ? 0 : 65) << threshold << outcome.err;
     EXPECT_EQ(outcome.err.find("threshold.pt: its decision threshold ") == std::string::npos, taken)
         << outcome.err;
+    const Outcome evaluation = run({"eval", "--checkpoint=threshold.pt", "--features_root=packed.h5"}, here());
+    EXPECT_EQ(evaluation.exit_code, taken ? 0 : 65) << threshold << evaluation.err;
   }
 }
 

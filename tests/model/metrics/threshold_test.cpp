@@ -97,6 +97,7 @@ TEST(FitThreshold, LiesMidwayAndTowardAHalf) {
 
 TEST(FitThreshold, CanRefuseAndAcceptEverything) {
   const RocCurve fakes = roc_curve(std::vector{0.0, 1.0, 1.0}, std::vector{1, 0, 0});
+  EXPECT_EQ(fit_threshold(fakes, kAcc), kMaxThreshold);
   EXPECT_EQ(decide(fakes, fit_threshold(fakes, kAcc).value()).fake_as_fake, 2);
   EXPECT_EQ(decide(fakes, fit_threshold(fakes, kAcc).value()).real_as_real, 0);
   const RocCurve reals = roc_curve(std::vector{0.0, 0.0, 1.0}, std::vector{1, 1, 0});
