@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "engine/base/terminal.h"
 #include "engine/base/text.h"
 #include "engine/checkpoint/torch/value.h"
+#include "model/metrics/measures.h"
 
 namespace voca::tools {
 
@@ -92,16 +94,25 @@ std::string at_threshold_text(double threshold, const std::string& from, const o
          rates_text(rates, columns);
 }
 
+/// The labelled measures of a table, five per line.
+template <typename Metrics>
+std::string measures_text(const ordered_json& e, std::span<const engine::Measure<Metrics>> rows) {
+  constexpr int kPerLine = 5;
+  std::string text;
+  int count = 0;
+  for (const engine::Measure<Metrics>& row : rows) {
+    if (row.label.empty()) continue;
+    if (count > 0 && count % kPerLine == 0) text += "\n";
+    text += "  " + measure(row.label, e[std::string(row.name)]);
+    ++count;
+  }
+  return text + "\n";
+}
+
 std::string binary_text(const ordered_json& e, int columns) {
-  std::string text = engine::wrapped(
-      fmt::format("positive class: real (a score is the probability of real)\n"
-                  "  {}  {}  {}  {}  {}\n"
-                  "  {}  {}  {}\n",
-                  measure("auc", e["auc"]), measure("ap(real)", e["ap_real"]),
-                  measure("ap(fake)", e["ap_fake"]), measure("eer", e["eer"]), measure("loss", e["loss"]),
-                  measure("tpr at fpr 1%", e["tpr_at_fpr_1pct"]),
-                  measure("tpr at fpr 0.1%", e["tpr_at_fpr_01pct"]), measure("ece", e["ece"])),
-      columns, 2);
+  std::string text = engine::wrapped("positive class: real (a score is the probability of real)\n" +
+                                         measures_text(e, engine::measures_of(engine::BinaryMetrics{})),
+                                     columns, 2);
   text += at_threshold_text(0.5, "", e, columns);
   return text +
          at_threshold_text(e["threshold"].get<double>(), threshold_source(e), e["at_threshold"], columns);
@@ -134,11 +145,8 @@ std::string classes_text(const ordered_json& e, int columns) {
     confusion.push_back({std::to_string(k)});
     for (const ordered_json& cell : e["confusion"][k]) confusion.back().push_back(count(cell));
   }
-  return engine::wrapped(fmt::format("  {}  {}  {}  {}\n", measure("acc", e["acc"]),
-                                     measure("balanced acc", e["balanced_acc"]),
-                                     measure("macro auc", e["auc"]), measure("loss", e["loss"])),
-                         columns, 2) +
-         "\n" + table(rates, columns) + table(confusion, columns);
+  return engine::wrapped(measures_text(e, engine::measures_of(engine::ClassMetrics{})), columns, 2) + "\n" +
+         table(rates, columns) + table(confusion, columns);
 }
 
 }  // namespace

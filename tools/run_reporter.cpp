@@ -96,8 +96,8 @@ void RunReporter::on_epoch(const engine::EpochRecord& record) {
   std::string text = fmt::format("epoch {}/{}  loss {:.4f}", record.epoch, epochs_, record.loss.total);
   if (record.summary) {
     text += fmt::format("  val{0}loss{0}{1}  acc{0}{2}  auc{0}{3}", engine::kFixedSpace,
-                        rounded(record.summary->loss), rounded(record.summary->acc),
-                        rounded(record.summary->auc));
+                        rounded(record.summary->measure("loss")), rounded(record.summary->measure("acc")),
+                        rounded(record.summary->measure("auc")));
     if (record.best) text += "  best";
   }
   // Optional: the progress line and metrics.jsonl also have it. Space for "best" is reserved, so that all
@@ -163,8 +163,8 @@ void RunReporter::write_checkpoint(const std::filesystem::path& path,
   checkpoint.config = facts_.config;
   checkpoint.engine = std::move(facts);
   if (model.val) {
-    checkpoint.val_acc = model.val->acc;
-    checkpoint.val_auc = model.val->auc;
+    checkpoint.val_acc = model.val->measure("acc");
+    checkpoint.val_auc = model.val->measure("auc");
   }
   engine::write_training_checkpoint(path, checkpoint);
 }

@@ -47,12 +47,16 @@ def make(program, folder):
 
 
 def numbers(value):
-    """The leaves of a JSON value in order, without keys; texts are names that may change."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [leaf for one in value for leaf in numbers(one)]
-    return [] if isinstance(value, str) else [value]
+    """The leaves of a JSON value, sorted; keys, their order and texts are names, which may change."""
+
+    def leaves(value):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list):
+            return [leaf for one in value for leaf in leaves(one)]
+        return [] if isinstance(value, str) else [value]
+
+    return sorted(leaves(value), key=repr)
 
 
 def pt(path):

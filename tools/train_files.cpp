@@ -169,8 +169,8 @@ bool is_best_of(const fs::path& path, const engine::Trainer& trainer) {
   const engine::ValidationSummary& best = *trainer.best();
   const engine::Value* auc = entry("val_auc");
   const bool has_auc = auc != nullptr && auc->if_double() != nullptr;
-  return *epoch->if_int() == best.epoch && has_auc == best.auc.has_value() &&
-         (!has_auc || *auc->if_double() == *best.auc);
+  return *epoch->if_int() == best.epoch && has_auc == best.measure("auc").has_value() &&
+         (!has_auc || *auc->if_double() == *best.measure("auc"));
 }
 
 /// A state has only the last weights, so the best checkpoint must exist at --save_path. If it is missing and

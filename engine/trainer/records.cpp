@@ -1,6 +1,9 @@
 #include "engine/trainer/records.h"
 
 #include <cmath>
+#include <string>
+
+#include "model/metrics/measures.h"
 
 namespace voca::engine {
 namespace {
@@ -18,24 +21,18 @@ void put_losses(ordered_json& line, const LossValues& loss) {
   line["con"] = number(loss.contrastive);
 }
 
-void put_metrics(ordered_json& line, const BinaryMetrics& metrics) {
-  line["val_loss"] = number(metrics.loss);
-  line["val_acc"] = number(metrics.at_half.acc);
-  line["val_auc"] = number(metrics.auc);
-  line["val_balanced_acc"] = number(metrics.at_half.balanced_acc);
-  line["val_ap_real"] = number(metrics.ap_real);
-  line["val_ap_fake"] = number(metrics.ap_fake);
-  line["val_eer"] = metrics.eer ? number(metrics.eer->nearest) : nullptr;
-}
-
-void put_metrics(ordered_json& line, const ClassMetrics& metrics) {
-  line["val_loss"] = number(metrics.loss);
-  line["val_acc"] = number(metrics.acc);
-  line["val_auc"] = number(metrics.auc);
-  line["val_balanced_acc"] = number(metrics.balanced_acc);
+template <typename Metrics>
+void put_metrics(ordered_json& line, const Metrics& metrics) {
+  for (const auto& row : measures_of(metrics))
+    if (!row.record.empty()) line[std::string(row.record)] = number(row.value(metrics));
 }
 
 }  // namespace
+
+std::optional<double> ValidationSummary::measure(std::string_view name) const {
+  const auto found = measures.find(name);
+  return found == measures.end() ? std::nullopt : found->second;
+}
 
 ordered_json to_json(const StepRecord& record) {
   ordered_json line;

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "engine/core/parameters.h"
 #include "engine/trainer/evaluator.h"
@@ -37,11 +40,12 @@ struct StepRecord {
 struct ValidationSummary {
   std::int64_t epoch = 0;  ///< from 1
   std::int64_t step = 0;
-  std::optional<double> loss;
-  std::optional<double> acc;  ///< at 0.5, or of the most likely class
-  std::optional<double> auc;
-  std::optional<double> ap;         ///< average precision of real; two classes only
+  /// Values of the measures that can select, by the names of --select_by (model/metrics/measures.h).
+  std::map<std::string, std::optional<double>, std::less<>> measures;
   std::optional<double> threshold;  ///< fitted on val
+
+  /// Empty if the measure is undefined on the split, or for this kind of model.
+  [[nodiscard]] std::optional<double> measure(std::string_view name) const;
 };
 
 /// Record of one epoch, or of the part that --max_steps allowed.

@@ -11,6 +11,7 @@
 #include "engine/checkpoint/resume/resume_state.h"
 #include "engine/trainer/step_runner.h"
 #include "engine/trainer/training_state.h"
+#include "model/metrics/measures.h"
 
 namespace voca::engine {
 namespace {
@@ -48,23 +49,18 @@ ScheduleOptions schedule_options(const TrainerConfig& config, std::int64_t steps
 ValidationSummary summarise(const Metrics& metrics, std::optional<double> threshold) {
   ValidationSummary summary;
   summary.threshold = threshold;
-  if (const auto* binary = std::get_if<BinaryMetrics>(&metrics)) {
-    summary.loss = binary->loss;
-    summary.acc = binary->at_half.acc;
-    summary.auc = binary->auc;
-    summary.ap = binary->ap_real;
-  } else {
-    const auto& classes = std::get<ClassMetrics>(metrics);
-    summary.loss = classes.loss;
-    summary.acc = classes.acc;
-    summary.auc = classes.auc;
-  }
+  std::visit(
+      [&](const auto& measured) {
+        for (const auto& row : measures_of(measured))
+          if (!row.select_by.empty()) summary.measures[std::string(row.select_by)] = row.value(measured);
+      },
+      metrics);
   return summary;
 }
 
 /// Ties keep the earlier checkpoint: false.
-bool is_better(SelectBy select_by, double value, double best) {
-  return select_by == SelectBy::kLoss ? value < best : value > best;
+bool is_better(std::string_view select_by, double value, double best) {
+  return selection(select_by).better == Better::kLower ? value < best : value > best;
 }
 
 void check_precision(DType compute_type, DeviceKind device) {
@@ -337,14 +333,13 @@ void Trainer::Impl::evaluate(EpochRecord& record) {
 }
 
 void Trainer::Impl::select(EpochRecord& record) {
-  const std::optional<double> value = selection_value(config.select_by, *record.summary);
+  const std::optional<double> value = record.summary->measure(config.select_by);
   if (!value || !std::isfinite(*value)) {
     observer.on_message(fmt::format("epoch {}: {} is not defined on the validation split: not selected",
-                                    progress.epoch + 1, name_of(config.select_by)));
+                                    progress.epoch + 1, config.select_by));
     return;
   }
-  if (progress.best &&
-      !is_better(config.select_by, *value, *selection_value(config.select_by, *progress.best)))
+  if (progress.best && !is_better(config.select_by, *value, *progress.best->measure(config.select_by)))
     return;
   progress.best = record.summary;
   record.best = true;

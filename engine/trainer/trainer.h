@@ -21,23 +21,15 @@
 
 namespace voca::engine {
 
-/// Validation metric that selects the best checkpoint. Loss is the only one where lower is better.
-enum class SelectBy : std::uint8_t { kAuc, kAcc, kAp, kLoss };
-/// Parses "auc", "acc", "ap" or "loss"; throws UsageError naming --select_by for anything else.
-[[nodiscard]] SelectBy parse_select_by(std::string_view text);
-[[nodiscard]] std::string_view name_of(SelectBy select_by);
-/// Value of the metric; empty if it is undefined on the split.
-[[nodiscard]] std::optional<double> selection_value(SelectBy select_by, const ValidationSummary& summary);
-
 /// Throws UsageError saying that the validation split is empty.
 [[noreturn]] void refuse_empty_validation();
-/// Throws UsageError naming --select_by if the metric is undefined for the model's kind (ap needs two
-/// classes).
-void check_selection(SelectBy select_by, std::int64_t outputs);
-/// Also throws if the metric is undefined for a validation split with these numbers of samples per class (auc
-/// and ap need two classes), or if the split is empty. Call it before the first step: the trainer sees no
-/// labels before the first evaluation, and if the metric is undefined then, it only reports that.
-void check_selection(SelectBy select_by, std::int64_t outputs,
+/// Throws UsageError naming --select_by if it names no measure that selects (model/metrics/measures.h), or
+/// one that is undefined for the model's kind.
+void check_selection(std::string_view select_by, std::int64_t outputs);
+/// Also throws if the measure is undefined for a validation split with these numbers of samples per class, or
+/// if the split is empty. Call it before the first step: the trainer sees no labels before the first
+/// evaluation, and if the measure is undefined then, it only reports that.
+void check_selection(std::string_view select_by, std::int64_t outputs,
                      std::span<const std::int64_t> samples_of_class);
 
 /// A period in steps or epochs; 0: never.
@@ -63,7 +55,7 @@ struct TrainerConfig {
   std::int64_t max_bad_samples = kMaxBadSamples;
   std::int64_t eval_every = 1;  ///< epochs; the last one is always evaluated
   std::int64_t log_every = 0;   ///< steps; 0: epochs only
-  SelectBy select_by = SelectBy::kAuc;
+  std::string select_by = "auc";
   ThresholdRule threshold_by{};  ///< rule by which the decision threshold is fitted on val
   bool no_val = false;           ///< train without a validation split
   std::uint64_t seed = 0;

@@ -1,21 +1,16 @@
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <string>
 
 #include "engine/base/error.h"
 #include "engine/trainer/trainer.h"
+#include "model/metrics/measures.h"
 
 namespace voca::engine {
 namespace {
-
-struct SelectName {
-  SelectBy value;
-  std::string_view name;
-};
-constexpr std::array<SelectName, 4> kSelectNames{
-    {{SelectBy::kAuc, "auc"}, {SelectBy::kAcc, "acc"}, {SelectBy::kAp, "ap"}, {SelectBy::kLoss, "loss"}}};
 
 void expect_at_least(const char* option, std::int64_t least, std::int64_t value) {
   if (value < least) throw UsageError("{}: is {}, must be at least {}", option, value, least);
@@ -24,6 +19,14 @@ void expect_at_least(const char* option, std::int64_t least, std::int64_t value)
 void expect_not_negative(const char* option, double value) {
   if (!(value >= 0) || !std::isfinite(value))
     throw UsageError("{}: is {}, must be a number and not negative", option, value);
+}
+
+template <typename Predicate>
+std::string names_of(Predicate&& predicate) {
+  std::string names;
+  for (const Selection& row : selections())
+    if (predicate(row)) names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
+  return names;
 }
 
 }  // namespace
@@ -40,32 +43,7 @@ void validate(const TrainerConfig& config) {
   expect_at_least("--keep", 1, config.keep);
   expect_not_negative("--weight_decay", config.optimizer.weight_decay);
   expect_not_negative("--max_grad_norm", config.optimizer.max_grad_norm);
-}
-
-SelectBy parse_select_by(std::string_view text) {
-  for (const SelectName& entry : kSelectNames)
-    if (entry.name == text) return entry.value;
-  throw UsageError("--select_by: \"{}\" is not one of auc, acc, ap, loss", text);
-}
-
-std::string_view name_of(SelectBy select_by) {
-  for (const SelectName& entry : kSelectNames)
-    if (entry.value == select_by) return entry.name;
-  throw InternalError("no such SelectBy: {}", static_cast<int>(select_by));
-}
-
-std::optional<double> selection_value(SelectBy select_by, const ValidationSummary& summary) {
-  switch (select_by) {
-    case SelectBy::kAuc:
-      return summary.auc;
-    case SelectBy::kAcc:
-      return summary.acc;
-    case SelectBy::kAp:
-      return summary.ap;
-    case SelectBy::kLoss:
-      return summary.loss;
-  }
-  throw InternalError("no such SelectBy: {}", static_cast<int>(select_by));
+  static_cast<void>(selection(config.select_by));
 }
 
 void refuse_empty_validation() {
@@ -74,26 +52,25 @@ void refuse_empty_validation() {
       "train without selecting a best checkpoint");
 }
 
-void check_selection(SelectBy select_by, std::int64_t outputs) {
-  if (select_by == SelectBy::kAp && outputs > 1) {
-    throw UsageError("--select_by ap: is defined for two classes, the model has {}; use auc, acc or loss",
-                     outputs);
-  }
+void check_selection(std::string_view select_by, std::int64_t outputs) {
+  if (selection(select_by).is_of_classes || outputs == 1) return;
+  throw UsageError("--select_by {}: is defined for two classes, the model has {}; use one of {}", select_by,
+                   outputs, names_of([](const Selection& row) { return row.is_of_classes; }));
 }
 
-void check_selection(SelectBy select_by, std::int64_t outputs,
+void check_selection(std::string_view select_by, std::int64_t outputs,
                      std::span<const std::int64_t> samples_of_class) {
   check_selection(select_by, outputs);
   if (std::all_of(samples_of_class.begin(), samples_of_class.end(), [](std::int64_t n) { return n == 0; }))
     refuse_empty_validation();
-  if (select_by != SelectBy::kAuc && select_by != SelectBy::kAp) return;
+  if (!selection(select_by).needs_two_classes) return;
   const auto classes = std::count_if(samples_of_class.begin(), samples_of_class.end(),
                                      [](std::int64_t samples) { return samples > 0; });
   if (classes < 2) {
     throw UsageError(
-        "--select_by {}: is not defined on a validation split of one class only; use --select_by acc or "
-        "loss, or another split",
-        name_of(select_by));
+        "--select_by {}: is not defined on a validation split of one class only; use one of {}, or another "
+        "split",
+        select_by, names_of([](const Selection& row) { return !row.needs_two_classes; }));
   }
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/base/error.h"
+#include "model/metrics/measures.h"
 
 namespace voca::engine {
 namespace {
@@ -28,24 +29,25 @@ std::optional<double> optional_number(const ordered_json& object, const char* ke
 
 ordered_json to_json(const std::optional<ValidationSummary>& summary) {
   if (!summary) return nullptr;
-  return {{"epoch", summary->epoch},
-          {"step", summary->step},
-          {"loss", optional_number(summary->loss)},
-          {"acc", optional_number(summary->acc)},
-          {"auc", optional_number(summary->auc)},
-          {"ap", optional_number(summary->ap)},
-          {"threshold", optional_number(summary->threshold)}};
+  ordered_json json{{"epoch", summary->epoch}, {"step", summary->step}};
+  for (const Selection& row : selections())
+    json[std::string(row.name)] = optional_number(summary->measure(row.name));
+  json["threshold"] = optional_number(summary->threshold);
+  return json;
 }
 
 std::optional<ValidationSummary> summary_from_json(const ordered_json& json) {
   if (json.is_null()) return std::nullopt;
-  return ValidationSummary{.epoch = json.at("epoch").get<std::int64_t>(),
-                           .step = json.at("step").get<std::int64_t>(),
-                           .loss = optional_number(json, "loss"),
-                           .acc = optional_number(json, "acc"),
-                           .auc = optional_number(json, "auc"),
-                           .ap = optional_number(json, "ap"),
-                           .threshold = optional_number(json, "threshold")};
+  ValidationSummary summary{.epoch = json.at("epoch").get<std::int64_t>(),
+                            .step = json.at("step").get<std::int64_t>(),
+                            .measures = {},
+                            .threshold = optional_number(json, "threshold")};
+  for (const Selection& row : selections()) {
+    const std::string name(row.name);
+    // A state that an earlier version wrote lacks the measures that are new.
+    if (json.contains(name)) summary.measures[name] = optional_number(json, name.c_str());
+  }
+  return summary;
 }
 
 ordered_json to_json(const EpochSums& sums) {

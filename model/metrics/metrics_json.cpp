@@ -1,3 +1,4 @@
+#include "model/metrics/measures.h"
 #include "model/metrics/metrics.h"
 
 namespace voca::engine {
@@ -13,6 +14,11 @@ ordered_json numbers(const std::vector<std::optional<double>>& values) {
   ordered_json array = ordered_json::array();
   for (const std::optional<double>& value : values) array.push_back(number(value));
   return array;
+}
+
+template <typename Metrics>
+void add_measures(ordered_json& to, const Metrics& metrics) {
+  for (const auto& row : measures_of(metrics)) to[std::string(row.name)] = number(row.value(metrics));
 }
 
 ordered_json confusion_json(const Decisions& d) {
@@ -57,15 +63,7 @@ ordered_json metrics_json(const BinaryMetrics& metrics) {
   json["n"] = metrics.n_real + metrics.n_fake;
   json["n_real"] = metrics.n_real;
   json["n_fake"] = metrics.n_fake;
-  json["loss"] = number(metrics.loss);
-  json["auc"] = number(metrics.auc);
-  json["ap_real"] = number(metrics.ap_real);
-  json["ap_fake"] = number(metrics.ap_fake);
-  json["eer"] = metrics.eer ? ordered_json(metrics.eer->nearest) : ordered_json();
-  json["eer_interpolated"] = metrics.eer ? ordered_json(metrics.eer->interpolated) : ordered_json();
-  json["tpr_at_fpr_1pct"] = number(metrics.tpr_at_fpr_1pct);
-  json["tpr_at_fpr_01pct"] = number(metrics.tpr_at_fpr_01pct);
-  json["ece"] = number(metrics.calibration.ece);
+  add_measures(json, metrics);
   add_rates(json, metrics.at_half);
   json["threshold"] = metrics.at_threshold.threshold;
   json["at_threshold"] = ordered_json::object();
@@ -78,10 +76,7 @@ ordered_json metrics_json(const ClassMetrics& metrics) {
   ordered_json json;
   json["n"] = metrics.n;
   json["n_of_class"] = metrics.n_of_class;
-  json["loss"] = number(metrics.loss);
-  json["acc"] = number(metrics.acc);
-  json["balanced_acc"] = number(metrics.balanced_acc);
-  json["auc"] = number(metrics.auc);
+  add_measures(json, metrics);
   json["auc_of_class"] = numbers(metrics.auc_of_class);
   json["recall_of_class"] = numbers(metrics.recall_of_class);
   json["confusion"] = metrics.confusion;

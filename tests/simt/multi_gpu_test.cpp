@@ -100,7 +100,8 @@ void expect_near(const Outcome& got, const Outcome& want, double tolerance) {
     EXPECT_EQ(a.bad_samples, b.bad_samples);
     EXPECT_NEAR(a.loss.total, b.loss.total, tolerance * b.loss.total);
     EXPECT_NEAR(a.grad_norm, b.grad_norm, 10 * tolerance * b.grad_norm);
-    EXPECT_NEAR(*a.summary->loss, *b.summary->loss, tolerance * *b.summary->loss);
+    EXPECT_NEAR(*a.summary->measure("loss"), *b.summary->measure("loss"),
+                tolerance * *b.summary->measure("loss"));
   }
 }
 

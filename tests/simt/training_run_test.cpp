@@ -97,7 +97,8 @@ TEST(TrainingRun, InFloatFollowsTheCpu) {
       const engine::EpochRecord& want = cpu.recorder.epochs[i];
       EXPECT_NEAR(got.loss.total, want.loss.total, 1e-3 * want.loss.total);
       EXPECT_NEAR(got.grad_norm, want.grad_norm, 1e-2 * want.grad_norm);
-      EXPECT_NEAR(*got.summary->loss, *want.summary->loss, 1e-3 * *want.summary->loss);
+      EXPECT_NEAR(*got.summary->measure("loss"), *want.summary->measure("loss"),
+                  1e-3 * *want.summary->measure("loss"));
     }
     const HostTensor got(*cuda.device, cuda.trainer.parameters().masters());
     const HostTensor want(*cpu.device, cpu.trainer.parameters().masters());

@@ -105,7 +105,7 @@ engine::TrainerConfig two_epochs(engine::DType compute_type) {
   config.lr = 1e-3;
   config.log_every = 1;
   config.grad_accum = 2;
-  config.select_by = engine::SelectBy::kLoss;
+  config.select_by = "loss";
   config.seed = 5;
   config.compute_type = compute_type;
   return config;

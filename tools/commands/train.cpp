@@ -253,7 +253,7 @@ ordered_json result_json(const TrainOptions& options, const engine::TrainerConfi
   if (result.best) {
     json["best"] = {{"epoch", result.best->epoch},
                     {"by", options.select_by},
-                    {"value", *engine::selection_value(config.select_by, *result.best)}};
+                    {"value", *result.best->measure(options.select_by)}};
   }
   const std::filesystem::path kept = kept_checkpoint(options, paths, result);
   json["checkpoint"] = kept.empty() ? ordered_json() : ordered_json(kept.string());

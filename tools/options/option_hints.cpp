@@ -143,7 +143,7 @@ constexpr std::array kHints{
     // Evaluation.
     Hint{"eval_freq val_every eval_interval val_interval val_freq eval_steps check_val_every_n_epoch",
          "eval_every", "--eval_every EPOCHS"},
-    Hint{"metric monitor best_metric metric_for_best_model", "select_by", "--select_by auc|acc|ap|loss"},
+    Hint{"metric monitor best_metric metric_for_best_model", "select_by", "--select_by MEASURE"},
     Hint{"patience early_stopping early_stop", "select_by",
          "training runs all --epochs and keeps the best by --select_by; leave it out"},
     Hint{"threshold thr", "checkpoint", "the one fitted on val is in the checkpoint; leave it out"},

@@ -7,6 +7,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/json.h"
+#include "model/metrics/measures.h"
 
 namespace voca::tools {
 
@@ -75,7 +76,8 @@ void add_optimiser_options(OptionSet& set, TrainOptions& o) {
 
 void add_file_options(OptionSet& set, TrainOptions& o) {
   set.begin_group("Evaluation");
-  set.add("select_by", &o.select_by, "auc|acc|ap|loss", "what makes a checkpoint the best, on val");
+  set.add("select_by", &o.select_by, engine::selection_names("|"),
+          "what makes a checkpoint the best, on val");
   set.add("threshold_by", &o.threshold_by, "RULE",
           "what the decision threshold is fitted on val by: balanced_acc, acc, f1_real, f1_fake, eer, or "
           "fpr=P (the most reals found while a share P of the fakes passes)");
@@ -343,7 +345,7 @@ engine::TrainerConfig trainer_config(const TrainOptions& o) {
   config.max_bad_samples = o.max_bad_samples;
   config.eval_every = o.eval_every;
   config.log_every = o.log_every;
-  config.select_by = engine::parse_select_by(o.select_by);
+  config.select_by = engine::selection(o.select_by).name;
   config.threshold_by = engine::parse_threshold_rule(o.threshold_by);
   config.no_val = o.no_val;
   config.seed = o.seed;

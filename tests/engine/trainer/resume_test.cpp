@@ -69,8 +69,13 @@ nlohmann::ordered_json json_of(const std::optional<ValidationSummary>& summary) 
   const auto number = [](const std::optional<double>& value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
   };
-  return {summary->epoch,       summary->step,       number(summary->loss),     number(summary->acc),
-          number(summary->auc), number(summary->ap), number(summary->threshold)};
+  return {summary->epoch,
+          summary->step,
+          number(summary->measure("loss")),
+          number(summary->measure("acc")),
+          number(summary->measure("auc")),
+          number(summary->measure("ap")),
+          number(summary->threshold)};
 }
 
 /// Everything that must not depend on interruptions.
@@ -266,7 +271,7 @@ INSTANTIATE_TEST_SUITE_P(
         Kind{.name = "Accumulating", .change = [](TrainerConfig& config) { config.grad_accum = 4; }},
         Kind{.name = "InDouble", .change = [](TrainerConfig& config) { config.compute_type = DType::kF64; }},
         Kind{.name = "OfClasses",
-             .change = [](TrainerConfig& config) { config.select_by = SelectBy::kLoss; },
+             .change = [](TrainerConfig& config) { config.select_by = "loss"; },
              .outputs = 3},
         Kind{.name = "WithoutVal", .change = [](TrainerConfig& config) { config.no_val = true; }},
         Kind{.name = "EndingWithinAnEpoch",

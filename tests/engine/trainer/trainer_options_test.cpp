@@ -76,30 +76,28 @@ TEST(TrainerOptions, RefusesOptionsOutOfRangeByName) {
 
 TEST(TrainerOptions, RefusesAMeasureThatTheModelOrTheSplitLeavesUndefined) {
   TrainerConfig config = toy_config();
-  config.select_by = SelectBy::kAp;
+  config.select_by = "ap";
   EXPECT_THAT(refusal_of(config, {.outputs = 3}), AllOf(StartsWith("--select_by ap"), HasSubstr("has 3")));
   const std::vector<std::int64_t> one_class{0, 5};
   const std::vector<std::int64_t> two_classes{1, 5};
-  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kAp}) {
+  for (const char* by : {"auc", "ap"}) {
     EXPECT_THAT(message_of<UsageError>([&] { check_selection(by, 1, one_class); }),
                 AllOf(StartsWith("--select_by"), HasSubstr("one class")));
     EXPECT_NO_THROW(check_selection(by, 1, two_classes));
   }
-  for (const SelectBy by : {SelectBy::kAcc, SelectBy::kLoss})
-    EXPECT_NO_THROW(check_selection(by, 1, one_class));
-  EXPECT_THROW(check_selection(SelectBy::kAp, 3, two_classes), UsageError);
+  for (const char* by : {"acc", "loss"}) EXPECT_NO_THROW(check_selection(by, 1, one_class));
+  EXPECT_THROW(check_selection("ap", 3, two_classes), UsageError);
   const std::vector<std::int64_t> empty{0, 0};
-  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kLoss}) {
+  for (const char* by : {"auc", "loss"}) {
     EXPECT_THAT(message_of<UsageError>([&] { check_selection(by, 1, empty); }),
                 HasSubstr("the validation split is empty"));
   }
 }
 
 TEST(TrainerOptions, ReadBack) {
-  for (const SelectBy by : {SelectBy::kAuc, SelectBy::kAcc, SelectBy::kAp, SelectBy::kLoss})
-    EXPECT_EQ(parse_select_by(name_of(by)), by);
-  EXPECT_THAT(message_of<UsageError>([] { (void)parse_select_by("f1"); }),
-              AllOf(StartsWith("--select_by"), HasSubstr("f1")));
+  TrainerConfig config = toy_config();
+  config.select_by = "f1";
+  EXPECT_THAT(refusal_of(config), AllOf(StartsWith("--select_by"), HasSubstr("f1")));
   const auto interval = [](std::string_view text) {
     const Interval parsed = parse_interval("--checkpoint_every", text);
     return std::pair(parsed.count, parsed.in_steps);

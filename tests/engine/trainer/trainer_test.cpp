@@ -58,7 +58,7 @@ TEST(Trainer, LearnsWhatThereIsToLearn) {
   EXPECT_EQ(result.epochs, 40);
   EXPECT_EQ(result.step, 400);
   EXPECT_LT(recorder.epochs.back().loss.total, 0.8 * recorder.epochs.front().loss.total);
-  EXPECT_GT(result.best->auc, 0.8);
+  EXPECT_GT(result.best->measure("auc"), 0.8);
 }
 
 TEST(Trainer, TheSameSeedGivesTheSameBitsAndAnotherOthers) {
@@ -299,7 +299,7 @@ TEST(Trainer, TellsInOrder) {
   TrainerConfig config = toy_config();
   config.epochs = 2;
   config.log_every = 4;
-  config.select_by = SelectBy::kLoss;
+  config.select_by = "loss";
   Recorder recorder;
   ToyRun run(config, recorder);
   (void)run.trainer.run();

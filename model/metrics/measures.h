@@ -1,0 +1,48 @@
+#pragma once
+
+// The measures of an evaluation, one row each. The text and JSON of eval, metrics.jsonl, TensorBoard,
+// --select_by, resume states and the list in docs/evaluation.md are derived from these rows or compared with
+// them by a test.
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/metrics/metrics.h"
+
+namespace voca::engine {
+
+enum class Better : std::uint8_t { kHigher, kLower };
+
+template <typename Metrics>
+struct Measure {
+  std::string_view name;         ///< key in the JSON of eval
+  std::string_view label{};      ///< in the text of eval; empty: not in its list of measures
+  std::string_view record{};     ///< key in metrics.jsonl and TensorBoard; empty: not recorded
+  std::string_view select_by{};  ///< value of --select_by; empty: cannot select checkpoints
+  Better better = Better::kHigher;
+  bool needs_two_classes = false;  ///< undefined on a split with samples of one class only
+  std::optional<double> (*value)(const Metrics& metrics);
+};
+
+/// Rows for two classes and for K classes, in the order of the text.
+[[nodiscard]] std::span<const Measure<BinaryMetrics>> measures_of(const BinaryMetrics& metrics);
+[[nodiscard]] std::span<const Measure<ClassMetrics>> measures_of(const ClassMetrics& metrics);
+
+/// What --select_by may name.
+struct Selection {
+  std::string_view name;
+  Better better = Better::kHigher;
+  bool needs_two_classes = false;
+  bool is_of_classes = false;  ///< also defined for a model of K ≥ 2 outputs
+};
+[[nodiscard]] const std::vector<Selection>& selections();
+/// Throws UsageError naming --select_by if no row has this name.
+[[nodiscard]] const Selection& selection(std::string_view name);
+/// Names of selections(), such as "auc|loss" with `separator` "|".
+[[nodiscard]] std::string selection_names(std::string_view separator);
+
+}  // namespace voca::engine
