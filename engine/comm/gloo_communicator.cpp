@@ -2,31 +2,21 @@
 // here (docs/collectives.md explains why). Every rank talks to every other directly, so that all others
 // detect and name a lost rank at once. Sums are taken in rank order, whatever buffer a tensor is a slice of.
 
-#include "engine/base/running_clock.h"
-#include "engine/base/thread.h"
 #include "engine/comm/communication_error.h"
 #include "engine/comm/communicator.h"
 #include "engine/comm/rank_order_sum.h"
 
 #if defined(VOCA_WITH_GLOO)
 
-#include <fmt/ranges.h>
-#include <gloo/rendezvous/context.h>
-#include <gloo/rendezvous/store.h>
-#include <gloo/transport/tcp/device.h>
-#include <gloo/transport/unbound_buffer.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <condition_variable>
-#include <csignal>
 #include <cstring>
 #include <exception>
-#include <mutex>
-#include <set>
-#include <thread>
 #include <type_traits>
+
+#include "engine/comm/gloo_mesh.h"
 
 namespace voca::engine {
 namespace {
@@ -35,37 +25,6 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLeaveTimeout{5000};
-constexpr milliseconds kNamingTime{200};
-/// Interval at which keep_time() checks the transfer.
-constexpr milliseconds kTick{100};
-constexpr std::chrono::hours kForever{24 * 365};
-// Message slots; collectives use slots from 0 up.
-constexpr std::uint64_t kLifeSlot = ~std::uint64_t{0};
-constexpr std::uint64_t kProbeSlot = kLifeSlot - 1;
-
-/// Gloo's rendezvous store, backed by the job's store. Lookups wait until the deadline of the rendezvous.
-class RendezvousStore final : public ::gloo::rendezvous::Store {
- public:
-  RendezvousStore(KeyValueStore& store, std::string prefix, Deadline deadline)
-      : store_(store), prefix_(std::move(prefix)), deadline_(deadline) {}
-
-  void set(const std::string& key, const std::vector<char>& data) override {
-    store_.set(prefix_ + key, {data.begin(), data.end()});
-  }
-  std::vector<char> get(const std::string& key) override {
-    const std::string value = store_.get(prefix_ + key, deadline_);
-    return {value.begin(), value.end()};
-  }
-  void wait(const std::vector<std::string>& keys) override {
-    for (const std::string& key : keys) static_cast<void>(store_.get(prefix_ + key, deadline_));
-  }
-  void wait(const std::vector<std::string>& keys, const milliseconds& /*timeout*/) override { wait(keys); }
-
- private:
-  KeyValueStore& store_;
-  std::string prefix_;
-  Deadline deadline_;
-};
 
 enum class Kind : std::uint32_t { kNone, kAllReduce, kAllGather, kBroadcast, kBarrier, kLeave };
 
@@ -102,24 +61,14 @@ struct Announcement {
 };
 static_assert(std::has_unique_object_representations_v<Announcement>);
 
-/// Bytes [offset, offset + size) of a region, sent to or received from `rank`.
-struct Piece {
-  int rank;
-  std::size_t offset;
-  std::size_t size;
-};
-struct Region {
-  void* data = nullptr;
-  std::vector<Piece> pieces{};
-
-  void add(int rank, std::size_t offset, std::size_t bytes) {
-    if (bytes > 0) pieces.push_back({rank, offset, bytes});
-  }
-};
-
 class GlooCommunicator final : public Communicator {
  public:
-  GlooCommunicator(KeyValueStore& store, int rank, int world_size, const GlooOptions& options);
+  GlooCommunicator(KeyValueStore& store, int rank, int world_size, const GlooOptions& options)
+      : rank_(rank),
+        world_size_(world_size),
+        timeout_(options.timeout),
+        announced_(static_cast<std::size_t>(world_size)),
+        mesh_(store, rank, world_size, options) {}
   ~GlooCommunicator() override;
   GlooCommunicator(const GlooCommunicator&) = delete;
   GlooCommunicator& operator=(const GlooCommunicator&) = delete;
@@ -133,7 +82,7 @@ class GlooCommunicator final : public Communicator {
   void barrier(const char* name) override { begin(Kind::kBarrier, name, 0); }
   [[nodiscard]] std::vector<double> all_gather_values(const char* name,
                                                       std::span<const double> mine) override;
-  void abort() noexcept override;
+  void abort() noexcept override { mesh_.abort(); }
 
  private:
   /// Starts a collective: waits until every rank has announced it. Throws if any announces another.
@@ -144,143 +93,38 @@ class GlooCommunicator final : public Communicator {
   void gather_slices(const Tensor& data);
   [[nodiscard]] Piece slice(const Tensor& data, int rank) const;
   [[noreturn]] void fail(const std::string& reason);
-  [[nodiscard]] std::string lost_ranks();
-  [[nodiscard]] std::string find_lost_ranks();
-  void guard();
-  void keep_time();
-  [[nodiscard]] bool was_late();
-  void end_threads();
-
-  /// Messages to and from other ranks, all in flight at once.
-  class Transfer {
-   public:
-    explicit Transfer(GlooCommunicator& owner) : owner_(owner) {}
-    ~Transfer() { release(); }
-    Transfer(const Transfer&) = delete;
-    Transfer& operator=(const Transfer&) = delete;
-
-    void start(const Region& out, const Region& in, std::uint64_t slot);
-    /// Waits for all; false if interrupted.
-    [[nodiscard]] bool finish();
-    /// The ranks with unfinished messages.
-    [[nodiscard]] std::string unfinished();
-    /// Ends the wait. Called from another thread, which holds the owner's transfer_mutex_.
-    void interrupt();
-
-   private:
-    struct Pending {
-      int rank;
-      std::unique_ptr<::gloo::transport::UnboundBuffer> buffer;
-      bool done = false;
-    };
-    /// Deregisters from the owner: no interruption after this.
-    void release();
-
-    GlooCommunicator& owner_;
-    std::vector<Pending> receiving_;
-    std::vector<Pending> sending_;
-  };
 
   int rank_;
   int world_size_;
-  std::string name_;
   milliseconds timeout_;
-  std::shared_ptr<::gloo::rendezvous::Context> context_;
-  std::uint64_t next_slot_ = 0;
   std::vector<std::byte> scratch_;
   std::string broken_;  // the first error
-  std::atomic<bool> aborted_{false};
-  std::atomic<bool> leaving_{false};
   int exceptions_at_start_ = std::uncaught_exceptions();
-
-  std::mutex transfer_mutex_;     // guards the members below
-  Transfer* transfer_ = nullptr;  // in flight
-  std::string lost_;              // lost ranks found by guard()
-  RunningClock clock_;
-  RunningClock::Time deadline_;  // of the current collective
-  bool is_late_ = false;         // the deadline has passed
-  bool is_over_ = false;
-  std::condition_variable over_;
-
-  std::unique_ptr<::gloo::transport::UnboundBuffer> life_;
-  std::thread guard_;
-  std::thread time_keeper_;
 
   // The current collective.
   Announcement current_;
   std::vector<Announcement> announced_;  // by rank
   Clock::time_point started_;
-};
 
-GlooCommunicator::GlooCommunicator(KeyValueStore& store, int rank, int world_size, const GlooOptions& options)
-    : rank_(rank),
-      world_size_(world_size),
-      name_(options.name),
-      timeout_(options.timeout),
-      announced_(static_cast<std::size_t>(world_size)) {
-  VOCA_CHECK(world_size >= 1 && rank >= 0 && rank < world_size && timeout_.count() > 0);
-  started_ = Clock::now();
-  std::signal(SIGPIPE, SIG_IGN);
-  try {
-    ::gloo::transport::tcp::attr attributes(options.address.c_str());
-    auto device = ::gloo::transport::tcp::CreateDevice(attributes);
-    context_ = std::make_shared<::gloo::rendezvous::Context>(rank, world_size);
-    // While connecting, Gloo waits for five times the context's timeout.
-    context_->setTimeout(std::max(timeout_ / 5, milliseconds(1)));
-    RendezvousStore rendezvous(store, "gloo/" + options.name + "/", started_ + timeout_);
-    context_->connectFullMesh(rendezvous, device);
-    life_ = context_->createUnboundBuffer(nullptr, 0);
-    for (int r = 0; r < world_size; ++r)
-      if (r != rank) life_->recv(r, kLifeSlot, 0, 0);
-    guard_ = start_thread<std::thread>("a communicator", [this] { guard(); });
-    time_keeper_ = start_thread<std::thread>("a communicator", [this] { keep_time(); });
-  } catch (const Error&) {
-    end_threads();
-    throw;
-  } catch (const std::system_error& error) {
-    no_thread("a communicator", error.code().value());  // a thread of Gloo's
-  } catch (const std::exception& error) {
-    throw CommunicationError(
-        "communicator {}: rank {} of {}, at {}, could not connect to the others in {:.3f} s: {}", name_,
-        rank_, world_size_, options.address, std::chrono::duration<double>(Clock::now() - started_).count(),
-        error.what());
-  }
-}
+  GlooMesh mesh_;
+};
 
 // Closing a connection can lose its last bytes in flight, so no rank leaves before the others are done.
 GlooCommunicator::~GlooCommunicator() {
-  leaving_ = true;
-  if (broken_.empty() && !aborted_ && std::uncaught_exceptions() <= exceptions_at_start_) {
-    try {
-      timeout_ = std::min(timeout_, kLeaveTimeout);
-      begin(Kind::kLeave, "communicator", 0);
-    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): whoever is not there needs nothing
-    }
+  mesh_.expect_end();
+  if (!broken_.empty() || mesh_.is_aborted() || std::uncaught_exceptions() > exceptions_at_start_) return;
+  try {
+    timeout_ = std::min(timeout_, kLeaveTimeout);
+    begin(Kind::kLeave, "communicator", 0);
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): whoever is not there needs nothing
   }
-  end_threads();
-}
-
-void GlooCommunicator::end_threads() {
-  {
-    const std::lock_guard lock(transfer_mutex_);
-    is_over_ = true;
-  }
-  over_.notify_all();
-  if (time_keeper_.joinable()) time_keeper_.join();
-  if (!guard_.joinable()) return;
-  life_->abortWaitRecv();
-  guard_.join();
 }
 
 void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, std::uint32_t detail) {
   if (!broken_.empty())
     throw CommunicationError("{} of {}: after an error: {}", name_of(kind), name, broken_);
   started_ = Clock::now();
-  {
-    const std::lock_guard lock(transfer_mutex_);
-    deadline_ = clock_.now() + timeout_;
-    is_late_ = false;
-  }
+  mesh_.set_timeout(timeout_);
   current_ = {.kind = kind, .detail = detail, .bytes = bytes};
   std::copy_n(name, std::min(std::strlen(name), current_.name.size() - 1), current_.name.begin());
   std::fill(announced_.begin(), announced_.end(), Announcement{});
@@ -304,133 +148,8 @@ void GlooCommunicator::begin(Kind kind, const char* name, std::size_t bytes, std
 }
 
 void GlooCommunicator::exchange(const Region& out, const Region& in) {
-  const std::uint64_t slot = next_slot_++;
-  std::string reason;
-  std::string late;
-  {
-    Transfer transfer(*this);
-    try {
-      transfer.start(out, in, slot);
-      if (transfer.finish()) return;
-    } catch (const std::exception& error) {  // Gloo's exception types share no closer base
-      reason = error.what();
-    }
-    if (was_late()) late = transfer.unfinished();
-  }
-  if (aborted_) fail("aborted");
-  if (!late.empty()) fail(fmt::format("still without rank {} (--comm_timeout)", late));
-  const std::string lost = lost_ranks();
-  // A rank that gives up closes its connections; the others, which detect the loss at the same time, must not
-  // name this rank as lost.
-  std::this_thread::sleep_for(kNamingTime);
-  fail(lost + (reason.empty() ? "" : ": " + reason));
-}
-
-void GlooCommunicator::Transfer::release() {
-  const std::lock_guard lock(owner_.transfer_mutex_);
-  owner_.transfer_ = nullptr;
-}
-
-void GlooCommunicator::Transfer::start(const Region& out, const Region& in, std::uint64_t slot) {
-  const auto buffer_of = [&](const Region& region, const Piece& piece) {
-    return owner_.context_->createUnboundBuffer(static_cast<std::byte*>(region.data) + piece.offset,
-                                                piece.size);
-  };
-  for (const Piece& piece : in.pieces) receiving_.push_back({piece.rank, buffer_of(in, piece)});
-  for (const Piece& piece : out.pieces) sending_.push_back({piece.rank, buffer_of(out, piece)});
-  {
-    const std::lock_guard lock(owner_.transfer_mutex_);
-    owner_.transfer_ = this;
-    if (owner_.aborted_ || !owner_.lost_.empty()) interrupt();
-  }
-  for (const Pending& pending : receiving_) pending.buffer->recv(pending.rank, slot);
-  for (const Pending& pending : sending_) pending.buffer->send(pending.rank, slot);
-}
-
-bool GlooCommunicator::Transfer::finish() {
-  const auto received = [&](Pending& pending) {
-    return pending.done = pending.buffer->waitRecv(nullptr, kForever);
-  };
-  const auto sent = [&](Pending& pending) {
-    return pending.done = pending.buffer->waitSend(nullptr, kForever);
-  };
-  return std::all_of(receiving_.begin(), receiving_.end(), received) &&
-         std::all_of(sending_.begin(), sending_.end(), sent);
-}
-
-std::string GlooCommunicator::Transfer::unfinished() {
-  release();
-  std::set<int> ranks;
-  const auto look = [&](std::vector<Pending>& all, const auto& wait) {
-    for (Pending& pending : all) {
-      try {  // completed messages still count; the first call may only consume an earlier interruption
-        pending.done = pending.done || wait(*pending.buffer) || wait(*pending.buffer);
-      } catch (const std::exception&) {
-        pending.done = false;
-      }
-      if (!pending.done) ranks.insert(pending.rank);
-    }
-  };
-  look(receiving_, [](auto& buffer) { return buffer.waitRecv(nullptr, milliseconds(0)); });
-  look(sending_, [](auto& buffer) { return buffer.waitSend(nullptr, milliseconds(0)); });
-  return fmt::format("{}", fmt::join(ranks, ", "));
-}
-
-void GlooCommunicator::Transfer::interrupt() {
-  for (const Pending& pending : receiving_) pending.buffer->abortWaitRecv();
-  for (const Pending& pending : sending_) pending.buffer->abortWaitSend();
-}
-
-// If a connection breaks, Gloo wakes waiters for messages on it, except for messages that are partly
-// transferred. This thread therefore waits all the time for a message from every rank that never comes; when
-// that wait ends, a connection is broken.
-void GlooCommunicator::guard() {
-  try {
-    // Interrupted by end_threads().
-    static_cast<void>(life_->waitRecv(nullptr, kForever));
-  } catch (const std::exception&) {
-    if (leaving_) return;
-    const std::string lost = find_lost_ranks();
-    const std::lock_guard lock(transfer_mutex_);
-    lost_ = lost;
-    if (transfer_ != nullptr) transfer_->interrupt();
-  }
-}
-
-// Replaces Gloo's own timeouts, whose clock runs on while the job is stopped, and which close connections.
-void GlooCommunicator::keep_time() {
-  std::unique_lock lock(transfer_mutex_);
-  while (!over_.wait_for(lock, kTick, [this] { return is_over_; })) {
-    if (clock_.now() < deadline_ || transfer_ == nullptr) continue;
-    is_late_ = true;
-    transfer_->interrupt();
-  }
-}
-
-bool GlooCommunicator::was_late() {
-  const std::lock_guard lock(transfer_mutex_);
-  return is_late_;
-}
-
-std::string GlooCommunicator::lost_ranks() {
-  {
-    const std::lock_guard lock(transfer_mutex_);
-    if (!lost_.empty()) return lost_;
-  }
-  return find_lost_ranks();
-}
-
-std::string GlooCommunicator::find_lost_ranks() {
-  std::vector<int> lost;
-  for (int r = 0; r < world_size_; ++r) {
-    if (r == rank_) continue;
-    try {  // using a broken connection throws
-      context_->createUnboundBuffer(nullptr, 0)->send(r, kProbeSlot, 0, 0);
-    } catch (const std::exception&) {
-      lost.push_back(r);
-    }
-  }
-  return fmt::format("lost the connection to rank {}", fmt::join(lost, ", "));
+  const std::string reason = mesh_.exchange(out, in);
+  if (!reason.empty()) fail(reason);
 }
 
 void GlooCommunicator::fail(const std::string& reason) {
@@ -547,19 +266,6 @@ std::vector<double> GlooCommunicator::all_gather_values(const char* name, std::s
   };
   all_gather(name, tensor(own), tensor(all), nullptr);
   return all;
-}
-
-void GlooCommunicator::abort() noexcept {
-  aborted_ = true;
-  try {
-    {
-      const std::lock_guard lock(transfer_mutex_);
-      if (transfer_ != nullptr) transfer_->interrupt();
-    }
-    // A wait that times out closes all connections of its context, which the other ranks detect.
-    context_->createUnboundBuffer(nullptr, 0)->waitRecv(nullptr, milliseconds(0));
-  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): that is what it does
-  }
 }
 
 }  // namespace
