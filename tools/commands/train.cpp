@@ -245,8 +245,8 @@ std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Pr
 }
 
 /// The result that the command prints.
-ordered_json result_json(const TrainOptions& options, const engine::TrainerConfig& config,
-                         const RunPaths& paths, const engine::TrainingResult& result, const Test& tested) {
+ordered_json result_json(const TrainOptions& options, const RunPaths& paths,
+                         const engine::TrainingResult& result, const Test& tested) {
   ordered_json json{{"epochs", result.epochs}, {"steps", result.step}, {"bad_steps", result.bad_steps}};
   if (result.overflow_steps > 0) json["overflow_steps"] = result.overflow_steps;
   json["best"] = nullptr;
@@ -405,7 +405,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
       test(kept_checkpoint(options, paths, result), dataset, options, pos_weight, job.ranks(), *device);
   if (!job.first()) return;
 
-  const ordered_json json = result_json(options, config, paths, result, tested);
+  const ordered_json json = result_json(options, paths, result, tested);
   if (!json["test"].is_null()) {
     ordered_json line{{"kind", "test"}, {"epoch", result.last_epoch}, {"step", result.step}};
     line.update(json["test"]);
