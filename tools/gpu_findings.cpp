@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "engine/comm/nccl_version.h"
 #include "tools/version.h"

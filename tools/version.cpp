@@ -1,6 +1,7 @@
 #include "tools/version.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "data/packed/dataset.h"
 #include "kernels/cpu/features.h"

@@ -1,6 +1,7 @@
 #include "engine/trainer/records.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "model/metrics/measures.h"

@@ -7,7 +7,7 @@
 // rounded once: perfect scores give exactly 1.
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <vector>

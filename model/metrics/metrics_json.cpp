@@ -1,4 +1,6 @@
 #include "model/metrics/measures.h"
+
+#include <nlohmann/json.hpp>
 #include "model/metrics/metrics.h"
 
 namespace voca::engine {

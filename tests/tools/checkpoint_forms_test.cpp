@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "engine/checkpoint/torch/pt_file.h"
 #include "engine/checkpoint/torch/training_checkpoint.h"
@@ -332,7 +333,8 @@ TEST_F(CheckpointForms, ADecisionThresholdIsOneThatTrainingFits) {
     EXPECT_EQ(outcome.exit_code, taken ? 0 : 65) << threshold << outcome.err;
     EXPECT_EQ(outcome.err.find("threshold.pt: its decision threshold ") == std::string::npos, taken)
         << outcome.err;
-    const Outcome evaluation = run({"eval", "--checkpoint=threshold.pt", "--features_root=packed.h5"}, here());
+    const Outcome evaluation =
+        run({"eval", "--checkpoint=threshold.pt", "--features_root=packed.h5"}, here());
     EXPECT_EQ(evaluation.exit_code, taken ? 0 : 65) << threshold << evaluation.err;
   }
 }

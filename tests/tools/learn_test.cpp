@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"

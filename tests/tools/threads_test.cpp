@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "engine/base/atomic_file.h"
 #include "tests/data/support/scratch.h"

@@ -1,6 +1,7 @@
 #include "engine/checkpoint/torch/training_checkpoint.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "engine/base/error.h"
 #include "engine/base/json.h"

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <thread>

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "engine/trainer/read_back.h"
 #include "tests/engine/support/files.h"

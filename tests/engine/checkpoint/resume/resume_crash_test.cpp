@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstring>
 #include <new>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
 

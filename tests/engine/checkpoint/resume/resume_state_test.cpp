@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
 

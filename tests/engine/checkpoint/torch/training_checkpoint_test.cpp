@@ -1,5 +1,7 @@
 #include "engine/checkpoint/torch/training_checkpoint.h"
 
+#include <nlohmann/json.hpp>
+
 #include "tests/engine/checkpoint/checkpoint_support.h"
 
 namespace voca::engine {
