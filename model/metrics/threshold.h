@@ -36,9 +36,9 @@ struct ThresholdRule {
 /// Largest threshold that can be fitted: the number after 1, which no score reaches.
 inline constexpr double kMaxThreshold = 1.0 + std::numeric_limits<double>::epsilon();
 
-/// The threshold that is optimal by `rule`, from 0 to kMaxThreshold; fit it only on the validation split. Candidates are midway
-/// between neighbouring distinct scores, with 0 and 1 as outermost neighbours. Ties take the candidate
-/// nearest to 0.5, then the higher one. Undefined if only one class is present.
+/// The threshold that is optimal by `rule`, from 0 to kMaxThreshold; fit it only on the validation split.
+/// Candidates are midway between neighbouring distinct scores, with 0 and 1 as outermost neighbours. Ties
+/// take the candidate nearest to 0.5, then the higher one. Undefined if only one class is present.
 [[nodiscard]] std::optional<double> fit_threshold(const RocCurve& curve, const ThresholdRule& rule);
 
 }  // namespace voca::engine
