@@ -116,7 +116,7 @@ if(CMAKE_CUDA_COMPILER)
   target_include_directories(cuda_engine_tests SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_compile_definitions(cuda_engine_tests PRIVATE VOCA_TEST_CUDA VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
   target_compile_options(cuda_engine_tests PRIVATE -O1)
-  target_link_libraries(cuda_engine_tests PRIVATE voca_data voca_model voca_backends PkgConfig::HDF5 PkgConfig::LIBZIP
+  target_link_libraries(cuda_engine_tests PRIVATE voca_data voca_model voca_engine voca_backends PkgConfig::HDF5 PkgConfig::LIBZIP
                         GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME cuda_engine COMMAND cuda_engine_tests)
   set_tests_properties(cuda_engine PROPERTIES TIMEOUT 1800 LABELS "cuda" SKIP_REGULAR_EXPRESSION "no CUDA device")
