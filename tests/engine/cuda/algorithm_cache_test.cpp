@@ -219,7 +219,7 @@ TEST(AlgorithmCache, ThatCannotBeWrittenIsAMessage) {
   AlgorithmCache cache(file, kLibrary);
   cache.insert("a", algorithm(1));
   cache.save();
-  EXPECT_THAT(cache.message(), HasSubstr("chooses its algorithms anew"));
+  EXPECT_THAT(cache.message(), HasSubstr("tunes its algorithms again"));
   EXPECT_EQ(*cache.find("a"), algorithm(1));
 }
 

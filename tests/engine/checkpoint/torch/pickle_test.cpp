@@ -222,12 +222,12 @@ TEST(PickleReader, RefusesOperationsWithNothingToWorkOn) {
   EXPECT_THAT(refusal(kList + kAppends), HasSubstr("no mark"));
   EXPECT_THAT(refusal(op(Opcode::kReduce)), HasSubstr("nothing to work on"));
   EXPECT_THAT(refusal(kNone + kMark + kAppend), HasSubstr("nothing to work on"));
-  EXPECT_THAT(refusal(kDict + kMark + kNone + op(Opcode::kSetItems)), HasSubstr("no dict"));
+  EXPECT_THAT(refusal(kDict + kMark + kNone + op(Opcode::kSetItems)), HasSubstr("not a dict"));
   EXPECT_THAT(refusal(kMark + kNone + op(Opcode::kDict)), HasSubstr("no value"));
-  EXPECT_THAT(refusal(kNone + kNone + kAppend), HasSubstr("no list"));
-  EXPECT_THAT(refusal(kNone + kNone + kNone + kSetItem), HasSubstr("no dict"));
-  EXPECT_THAT(refusal(global("os", "system") + kNone + op(Opcode::kReduce)), HasSubstr("no tuple"));
-  EXPECT_THAT(refusal(kNone + kNone + op(Opcode::kStackGlobal)), HasSubstr("no text"));
+  EXPECT_THAT(refusal(kNone + kNone + kAppend), HasSubstr("not a list"));
+  EXPECT_THAT(refusal(kNone + kNone + kNone + kSetItem), HasSubstr("not a dict"));
+  EXPECT_THAT(refusal(global("os", "system") + kNone + op(Opcode::kReduce)), HasSubstr("not a tuple"));
+  EXPECT_THAT(refusal(kNone + kNone + op(Opcode::kStackGlobal)), HasSubstr("not a string"));
   EXPECT_THAT(refusal(text("x") + op(Opcode::kBinPersId)), HasSubstr("no storage"));
   EXPECT_THAT(refusal(get(7)), HasSubstr("never set"));
   EXPECT_THAT(refusal(kNone + op(Opcode::kLongBinPut) + little(0xFFFFFFFFU)), HasSubstr("beyond"));
@@ -235,7 +235,7 @@ TEST(PickleReader, RefusesOperationsWithNothingToWorkOn) {
 
 TEST(PickleReader, RefusesNamesThatAreNone) {
   EXPECT_THAT(refusal(op(Opcode::kGlobal) + std::string(1000, 'x') + "\ny\n"), HasSubstr("without an end"));
-  EXPECT_THAT(refusal(global(std::string(200, 'x'), std::string(200, 'y'))), HasSubstr("no name"));
+  EXPECT_THAT(refusal(global(std::string(200, 'x'), std::string(200, 'y'))), HasSubstr("is not a name"));
 }
 
 TEST(PickleReader, TextsThatAreNotUtf8AreInert) {
@@ -371,7 +371,7 @@ TEST(PickleReader, RefusesTensorsOfStrangeArguments) {
   EXPECT_THAT(refusal(tensor(0, numbers({-1}), numbers({1}))), HasSubstr("size"));
   EXPECT_THAT(refusal(tensor(0, numbers({1}), numbers({-1}))), HasSubstr("stride"));
   EXPECT_THAT(refusal(tensor(0, numbers({1, 1}), numbers({1}))), HasSubstr("2 extents and 1 strides"));
-  EXPECT_THAT(refusal(tensor(0, number(1), numbers({1}))), HasSubstr("no tuple"));
+  EXPECT_THAT(refusal(tensor(0, number(1), numbers({1}))), HasSubstr("not a tuple"));
   EXPECT_THAT(refusal(tensor(0, tuple({text("a")}), numbers({1}))), HasSubstr("numbers from 0 on"));
   const std::string many = kMark + repeat(number(1), 17) + op(Opcode::kTuple);
   EXPECT_THAT(refusal(tensor(0, many, many)), HasSubstr("17 dimensions"));
