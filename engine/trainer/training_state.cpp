@@ -168,7 +168,7 @@ RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
     }
     check_same(state, "configuration", "config_hash", identity.config_hash);
     check_same(state, "split", "split_hash", identity.split_hash);
-    const RunPosition progress = position_of(state.header);
+    RunPosition progress = position_of(state.header);
     const HostParameters host(parameters);
     for (ParameterId id = 0; id < host.count(); ++id) {
       for (const SavedTensor& saved : saved_tensors(host, id))

@@ -307,9 +307,10 @@ std::string banner_of(const TrainOptions& options, const RunPaths& paths, const 
 /// Throws UsageError for an option that is not UTF-8: the records of a run are UTF-8 and name its files.
 void check_recordable(const ordered_json& values) {
   for (const auto& [name, value] : values.items()) {
-    if (value.is_string() && !engine::is_utf8(value.get_ref<const std::string&>()))
+    if (value.is_string() && !engine::is_utf8(value.get_ref<const std::string&>())) {
       throw UsageError("--{} {}: is not UTF-8, as the records of a run are; rename the file or folder", name,
                        value.get_ref<const std::string&>());
+    }
   }
 }
 

@@ -96,9 +96,10 @@ void in_inference_job(const OptionSet& set, const InferenceOptions& options,
   Agreement agreement;
   const nlohmann::ordered_json values = set.values();
   for (const char* name :
-       {"checkpoint", "weights", "num_heads", "seq_len", "cross_attention", "split", "batch_size"})
+       {"checkpoint", "weights", "num_heads", "seq_len", "cross_attention", "split", "batch_size"}) {
     if (values.contains(name))
       agreement.emplace_back(std::string("--") + name, engine::json_text(values[name]));
+  }
   in_job(agreement, options.comm_timeout, body);
 }
 

@@ -11,6 +11,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <ranges>
 #include <variant>
 
 #include "engine/base/atomic_file.h"
@@ -202,9 +203,10 @@ UsageError OptionSet::State::stray_word(std::string_view word) {
     return UsageError("{}: \"{}\" is not an option; did you mean --{}?", command, word, meant->name);
   const auto taken =
       std::find_if(given.begin(), given.end(), [](const Given& g) { return g.option->positional; });
-  if (taken != given.end() && !word.starts_with('-'))
-    return UsageError("{}: \"{}\" is one {} too many, \"{}\" is given", command, word, taken->option->name,
+  if (taken != given.end() && !word.starts_with('-')) {
+    return UsageError(R"({}: "{}" is one {} too many, "{}" is given)", command, word, taken->option->name,
                       taken->text);
+  }
   return UsageError("{}: \"{}\" is not an option; options begin with --", command, word);
 }
 
@@ -361,12 +363,12 @@ bool OptionSet::parse(CommandLine command_line) {
 std::vector<std::string> OptionSet::words_with(
     const std::vector<std::pair<std::string, std::string>>& values) const {
   std::vector<std::string> words = state_->words;
-  for (auto given = state_->given.rbegin(); given != state_->given.rend(); ++given) {
+  for (const Given& given : std::views::reverse(state_->given)) {
     const bool replaced = std::any_of(values.begin(), values.end(),
-                                      [&](const auto& value) { return value.first == given->option->name; });
+                                      [&](const auto& value) { return value.first == given.option->name; });
     if (!replaced) continue;
-    words.erase(words.begin() + static_cast<std::ptrdiff_t>(given->begin),
-                words.begin() + static_cast<std::ptrdiff_t>(given->end));
+    words.erase(words.begin() + static_cast<std::ptrdiff_t>(given.begin),
+                words.begin() + static_cast<std::ptrdiff_t>(given.end));
   }
   for (const auto& [name, text] : values) words.push_back(fmt::format("--{}={}", name, text));
   return words;
@@ -387,9 +389,10 @@ void OptionSet::read_config(const std::filesystem::path& path) {
   std::map<std::string, std::string> spelled;
   for (const auto& [key, value] : options.items()) {
     const std::string name = with_underscores(key);
-    if (const auto [first, is_first] = spelled.emplace(name, key); !is_first)
-      throw UsageError("--config {}: \"{}\" and \"{}\" are one option; give one of them", path.string(),
+    if (const auto [first, is_first] = spelled.emplace(name, key); !is_first) {
+      throw UsageError(R"(--config {}: "{}" and "{}" are one option; give one of them)", path.string(),
                        first->second, key);
+    }
     Option* option = state_->find(name);
     if (option == nullptr && of_other_command) continue;
     if (of_run && option != nullptr && option->left_with_run) continue;
