@@ -280,7 +280,8 @@ bool RankGroup::all_work_is_done() const {
 
 /// Reports once that every rank is stopped: the job then waits for whoever stopped it.
 void RankGroup::tell_of_a_stop() {
-  const bool all = running() > 0 && std::all_of(members_.begin(), members_.end(), [](const Member& member) {
+  const bool all = running() > 0 && !end_.first_failure &&
+                   std::all_of(members_.begin(), members_.end(), [](const Member& member) {
                      return member.ended || member.process->is_stopped();
                    });
   if (all && !all_stopped_) say("launch: every rank is stopped (SIGSTOP); SIGCONT lets them go on");

@@ -71,6 +71,18 @@ TEST_F(LaunchJob, WaitsForARankThatWasStoppedAndGoesOn) {
   EXPECT_THAT(err(), Not(HasSubstr("did not end")));
 }
 
+TEST_F(LaunchJob, PromisesNothingOfAStoppedRankWhenAnotherHasFailed) {
+  job_.patience.after_failure = std::chrono::milliseconds(300);
+  job_.patience.after_sigterm = std::chrono::milliseconds(300);
+  start(2,
+        kWritePid +
+            "[ $RANK = 1 ] && kill -STOP $$; while [ ! -e pid.1 ]; do sleep 0.01; done; sleep 0.3; exit 7");
+  const std::vector<pid_t> ranks = pids(2);
+  EXPECT_EQ(wait(), 7);
+  EXPECT_THAT(err(), Not(HasSubstr("every rank is stopped")));
+  EXPECT_EQ(state_of(ranks[1]), 'X');
+}
+
 TEST_F(LaunchJob, GivesRanksTimeToSayWhatTheyLost) {
   job_.patience.after_failure = kPatience;
   ASSERT_EQ(run(3,
