@@ -21,10 +21,10 @@
 #include "engine/core/device.h"
 #include "engine/core/host_tensor.h"
 #include "engine/ops/ops.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "engine/trainer/optimizer.h"
 #include "engine/trainer/read_back.h"
-#include "kernels/cpu/features.h"
+#include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"
 

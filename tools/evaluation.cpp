@@ -12,7 +12,7 @@
 #include "engine/base/terminal.h"
 #include "engine/base/text.h"
 #include "engine/checkpoint/torch/value.h"
-#include "model/metrics/measures.h"
+#include "model/metrics/measure_table.h"
 
 namespace voca::tools {
 

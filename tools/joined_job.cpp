@@ -31,7 +31,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kFirstPoll = std::chrono::milliseconds(1);
 constexpr auto kPoll = std::chrono::milliseconds(200);
 /// How long to wait for the reason of a failed collective; the watchdog detects a lost rank within this time.
-constexpr auto kReasonPatience = std::chrono::seconds(5);
+constexpr auto kReasonTimeout = std::chrono::seconds(5);
 
 engine::RankFacts facts(Agreement agreement) {
   engine::RankFacts facts = engine::facts_of_this_process();
@@ -120,7 +120,7 @@ void JoinedJob::compare(const std::string& about, const std::string& mine, const
   const std::string all = about + " read by all";
   if (store.add(about + " read", 1) == rendezvous_.world_size()) store.set(all, "");
   try {
-    static_cast<void>(store.get(all, Clock::now() + kReasonPatience));
+    static_cast<void>(store.get(all, Clock::now() + kReasonTimeout));
   } catch (const engine::CommunicationError&) {
     // A rank is gone already; the verdict is still the error to report.
   }
@@ -217,7 +217,7 @@ void JoinedJob::fail(const std::string& why) {
 }
 
 std::string JoinedJob::reason() {
-  return watchdog_ ? watchdog_->reason(Clock::now() + kReasonPatience) : std::string();
+  return watchdog_ ? watchdog_->reason(Clock::now() + kReasonTimeout) : std::string();
 }
 
 void in_job(const Agreement& agreement, double comm_timeout, const std::function<void(JoinedJob&)>& body) {

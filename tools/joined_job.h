@@ -13,7 +13,7 @@
 #include "engine/comm/communicator.h"
 #include "engine/core/algorithm_sharing.h"
 #include "engine/core/device.h"
-#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/rank_environment.h"
 #include "engine/rendezvous/rendezvous.h"
 #include "engine/rendezvous/watchdog.h"
 #include "engine/trainer/ranks.h"

@@ -17,10 +17,10 @@
 #include "engine/base/signals.h"
 #include "engine/base/terminal.h"
 #include "engine/base/text.h"
-#include "kernels/cpu/features.h"
+#include "kernels/cpu/cpu_features.h"
 #include "tools/commands.h"
+#include "tools/did_you_mean.h"
 #include "tools/log_sink.h"
-#include "tools/nearest.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -146,7 +146,7 @@ const Command* find_command(std::string_view name) {
 engine::UsageError unknown_command(std::string_view name) {
   std::array<std::string_view, kCommands.size()> names;
   std::transform(kCommands.begin(), kCommands.end(), names.begin(), [](const Command& c) { return c.name; });
-  if (const std::string near = nearest(name, names); !near.empty())
+  if (const std::string near = did_you_mean(name, names); !near.empty())
     return engine::UsageError("unknown command \"{}\", did you mean \"{}\"?", name, near);
   return engine::UsageError("unknown command \"{}\"; there are {}", name, fmt::join(names, ", "));
 }

@@ -10,7 +10,7 @@
 #include "data/batches/batch_source.h"
 #include "engine/base/memory_limits.h"
 #include "engine/core/device.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "engine/trainer/ranks.h"
 #include "tools/options/train_options.h"
 

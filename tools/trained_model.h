@@ -12,7 +12,7 @@
 #include "engine/checkpoint/torch/training_checkpoint.h"
 #include "engine/core/model.h"
 #include "engine/trainer/evaluator.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "model/config.h"
 #include "tools/architecture.h"
 #include "tools/feature_input.h"

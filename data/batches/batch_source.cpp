@@ -350,9 +350,9 @@ void PackedBatchSource::State::warn_of_stall(double seconds) const {
 
 void PackedBatchSource::State::wait_for(const Slot& slot, std::unique_lock<std::mutex>& lock) {
   const auto begin = std::chrono::steady_clock::now();
-  const std::chrono::duration<double> patience(options.stall_seconds);
+  const std::chrono::duration<double> timeout(options.stall_seconds);
   const auto ready = [&] { return slot.number == next_batch && slot.unfinished == 0; };
-  while (!finished.wait_for(lock, patience, ready)) {
+  while (!finished.wait_for(lock, timeout, ready)) {
     const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
     warn_of_stall(waited.count());
   }

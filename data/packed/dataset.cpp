@@ -15,7 +15,7 @@
 #include "data/packed/frame_check.h"
 #include "data/packed/hdf5_reader.h"
 #include "data/packed/packed_format.h"
-#include "data/packed/rehearsal.h"
+#include "data/packed/trial_run.h"
 #include "data/tree/convert.h"
 #include "data/tree/parallel.h"
 #include "engine/base/error.h"
@@ -114,7 +114,7 @@ void Dataset::State::read_all_but_frames(const Announce& announce) {
 
 void Dataset::State::load() {
   open_file();
-  rehearse(name, file_bytes, [&](const Announce& announce) { read_all_but_frames(announce); });
+  run_trial(name, file_bytes, [&](const Announce& announce) { read_all_but_frames(announce); });
   read_all_but_frames({});
   check_index();
   const std::string computed = data::content_hash(index);

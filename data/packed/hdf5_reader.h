@@ -8,7 +8,7 @@
 
 #include "data/packed/hdf5.h"
 #include "data/packed/hdf5_file.h"
-#include "data/packed/rehearsal.h"
+#include "data/packed/trial_run.h"
 
 // Reads a packed file with the HDF5 library. Internal to data/; must be used within a Session.
 

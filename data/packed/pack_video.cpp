@@ -10,7 +10,7 @@
 
 #include "data/tree/convert.h"
 #include "data/tree/npz.h"
-#include "data/tree/patience.h"
+#include "data/tree/retry.h"
 #include "engine/base/digest.h"
 #include "engine/base/path_status.h"
 #include "engine/base/text.h"
@@ -48,7 +48,7 @@ BadVideoKind kind_of(ArrayFault fault) {
 template <typename F>
 auto reading(F f) {
   try {
-    return with_patience(f);
+    return with_retries(f);
   } catch (const ArrayError& error) {
     throw BadVideoError(kind_of(error.fault()), error.what());
   }

@@ -10,7 +10,7 @@
 
 #include "engine/base/thread.h"
 #include "engine/core/thread_budget.h"
-#include "kernels/cpu/features.h"
+#include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/product_buffers.h"
 

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "engine/comm/key_value_store.h"
-#include "engine/rendezvous/environment.h"
 #include "engine/rendezvous/handshake.h"
 #include "engine/rendezvous/memory_store.h"
+#include "engine/rendezvous/rank_environment.h"
 #include "engine/rendezvous/rank_facts.h"
 #include "engine/rendezvous/wire.h"
 

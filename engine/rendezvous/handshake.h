@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/rank_environment.h"
 #include "engine/rendezvous/wire.h"
 
 namespace voca::engine {

@@ -6,7 +6,7 @@
 
 #include "engine/comm/key_value_store.h"
 #include "engine/rendezvous/coordinator_server.h"
-#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/rank_environment.h"
 #include "engine/rendezvous/rank_facts.h"
 #include "engine/rendezvous/tcp_store.h"
 

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/rank_environment.h"
 
 namespace voca::engine {
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kSliceSeconds = 0.2;
 /// Minimum timeout for an immediate response, for loaded machines.
-constexpr double kLeastPatience = 5;
+constexpr double kMinTimeout = 5;
 /// Timeout for the last message to rank 0, which may hang.
 constexpr double kFarewellSeconds = 5;
 
@@ -92,10 +92,9 @@ std::string TcpStore::get(const std::string& key, Deadline deadline) {
     const auto wait = static_cast<std::uint32_t>(std::ceil(left * 1e3));
     {
       const std::lock_guard lock(mutex_);
-      const double patience =
-          std::min(answer_seconds_, std::max(seconds_until(deadline), 0.0) + kLeastPatience);
+      const double timeout = std::min(answer_seconds_, std::max(seconds_until(deadline), 0.0) + kMinTimeout);
       const std::string answer = ask(MessageWriter(MessageType::kGet).text(key).u32(wait).frame(),
-                                     "waiting for " + key, left + patience);
+                                     "waiting for " + key, left + timeout);
       MessageReader message(answer);
       if (message.type() != MessageType::kAbsent) {
         message.expect(MessageType::kValue);

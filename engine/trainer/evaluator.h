@@ -9,7 +9,7 @@
 
 #include "engine/core/batch.h"
 #include "engine/core/model.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "engine/trainer/ranks.h"
 #include "model/metrics/metrics.h"
 #include "model/metrics/threshold.h"

@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "engine/core/context.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 
 namespace voca::engine {
 

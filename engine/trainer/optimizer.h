@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string>
 
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "kernels/adamw.h"
 
 namespace voca::engine {

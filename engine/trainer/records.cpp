@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "model/metrics/measures.h"
+#include "model/metrics/measure_table.h"
 
 namespace voca::engine {
 namespace {

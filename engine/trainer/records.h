@@ -40,7 +40,7 @@ struct StepRecord {
 struct ValidationSummary {
   std::int64_t epoch = 0;  ///< from 1
   std::int64_t step = 0;
-  /// Values of the measures that can select, by the names of --select_by (model/metrics/measures.h).
+  /// Values of the measures that can select, by the names of --select_by (model/metrics/measure_table.h).
   std::map<std::string, std::optional<double>, std::less<>> measures;
   std::optional<double> threshold;  ///< fitted on val
 

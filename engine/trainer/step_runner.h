@@ -8,7 +8,7 @@
 #include "engine/core/batch.h"
 #include "engine/core/model.h"
 #include "engine/trainer/gradient_sums.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "engine/trainer/optimizer.h"
 #include "engine/trainer/ranks.h"
 #include "engine/trainer/records.h"

@@ -12,7 +12,7 @@
 #include "engine/checkpoint/resume/resume_state.h"
 #include "engine/trainer/step_runner.h"
 #include "engine/trainer/training_state.h"
-#include "model/metrics/measures.h"
+#include "model/metrics/measure_table.h"
 
 namespace voca::engine {
 namespace {

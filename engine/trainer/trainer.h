@@ -13,7 +13,7 @@
 #include "engine/core/device.h"
 #include "engine/core/model.h"
 #include "engine/trainer/evaluator.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "engine/trainer/optimizer.h"
 #include "engine/trainer/ranks.h"
 #include "engine/trainer/records.h"
@@ -23,8 +23,8 @@ namespace voca::engine {
 
 /// Throws UsageError saying that the validation split is empty.
 [[noreturn]] void refuse_empty_validation();
-/// Throws UsageError naming --select_by if it names no measure that selects (model/metrics/measures.h), or
-/// one that is undefined for the model's kind.
+/// Throws UsageError naming --select_by if it names no measure that selects (model/metrics/measure_table.h),
+/// or one that is undefined for the model's kind.
 void check_selection(std::string_view select_by, std::int64_t outputs);
 /// Also throws if the measure is undefined for a validation split with these numbers of samples per class, or
 /// if the split is empty. Call it before the first step: the trainer sees no labels before the first

@@ -7,7 +7,7 @@
 
 #include "engine/base/error.h"
 #include "engine/trainer/trainer.h"
-#include "model/metrics/measures.h"
+#include "model/metrics/measure_table.h"
 
 namespace voca::engine {
 namespace {

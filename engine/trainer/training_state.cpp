@@ -9,7 +9,7 @@
 #include <string>
 
 #include "engine/base/error.h"
-#include "model/metrics/measures.h"
+#include "model/metrics/measure_table.h"
 
 namespace voca::engine {
 namespace {

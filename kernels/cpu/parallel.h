@@ -4,7 +4,7 @@
 #include <memory>
 #include <type_traits>
 
-#include "kernels/cpu/features.h"
+#include "kernels/cpu/cpu_features.h"
 
 // Thread parallelism of the CPU kernels.
 

@@ -1,4 +1,4 @@
-#include "model/metrics/measures.h"
+#include "model/metrics/measure_table.h"
 
 #include <nlohmann/json.hpp>
 #include "model/metrics/metrics.h"

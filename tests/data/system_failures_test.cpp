@@ -16,7 +16,7 @@
 #include "data/packed/dataset.h"
 #include "data/packed/pack.h"
 #include "data/tree/npz.h"
-#include "data/tree/patience.h"
+#include "data/tree/retry.h"
 #include "data/tree/zip_input.h"
 #include "engine/base/error.h"
 #include "tests/data/support/scratch.h"
@@ -172,13 +172,13 @@ TEST(SystemFailures, WhatMayPassIsTriedAgain) {
       return 7;
     };
   };
-  EXPECT_EQ(with_patience(read(EIO, 2)), 7);
+  EXPECT_EQ(with_retries(read(EIO, 2)), 7);
   EXPECT_EQ(tries, 3);
   tries = 0;
-  EXPECT_THROW(with_patience(read(EMFILE, 100)), ReadError);
-  EXPECT_EQ(tries, 1 + static_cast<int>(kPatience.size()));
+  EXPECT_THROW(with_retries(read(EMFILE, 100)), ReadError);
+  EXPECT_EQ(tries, 1 + static_cast<int>(kBackOff.size()));
   tries = 0;
-  EXPECT_THROW(with_patience(read(EACCES, 100)), ReadError);
+  EXPECT_THROW(with_retries(read(EACCES, 100)), ReadError);
   EXPECT_EQ(tries, 1);
 }
 

@@ -18,7 +18,7 @@
 #include "engine/cuda/communication_stream.h"
 #include "engine/ops/ops.h"
 #include "engine/rendezvous/memory_store.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "engine/trainer/optimizer.h"
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"

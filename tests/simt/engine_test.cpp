@@ -12,7 +12,7 @@
 #include "engine/core/host_tensor.h"
 #include "engine/core/matrix_products.h"
 #include "engine/ops/ops.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "engine/trainer/read_back.h"
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"

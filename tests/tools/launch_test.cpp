@@ -34,7 +34,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::seconds kTestTimeout{60};
 
 /// The rank of a launcher of one; 0 while there is none.
 pid_t only_child(pid_t launcher) {
@@ -47,7 +47,7 @@ pid_t only_child(pid_t launcher) {
 
 template <typename Condition>
 bool comes_true(Condition condition) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto deadline = std::chrono::steady_clock::now() + kTestTimeout;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));

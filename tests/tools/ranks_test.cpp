@@ -345,12 +345,12 @@ class LostRank {
   }
   [[nodiscard]] bool lost() const { return lost_; }
   /// Seconds until the other ranks were gone.
-  [[nodiscard]] double wait_for_others(double patience) {
+  [[nodiscard]] double wait_for_others(double grace) {
     const auto gone = [&] {
       return std::none_of(ranks_.begin(), ranks_.end(),
                           [&](pid_t rank) { return rank != stopped_ && exists(rank); });
     };
-    while (!gone() && seconds() < patience) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    while (!gone() && seconds() < grace) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     return seconds();
   }
   [[nodiscard]] bool orphans() const { return std::any_of(ranks_.begin(), ranks_.end(), exists); }

@@ -201,8 +201,8 @@ void launch(CommandLine command_line) {
   // Output that programs read.
   job.plain_stdout =
       is_switched_on(command, "json") || (!command.empty() && command[0] == std::string_view("predict"));
-  job.patience.after_stop =
-      std::chrono::duration_cast<Patience::Duration>(std::chrono::duration<double>(options.grace_period));
+  job.grace.after_stop =
+      std::chrono::duration_cast<GracePeriods::Duration>(std::chrono::duration<double>(options.grace_period));
   job.executable = "/proc/self/exe";
   job.words = {"voca-engine"};
   job.words.insert(job.words.end(), command.begin(), command.end());

@@ -9,7 +9,7 @@
 #include "engine/base/error.h"
 #include "engine/base/terminal.h"
 #include "engine/telemetry/progress_bar.h"
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "model/crossmodal_transformer.h"
 #include "tools/commands.h"
 #include "tools/options/train_options.h"

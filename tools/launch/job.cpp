@@ -26,8 +26,8 @@
 #include "engine/base/terminal.h"
 #include "engine/core/device.h"
 #include "engine/rendezvous/env_vars.h"
-#include "engine/rendezvous/environment.h"
 #include "engine/rendezvous/job_secret.h"
+#include "engine/rendezvous/rank_environment.h"
 
 namespace voca::tools {
 namespace {
@@ -243,7 +243,7 @@ JobEnd run_job(const Job& given) {
   std::optional<FailedStart> before;
   for (int restart = 0;; ++restart) {
     const std::string began_from = begins_from(job);
-    RankGroup group(signals, relay, job.patience, job.plain_stdout);
+    RankGroup group(signals, relay, job.grace, job.plain_stdout);
     GroupEnd end = group.run(commands_of(job, common, restart));
     if (!end.started && before) end.first_failure = before->failure;
     const bool failed_alike = end.started && end.first_failure && before &&

@@ -24,7 +24,7 @@ struct Job {
   bool divide_cores = false;
   /// Relays stdout of the ranks without prefixes, for results that a program reads.
   bool plain_stdout = false;
-  Patience patience;
+  GracePeriods grace;
 
   std::string executable;
   std::vector<std::string> words;  ///< argv of the first start, including the program's name

@@ -33,7 +33,7 @@ bool is_ignored(int number) {
   return action.sa_handler == SIG_IGN;
 }
 
-double seconds(Patience::Duration duration) {
+double seconds(GracePeriods::Duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
@@ -133,7 +133,7 @@ void RankGroup::take_signals() {
 void RankGroup::on_stop(int number) {
   const Clock::Time now = clock_.now();
   if (number == SIGINT) {
-    if (interrupted_at_ && now - *interrupted_at_ >= patience_.of_one_keystroke) {
+    if (interrupted_at_ && now - *interrupted_at_ >= grace_.of_one_keystroke) {
       say("launch: SIGINT again: the ranks are killed");
       signal_all(SIGKILL);
       return;
@@ -146,7 +146,7 @@ void RankGroup::on_stop(int number) {
   if (end_.stop_signal != 0) return;
   end_.stop_signal = number;
   if (running() == 0) return;
-  kill_at_ = std::min(kill_at_.value_or(Clock::Time::max()), now + patience_.after_stop);
+  kill_at_ = std::min(kill_at_.value_or(Clock::Time::max()), now + grace_.after_stop);
   say(fmt::format("launch: SIG{}: the ranks are asked to save and stop, and have {:.0f} s",
                   ::sigabbrev_np(number), seconds(*kill_at_ - now)));
 }
@@ -226,7 +226,7 @@ void RankGroup::on_failure(const Member& member) {
                                          .pid = member.process->pid(),
                                          .status = member.status,
                                          .said = member.said()};
-  if (running() > 0 && !term_at_) term_at_ = clock_.now() + patience_.after_failure;
+  if (running() > 0 && !term_at_) term_at_ = clock_.now() + grace_.after_failure;
 }
 
 /// The rank of this node that a failed rank names as lost; null if it names none.
@@ -300,12 +300,12 @@ void RankGroup::watch_stragglers() {
                             });
   const Clock::Time now = clock_.now();
   if (!all_straggle) straggled_at_.reset();
-  if (all_straggle && !straggled_at_) straggled_at_ = now + patience_.after_done;
+  if (all_straggle && !straggled_at_) straggled_at_ = now + grace_.after_done;
   if (!straggled_at_ || now < *straggled_at_) return;
   for (Member& member : members_) {
     if (member.ended || member.was_ended) continue;
     say(fmt::format("launch: rank {} (pid {}) did not end within {:.0f} s of the others: SIGKILL",
-                    member.process->rank(), member.process->pid(), seconds(patience_.after_done)));
+                    member.process->rank(), member.process->pid(), seconds(grace_.after_done)));
     member.was_ended = true;
     member.process->signal(SIGKILL);
   }
@@ -317,10 +317,10 @@ void RankGroup::keep_deadlines() {
   if (running() == 0) return;
   if (term_at_ && now >= *term_at_) {
     say(fmt::format("launch: {} of the ranks still run {:.0f} s after rank {} failed: SIGTERM", running(),
-                    seconds(patience_.after_failure), end_.first_failure->rank));
+                    seconds(grace_.after_failure), end_.first_failure->rank));
     signal_all(SIGTERM);
     term_at_.reset();
-    kill_at_ = std::min(kill_at_.value_or(Clock::Time::max()), now + patience_.after_sigterm);
+    kill_at_ = std::min(kill_at_.value_or(Clock::Time::max()), now + grace_.after_sigterm);
   }
   if (kill_at_ && now >= *kill_at_) {
     for (const Member& member : members_) {

@@ -15,7 +15,7 @@
 namespace voca::tools {
 
 /// How long to wait for ranks.
-struct Patience {
+struct GracePeriods {
   using Duration = std::chrono::steady_clock::duration;
   /// From the first failure to SIGTERM: ranks detect a missing rank by themselves, and report it.
   Duration after_failure = std::chrono::seconds(5);
@@ -70,12 +70,12 @@ struct GroupEnd {
 class RankGroup {
  public:
   /// `plain_stdout`: lines of stdout are relayed without a prefix.
-  RankGroup(LauncherSignals& signals, OutputRelay& relay, Patience patience, bool plain_stdout)
-      : signals_(signals), relay_(relay), patience_(patience), plain_stdout_(plain_stdout) {}
+  RankGroup(LauncherSignals& signals, OutputRelay& relay, GracePeriods grace, bool plain_stdout)
+      : signals_(signals), relay_(relay), grace_(grace), plain_stdout_(plain_stdout) {}
 
   /// Starts the ranks, relays their lines, forwards signals, and returns when all have ended. A rank that
-  /// fails brings the others down, within the times of Patience. Throws IoError if a rank cannot be started;
-  /// none runs then.
+  /// fails brings the others down, within the times of GracePeriods. Throws IoError if a rank cannot be
+  /// started; none runs then.
   [[nodiscard]] GroupEnd run(const std::vector<RankCommand>& commands);
 
  private:
@@ -119,7 +119,7 @@ class RankGroup {
 
   LauncherSignals& signals_;
   OutputRelay& relay_;
-  Patience patience_;
+  GracePeriods grace_;
   bool plain_stdout_;
   engine::RunningClock clock_;
   std::vector<Member> members_;

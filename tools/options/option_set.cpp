@@ -20,7 +20,7 @@
 #include "engine/base/path_status.h"
 #include "engine/base/terminal.h"
 #include "engine/base/text.h"
-#include "tools/nearest.h"
+#include "tools/did_you_mean.h"
 #include "tools/options/option_hints.h"
 #include "tools/options/option_pages.h"
 #include "tools/recorded_run.h"
@@ -175,7 +175,7 @@ std::string OptionSet::State::suggestion(const std::string& name) {
   std::vector<std::string_view> names;
   for (const Option& option : options)
     if (!option.positional) names.emplace_back(option.name);
-  if (const std::string near = nearest(name, names); !near.empty())
+  if (const std::string near = did_you_mean(name, names); !near.empty())
     return fmt::format("; did you mean --{}?", near);
   return fmt::format("; see voca-engine {} --help", command);
 }

@@ -8,7 +8,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/json.h"
-#include "model/metrics/measures.h"
+#include "model/metrics/measure_table.h"
 
 namespace voca::tools {
 

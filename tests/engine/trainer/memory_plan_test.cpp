@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 #include "tests/engine/trainer/trainer_support.h"
 
 namespace voca::engine {

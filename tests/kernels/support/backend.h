@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "kernels/cpu/features.h"
+#include "kernels/cpu/cpu_features.h"
 
 #if defined(VOCA_TEST_CUDA_ON_HOST)
 #include <cuda_bf16.h>

@@ -41,7 +41,7 @@ TEST_F(LaunchJob, KillsRanksThatSurviveAFailure) {
 }
 
 TEST_F(LaunchJob, IsDoneThoughARankThatHasDoneItsWorkDoesNotEnd) {
-  job_.patience.after_done = std::chrono::milliseconds(300);
+  job_.grace.after_done = std::chrono::milliseconds(300);
   // Rank 2 ends first: rank 0 may take longer than this, and until it has ended rank 1 may too.
   start(3, kWritePid + "[ $RANK = 0 ] && sleep 1; [ $RANK = 1 ] && exec sleep 1000; exit 0");
   const std::vector<pid_t> ranks = pids(3);
@@ -53,7 +53,7 @@ TEST_F(LaunchJob, IsDoneThoughARankThatHasDoneItsWorkDoesNotEnd) {
 }
 
 TEST_F(LaunchJob, EndsThoughRankZeroIsStoppedWhenTheOthersAreGone) {
-  job_.patience.after_done = std::chrono::milliseconds(300);
+  job_.grace.after_done = std::chrono::milliseconds(300);
   start(2, kWritePid + "[ $RANK = 0 ] && kill -STOP $$; exit 0");
   const std::vector<pid_t> ranks = pids(2);
   EXPECT_EQ(wait(), 128 + SIGKILL);  // its work may not be done
@@ -62,7 +62,7 @@ TEST_F(LaunchJob, EndsThoughRankZeroIsStoppedWhenTheOthersAreGone) {
 }
 
 TEST_F(LaunchJob, WaitsForARankThatWasStoppedAndGoesOn) {
-  job_.patience.after_done = std::chrono::seconds(2);
+  job_.grace.after_done = std::chrono::seconds(2);
   start(2, kWritePid + "[ $RANK = 0 ] && kill -STOP $$ && sleep 3; exit 0");
   const std::vector<pid_t> ranks = pids(2);
   EXPECT_TRUE(comes_true([&] { return state_of(ranks[0]) == 'T'; }));
@@ -72,8 +72,8 @@ TEST_F(LaunchJob, WaitsForARankThatWasStoppedAndGoesOn) {
 }
 
 TEST_F(LaunchJob, PromisesNothingOfAStoppedRankWhenAnotherHasFailed) {
-  job_.patience.after_failure = std::chrono::milliseconds(300);
-  job_.patience.after_sigterm = std::chrono::milliseconds(300);
+  job_.grace.after_failure = std::chrono::milliseconds(300);
+  job_.grace.after_sigterm = std::chrono::milliseconds(300);
   start(2,
         kWritePid +
             "[ $RANK = 1 ] && kill -STOP $$; while [ ! -e pid.1 ]; do sleep 0.01; done; sleep 0.3; exit 7");
@@ -84,7 +84,7 @@ TEST_F(LaunchJob, PromisesNothingOfAStoppedRankWhenAnotherHasFailed) {
 }
 
 TEST_F(LaunchJob, GivesRanksTimeToSayWhatTheyLost) {
-  job_.patience.after_failure = kPatience;
+  job_.grace.after_failure = kTestTimeout;
   ASSERT_EQ(run(3,
                 "[ $RANK = 1 ] && kill -KILL $$; trap 'echo terminated' TERM; sleep 0.3; "
                 "echo lost rank 1; exit 74"),
@@ -127,7 +127,7 @@ TEST_F(LaunchJob, QuotesTheRankThatFailedFirst) {
 }
 
 TEST_F(LaunchJob, BlamesTheRankThatTheOthersName) {
-  job_.patience.after_failure = kPatience;
+  job_.grace.after_failure = kTestTimeout;
   start(2, kWritePid + "while ! { [ -e pid.0 ] && [ -e pid.1 ]; }; do sleep 0.01; done; [ $RANK = 1 ] && " +
                fails_saying("rank 0 (host here, pid $(cat pid.0)) failed: x.h5: Permission denied", 74) +
                "while [ ! -e go ]; do sleep 0.01; done; " + fails_saying("x.h5: Permission denied", 74));
@@ -141,7 +141,7 @@ TEST_F(LaunchJob, BlamesTheRankThatTheOthersName) {
 }
 
 TEST_F(LaunchJob, KillsARankAtOnceThatTheOthersFoundSilent) {
-  job_.patience.after_failure = job_.patience.after_sigterm = std::chrono::hours(1);
+  job_.grace.after_failure = job_.grace.after_sigterm = std::chrono::hours(1);
   start(3,
         kWritePid + "[ $RANK = 1 ] && kill -STOP $$; while [ ! -e pid.1 ]; do sleep 0.01; done; " +
             fails_saying("rank 1 (host here, pid $(cat pid.1)) has been silent for 4.0 s; it was last at: a "
@@ -156,7 +156,7 @@ TEST_F(LaunchJob, KillsARankAtOnceThatTheOthersFoundSilent) {
 }
 
 TEST_F(LaunchJob, DoesNotKillASilentRankWhileAnotherOneHasSomethingToSay) {
-  job_.patience.after_failure = job_.patience.after_sigterm = std::chrono::hours(1);
+  job_.grace.after_failure = job_.grace.after_sigterm = std::chrono::hours(1);
   const std::string silent =
       "rank 1 (host here, pid $(cat pid.1)) has been silent for 4.0 s; it was last at: x";
   start(3, kWritePid + "[ $RANK = 1 ] && kill -STOP $$; while [ ! -e pid.1 ]; do sleep 0.01; done; " +

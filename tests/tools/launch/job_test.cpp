@@ -19,7 +19,7 @@
 #include "engine/base/error.h"
 #include "engine/core/device.h"
 #include "engine/rendezvous/env_vars.h"
-#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/rank_environment.h"
 #include "tests/tools/launch/support/launched_job.h"
 
 // What ranks are told, what becomes of their output, and signals. How jobs fail and start again is in
@@ -200,7 +200,7 @@ TEST_F(LaunchJob, HearsSignalsWhileNobodyReadsItsStdout) {
   int ends[2];
   ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
   job_.out = ends[1];
-  job_.patience.after_stop = std::chrono::milliseconds(300);
+  job_.grace.after_stop = std::chrono::milliseconds(300);
   // The trap comes first: a rank whose number is known is one that does not hear SIGTERM.
   start(2, "trap '' TERM; " + kWritePid + "while :; do echo more and more and more and more; done");
   ::close(ends[1]);
@@ -246,7 +246,7 @@ INSTANTIATE_TEST_SUITE_P(All, LaunchSignal,
                          [](const auto& test) { return std::string(test.param.second); });
 
 TEST_F(LaunchJob, KillsARankThatDoesNotStopInTime) {
-  job_.patience.after_stop = std::chrono::milliseconds(300);
+  job_.grace.after_stop = std::chrono::milliseconds(300);
   start(2, "[ $RANK = 0 ] && trap 'exit 75' TERM || trap '' TERM; " + kWritePid +
                "while :; do sleep 0.02; done");
   const std::vector<pid_t> ranks = pids(2);
@@ -259,7 +259,7 @@ TEST_F(LaunchJob, KillsARankThatDoesNotStopInTime) {
 }
 
 TEST_F(LaunchJob, KillsAtOnceAtTheSecondInterruptOfAPerson) {
-  job_.patience.of_one_keystroke = std::chrono::milliseconds(1);
+  job_.grace.of_one_keystroke = std::chrono::milliseconds(1);
   start(2, "trap '' TERM INT; " + kWritePid + "while :; do sleep 0.02; done");
   static_cast<void>(pids(2));
   ::kill(launcher_, SIGINT);
@@ -271,7 +271,7 @@ TEST_F(LaunchJob, KillsAtOnceAtTheSecondInterruptOfAPerson) {
 }
 
 TEST_F(LaunchJob, TakesAnInterruptThatIsSentTwiceForOne) {
-  job_.patience.of_one_keystroke = kPatience;
+  job_.grace.of_one_keystroke = kTestTimeout;
   start(2, "trap '' INT; trap 'sleep 0.1; exit 75' TERM; " + kWritePid + "while :; do sleep 0.02; done");
   static_cast<void>(pids(2));
   ::kill(launcher_, SIGINT);

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "engine/base/unique_fd.h"
-#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/rank_environment.h"
 #include "engine/rendezvous/rank_facts.h"
 
 namespace voca::engine::test {

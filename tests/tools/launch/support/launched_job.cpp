@@ -31,9 +31,9 @@ Words shell(const std::string& script) {
 
 LaunchJob::LaunchJob() {
   job_.executable = "/bin/sh";
-  job_.patience = {.after_failure = std::chrono::milliseconds(300),
-                   .after_sigterm = std::chrono::milliseconds(300),
-                   .after_stop = kPatience};
+  job_.grace = {.after_failure = std::chrono::milliseconds(300),
+                .after_sigterm = std::chrono::milliseconds(300),
+                .after_stop = kTestTimeout};
 }
 
 LaunchJob::~LaunchJob() {

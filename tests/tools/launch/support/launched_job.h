@@ -19,12 +19,12 @@
 namespace voca::tools::testing {
 
 /// Of the tests, for what takes a fraction of a second.
-inline constexpr std::chrono::seconds kPatience{30};
+inline constexpr std::chrono::seconds kTestTimeout{30};
 
 /// Whether it came true in time.
 template <typename Condition>
 bool comes_true(Condition condition) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto deadline = std::chrono::steady_clock::now() + kTestTimeout;
   while (std::chrono::steady_clock::now() < deadline) {
     if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));

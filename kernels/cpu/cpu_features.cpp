@@ -1,4 +1,4 @@
-#include "kernels/cpu/features.h"
+#include "kernels/cpu/cpu_features.h"
 
 #include <cblas.h>
 #include <omp.h>

@@ -1,4 +1,4 @@
-#include "data/packed/rehearsal.h"
+#include "data/packed/trial_run.h"
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -120,8 +120,8 @@ std::string_view last_message(std::string_view text) {
 
 }  // namespace
 
-void rehearse(const std::string& path, std::uint64_t file_bytes,
-              const std::function<void(const Announce&)>& work) {
+void run_trial(const std::string& path, std::uint64_t file_bytes,
+               const std::function<void(const Announce&)>& work) {
   if (child_might_wait_for_ever()) return work([](std::string_view) {});
   const auto cannot = [&](int error_number) {
     const bool files = error_number == EMFILE || error_number == ENFILE;

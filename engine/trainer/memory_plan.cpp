@@ -1,4 +1,4 @@
-#include "engine/trainer/memory.h"
+#include "engine/trainer/memory_plan.h"
 
 #include <algorithm>
 #include <utility>

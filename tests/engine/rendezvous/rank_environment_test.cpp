@@ -1,4 +1,4 @@
-#include "engine/rendezvous/environment.h"
+#include "engine/rendezvous/rank_environment.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

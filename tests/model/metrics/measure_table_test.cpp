@@ -1,4 +1,4 @@
-#include "model/metrics/measures.h"
+#include "model/metrics/measure_table.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "tools/nearest.h"
+#include "tools/did_you_mean.h"
 
 #include <algorithm>
 #include <numeric>
@@ -31,7 +31,7 @@ bool begins_alike(std::string_view name, std::string_view candidate) {
 
 }  // namespace
 
-std::string nearest(std::string_view name, std::span<const std::string_view> candidates) {
+std::string did_you_mean(std::string_view name, std::span<const std::string_view> candidates) {
   if (candidates.empty() || name.empty()) return {};
   const auto best = std::min_element(candidates.begin(), candidates.end(), [&](auto a, auto b) {
     return edit_distance(name, a) < edit_distance(name, b);

@@ -17,7 +17,7 @@ using Announce = std::function<void(std::string_view object)>;
 /// `work` must only read, and must call its argument before each object. Rethrows the DataError, IoError or
 /// std::bad_alloc of `work`; throws DataError naming `path` and the object when the child crashed or exceeded
 /// its CPU time limit, which grows with the file size; IoError when no child can be started.
-void rehearse(const std::string& path, std::uint64_t file_bytes,
-              const std::function<void(const Announce&)>& work);
+void run_trial(const std::string& path, std::uint64_t file_bytes,
+               const std::function<void(const Announce&)>& work);
 
 }  // namespace voca::data
