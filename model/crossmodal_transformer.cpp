@@ -7,6 +7,7 @@
 #include "engine/comm/communicator.h"
 #include "model/blocks.h"
 #include "model/parameter_table.h"
+#include "model/tasks/detection.h"
 
 namespace voca::model {
 namespace {
@@ -19,7 +20,17 @@ using engine::ParameterStore;
 using engine::Shape;
 using engine::StepRandom;
 using engine::Tensor;
+using engine::TensorList;
 namespace ops = engine::ops;
+
+// Inputs.
+constexpr const char* kVisual = "visual";
+constexpr const char* kAudio = "audio";
+
+constexpr std::array kLosses{"loss", "cls", "con"};
+constexpr std::int64_t kTotalLoss = 0;
+constexpr std::int64_t kClassificationLoss = 1;
+constexpr std::int64_t kContrastiveLoss = 2;
 
 // Dropout sites. Their numbers determine the random bits of a run.
 enum Site : std::uint32_t {
@@ -95,19 +106,21 @@ class CrossModalTransformer final : public engine::Model {
       : config_(config),
         losses_(losses),
         recompute_(activations == Activations::kRecompute),
-        table_(make_parameter_table(config)) {}
+        table_(make_parameter_table(config)),
+        signature_{.batch = {.inputs = {{kVisual, {config.seq_len, config.visual_dim}, {}},
+                                        {kAudio, {config.seq_len, config.audio_dim}, {}}},
+                             .targets = {{kLabel, {}, engine::DType::kI32}}},
+                   .outputs = {{kLogits, {config.num_classes}, {}}},
+                   .losses = kLosses} {}
 
   [[nodiscard]] const std::vector<engine::ParameterSpec>& parameters() const override { return table_.specs; }
-  [[nodiscard]] std::int64_t outputs() const override { return config_.num_classes; }
-  [[nodiscard]] Shape input_shape(int input, std::int64_t size) const override {
-    return {size, config_.seq_len, input == 0 ? config_.visual_dim : config_.audio_dim};
-  }
+  [[nodiscard]] const engine::ModelSignature& signature() const override { return signature_; }
 
   void forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
-                        const StepRandom& random, const GradientScale& gradient_scale, const Tensor& logits,
-                        const Tensor& losses) const override;
-  void predict(Context& context, const ParameterStore& parameters, const Batch& batch, const Tensor& logits,
-               const Tensor& row_losses) const override;
+                        const StepRandom& random, const GradientScale& gradient_scale,
+                        const TensorList& outputs, const Tensor& losses) const override;
+  void predict(Context& context, const ParameterStore& parameters, const Batch& batch,
+               const TensorList& outputs, const Tensor& row_losses) const override;
 
  private:
   [[nodiscard]] Projection visual_projection() const {
@@ -172,15 +185,16 @@ class CrossModalTransformer final : public engine::Model {
   LossConfig losses_;
   bool recompute_;
   ParameterTable table_;
+  engine::ModelSignature signature_;
 };
 
 // Computes the encoder's input x (B, T, H), overwritten, from the features.
 FusionState CrossModalTransformer::fuse(const Pass& pass, const Batch& batch, const Tensor& x) const {
   FusionState state;
   state.v = pass.allocate("v", x.shape);
-  state.v_norm = project(pass, visual_projection(), batch.inputs[0], state.v);
+  state.v_norm = project(pass, visual_projection(), batch.inputs.at(kVisual), state.v);
   state.a = pass.allocate("a", x.shape);
-  state.a_norm = project(pass, audio_projection(), batch.inputs[1], state.a);
+  state.a_norm = project(pass, audio_projection(), batch.inputs.at(kAudio), state.a);
   add_positions(pass, state);
   cross(pass, state, x);
   return state;
@@ -252,7 +266,7 @@ void CrossModalTransformer::classification_loss(const Pass& pass, const Batch& b
                                                 const GradientScale& grad, const Tensor& loss,
                                                 const Tensor& row_losses, const Tensor& dlogits) const {
   const ops::CrossEntropy args{.logits = logits,
-                               .labels = batch.labels,
+                               .labels = batch.targets.at(kLabel),
                                .smoothing = losses_.label_smoothing,
                                .pos_weight = losses_.pos_weight,
                                .grad = grad,
@@ -297,7 +311,7 @@ ContrastColumns CrossModalTransformer::contrast_columns(const Pass& pass, const 
                                                         const Tensor& own_dza) const {
   const Tensor own = state.z.rows(batch.size, batch.size);
   if (losses_.contrastive_scope == ContrastiveScope::kLocal || batch.rows_by_rank.size() <= 1)
-    return {.za = own, .labels = batch.labels, .dza = own_dza};
+    return {.za = own, .labels = batch.targets.at(kLabel), .dza = own_dza};
   const std::span<const std::int64_t> rows = batch.rows_by_rank;
   const Shape all{std::accumulate(rows.begin(), rows.end(), std::int64_t{0}), kContrastiveWidth};
   ContrastColumns columns{
@@ -311,7 +325,8 @@ ContrastColumns CrossModalTransformer::contrast_columns(const Pass& pass, const 
   const std::span<const std::int64_t> before = rows.first(static_cast<std::size_t>(ranks->rank()));
   columns.first = std::accumulate(before.begin(), before.end(), std::int64_t{0});
   ranks->all_gather_rows("contrastive embeddings", own, rows, columns.za, pass.context.stream);
-  ranks->all_gather_rows("contrastive labels", batch.labels, rows, columns.labels, pass.context.stream);
+  ranks->all_gather_rows("contrastive labels", batch.targets.at(kLabel), rows, columns.labels,
+                         pass.context.stream);
   return columns;
 }
 
@@ -329,9 +344,9 @@ void CrossModalTransformer::fuse_backward(const Pass& pass, const Batch& batch, 
     ops::pooling_backward(pass.context, dcontrast.rows(0, batch.size), {}, dv, true);
     ops::pooling_backward(pass.context, dcontrast.rows(batch.size, batch.size), {}, da, true);
   }
-  project_backward(pass, audio_projection(), state.a_norm, batch.inputs[1], da);
+  project_backward(pass, audio_projection(), state.a_norm, batch.inputs.at(kAudio), da);
   announce(pass, table_.a_proj.linear.bias);
-  project_backward(pass, visual_projection(), state.v_norm, batch.inputs[0], dv);
+  project_backward(pass, visual_projection(), state.v_norm, batch.inputs.at(kVisual), dv);
   announce(pass, table_.v_proj.linear.bias);
 }
 
@@ -348,7 +363,7 @@ void CrossModalTransformer::train_contrast(const TrainingPass& training, const F
   const ContrastColumns columns = contrast_columns(pass, training.batch, state, own_dza);
   ops::infonce(pass.context, {.zv = state.z.rows(0, rows),
                               .za = columns.za,
-                              .row_labels = training.batch.labels,
+                              .row_labels = training.batch.targets.at(kLabel),
                               .column_labels = columns.labels,
                               .diagonal_offset = columns.first,
                               .temperature = losses_.temperature,
@@ -405,16 +420,16 @@ void CrossModalTransformer::train_layers(const TrainingPass& training, std::size
 
 void CrossModalTransformer::forward_backward(Context& context, const ParameterStore& parameters,
                                              const Batch& batch, const StepRandom& random,
-                                             const GradientScale& gradient_scale, const Tensor& logits,
+                                             const GradientScale& gradient_scale, const TensorList& outputs,
                                              const Tensor& losses) const {
   const ArenaScope scope(context.arena);
   const Pass pass{context, parameters, &random};
   const TrainingPass training{.pass = pass,
                               .batch = batch,
                               .gradient_scale = gradient_scale,
-                              .logits = logits,
-                              .classification_loss = losses.rows(engine::kClassificationLoss, 1),
-                              .contrastive_loss = losses.rows(engine::kContrastiveLoss, 1)};
+                              .logits = outputs.at(kLogits),
+                              .classification_loss = losses.rows(kClassificationLoss, 1),
+                              .contrastive_loss = losses.rows(kContrastiveLoss, 1)};
   const Shape sequence{batch.size, config_.seq_len, config_.hidden};
   const Tensor x = pass.allocate("x", sequence);
   const Tensor dx = pass.allocate("d x", sequence);
@@ -432,14 +447,15 @@ void CrossModalTransformer::forward_backward(Context& context, const ParameterSt
   if (recompute_) context.arena.release(mark);
   train_layers(training, 0, x, dx);
   ops::weighted_sum(context, 1, training.classification_loss, losses_.contrastive_weight,
-                    training.contrastive_loss, losses.rows(engine::kTotalLoss, 1));
+                    training.contrastive_loss, losses.rows(kTotalLoss, 1));
   if (recompute_) fusion = fuse(pass, batch, x);
   fuse_backward(pass, batch, fusion, dx, dcontrast);
 }
 
 void CrossModalTransformer::predict(Context& context, const ParameterStore& parameters, const Batch& batch,
-                                    const Tensor& logits, const Tensor& row_losses) const {
+                                    const TensorList& outputs, const Tensor& row_losses) const {
   const ArenaScope scope(context.arena);
+  const Tensor& logits = outputs.at(kLogits);
   const Pass pass{context, parameters};
   const Tensor x = pass.allocate("x", {batch.size, config_.seq_len, config_.hidden});
   {

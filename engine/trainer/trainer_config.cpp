@@ -7,7 +7,6 @@
 
 #include "engine/base/error.h"
 #include "engine/trainer/trainer.h"
-#include "model/metrics/measure_table.h"
 
 namespace voca::engine {
 namespace {
@@ -19,14 +18,6 @@ void expect_at_least(const char* option, std::int64_t least, std::int64_t value)
 void expect_not_negative(const char* option, double value) {
   if (!(value >= 0) || !std::isfinite(value))
     throw UsageError("{}: is {}, must be a number and not negative", option, value);
-}
-
-template <typename Predicate>
-std::string names_of(Predicate&& predicate) {
-  std::string names;
-  for (const Selection& row : selections())
-    if (predicate(row)) names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
-  return names;
 }
 
 }  // namespace
@@ -43,35 +34,12 @@ void validate(const TrainerConfig& config) {
   expect_at_least("--keep", 1, config.keep);
   expect_not_negative("--weight_decay", config.optimizer.weight_decay);
   expect_not_negative("--max_grad_norm", config.optimizer.max_grad_norm);
-  static_cast<void>(selection(config.select_by));
 }
 
 void refuse_empty_validation() {
   throw UsageError(
       "--features_root: the validation split is empty; pack with other --split_ratios, or pass --no_val to "
       "train without selecting a best checkpoint");
-}
-
-void check_selection(std::string_view select_by, std::int64_t outputs) {
-  if (selection(select_by).is_of_classes || outputs == 1) return;
-  throw UsageError("--select_by {}: is defined for two classes, the model has {}; use one of {}", select_by,
-                   outputs, names_of([](const Selection& row) { return row.is_of_classes; }));
-}
-
-void check_selection(std::string_view select_by, std::int64_t outputs,
-                     std::span<const std::int64_t> samples_of_class) {
-  check_selection(select_by, outputs);
-  if (std::all_of(samples_of_class.begin(), samples_of_class.end(), [](std::int64_t n) { return n == 0; }))
-    refuse_empty_validation();
-  if (!selection(select_by).needs_two_classes) return;
-  const auto classes = std::count_if(samples_of_class.begin(), samples_of_class.end(),
-                                     [](std::int64_t samples) { return samples > 0; });
-  if (classes < 2) {
-    throw UsageError(
-        "--select_by {}: is not defined on a validation split of one class only; use one of {}, or another "
-        "split",
-        select_by, names_of([](const Selection& row) { return !row.needs_two_classes; }));
-  }
 }
 
 Interval parse_interval(std::string_view option, std::string_view text) {

@@ -10,7 +10,7 @@
 
 #include "engine/base/error.h"
 
-namespace voca::engine {
+namespace voca::model {
 namespace {
 
 struct RuleName {
@@ -50,7 +50,7 @@ double goodness(const RocCurve& curve, const RocPoint& point, const ThresholdRul
       if (ratio(point.fp, curve.n_fake) > rule.fpr) return -1;
       return static_cast<double>(point.tp * (curve.n_fake + 1) + fake_as_fake);
   }
-  throw InternalError("no such ThresholdBy: {}", static_cast<int>(rule.by));
+  throw engine::InternalError("no such ThresholdBy: {}", static_cast<int>(rule.by));
 }
 
 double midpoint_above(double below, double above) {
@@ -81,7 +81,7 @@ ThresholdRule parse_threshold_rule(std::string_view text) {
     const auto [rest, error] = std::from_chars(text.data() + kFprPrefix.size(), end, fpr);
     if (error == std::errc{} && rest == end && fpr > 0 && fpr < 1) return {ThresholdBy::kFpr, fpr};
   }
-  throw UsageError(
+  throw engine::UsageError(
       "--threshold_by: \"{}\" is not one of balanced_acc, acc, f1_real, f1_fake, eer, or fpr=P with P "
       "between 0 and 1, such as fpr=0.01",
       text);
@@ -106,4 +106,4 @@ std::optional<double> fit_threshold(const RocCurve& curve, const ThresholdRule& 
   return best->second;
 }
 
-}  // namespace voca::engine
+}  // namespace voca::model

@@ -174,7 +174,8 @@ void plan(CommandLine command_line) {
   set.add("gpu_memory", &gpu_memory, "GIB", "its free memory; with --device cuda");
   if (!set.parse(command_line)) return;
   check_values(options);
-  static_cast<void>(trainer_config(options));  // validates as train does
+  static_cast<void>(trainer_config(options));  // validate as train does
+  static_cast<void>(detection_task(options));
   if (gpu_memory < 0 || gpu_memory > 4096)
     throw engine::UsageError("--gpu_memory: is {}, must be from 0 to 4096 GiB", gpu_memory);
   const PlannedDevice device = look_at_device(

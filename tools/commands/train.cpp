@@ -321,6 +321,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   const engine::RankEnvironment& environment = job.environment();
   const int world_size = environment.world_size;
   engine::TrainerConfig config = trainer_config(options);
+  const model::DetectionTask task = detection_task(options);
   const RunPaths paths = run_paths(options);
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
   std::optional<LogThrough> log;  // other ranks log to stderr directly: only they know of a damaged sample
@@ -345,8 +346,10 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   check_labels(options, *dataset);
   check_contrastive_batch(options, *dataset, world_size);
   if (!options.no_val) {
-    engine::check_selection(config.select_by, options.num_classes,
-                            samples_of_class(*dataset, data::Split::kVal));
+    const std::vector<std::int64_t> val = samples_of_class(*dataset, data::Split::kVal);
+    if (std::all_of(val.begin(), val.end(), [](std::int64_t samples) { return samples == 0; }))
+      engine::refuse_empty_validation();
+    task.check_selection(config.select_by, val);
   }
 
   // Model and batches.
@@ -394,7 +397,8 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   engine::TrainingObserver& observer = reporter ? static_cast<engine::TrainingObserver&>(*reporter) : silent;
   engine::TrainingResult result;
   {
-    engine::Trainer trainer(config, *network, *batches.train, batches.val.get(), *device, observer, ranks);
+    engine::Trainer trainer(config, *network, task, *batches.train, batches.val.get(), *device, observer,
+                            ranks);
     if (job.first()) {
       start_weights(trainer, options, paths, *dataset, observer);
       folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
@@ -434,6 +438,7 @@ void train(CommandLine command_line) {
   check_values(options);
   check_combinations(options, set);
   static_cast<void>(trainer_config(options));
+  static_cast<void>(detection_task(options));
   in_job(options_to_agree_on(set.values()), options.comm_timeout,
          [&](JoinedJob& job) { train_in(job, options, set); });
 }

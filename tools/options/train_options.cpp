@@ -8,7 +8,6 @@
 
 #include "engine/base/error.h"
 #include "engine/base/json.h"
-#include "model/metrics/measure_table.h"
 
 namespace voca::tools {
 
@@ -77,8 +76,7 @@ void add_optimiser_options(OptionSet& set, TrainOptions& o) {
 
 void add_file_options(OptionSet& set, TrainOptions& o) {
   set.begin_group("Evaluation");
-  set.add("select_by", &o.select_by, engine::selection_names("|"),
-          "what makes a checkpoint the best, on val");
+  set.add("select_by", &o.select_by, model::selection_names("|"), "what makes a checkpoint the best, on val");
   set.add("threshold_by", &o.threshold_by, "RULE",
           "what the decision threshold is fitted on val by: balanced_acc, acc, f1_real, f1_fake, eer, or "
           "fpr=P (the most reals found while a share P of the fakes passes)");
@@ -346,14 +344,17 @@ engine::TrainerConfig trainer_config(const TrainOptions& o) {
   config.max_bad_samples = o.max_bad_samples;
   config.eval_every = o.eval_every;
   config.log_every = o.log_every;
-  config.select_by = engine::selection(o.select_by).name;
-  config.threshold_by = engine::parse_threshold_rule(o.threshold_by);
+  config.select_by = model::selection(o.select_by).name;
   config.no_val = o.no_val;
   config.seed = o.seed;
   config.checkpoint_every = engine::parse_interval("--checkpoint_every", o.checkpoint_every);
   config.keep = static_cast<int>(std::clamp<std::int64_t>(o.keep, 0, 1 << 20));
   engine::validate(config);
   return config;
+}
+
+model::DetectionTask detection_task(const TrainOptions& o) {
+  return model::DetectionTask(o.num_classes, model::parse_threshold_rule(o.threshold_by));
 }
 
 data::BatchSourceOptions batch_options(const TrainOptions& o, bool training, int rank, int world_size) {

@@ -12,6 +12,7 @@
 #include "engine/trainer/trainer.h"
 #include "model/config.h"
 #include "model/crossmodal_transformer.h"
+#include "model/tasks/detection.h"
 #include "tools/feature_input.h"
 #include "tools/options/device_options.h"
 #include "tools/options/option_set.h"
@@ -135,6 +136,8 @@ void check_combinations(const TrainOptions& options, const OptionSet& set);
     const nlohmann::ordered_json& values);
 /// Configuration of the trainer, except folders and hashes, which depend on the run.
 [[nodiscard]] engine::TrainerConfig trainer_config(const TrainOptions& options);
+/// What the network is trained for. Throws UsageError naming --threshold_by.
+[[nodiscard]] model::DetectionTask detection_task(const TrainOptions& options);
 [[nodiscard]] data::BatchSourceOptions batch_options(const TrainOptions& options, bool training, int rank = 0,
                                                      int world_size = 1);
 

@@ -12,7 +12,7 @@
 #include "engine/base/error.h"
 #include "tests/model/metrics/scores.h"
 
-namespace voca::engine {
+namespace voca::model {
 namespace {
 
 using test::count_from;
@@ -126,11 +126,11 @@ TEST(ThresholdRule, IsReadAndNamed) {
     try {
       static_cast<void>(parse_threshold_rule(text));
       ADD_FAILURE() << text;
-    } catch (const UsageError& error) {
+    } catch (const engine::UsageError& error) {
       EXPECT_THAT(error.what(), HasSubstr("--threshold_by"));
     }
   }
 }
 
 }  // namespace
-}  // namespace voca::engine
+}  // namespace voca::model
