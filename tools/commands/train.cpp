@@ -22,7 +22,7 @@
 #include "engine/checkpoint/resume/resume_state.h"
 #include "engine/core/thread_budget.h"
 #include "engine/trainer/trainer.h"
-#include "model/crossmodal_transformer.h"
+#include "model/registry.h"
 #include "tools/banner.h"
 #include "tools/commands.h"
 #include "tools/evaluation.h"
@@ -59,10 +59,10 @@ void check_labels(const TrainOptions& options, const data::Dataset& dataset) {
   }
 }
 
-std::vector<std::int64_t> samples_of_class(const data::Dataset& dataset, data::Split split) {
-  std::vector<std::int64_t> counts = dataset.summary().counts[static_cast<std::size_t>(split)];
-  if (!counts.empty()) counts.pop_back();  // samples without a label
-  return counts;
+std::vector<engine::PredictionColumn> targets_of(const data::Dataset& dataset, data::Split split) {
+  engine::PredictionColumn labels{.name = data::kLabelTarget, .width = 1, .values = {}};
+  for (const std::int64_t sample : dataset.samples_of(split)) labels.values.push_back(dataset.label(sample));
+  return {labels};
 }
 
 /// Content of config.json: the options that --config reads, and everything that explains the run's numbers.
@@ -110,8 +110,8 @@ TrainedNetwork network_without_weights(const std::filesystem::path& path, const 
   network.path = path.string();
   network.config =
       model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio));
-  network.model = model::make_crossmodal_transformer(
-      network.config, {.label_smoothing = options.label_smoothing, .pos_weight = pos_weight});
+  network.model = model::make_network(network.config,
+                                      {.label_smoothing = options.label_smoothing, .pos_weight = pos_weight});
   return network;
 }
 
@@ -273,7 +273,7 @@ std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const d
         "warning: --pos_weight {} with --label_smoothing {} makes a certain fake come out above 0.5",
         pos_weight, options.label_smoothing));
   }
-  return model::make_crossmodal_transformer(
+  return model::make_network(
       model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)), losses,
       activations(options));
 }
@@ -321,7 +321,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   const engine::RankEnvironment& environment = job.environment();
   const int world_size = environment.world_size;
   engine::TrainerConfig config = trainer_config(options);
-  const model::DetectionTask task = detection_task(options);
+  const std::unique_ptr<engine::Task> task = task_of(options);
   const RunPaths paths = run_paths(options);
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
   std::optional<LogThrough> log;  // other ranks log to stderr directly: only they know of a damaged sample
@@ -346,10 +346,9 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   check_labels(options, *dataset);
   check_contrastive_batch(options, *dataset, world_size);
   if (!options.no_val) {
-    const std::vector<std::int64_t> val = samples_of_class(*dataset, data::Split::kVal);
-    if (std::all_of(val.begin(), val.end(), [](std::int64_t samples) { return samples == 0; }))
-      engine::refuse_empty_validation();
-    task.check_selection(config.select_by, val);
+    const std::vector<engine::PredictionColumn> targets = targets_of(*dataset, data::Split::kVal);
+    if (targets[0].values.empty()) engine::refuse_empty_validation();
+    task->check_selection(config.select_by, targets);
   }
 
   // Model and batches.
@@ -397,7 +396,7 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   engine::TrainingObserver& observer = reporter ? static_cast<engine::TrainingObserver&>(*reporter) : silent;
   engine::TrainingResult result;
   {
-    engine::Trainer trainer(config, *network, task, *batches.train, batches.val.get(), *device, observer,
+    engine::Trainer trainer(config, *network, *task, *batches.train, batches.val.get(), *device, observer,
                             ranks);
     if (job.first()) {
       start_weights(trainer, options, paths, *dataset, observer);
@@ -438,7 +437,7 @@ void train(CommandLine command_line) {
   check_values(options);
   check_combinations(options, set);
   static_cast<void>(trainer_config(options));
-  static_cast<void>(detection_task(options));
+  static_cast<void>(task_of(options));
   in_job(options_to_agree_on(set.values()), options.comm_timeout,
          [&](JoinedJob& job) { train_in(job, options, set); });
 }

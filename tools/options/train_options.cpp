@@ -8,6 +8,8 @@
 
 #include "engine/base/error.h"
 #include "engine/base/json.h"
+#include "model/metrics/measure_table.h"
+#include "model/registry.h"
 
 namespace voca::tools {
 
@@ -33,6 +35,7 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
 
 void add_model_options(OptionSet& set, TrainOptions& o) {
   set.begin_group("Model");
+  set.add("model", &o.model, model::network_names(), "the network");
   set.add("seq_len", &o.seq_len, "FRAMES", "T, frames of each sample");
   set.add("hidden", &o.hidden, "H", "hidden width");
   set.add("num_layers", &o.num_layers, "L", "layers of the temporal encoder");
@@ -300,7 +303,8 @@ double resolve_pos_weight(const TrainOptions& o, const data::DatasetSummary& dat
 }
 
 model::ModelConfig model_config(const TrainOptions& o, std::int64_t visual_dim, std::int64_t audio_dim) {
-  model::ModelConfig config{.visual_dim = visual_dim,
+  model::ModelConfig config{.model = o.model,
+                            .visual_dim = visual_dim,
                             .audio_dim = audio_dim,
                             .hidden = o.hidden,
                             .num_layers = o.num_layers,
@@ -353,8 +357,9 @@ engine::TrainerConfig trainer_config(const TrainOptions& o) {
   return config;
 }
 
-model::DetectionTask detection_task(const TrainOptions& o) {
-  return model::DetectionTask(o.num_classes, model::parse_threshold_rule(o.threshold_by));
+std::unique_ptr<engine::Task> task_of(const TrainOptions& o) {
+  return model::network(o.model).make_task({.model = o.model, .num_classes = o.num_classes},
+                                           model::parse_threshold_rule(o.threshold_by));
 }
 
 data::BatchSourceOptions batch_options(const TrainOptions& o, bool training, int rank, int world_size) {
@@ -397,6 +402,8 @@ ordered_json numeric_options(const ordered_json& values, int world_size) {
   for (const auto& [name, value] : values.items()) {
     if (std::find(kNotNumeric.begin(), kNotNumeric.end(), name) == kNotNumeric.end()) numeric[name] = value;
   }
+  // Runs of versions before there was --model are of this network, and their states go on.
+  if (numeric.contains("model") && numeric["model"] == model::ModelConfig{}.model) numeric.erase("model");
   // Values from files are arbitrary; an unsigned product cannot have undefined behaviour.
   if (numeric.contains("batch_size") && numeric["batch_size"].is_number_integer()) {
     numeric["batch_size"] =

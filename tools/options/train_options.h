@@ -11,8 +11,7 @@
 #include "data/packed/dataset.h"
 #include "engine/trainer/trainer.h"
 #include "model/config.h"
-#include "model/crossmodal_transformer.h"
-#include "model/tasks/detection.h"
+#include "model/network.h"
 #include "tools/feature_input.h"
 #include "tools/options/device_options.h"
 #include "tools/options/option_set.h"
@@ -34,6 +33,7 @@ struct TrainOptions {
   std::int64_t max_shift = 3;
   std::int64_t max_bad_samples = engine::kMaxBadSamples;
   // model
+  std::string model = model::ModelConfig{}.model;
   std::int64_t seq_len = 256;
   std::int64_t hidden = 768;
   std::int64_t num_layers = 4;
@@ -136,8 +136,8 @@ void check_combinations(const TrainOptions& options, const OptionSet& set);
     const nlohmann::ordered_json& values);
 /// Configuration of the trainer, except folders and hashes, which depend on the run.
 [[nodiscard]] engine::TrainerConfig trainer_config(const TrainOptions& options);
-/// What the network is trained for. Throws UsageError naming --threshold_by.
-[[nodiscard]] model::DetectionTask detection_task(const TrainOptions& options);
+/// What the network is trained for. Throws UsageError naming --model or --threshold_by.
+[[nodiscard]] std::unique_ptr<engine::Task> task_of(const TrainOptions& options);
 [[nodiscard]] data::BatchSourceOptions batch_options(const TrainOptions& options, bool training, int rank = 0,
                                                      int world_size = 1);
 
