@@ -33,6 +33,7 @@ add_library(cuda_on_host_fixtures OBJECT ${fixtures} simt/executor_test.cpp simt
 target_link_libraries(cuda_on_host_fixtures PRIVATE voca_options GTest::gtest GTest::gmock)
 target_include_directories(cuda_on_host_fixtures SYSTEM PRIVATE ${VOCA_CUDA_INCLUDE_DIR})
 target_compile_options(cuda_on_host_fixtures PRIVATE -O1)
+voca_precompile_tests(cuda_on_host_fixtures)
 target_compile_definitions(cuda_on_host_fixtures PRIVATE VOCA_TEST_CUDA_ON_HOST
                            VOCA_GOLDEN_DIR="${CMAKE_CURRENT_SOURCE_DIR}/golden")
 
@@ -50,10 +51,11 @@ if(VOCA_WITH_NCCL AND VOCA_NCCL_INCLUDE_DIR)
   target_include_directories(cuda_on_host_engine SYSTEM PRIVATE ${VOCA_NCCL_INCLUDE_DIR})
 endif()
 
-# voca_cuda_on_host(<name> KERNELS <options for kernels> ALL <options for kernels and executor> WITHOUT <tests>)
-# A test program of the fixtures with kernels and executor compiled that way, run under each schedule.
+# voca_cuda_on_host(<name> [ONE_SCHEDULE] KERNELS <options for kernels> ALL <options for kernels and executor> WITHOUT <tests>)
+# A test program of the fixtures with kernels and executor compiled that way, run under each schedule. With ONE_SCHEDULE
+# all but the random one are for the long run (label sweep): what the program looks for hardly depends on the order.
 function(voca_cuda_on_host name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "WITHOUT" "KERNELS;EXECUTOR;ALL;LINK")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "ONE_SCHEDULE" "WITHOUT" "KERNELS;EXECUTOR;ALL;LINK")
   add_library(${name}_kernels OBJECT ${wrappers})
   add_library(${name}_executor OBJECT ${simt_sources} ${arg_EXECUTOR})
   foreach(part kernels executor)
@@ -81,7 +83,11 @@ function(voca_cuda_on_host name)
     endif()
     # Derivatives are checked on the CPU's double alone, in kernels_tests.
     add_test(NAME ${name}.${schedule} COMMAND ${name}_tests --gtest_brief=1 --gtest_filter=-*Derivative/*:*Gradient/*:WideCast/*:${without})
-    set_tests_properties(${name}.${schedule} PROPERTIES TIMEOUT 1800 COST 100 LABELS "kernels;${name}"
+    set(labels "kernels;${name}")
+    if(arg_ONE_SCHEDULE AND NOT schedule STREQUAL "random")
+      list(APPEND labels sweep)
+    endif()
+    set_tests_properties(${name}.${schedule} PROPERTIES TIMEOUT 1800 COST 100 LABELS "${labels}"
                          ENVIRONMENT "VOCA_SIMT_SCHEDULE=${schedule};OMP_WAIT_POLICY=passive")
   endforeach()
 endfunction()
@@ -90,9 +96,9 @@ voca_cuda_on_host(cuda_on_host KERNELS -O2)
 set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all)
 # The scheduling of threads touches no memory of a kernel, and is most of the time under a sanitizer.
 set_source_files_properties(simt/block.cpp PROPERTIES COMPILE_OPTIONS -fno-sanitize=all)
-voca_cuda_on_host(cuda_on_host_asan KERNELS -O1 ALL ${sanitize} -fno-omit-frame-pointer LINK ${sanitize} WITHOUT Ranks/*)
+voca_cuda_on_host(cuda_on_host_asan ONE_SCHEDULE KERNELS -O1 ALL ${sanitize} -fno-omit-frame-pointer LINK ${sanitize} WITHOUT Ranks/*)
 # The compiler's hooks at every load and store are ours; libtsan is not linked. Several ranks run the kernels of one.
-voca_cuda_on_host(cuda_on_host_race KERNELS -O1 -fsanitize=thread "SHELL:--param tsan-instrument-func-entry-exit=0"
+voca_cuda_on_host(cuda_on_host_race ONE_SCHEDULE KERNELS -O1 -fsanitize=thread "SHELL:--param tsan-instrument-func-entry-exit=0"
                   EXECUTOR simt/race_hooks.cpp WITHOUT Ranks/*)
 target_compile_definitions(cuda_on_host_race_executor PRIVATE VOCA_SIMT_RACE)
 

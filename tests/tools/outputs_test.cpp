@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 #include <tuple>
 
@@ -264,6 +265,7 @@ TEST_F(Outputs, HalfWrittenByAKilledProcessAreSwept) {
 /// Starts the command and sends the signal once a name that begins so lies in the folder; tries again where
 /// the command was faster.
 void expect_stopped(const Words& words, const fs::path& folder, const std::string& begins, int signal) {
+  const std::set<fs::path> before{fs::directory_iterator(folder), {}};
   for (int tries = 0; tries < 20; ++tries) {
     Process process(words, folder);
     const auto begun = [&] {
@@ -279,7 +281,7 @@ void expect_stopped(const Words& words, const fs::path& folder, const std::strin
     EXPECT_FALSE(begun()) << "something stays";
     if (outcome.exit_code == 0) {
       for (const auto& entry : fs::directory_iterator(folder))
-        if (entry.path().filename() != "tree") fs::remove_all(entry.path());
+        if (!before.contains(entry.path())) fs::remove_all(entry.path());
       continue;
     }
     EXPECT_EQ(outcome.exit_code, -signal) << outcome.err;
