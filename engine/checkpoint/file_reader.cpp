@@ -83,6 +83,31 @@ FileReader::Checksums FileReader::checksums(std::uint64_t offset, std::uint64_t 
   return sums;
 }
 
+namespace {
+
+class FileStorage : public Storage {
+ public:
+  FileStorage(std::shared_ptr<const FileReader> file, std::uint64_t offset, std::uint64_t size)
+      : file_(std::move(file)), offset_(offset), size_(size) {}
+  [[nodiscard]] std::uint64_t size() const override { return size_; }
+  void read(std::uint64_t offset, std::span<std::byte> out) const override {
+    VOCA_CHECK(offset <= size_ && out.size() <= size_ - offset);
+    file_->read(offset_ + offset, out);
+  }
+
+ private:
+  std::shared_ptr<const FileReader> file_;
+  std::uint64_t offset_;
+  std::uint64_t size_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Storage> storage_in(std::shared_ptr<const FileReader> file, std::uint64_t offset,
+                                          std::uint64_t size) {
+  return std::make_shared<const FileStorage>(std::move(file), offset, size);
+}
+
 std::uint32_t zip_crc32(std::span<const std::byte> bytes, std::uint32_t crc) {
   return crc32_gzip_refl(crc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
 }

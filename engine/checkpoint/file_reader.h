@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -40,6 +41,10 @@ class FileReader {
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
 };
+
+/// A storage over `size` bytes of a file from `offset` on, which are read on demand.
+[[nodiscard]] std::shared_ptr<const Storage> storage_in(std::shared_ptr<const FileReader> file,
+                                                        std::uint64_t offset, std::uint64_t size);
 
 /// CRC-32 as stored in zip files (IEEE 802.3), continuing from `crc`.
 [[nodiscard]] std::uint32_t zip_crc32(std::span<const std::byte> bytes, std::uint32_t crc = 0);

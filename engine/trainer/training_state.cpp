@@ -149,13 +149,16 @@ RunPosition position_of(const ordered_json& header) {
   return position_from_json(header.at("progress"));
 }
 
-std::vector<ResumeSection> state_sections(const HostParameters& parameters) {
-  std::vector<ResumeSection> sections;
+std::vector<NamedTensor> state_tensors(const HostParameters& parameters) {
+  std::vector<NamedTensor> tensors;
   for (ParameterId id = 0; id < parameters.count(); ++id) {
-    for (const SavedTensor& saved : saved_tensors(parameters, id))
-      sections.push_back({saved.name, saved.tensor.dtype, bytes_of(saved.tensor)});
+    for (const auto& [name, tensor] : saved_tensors(parameters, id)) {
+      const auto extents = tensor.shape.extents();
+      tensors.push_back({name, contiguous_tensor(tensor.dtype, {extents.begin(), extents.end()},
+                                                 borrow_storage(bytes_of(tensor)))});
+    }
   }
-  return sections;
+  return tensors;
 }
 
 RunPosition restore_state(const ResumeState& state, const RunIdentity& identity, ParameterStore& parameters) {
@@ -172,7 +175,7 @@ RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
     const HostParameters host(parameters);
     for (ParameterId id = 0; id < host.count(); ++id) {
       for (const SavedTensor& saved : saved_tensors(host, id))
-        state.copy_section(saved.name, saved.tensor.dtype, bytes_of(saved.tensor));
+        state.copy_tensor(saved.name, saved.tensor.dtype, bytes_of(saved.tensor));
     }
     host.write_back(parameters);
     return progress;

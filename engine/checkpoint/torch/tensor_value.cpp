@@ -164,18 +164,26 @@ std::vector<std::byte> TensorValue::bytes() const {
   return out;
 }
 
-TensorValue borrow_tensor(std::span<const float> elements, std::vector<std::int64_t> shape) {
-  TensorValue tensor;
-  tensor.shape = std::move(shape);
+void TensorValue::visit_bytes(const std::function<void(std::span<const std::byte>)>& visit) const {
+  if (!contiguous()) return visit(bytes());
+  visit_pieces(*this, [&](std::uint64_t /*first*/, std::span<const std::byte> piece) { visit(piece); });
+}
+
+TensorValue contiguous_tensor(DType dtype, std::vector<std::int64_t> shape,
+                              std::shared_ptr<const Storage> storage) {
+  TensorValue tensor{.dtype = dtype, .shape = std::move(shape), .strides = {}, .storage = std::move(storage)};
   tensor.strides.resize(tensor.shape.size());
   std::int64_t stride = 1;
   for (std::size_t i = tensor.shape.size(); i-- > 0;) {
     tensor.strides[i] = stride;
     stride *= std::max<std::int64_t>(tensor.shape[i], 1);
   }
-  VOCA_CHECK(tensor.elements() == static_cast<std::int64_t>(elements.size()));
-  tensor.storage = borrow_storage(std::as_bytes(elements));
+  VOCA_CHECK(static_cast<std::uint64_t>(tensor.elements()) == tensor.storage->size() / size_of(dtype));
   return tensor;
+}
+
+TensorValue borrow_tensor(std::span<const float> elements, std::vector<std::int64_t> shape) {
+  return contiguous_tensor(DType::kF32, std::move(shape), borrow_storage(std::as_bytes(elements)));
 }
 
 }  // namespace voca::engine

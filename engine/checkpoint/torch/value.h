@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <span>
@@ -64,8 +65,14 @@ struct TensorValue {
   void copy_to(std::span<double> out) const;
   /// The elements in row-major order in their own type, little-endian.
   [[nodiscard]] std::vector<std::byte> bytes() const;
+  /// Passes the same bytes to `visit`, in order and in pieces: a contiguous tensor needs no memory of its
+  /// size.
+  void visit_bytes(const std::function<void(std::span<const std::byte>)>& visit) const;
 };
 
+/// A contiguous tensor over the first elements of `storage`, which must hold as many as `shape`.
+[[nodiscard]] TensorValue contiguous_tensor(DType dtype, std::vector<std::int64_t> shape,
+                                            std::shared_ptr<const Storage> storage);
 /// A contiguous float32 tensor over memory that must outlive it. `elements` must have as many elements as
 /// `shape`.
 [[nodiscard]] TensorValue borrow_tensor(std::span<const float> elements, std::vector<std::int64_t> shape);
