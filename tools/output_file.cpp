@@ -15,9 +15,9 @@
 #include "data/packed/dataset.h"
 #include "engine/base/atomic_file.h"
 #include "engine/base/error.h"
+#include "engine/base/file_reader.h"
 #include "engine/base/signals.h"
 #include "engine/base/unique_fd.h"
-#include "engine/checkpoint/file_reader.h"
 #include "engine/checkpoint/safetensors/safetensors.h"
 #include "engine/checkpoint/torch/pt_file.h"
 

@@ -13,6 +13,9 @@ namespace voca::engine {
 /// that crc32c(b, crc32c(a)) == crc32c(a ∥ b). Matches iSCSI, RFC 3720 B.4: "123456789" gives 0xE3069283.
 [[nodiscard]] std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 
+/// CRC-32 as stored in zip files (IEEE 802.3), continued from `crc`.
+[[nodiscard]] std::uint32_t zip_crc32(std::span<const std::byte> bytes, std::uint32_t crc = 0);
+
 /// Streaming SHA-256.
 class Sha256 {
  public:

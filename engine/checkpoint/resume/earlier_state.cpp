@@ -6,9 +6,9 @@
 
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
+#include "engine/base/file_reader.h"
 #include "engine/base/json.h"
 #include "engine/base/text.h"
-#include "engine/checkpoint/file_reader.h"
 
 namespace voca::engine {
 namespace {

@@ -9,9 +9,9 @@
 #include "engine/base/atomic_file.h"
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
+#include "engine/base/file_reader.h"
 #include "engine/base/json.h"
 #include "engine/base/text.h"
-#include "engine/checkpoint/file_reader.h"
 
 namespace voca::engine {
 namespace {

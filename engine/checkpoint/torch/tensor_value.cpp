@@ -29,6 +29,23 @@ class MemoryStorage : public Storage {
   std::span<const std::byte> bytes_;
 };
 
+class FileStorage : public Storage {
+ public:
+  FileStorage(std::shared_ptr<const FileReader> file, std::uint64_t offset, std::uint64_t size)
+      : file_(std::move(file)), offset_(offset), size_(size) {}
+
+  [[nodiscard]] std::uint64_t size() const override { return size_; }
+  void read(std::uint64_t offset, std::span<std::byte> out) const override {
+    VOCA_CHECK(offset <= size_ && out.size() <= size_ - offset);
+    file_->read(offset_ + offset, out);
+  }
+
+ private:
+  std::shared_ptr<const FileReader> file_;
+  std::uint64_t offset_;
+  std::uint64_t size_;
+};
+
 void reverse_elements(std::span<std::byte> bytes, std::size_t element_size) {
   if (element_size == 1) return;
   for (std::size_t at = 0; at + element_size <= bytes.size(); at += element_size) {
@@ -130,6 +147,11 @@ void read_little_endian(const Storage& storage, std::size_t element_size, std::u
 
 std::shared_ptr<const Storage> borrow_storage(std::span<const std::byte> bytes) {
   return std::make_shared<const MemoryStorage>(bytes);
+}
+
+std::shared_ptr<const Storage> storage_in(std::shared_ptr<const FileReader> file, std::uint64_t offset,
+                                          std::uint64_t size) {
+  return std::make_shared<const FileStorage>(std::move(file), offset, size);
 }
 
 std::int64_t TensorValue::elements() const {

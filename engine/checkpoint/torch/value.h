@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "engine/base/file_reader.h"
 #include "engine/core/dtype.h"
 
 namespace voca::engine {
@@ -44,6 +45,10 @@ void read_little_endian(const Storage& storage, std::size_t element_size, std::u
 
 /// A storage over memory that the caller keeps alive and unchanged.
 [[nodiscard]] std::shared_ptr<const Storage> borrow_storage(std::span<const std::byte> bytes);
+
+/// A storage over `size` bytes of a file from `offset` on, which are read on demand.
+[[nodiscard]] std::shared_ptr<const Storage> storage_in(std::shared_ptr<const FileReader> file,
+                                                        std::uint64_t offset, std::uint64_t size);
 
 /// A view of a storage as an n-dimensional array. Readers only create views that lie within their storage and
 /// have no more elements than it.
