@@ -145,12 +145,11 @@ void write_all(int descriptor, const std::string& path, std::string_view text) {
 /// alone do not reveal read-only file systems and quotas.
 void check_writable(const std::string& option, const fs::path& output, const fs::path& folder) {
   std::string name = (folder / ("." + output.filename().string() + ".XXXXXX")).string();
-  const int descriptor = ::mkstemp(name.data());
-  if (descriptor < 0) {
+  const engine::UniqueFd file(::mkstemp(name.data()));
+  if (!file) {
     throw IoError("{} {}: cannot write into {}: {}", option, output.string(), folder.string(),
                   std::strerror(errno));
   }
-  ::close(descriptor);
   ::unlink(name.c_str());
 }
 

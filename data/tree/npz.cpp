@@ -11,14 +11,16 @@
 #include "engine/base/file_kind.h"
 #include "engine/base/path_status.h"
 #include "engine/base/text.h"
+#include "engine/base/unique_handle.h"
 
 namespace voca::data {
 namespace {
 
-struct ArchiveCloser {
-  void operator()(zip_t* archive) const { zip_discard(archive); }
+struct ArchiveTraits {
+  static constexpr zip_t* kNone = nullptr;
+  static void close(zip_t* archive) { zip_discard(archive); }
 };
-using Archive = std::unique_ptr<zip_t, ArchiveCloser>;
+using Archive = engine::UniqueHandle<ArchiveTraits>;
 
 /// Calls `read` and throws what it finds wrong with the file as an ArrayError.
 template <typename Read>

@@ -3,9 +3,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
+
+#include "engine/base/unique_handle.h"
+
+struct evp_md_ctx_st;  // OpenSSL's EVP_MD_CTX
 
 namespace voca::engine {
 
@@ -20,11 +23,6 @@ namespace voca::engine {
 class Sha256 {
  public:
   Sha256();
-  ~Sha256();
-  Sha256(Sha256&&) noexcept;
-  Sha256& operator=(Sha256&&) noexcept;
-  Sha256(const Sha256&) = delete;
-  Sha256& operator=(const Sha256&) = delete;
 
   void update(std::span<const std::byte> bytes);
   void update(const std::string& text);
@@ -32,8 +30,11 @@ class Sha256 {
   [[nodiscard]] std::string finish();
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  struct Traits {
+    static constexpr evp_md_ctx_st* kNone = nullptr;
+    static void close(evp_md_ctx_st* context);
+  };
+  UniqueHandle<Traits> context_;
 };
 
 /// SHA-256 of a text as 64 lower-case hexadecimal digits.

@@ -174,12 +174,11 @@ ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::
   VOCA_CHECK(keep >= 1);
   make_folders(folder_);
   const std::filesystem::path lock = folder_ / kLock;
-  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (lock_ < 0) throw IoError("{}: cannot open: {}", lock.string(), std::strerror(errno));
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+  lock_.reset(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+  if (!lock_) throw IoError("{}: cannot open: {}", lock.string(), std::strerror(errno));
+  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     const int error_number = errno;
     if (error_number == EWOULDBLOCK) {
-      ::close(lock_);
       throw UsageError("{}: another process is training into this folder; give another --run_dir or stop it",
                        folder_.string());
     }
@@ -187,18 +186,9 @@ ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::
     spdlog::warn("{}: cannot be locked ({}): nothing keeps a second process from training into this folder",
                  folder_.string(), std::strerror(error_number));
   }
-  try {
-    remove_temporaries();
-    const auto sequences = sequences_in(folder_);
-    if (!sequences.empty()) next_sequence_ = sequences.front() + 1;
-  } catch (...) {
-    ::close(lock_);
-    throw;
-  }
-}
-
-ResumeStore::~ResumeStore() {
-  ::close(lock_);
+  remove_temporaries();
+  const auto sequences = sequences_in(folder_);
+  if (!sequences.empty()) next_sequence_ = sequences.front() + 1;
 }
 
 void ResumeStore::remove_temporaries() const {

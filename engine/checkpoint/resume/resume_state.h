@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/unique_fd.h"
 #include "engine/checkpoint/safetensors/safetensors.h"
 
 namespace voca::engine {
@@ -55,9 +56,6 @@ class ResumeStore {
   /// Creates the folder if it is missing and removes temporary files of killed processes. save() keeps the
   /// newest `keep` (≥ 1) states. Throws IoError, or UsageError when another process holds the lock.
   explicit ResumeStore(std::filesystem::path folder, int keep = 2);
-  ~ResumeStore();
-  ResumeStore(const ResumeStore&) = delete;
-  ResumeStore& operator=(const ResumeStore&) = delete;
 
   /// Saves a state: writes a temporary file, syncs it, reads it back to verify it, renames it, syncs the
   /// folder, writes the pointer file `latest.json`, and removes states beyond `keep`. Returns the state's
@@ -78,7 +76,7 @@ class ResumeStore {
 
   std::filesystem::path folder_;
   int keep_;
-  int lock_ = -1;
+  UniqueFd lock_;
   std::uint64_t next_sequence_ = 1;
   std::vector<std::filesystem::path> damaged_;
 };
