@@ -34,7 +34,6 @@ class RunFolder {
     return run / "checkpoints";
   }
   /// Whether metrics.jsonl has lines of an earlier run. Throws IoError if the file system cannot tell.
-  [[nodiscard]] bool has_metrics() const;
   [[nodiscard]] static bool has_metrics(const std::filesystem::path& run);
 
   /// Writes config.json atomically.

@@ -17,6 +17,7 @@
 #include "engine/base/atomic_file.h"
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
+#include "engine/base/terminal.h"
 
 // Fields of tensorflow/core/util/event.proto and tensorflow/core/framework/summary.proto.
 
@@ -169,14 +170,8 @@ void TensorBoardWriter::sync() {
 
 void TensorBoardWriter::write_event(const std::string& payload) {
   const std::string record = framed(payload);
-  for (std::string_view rest = record; !rest.empty();) {
-    const ssize_t written = ::write(descriptor_.get(), rest.data(), rest.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      throw IoError("{}: cannot write: {}", path_.string(), std::strerror(errno));
-    }
-    rest.remove_prefix(static_cast<std::size_t>(written));
-  }
+  if (!write_at_once(descriptor_.get(), record))
+    throw IoError("{}: cannot write: {}", path_.string(), std::strerror(errno));
 }
 
 }  // namespace voca::engine
