@@ -51,44 +51,47 @@ std::optional<ValidationSummary> summary_from_json(const ordered_json& json) {
   return summary;
 }
 
-ordered_json to_json(const EpochSums& sums) {
-  return {{"loss", sums.loss.total},           {"cls", sums.loss.classification},
-          {"con", sums.loss.contrastive},      {"grad_norm", sums.grad_norm},
-          {"samples", sums.samples},           {"good_steps", sums.good_steps},
-          {"bad_steps", sums.bad_steps},       {"overflow_steps", sums.overflow_steps},
-          {"samples_seen", sums.samples_seen}, {"seconds", sums.seconds}};
+/// Calls visit(name in the header, number) for every number of the sums.
+template <typename Sums, typename Visit>
+void visit_sums(Sums& sums, const Visit& visit) {
+  visit("loss", sums.loss.total);
+  visit("cls", sums.loss.classification);
+  visit("con", sums.loss.contrastive);
+  visit("grad_norm", sums.grad_norm);
+  visit("samples", sums.samples);
+  visit("good_steps", sums.good_steps);
+  visit("bad_steps", sums.bad_steps);
+  visit("overflow_steps", sums.overflow_steps);
+  visit("samples_seen", sums.samples_seen);
+  visit("seconds", sums.seconds);
 }
 
-EpochSums sums_from_json(const ordered_json& json) {
-  return {.loss = {.total = json.at("loss").get<double>(),
-                   .classification = json.at("cls").get<double>(),
-                   .contrastive = json.at("con").get<double>()},
-          .grad_norm = json.at("grad_norm").get<double>(),
-          .samples = json.at("samples").get<std::int64_t>(),
-          .good_steps = json.at("good_steps").get<std::int64_t>(),
-          .bad_steps = json.at("bad_steps").get<std::int64_t>(),
-          .overflow_steps = json.at("overflow_steps").get<std::int64_t>(),
-          .samples_seen = json.at("samples_seen").get<std::int64_t>(),
-          .seconds = json.at("seconds").get<double>()};
+/// The same for the numbers of a position itself.
+template <typename Position, typename Visit>
+void visit_position(Position& position, const Visit& visit) {
+  visit("epochs_done", position.epoch);
+  visit("batch", position.batch);
+  visit("step", position.step);
+  visit("optimizer_steps", position.optimizer_steps);
+  visit("bad_steps", position.bad_steps);
+  visit("bad_steps_in_a_row", position.bad_steps_in_a_row);
+  visit("overflow_steps", position.overflow_steps);
+  visit("loss_scale", position.loss_scale);
+  visit("loss_scale_steps", position.loss_scale_steps);
+  visit("lr", position.lr);
+  visit("finished", position.finished);
+  visit("extended_from", position.extension.from);
+  visit("extended_to", position.extension.to);
 }
 
-RunPosition position_from_json(const ordered_json& json) {
-  return {.epoch = json.at("epochs_done").get<std::int64_t>(),
-          .batch = json.at("batch").get<std::int64_t>(),
-          .step = json.at("step").get<std::int64_t>(),
-          .optimizer_steps = json.at("optimizer_steps").get<std::int64_t>(),
-          .bad_steps = json.at("bad_steps").get<std::int64_t>(),
-          .bad_steps_in_a_row = json.at("bad_steps_in_a_row").get<std::int64_t>(),
-          .overflow_steps = json.at("overflow_steps").get<std::int64_t>(),
-          .loss_scale = json.at("loss_scale").get<double>(),
-          .loss_scale_steps = json.at("loss_scale_steps").get<std::int64_t>(),
-          .lr = json.at("lr").get<double>(),
-          .finished = json.at("finished").get<bool>(),
-          .extension = {.from = json.at("extended_from").get<std::int64_t>(),
-                        .to = json.at("extended_to").get<std::int64_t>()},
-          .sums = sums_from_json(json.at("sums")),
-          .best = summary_from_json(json.at("best")),
-          .last = summary_from_json(json.at("last"))};
+/// Visitor that writes numbers into `json`.
+auto put_into(ordered_json& json) {
+  return [&json](const char* name, const auto& number) { json[name] = number; };
+}
+
+/// Visitor that reads numbers from `json`.
+auto take_from(const ordered_json& json) {
+  return [&json](const char* name, auto& number) { json.at(name).get_to(number); };
 }
 
 void check_same(const ResumeState& state, const char* what, const char* key, const std::string& ours) {
@@ -126,27 +129,22 @@ ordered_json state_header(const RunPosition& progress, const RunIdentity& identi
   header["version"] = kStateVersion;
   header["config_hash"] = identity.config_hash;
   header["split_hash"] = identity.split_hash;
-  header["progress"] = {{"epochs_done", progress.epoch},
-                        {"batch", progress.batch},
-                        {"step", progress.step},
-                        {"optimizer_steps", progress.optimizer_steps},
-                        {"bad_steps", progress.bad_steps},
-                        {"bad_steps_in_a_row", progress.bad_steps_in_a_row},
-                        {"overflow_steps", progress.overflow_steps},
-                        {"loss_scale", progress.loss_scale},
-                        {"loss_scale_steps", progress.loss_scale_steps},
-                        {"lr", progress.lr},
-                        {"finished", progress.finished},
-                        {"extended_from", progress.extension.from},
-                        {"extended_to", progress.extension.to},
-                        {"sums", to_json(progress.sums)},
-                        {"best", to_json(progress.best)},
-                        {"last", to_json(progress.last)}};
+  ordered_json& json = header["progress"];
+  visit_position(progress, put_into(json));
+  visit_sums(progress.sums, put_into(json["sums"]));
+  json["best"] = to_json(progress.best);
+  json["last"] = to_json(progress.last);
   return header;
 }
 
 RunPosition position_of(const ordered_json& header) {
-  return position_from_json(header.at("progress"));
+  const ordered_json& json = header.at("progress");
+  RunPosition position;
+  visit_position(position, take_from(json));
+  visit_sums(position.sums, take_from(json.at("sums")));
+  position.best = summary_from_json(json.at("best"));
+  position.last = summary_from_json(json.at("last"));
+  return position;
 }
 
 std::vector<NamedTensor> state_tensors(const HostParameters& parameters) {
