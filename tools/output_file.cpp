@@ -15,9 +15,10 @@
 #include "data/packed/dataset.h"
 #include "engine/base/atomic_file.h"
 #include "engine/base/error.h"
+#include "engine/base/file_reader.h"
 #include "engine/base/signals.h"
+#include "engine/base/terminal.h"
 #include "engine/base/unique_fd.h"
-#include "engine/checkpoint/file_reader.h"
 #include "engine/checkpoint/safetensors/safetensors.h"
 #include "engine/checkpoint/torch/pt_file.h"
 
@@ -132,25 +133,20 @@ int descriptor_named(fs::path path) {
 
 /// Writes to a pipe or a device.
 void write_all(int descriptor, const std::string& path, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(descriptor, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0 && errno == EPIPE) throw engine::Stopped(SIGPIPE, path + ": its reader is gone");
-    if (written < 0) throw IoError("{}: cannot write: {}", path, std::strerror(errno));
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
+  if (engine::write_at_once(descriptor, text)) return;
+  if (errno == EPIPE) throw engine::Stopped(SIGPIPE, path + ": its reader is gone");
+  throw IoError("{}: cannot write: {}", path, std::strerror(errno));
 }
 
 /// Creates and removes a file in `folder`, with a name as long as the output's temporary one: permissions
 /// alone do not reveal read-only file systems and quotas.
 void check_writable(const std::string& option, const fs::path& output, const fs::path& folder) {
   std::string name = (folder / ("." + output.filename().string() + ".XXXXXX")).string();
-  const int descriptor = ::mkstemp(name.data());
-  if (descriptor < 0) {
+  const engine::UniqueFd file(::mkstemp(name.data()));
+  if (!file) {
     throw IoError("{} {}: cannot write into {}: {}", option, output.string(), folder.string(),
                   std::strerror(errno));
   }
-  ::close(descriptor);
   ::unlink(name.c_str());
 }
 

@@ -4,8 +4,8 @@
     tools/same_bits.py BEFORE AFTER [--folder F]
 
 Both programs make a tree, pack it, train 20 steps on one rank and on four, export, evaluate and predict on the CPU. The
-packed dataset, the losses of every step, the tensors of .pt and .safetensors, predictions and the evaluation must be the
-same; names of keys, versions and times may differ. The CUDA kernels' share is in the tests: cuda_on_host_tests
+packed dataset, the losses of every step, the tensors of .pt, .safetensors and resume states, predictions and the
+evaluation must be the same; names of keys, versions and times may differ. The CUDA kernels' share is in the tests: cuda_on_host_tests
 --gtest_filter='WholeStep*' compares a step on them with the CPU's.
 
 Exit codes: 0 the same, 1 different, 64 usage.
@@ -74,6 +74,18 @@ def safetensors(path):
             for name, tensor in header.items()}
 
 
+def state(run_folder):
+    """The bytes of a run's newest resume state by name, in its form or in that of earlier versions."""
+    path = max((run_folder / "checkpoints").glob("state-*.resume"))
+    raw = path.read_bytes()
+    if not raw.startswith(b"VOCARES"):
+        return {name: data for name, (_, _, data) in safetensors(path).items()}
+    (length,) = struct.unpack("<Q", raw[8:16])
+    first = -(-(20 + length) // 64) * 64
+    return {section["name"]: raw[first + section["offset"] :][: section["bytes"]]
+            for section in json.loads(raw[20 : 20 + length])["sections"]}
+
+
 def losses(run_folder):
     """The numbers of every record, without what a clock or a memory says."""
     measured = ("per_s", "second", "time", "bytes", "duration")
@@ -94,6 +106,8 @@ COMPARED = {
     "best .pt of one rank": lambda folder: pt(folder / "1.pt"),
     "last .pt of one rank": lambda folder: pt(folder / "last1.pt"),
     "last .pt of four ranks": lambda folder: pt(folder / "last4.pt"),
+    "resume state of one rank": lambda folder: state(folder / "1.run"),
+    "resume state of four ranks": lambda folder: state(folder / "4.run"),
     ".safetensors": lambda folder: safetensors(folder / "last1.safetensors"),
     "predictions": lambda folder: (folder / "predictions.csv").read_bytes(),
     "evaluation": lambda folder: numbers(json.loads((folder / "evaluation.json").read_text())),

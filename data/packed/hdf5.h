@@ -4,8 +4,8 @@
 
 #include <mutex>
 #include <string>
-#include <utility>
 
+#include "engine/base/unique_handle.h"
 #include "engine/core/dtype.h"
 
 // Handles, locking and errors of the HDF5 library. Internal to data/.
@@ -28,37 +28,35 @@ class Session {
   void* data_ = nullptr;
 };
 
+struct OpenObject {
+  using Closer = herr_t (*)(hid_t);
+  hid_t id = H5I_INVALID_HID;
+  Closer closer = nullptr;
+  [[nodiscard]] bool operator==(const OpenObject&) const = default;
+};
+struct ObjectTraits {
+  static constexpr OpenObject kNone{};
+  static void close(const OpenObject& object) { object.closer(object.id); }
+};
+
 /// Owning HDF5 handle with its close function.
 class Handle {
  public:
-  using Closer = herr_t (*)(hid_t);
   Handle() = default;
-  Handle(hid_t id, Closer closer) : id_(id), closer_(closer) {}
-  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)), closer_(other.closer_) {}
-  Handle& operator=(Handle&& other) noexcept {
-    if (this != &other) {
-      reset();
-      id_ = std::exchange(other.id_, -1);
-      closer_ = other.closer_;
-    }
-    return *this;
-  }
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-  ~Handle() { reset(); }
+  /// `id` as the library returns it: negative is none.
+  Handle(hid_t id, OpenObject::Closer closer) : object_(id < 0 ? OpenObject{} : OpenObject{id, closer}) {}
 
-  void reset() {
-    if (id_ >= 0) closer_(id_);
-    id_ = -1;
-  }
+  void reset() { object_.reset(); }
   /// Closes the handle and returns whether that succeeded; write errors may surface only here.
-  [[nodiscard]] bool close() { return id_ < 0 || closer_(std::exchange(id_, -1)) >= 0; }
-  [[nodiscard]] hid_t get() const { return id_; }
-  [[nodiscard]] explicit operator bool() const { return id_ >= 0; }
+  [[nodiscard]] bool close() {
+    const OpenObject object = object_.release();
+    return object == ObjectTraits::kNone || object.closer(object.id) >= 0;
+  }
+  [[nodiscard]] hid_t get() const { return object_.get().id; }
+  [[nodiscard]] explicit operator bool() const { return static_cast<bool>(object_); }
 
  private:
-  hid_t id_ = -1;
-  Closer closer_ = nullptr;
+  engine::UniqueHandle<ObjectTraits> object_;
 };
 
 /// Innermost message of the library's last error.

@@ -151,8 +151,6 @@ hid_t register_driver() {
 
 FileAccess::FileAccess(int descriptor) : state_(std::make_unique<State>(State{descriptor, 0})) {}
 FileAccess::~FileAccess() = default;
-FileAccess::FileAccess(FileAccess&&) noexcept = default;
-FileAccess& FileAccess::operator=(FileAccess&&) noexcept = default;
 
 Handle FileAccess::properties() const {
   static const hid_t driver = register_driver();

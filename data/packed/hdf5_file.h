@@ -18,8 +18,6 @@ class FileAccess {
   /// `descriptor` must stay open as long as the library has the file open.
   explicit FileAccess(int descriptor);
   ~FileAccess();
-  FileAccess(FileAccess&&) noexcept;
-  FileAccess& operator=(FileAccess&&) noexcept;
   FileAccess(const FileAccess&) = delete;
   FileAccess& operator=(const FileAccess&) = delete;
 

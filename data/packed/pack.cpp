@@ -18,6 +18,7 @@
 #include "data/tree/parallel.h"
 #include "engine/base/atomic_file.h"
 #include "engine/base/error.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::data {
 namespace {
@@ -32,25 +33,20 @@ class RandomWriter {
  public:
   RandomWriter(const std::filesystem::path& path, std::string name)
       : name_(std::move(name)), descriptor_(::open(path.c_str(), O_RDWR | O_CLOEXEC)) {
-    if (descriptor_ < 0) fail("open");
+    if (!descriptor_) fail("open");
   }
-  ~RandomWriter() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-  RandomWriter(const RandomWriter&) = delete;
-  RandomWriter& operator=(const RandomWriter&) = delete;
 
   /// Allocates disk space in advance if the file system supports it, so that a full disk is detected before
   /// the work.
   void reserve(std::uint64_t bytes) {
-    if (bytes == 0 || ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes)) == 0) return;
+    if (bytes == 0 || ::fallocate(descriptor_.get(), 0, 0, static_cast<off_t>(bytes)) == 0) return;
     if (errno == ENOSPC || errno == EFBIG || errno == EDQUOT) fail("get room for the packed frames");
   }
   void write(std::span<const std::byte> bytes, std::uint64_t at) {
     const auto first = static_cast<off_t>(at);
     const auto size = static_cast<off_t>(bytes.size());
     while (!bytes.empty()) {
-      const ssize_t count = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(at));
+      const ssize_t count = ::pwrite(descriptor_.get(), bytes.data(), bytes.size(), static_cast<off_t>(at));
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) fail("write");
       bytes = bytes.subspan(static_cast<std::size_t>(count));
@@ -58,11 +54,11 @@ class RandomWriter {
     }
     // Starts writeback now, in parallel with the remaining videos, instead of at the final sync. Only a hint:
     // the sync reports write errors.
-    static_cast<void>(::sync_file_range(descriptor_, first, size, SYNC_FILE_RANGE_WRITE));
+    static_cast<void>(::sync_file_range(descriptor_.get(), first, size, SYNC_FILE_RANGE_WRITE));
   }
   void read(std::span<std::byte> bytes, std::uint64_t at) {
     while (!bytes.empty()) {
-      const ssize_t count = ::pread(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(at));
+      const ssize_t count = ::pread(descriptor_.get(), bytes.data(), bytes.size(), static_cast<off_t>(at));
       if (count < 0 && errno == EINTR) continue;
       if (count <= 0) fail("read back");
       bytes = bytes.subspan(static_cast<std::size_t>(count));
@@ -76,7 +72,7 @@ class RandomWriter {
   }
 
   std::string name_;
-  int descriptor_;
+  engine::UniqueFd descriptor_;
 };
 
 /// An output in progress: temporary file, HDF5 structure, and offsets of the frames.

@@ -16,6 +16,7 @@
 #include "engine/base/error.h"
 #include "engine/base/path_status.h"
 #include "engine/base/system_limits.h"
+#include "engine/base/terminal.h"
 #include "engine/base/unique_fd.h"
 
 namespace voca::data {
@@ -36,13 +37,7 @@ void send(int pipe, char tag, std::string_view text) {
   std::string message(1, tag);
   message.append(text);
   message.push_back('\0');
-  std::string_view rest = message;
-  while (!rest.empty()) {
-    const ssize_t count = ::write(pipe, rest.data(), rest.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return;
-    rest.remove_prefix(static_cast<std::size_t>(count));
-  }
+  engine::write_at_once(pipe, message);
 }
 
 /// Default signal handlers, no core file, no output on stderr, limited CPU time, killed with the parent.

@@ -16,8 +16,8 @@
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
 #include "engine/base/file_kind.h"
+#include "engine/base/file_reader.h"
 #include "engine/base/path_status.h"
-#include "engine/checkpoint/file_reader.h"
 
 namespace voca::data {
 namespace {

@@ -2,39 +2,26 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "data/tree/npy.h"
+#include "engine/archive/zip_archive.h"
 
 namespace voca::data {
 
-/// System error while a file was opened or read; it says nothing about the file's contents.
-class ReadError : public engine::IoError {
- public:
-  ReadError(int error_number, const std::string& message)
-      : engine::IoError("{}", message), error_number_(error_number) {}
-  /// errno of the failure.
-  [[nodiscard]] int error_number() const noexcept { return error_number_; }
-
- private:
-  int error_number_;
-};
+using engine::ReadError;
 
 /// Reads named arrays from an .npz (a zip archive of .npy files, stored or deflated), as written by np.savez
 /// and np.savez_compressed. Only requested arrays are read; duplicate names are rejected. Memory: the
 /// declared size of an array, after a check against what the file can hold (deflate expands by at most 1032),
-/// plus the compressed bytes. One thread at a time.
+/// plus a buffer of compressed bytes.
 class NpzReader {
  public:
   /// Reads the archive's directory. All methods throw ArrayError naming the file for faults of the file, and
   /// ReadError for system errors.
   explicit NpzReader(const std::filesystem::path& path);
-  ~NpzReader();
-  NpzReader(const NpzReader&) = delete;
-  NpzReader& operator=(const NpzReader&) = delete;
 
   [[nodiscard]] bool has(const std::string& key) const;
   /// Names of the arrays, in the archive's order.
@@ -45,8 +32,11 @@ class NpzReader {
   [[nodiscard]] Array read(const std::string& key) const;
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  [[nodiscard]] const engine::ZipEntry& find(const std::string& key) const;
+  /// File and array, for messages.
+  [[nodiscard]] std::string where(const std::string& key) const;
+
+  engine::ZipReader zip_;
 };
 
 /// An array to write; `bytes` are little-endian in C order.

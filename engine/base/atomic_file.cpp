@@ -16,7 +16,6 @@
 
 #include "engine/base/activity.h"
 #include "engine/base/error.h"
-#include "engine/base/unique_fd.h"
 
 namespace voca::engine {
 namespace {
@@ -84,28 +83,20 @@ void remove_unless_held(const std::filesystem::path& file) {
 }  // namespace
 
 void sync_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail(folder, "open the folder");
-  const int result = ::fsync(descriptor);
-  const int error_number = errno;
-  ::close(descriptor);
+  const UniqueFd descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!descriptor) fail(folder, "open the folder");
   // Some network file systems report EINVAL because they cannot sync a folder; the rename itself holds.
-  if (result != 0 && error_number != EINVAL) {
-    errno = error_number;
-    fail(folder, "sync the folder");
-  }
+  if (::fsync(descriptor.get()) != 0 && errno != EINVAL) fail(folder, "sync the folder");
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)), target_(write_target(path_)) {
   do {
-    if (descriptor_ >= 0) ::close(descriptor_);
-    descriptor_ = injected(FileStep::kCreate, path_) ? -1 : create_temporary(target_, temporary_);
-    if (descriptor_ < 0) fail(path_, "create a temporary file beside it");
-  } while (!take_before_others_sweep(descriptor_));
+    descriptor_.reset(injected(FileStep::kCreate, path_) ? -1 : create_temporary(target_, temporary_));
+    if (!descriptor_) fail(path_, "create a temporary file beside it");
+  } while (!take_before_others_sweep(descriptor_.get()));
 }
 
 AtomicFile::~AtomicFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
   if (!committed_) ::unlink(temporary_.c_str());
 }
 
@@ -116,7 +107,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
     report_activity("writing a file");
     const std::size_t piece = std::min(bytes.size(), kMaxAtOnce);
     const ssize_t written =
-        injected(FileStep::kWrite, path_) ? -1 : ::write(descriptor_, bytes.data(), piece);
+        injected(FileStep::kWrite, path_) ? -1 : ::write(descriptor_.get(), bytes.data(), piece);
     if (written < 0) {
       if (errno == EINTR) continue;
       fail(path_, "write");
@@ -130,13 +121,13 @@ void AtomicFile::write(const std::string& text) {
 }
 
 void AtomicFile::commit(const std::function<void(const std::filesystem::path&)>& verify) {
-  if (injected(FileStep::kSync, path_) || ::fsync(descriptor_) != 0) fail(path_, "sync");
+  if (injected(FileStep::kSync, path_) || ::fsync(descriptor_.get()) != 0) fail(path_, "sync");
   // Closing can fail and must precede verification; the duplicate descriptor keeps the lock.
-  const UniqueFd lock(::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0));
-  if (lock.get() < 0) fail(path_, "keep the lock on its temporary file");
+  const UniqueFd lock(::fcntl(descriptor_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!lock) fail(path_, "keep the lock on its temporary file");
   const bool fails_to_close = injected(FileStep::kClose, path_);
   const int error_number = errno;
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail(path_, "close");
+  if (::close(descriptor_.release()) != 0) fail(path_, "close");
   if (fails_to_close) {
     errno = error_number;
     fail(path_, "close");
@@ -206,33 +197,23 @@ void write_file_atomically(const std::filesystem::path& path, const std::string&
 
 std::string read_text_file(const std::filesystem::path& path, std::size_t max_bytes, bool pipes) {
   // Non-blocking if it must be a regular file: opening a named pipe would wait forever.
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | (pipes ? 0 : O_NONBLOCK));
-  if (descriptor < 0) fail(path, "open");
+  const UniqueFd descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | (pipes ? 0 : O_NONBLOCK)));
+  if (!descriptor) fail(path, "open");
   struct stat status {};
-  if (!pipes && ::fstat(descriptor, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode))) {
-    ::close(descriptor);
+  if (!pipes && ::fstat(descriptor.get(), &status) == 0 &&
+      (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode)))
     throw DataError("{}: is not a regular file", path.string());
-  }
   std::string text;
   std::array<char, 65536> buffer{};
   for (;;) {
-    const ssize_t count = ::read(descriptor, buffer.data(), buffer.size());
+    const ssize_t count = ::read(descriptor.get(), buffer.data(), buffer.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      const int error_number = errno;
-      ::close(descriptor);
-      errno = error_number;
-      fail(path, "read");
-    }
-    if (count == 0) break;
+    if (count < 0) fail(path, "read");
+    if (count == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(count));
-    if (text.size() > max_bytes) {
-      ::close(descriptor);
+    if (text.size() > max_bytes)
       throw DataError("{}: larger than the {} bytes such a file may have", path.string(), max_bytes);
-    }
   }
-  ::close(descriptor);
-  return text;
 }
 
 }  // namespace voca::engine

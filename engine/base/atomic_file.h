@@ -7,6 +7,8 @@
 #include <span>
 #include <string>
 
+#include "engine/base/unique_fd.h"
+
 namespace voca::engine {
 
 /// A file that appears whole or not at all: bytes go to a temporary file in the same folder; commit() syncs
@@ -35,7 +37,7 @@ class AtomicFile {
   std::filesystem::path path_;
   std::filesystem::path target_;
   std::filesystem::path temporary_;
-  int descriptor_ = -1;
+  UniqueFd descriptor_;
   bool committed_ = false;
 };
 

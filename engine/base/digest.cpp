@@ -22,22 +22,20 @@ std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc) {
   return ~crc;
 }
 
-struct Sha256::State {
-  EVP_MD_CTX* context = nullptr;
-  ~State() { EVP_MD_CTX_free(context); }
-};
-
-Sha256::Sha256() : state_(std::make_unique<State>()) {
-  state_->context = EVP_MD_CTX_new();
-  VOCA_CHECK(state_->context != nullptr);
-  VOCA_CHECK(EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) == 1);
+std::uint32_t zip_crc32(std::span<const std::byte> bytes, std::uint32_t crc) {
+  return crc32_gzip_refl(crc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
 }
-Sha256::~Sha256() = default;
-Sha256::Sha256(Sha256&&) noexcept = default;
-Sha256& Sha256::operator=(Sha256&&) noexcept = default;
+
+void Sha256::Traits::close(evp_md_ctx_st* context) {
+  EVP_MD_CTX_free(context);
+}
+
+Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
+  VOCA_CHECK(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1);
+}
 
 void Sha256::update(std::span<const std::byte> bytes) {
-  VOCA_CHECK(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) == 1);
+  VOCA_CHECK(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) == 1);
 }
 
 void Sha256::update(const std::string& text) {
@@ -47,7 +45,7 @@ void Sha256::update(const std::string& text) {
 std::string Sha256::finish() {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned int length = 0;
-  VOCA_CHECK(EVP_DigestFinal_ex(state_->context, digest.data(), &length) == 1);
+  VOCA_CHECK(EVP_DigestFinal_ex(context_.get(), digest.data(), &length) == 1);
   std::string hex;
   for (unsigned int i = 0; i < length; ++i) hex += fmt::format("{:02x}", digest[i]);
   return hex;

@@ -53,6 +53,18 @@ class IoError : public Error {
       : Error(ExitCode::kIo, fmt::format(format, std::forward<Args>(args)...)) {}
 };
 
+/// A file that the system could not open or read; it says nothing about the file's contents.
+class ReadError : public IoError {
+ public:
+  ReadError(int error_number, const std::string& message)
+      : IoError("{}", message), error_number_(error_number) {}
+  /// errno of the failure.
+  [[nodiscard]] int error_number() const noexcept { return error_number_; }
+
+ private:
+  int error_number_;
+};
+
 class InternalError : public Error {
  public:
   template <typename... Args>

@@ -44,7 +44,7 @@ struct Magic {
 };
 constexpr std::array kMagics{
     Magic{"\x89HDF\r\n\x1a\n"sv, 0, FileKind::kHdf5}, Magic{"\x93NUMPY"sv, 0, FileKind::kNpy},
-    Magic{"VOCARES"sv, 0, FileKind::kResumeState},
+    Magic{"VOCARES"sv, 0, FileKind::kResumeState},  // of earlier versions
     // PyTorch's magic number as a protocol-2 pickle, with which torch.save before 1.6 began every file.
     Magic{"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9"sv, 0, FileKind::kLegacyTorch},
     Magic{"version https://git-lfs"sv, 0, FileKind::kLfsPointer}, Magic{"\x1f\x8b"sv, 0, FileKind::kGzip},
@@ -104,7 +104,11 @@ FileKind kind_of(const Edges& file) {
   // The header length is small, so its upper bytes are zeros, which no text contains.
   if (start.size() > kSafetensorsLength && start.substr(5, 3) == "\0\0\0"sv) {
     const std::size_t first = start.find_first_not_of(" \t\r\n", kSafetensorsLength);
-    if (first != std::string_view::npos && start[first] == '{') return FileKind::kSafetensors;
+    if (first != std::string_view::npos && start[first] == '{') {
+      // The metadata of a state is first in the file.
+      const bool is_state = start.find(fmt::format("\"{}\":", kResumeStateKey)) != std::string_view::npos;
+      return is_state ? FileKind::kResumeState : FileKind::kSafetensors;
+    }
   }
   if (start.size() > 2 && start[0] == '\x80' && start[1] >= 2 && start[1] <= 5) return FileKind::kPickle;
   return start.size() >= kMinText && is_text(start) ? kind_of_text(start) : FileKind::kUnknown;

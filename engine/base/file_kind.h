@@ -16,7 +16,7 @@ enum class FileKind : std::uint8_t {
   kNpz,          ///< .npz: a zip archive of .npy files
   kNpy,          ///< .npy
   kSafetensors,  ///< .safetensors
-  kResumeState,  ///< .resume of this program
+  kResumeState,  ///< .resume of this program: a .safetensors with kResumeStateKey, or the earlier form
   kLegacyTorch,  ///< .pt of PyTorch before 1.6
   kPickle,       ///< .pkl: a pickle without an archive around it
   kLfsPointer,   ///< Git LFS pointer in place of a file that was not fetched
@@ -33,6 +33,9 @@ enum class FileKind : std::uint8_t {
   kMedia,        ///< video, audio or image
   kText,         ///< printable text of none of the kinds above
 };
+
+/// Key in the metadata of a safetensors file that makes it a resume state; its value is the state's header.
+inline constexpr std::string_view kResumeStateKey = "voca_resume_state";
 
 /// Kind of `path` by its first and last bytes; kUnknown if it is not a regular file or cannot be read. The
 /// file may be truncated or damaged.

@@ -79,13 +79,14 @@ std::string wrapped(std::string_view text, int columns, std::size_t indent) {
   return out;
 }
 
-void write_at_once(int descriptor, std::string_view text) {
+bool write_at_once(int descriptor, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(descriptor, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;  // no reader: not a reason to end a training
+    if (written <= 0) return false;
     text.remove_prefix(static_cast<std::size_t>(written));
   }
+  return true;
 }
 
 }  // namespace voca::engine

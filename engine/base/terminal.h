@@ -22,7 +22,8 @@ inline constexpr char kFixedSpace = '\x1f';
 [[nodiscard]] std::string wrapped(std::string_view text, int columns, std::size_t indent);
 
 /// Writes all of `text` with as few write() calls as possible, one if it fits a pipe's buffer, so that lines
-/// of processes that share a stream do not interleave. Unwritable text is dropped.
-void write_at_once(int descriptor, std::string_view text);
+/// of processes that share a stream do not interleave. Returns false with errno set if not all can be
+/// written; on stderr that is no reason to end a training.
+bool write_at_once(int descriptor, std::string_view text);
 
 }  // namespace voca::engine

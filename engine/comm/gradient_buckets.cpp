@@ -8,8 +8,6 @@
 namespace voca::engine {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::int64_t kBoundaryBytes = 64;
 constexpr std::int64_t kFewestBuckets = 4;
 
@@ -39,7 +37,6 @@ GradientBuckets::GradientBuckets(Communicator& communicator, const Tensor& gradi
       overlap_(options.overlap),
       buckets_(cut_buckets(gradients.elements(), size_of(gradients.dtype), options.bucket_bytes)) {
   VOCA_CHECK(gradients.shape.rank() == 1);
-  for (const Bucket& bucket : buckets_) trace_.buckets.push_back({.bucket = bucket, .begin = {}, .end = {}});
   if (overlap_) worker_ = start_thread<std::thread>("the sum of gradients", [this] { work(); });
 }
 
@@ -66,9 +63,7 @@ GradientBuckets::~GradientBuckets() {
 
 void GradientBuckets::sum(std::size_t bucket, void* stream) {
   const auto [begin, end] = buckets_[bucket];
-  trace_.buckets[bucket].begin = Clock::now();
   communicator_.all_reduce_sum("gradients", gradients_.rows(begin, end - begin), stream);
-  trace_.buckets[bucket].end = Clock::now();
 }
 
 void GradientBuckets::work() {
@@ -98,7 +93,6 @@ void GradientBuckets::final_until(std::int64_t elements) {
     const std::lock_guard lock(mutex_);
     VOCA_CHECK(elements >= final_ && elements <= gradients_.elements());
     final_ = elements;
-    if (elements == gradients_.elements()) trace_.backward_end = Clock::now();
   }
   if (worker_.joinable()) return changed_.notify_all();
   if (!overlap_ || communication_ == nullptr) return;

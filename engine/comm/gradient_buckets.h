@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -24,18 +23,6 @@ struct Bucket {
 /// something to overlap. Identical on every rank. Empty for an empty buffer.
 [[nodiscard]] std::vector<Bucket> cut_buckets(std::int64_t elements, std::size_t element_bytes,
                                               std::size_t bucket_bytes);
-
-/// Start and end of the all-reduce of a bucket.
-struct BucketTrace {
-  Bucket bucket;
-  std::chrono::steady_clock::time_point begin;
-  std::chrono::steady_clock::time_point end;
-};
-/// Trace of one step.
-struct StepTrace {
-  std::vector<BucketTrace> buckets;                    ///< in all-reduce order
-  std::chrono::steady_clock::time_point backward_end;  ///< when the last gradient was final
-};
 
 /// A separate stream on a GPU, so that all-reduces overlap with backward.
 class CommunicationStream {
@@ -66,7 +53,7 @@ class GradientBuckets final : public GradientListener {
   /// collectives do not interleave. `gradients` (elements) and `communicator` must outlive this.
   GradientBuckets(Communicator& communicator, const Tensor& gradients, const BucketOptions& options = {});
   /// GPU: all-reduces are queued on `communication`, after the work on `compute` at the time a bucket becomes
-  /// final; the trace holds queueing times.
+  /// final.
   GradientBuckets(Communicator& communicator, const Tensor& gradients, CommunicationStream& communication,
                   void* compute, const BucketOptions& options = {});
   /// If finish() was not reached, aborts the communicator to end a running all-reduce.
@@ -80,8 +67,6 @@ class GradientBuckets final : public GradientListener {
   void finish();
 
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
-  /// Trace of the last finished step.
-  [[nodiscard]] const StepTrace& trace() const { return trace_; }
 
  private:
   void work();
@@ -93,7 +78,6 @@ class GradientBuckets final : public GradientListener {
   void* compute_ = nullptr;
   bool overlap_;
   std::vector<Bucket> buckets_;
-  StepTrace trace_;
 
   std::mutex mutex_;  // guards the members below; the worker sums without it
   std::condition_variable changed_;

@@ -63,31 +63,24 @@ class Line {
   bool full_ = false;
 };
 
-struct Duration {
-  long long days, hours, minutes, seconds;
-};
+using DurationBuffer = std::array<char, 40>;
 
-Duration split(double seconds) {
+/// format_duration() without an allocation.
+std::string_view duration_text(double seconds, DurationBuffer& buffer) {
   // Bounded, so that the conversion is defined for any ETA.
   const auto whole = static_cast<long long>(std::round(std::clamp(seconds, 0.0, 1e12)));
-  return {whole / 86400, whole / 3600 % 24, whole / 60 % 60, whole % 60};
-}
-
-void add_duration(Line& line, std::string_view what, double seconds) {
-  const Duration d = split(seconds);
-  if (d.days > 0) {
-    line.add("{} {}d {:02}:{:02}:{:02}", what, d.days, d.hours, d.minutes, d.seconds);
-  } else {
-    line.add("{} {}:{:02}:{:02}", what, d.hours, d.minutes, d.seconds);
-  }
+  char* out = buffer.data();
+  out = whole >= 86400 ? fmt::format_to(out, "{}d {:02}", whole / 86400, whole / 3600 % 24)
+                       : fmt::format_to(out, "{}", whole / 3600);
+  out = fmt::format_to(out, ":{:02}:{:02}", whole / 60 % 60, whole % 60);
+  return {buffer.data(), out};
 }
 
 }  // namespace
 
 std::string format_duration(double seconds) {
-  const Duration d = split(seconds);
-  if (d.days > 0) return fmt::format("{}d {:02}:{:02}:{:02}", d.days, d.hours, d.minutes, d.seconds);
-  return fmt::format("{}:{:02}:{:02}", d.hours, d.minutes, d.seconds);
+  DurationBuffer buffer;
+  return std::string(duration_text(seconds, buffer));
 }
 
 ProgressBar::ProgressBar(ProgressBarOptions options) : options_(std::move(options)) {
@@ -184,11 +177,12 @@ void ProgressBar::draw(const State& state, double now, std::string& out) {
     const double share = static_cast<double>(state.done) / static_cast<double>(state.total);
     line.add("{:3.0f}% {}/{}", std::floor(100 * share), state.done, state.total);
     const std::int64_t here = state.done - done_at_start_;
+    DurationBuffer buffer;
     if (state.done >= state.total) {
-      add_duration(line, "took", now - started_);
+      line.add("took {}", duration_text(now - started_, buffer));
     } else if (here > 0 && now > started_) {
       const double per_unit = (now - started_) / static_cast<double>(here);
-      add_duration(line, "eta", static_cast<double>(state.total - state.done) * per_unit);
+      line.add("eta {}", duration_text(static_cast<double>(state.total - state.done) * per_unit, buffer));
     }
   } else {
     line.add("{}", state.done);

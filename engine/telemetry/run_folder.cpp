@@ -13,6 +13,7 @@
 #include "engine/base/atomic_file.h"
 #include "engine/base/error.h"
 #include "engine/base/json.h"
+#include "engine/base/terminal.h"
 
 namespace voca::engine {
 namespace {
@@ -69,14 +70,6 @@ RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)) {
   for (const auto& file : {config_path(), metrics_path()}) remove_stale_temporaries(file);
 }
 
-RunFolder::~RunFolder() {
-  if (metrics_ >= 0) ::close(metrics_);
-}
-
-bool RunFolder::has_metrics() const {
-  return has_metrics(path_);
-}
-
 bool RunFolder::has_metrics(const std::filesystem::path& run) {
   std::error_code error;
   const std::uintmax_t size = std::filesystem::file_size(metrics_path_of(run), error);
@@ -90,12 +83,11 @@ void RunFolder::write_config(const ordered_json& config) {
 }
 
 void RunFolder::open_metrics(int flags) {
-  if (metrics_ >= 0) ::close(std::exchange(metrics_, -1));
   // A new run gets a new file: a symbolic link here may point to another run's.
   if ((flags & O_TRUNC) != 0 && ::unlink(metrics_path().c_str()) != 0 && errno != ENOENT)
     fail(metrics_path(), "replace");
-  metrics_ = ::open(metrics_path().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666);
-  if (metrics_ < 0) fail(metrics_path(), "open");
+  metrics_.reset(::open(metrics_path().c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666));
+  if (!metrics_) fail(metrics_path(), "open");
   sync_folder(path_);
 }
 
@@ -104,7 +96,7 @@ void RunFolder::start_metrics() {
 }
 
 void RunFolder::resume_metrics(std::int64_t epochs, std::int64_t step) {
-  if (has_metrics()) {
+  if (has_metrics(path_)) {
     std::string kept;
     const std::size_t size =
         visit_metrics(metrics_path(), [&](const ordered_json& record, std::string_view line) {
@@ -116,22 +108,15 @@ void RunFolder::resume_metrics(std::int64_t epochs, std::int64_t step) {
 }
 
 void RunFolder::append(const ordered_json& line) {
-  VOCA_CHECK(metrics_ >= 0 && is_record(line));
+  VOCA_CHECK(metrics_ && is_record(line));
   const std::string text = json_text(line) + "\n";
-  for (std::string_view rest = text; !rest.empty();) {
-    const ssize_t written = ::write(metrics_, rest.data(), rest.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      fail(metrics_path(), "write");
-    }
-    rest.remove_prefix(static_cast<std::size_t>(written));
-  }
+  if (!write_at_once(metrics_.get(), text)) fail(metrics_path(), "write");
   if (line["kind"] != "step") sync();
 }
 
 void RunFolder::sync() {
-  VOCA_CHECK(metrics_ >= 0);
-  if (::fdatasync(metrics_) != 0) fail(metrics_path(), "sync");
+  VOCA_CHECK(metrics_);
+  if (::fdatasync(metrics_.get()) != 0) fail(metrics_path(), "sync");
 }
 
 }  // namespace voca::engine

@@ -7,6 +7,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string_view>
 
+#include "engine/base/unique_fd.h"
+
 namespace voca::engine {
 
 /// The folder with the records of a training (--run_dir): config.json and metrics.jsonl. Only one process may
@@ -16,9 +18,6 @@ class RunFolder {
   /// Creates the folder and its parents if missing; removes temporary files of its records that a killed run
   /// left.
   explicit RunFolder(std::filesystem::path path);
-  ~RunFolder();
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   [[nodiscard]] std::filesystem::path config_path() const { return config_path_of(path_); }
@@ -35,7 +34,6 @@ class RunFolder {
     return run / "checkpoints";
   }
   /// Whether metrics.jsonl has lines of an earlier run. Throws IoError if the file system cannot tell.
-  [[nodiscard]] bool has_metrics() const;
   [[nodiscard]] static bool has_metrics(const std::filesystem::path& run);
 
   /// Writes config.json atomically.
@@ -60,7 +58,7 @@ class RunFolder {
   void open_metrics(int flags);
 
   std::filesystem::path path_;
-  int metrics_ = -1;
+  UniqueFd metrics_;
 };
 
 /// Calls `visit` for every line of a metrics.jsonl with its record, which has a string `kind` and integers

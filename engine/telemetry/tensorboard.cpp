@@ -17,6 +17,7 @@
 #include "engine/base/atomic_file.h"
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
+#include "engine/base/terminal.h"
 
 // Fields of tensorflow/core/util/event.proto and tensorflow/core/framework/summary.proto.
 
@@ -122,17 +123,13 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, Clock 
   static std::atomic<int> count = 0;
   path_ = folder / fmt::format("events.out.tfevents.{:010}.{}.{}.{}", static_cast<std::int64_t>(clock_()),
                                host_name(), ::getpid(), count++);
-  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) throw IoError("{}: cannot create: {}", path_.string(), std::strerror(errno));
+  descriptor_.reset(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666));
+  if (!descriptor_) throw IoError("{}: cannot create: {}", path_.string(), std::strerror(errno));
   sync_folder(folder);
   Message version;
   version.add_double(1, clock_());
   version.add_bytes(3, "brain.Event:2");
   write_event(version.bytes());
-}
-
-TensorBoardWriter::~TensorBoardWriter() {
-  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 void TensorBoardWriter::write(std::int64_t step, std::span<const Scalar> scalars) {
@@ -167,20 +164,14 @@ void TensorBoardWriter::forget_from(std::int64_t step) {
 }
 
 void TensorBoardWriter::sync() {
-  if (::fdatasync(descriptor_) != 0)
+  if (::fdatasync(descriptor_.get()) != 0)
     throw IoError("{}: cannot sync: {}", path_.string(), std::strerror(errno));
 }
 
 void TensorBoardWriter::write_event(const std::string& payload) {
   const std::string record = framed(payload);
-  for (std::string_view rest = record; !rest.empty();) {
-    const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      throw IoError("{}: cannot write: {}", path_.string(), std::strerror(errno));
-    }
-    rest.remove_prefix(static_cast<std::size_t>(written));
-  }
+  if (!write_at_once(descriptor_.get(), record))
+    throw IoError("{}: cannot write: {}", path_.string(), std::strerror(errno));
 }
 
 }  // namespace voca::engine

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "engine/base/unique_fd.h"
+
 namespace voca::engine {
 
 /// Writes scalars for TensorBoard: a file events.out.tfevents.<seconds>.<host>.<pid>.<count> of framed
@@ -20,9 +22,6 @@ class TensorBoardWriter {
   using Clock = std::function<double()>;
   /// Creates the file in `folder`, which must exist. A null clock means the system's.
   explicit TensorBoardWriter(const std::filesystem::path& folder, Clock clock = {});
-  ~TensorBoardWriter();
-  TensorBoardWriter(const TensorBoardWriter&) = delete;
-  TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
   struct Scalar {
     std::string tag;   ///< "train/loss"; '/' separates groups
@@ -46,7 +45,7 @@ class TensorBoardWriter {
 
   Clock clock_;
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  UniqueFd descriptor_;
 };
 
 }  // namespace voca::engine

@@ -393,7 +393,7 @@ void Trainer::Impl::save() {
   if (store) {
     observer.before_state();
     store->save(state_header(position_to_save(), identity()),
-                state_sections(HostParameters(workspace.parameters())));
+                state_tensors(HostParameters(workspace.parameters())));
   }
   ranks.meet("a saved state");
   if (!ranks.alone()) ranks.main->barrier("state saved");
@@ -416,6 +416,9 @@ void Trainer::Impl::restore(const ResumeState& state) {
       done() ? "the run is finished" : fmt::format("then batch {} of {}", progress.batch, batches_per_epoch);
   observer.on_message(fmt::format("resumed {}: {} of {} epochs done, {}; step {}", state.path.string(),
                                   progress.epoch, total_epochs(), place, progress.step));
+  if (state.earlier_form)
+    observer.on_message(state.path.string() +
+                        ": written by an earlier version; the next state is saved in the present form");
   if (!extended) return;
   observer.on_message(fmt::format(
       "extended: epochs {} to {} follow; the learning rate starts again at {:.3g} and falls to {:.3g} by a "

@@ -43,49 +43,45 @@ std::optional<ValidationSummary> summary_from_json(const ordered_json& json) {
   return summary;
 }
 
-ordered_json to_json(const EpochSums& sums) {
-  ordered_json json;
-  for (std::size_t i = 0; i < sums.loss.names.size(); ++i) json[sums.loss.names[i]] = sums.loss.values[i];
-  json["grad_norm"] = sums.grad_norm;
-  json["samples"] = sums.samples;
-  json["good_steps"] = sums.good_steps;
-  json["bad_steps"] = sums.bad_steps;
-  json["overflow_steps"] = sums.overflow_steps;
-  json["samples_seen"] = sums.samples_seen;
-  json["seconds"] = sums.seconds;
-  return json;
+/// Calls visit(name in the header, number) for every number of the sums.
+template <typename Sums, typename Visit>
+void visit_sums(Sums& sums, const Visit& visit) {
+  for (std::size_t i = 0; i < sums.loss.names.size(); ++i) visit(sums.loss.names[i], sums.loss.values[i]);
+  visit("grad_norm", sums.grad_norm);
+  visit("samples", sums.samples);
+  visit("good_steps", sums.good_steps);
+  visit("bad_steps", sums.bad_steps);
+  visit("overflow_steps", sums.overflow_steps);
+  visit("samples_seen", sums.samples_seen);
+  visit("seconds", sums.seconds);
 }
 
-EpochSums sums_from_json(const ordered_json& json, LossNames losses) {
-  LossValues loss{.names = losses};
-  for (std::size_t i = 0; i < losses.size(); ++i) loss.values[i] = json.at(losses[i]).get<double>();
-  return {.loss = loss,
-          .grad_norm = json.at("grad_norm").get<double>(),
-          .samples = json.at("samples").get<std::int64_t>(),
-          .good_steps = json.at("good_steps").get<std::int64_t>(),
-          .bad_steps = json.at("bad_steps").get<std::int64_t>(),
-          .overflow_steps = json.at("overflow_steps").get<std::int64_t>(),
-          .samples_seen = json.at("samples_seen").get<std::int64_t>(),
-          .seconds = json.at("seconds").get<double>()};
+/// The same for the numbers of a position itself.
+template <typename Position, typename Visit>
+void visit_position(Position& position, const Visit& visit) {
+  visit("epochs_done", position.epoch);
+  visit("batch", position.batch);
+  visit("step", position.step);
+  visit("optimizer_steps", position.optimizer_steps);
+  visit("bad_steps", position.bad_steps);
+  visit("bad_steps_in_a_row", position.bad_steps_in_a_row);
+  visit("overflow_steps", position.overflow_steps);
+  visit("loss_scale", position.loss_scale);
+  visit("loss_scale_steps", position.loss_scale_steps);
+  visit("lr", position.lr);
+  visit("finished", position.finished);
+  visit("extended_from", position.extension.from);
+  visit("extended_to", position.extension.to);
 }
 
-RunPosition position_from_json(const ordered_json& json, LossNames losses) {
-  return {.epoch = json.at("epochs_done").get<std::int64_t>(),
-          .batch = json.at("batch").get<std::int64_t>(),
-          .step = json.at("step").get<std::int64_t>(),
-          .optimizer_steps = json.at("optimizer_steps").get<std::int64_t>(),
-          .bad_steps = json.at("bad_steps").get<std::int64_t>(),
-          .bad_steps_in_a_row = json.at("bad_steps_in_a_row").get<std::int64_t>(),
-          .overflow_steps = json.at("overflow_steps").get<std::int64_t>(),
-          .loss_scale = json.at("loss_scale").get<double>(),
-          .loss_scale_steps = json.at("loss_scale_steps").get<std::int64_t>(),
-          .lr = json.at("lr").get<double>(),
-          .finished = json.at("finished").get<bool>(),
-          .extension = {.from = json.at("extended_from").get<std::int64_t>(),
-                        .to = json.at("extended_to").get<std::int64_t>()},
-          .sums = sums_from_json(json.at("sums"), losses),
-          .best = summary_from_json(json.at("best")),
-          .last = summary_from_json(json.at("last"))};
+/// Visitor that writes numbers into `json`.
+auto put_into(ordered_json& json) {
+  return [&json](const char* name, const auto& number) { json[name] = number; };
+}
+
+/// Visitor that reads numbers from `json`.
+auto take_from(const ordered_json& json) {
+  return [&json](const char* name, auto& number) { json.at(name).get_to(number); };
 }
 
 void check_same(const ResumeState& state, const char* what, const char* key, const std::string& ours) {
@@ -123,36 +119,35 @@ ordered_json state_header(const RunPosition& progress, const RunIdentity& identi
   header["version"] = kStateVersion;
   header["config_hash"] = identity.config_hash;
   header["split_hash"] = identity.split_hash;
-  header["progress"] = {{"epochs_done", progress.epoch},
-                        {"batch", progress.batch},
-                        {"step", progress.step},
-                        {"optimizer_steps", progress.optimizer_steps},
-                        {"bad_steps", progress.bad_steps},
-                        {"bad_steps_in_a_row", progress.bad_steps_in_a_row},
-                        {"overflow_steps", progress.overflow_steps},
-                        {"loss_scale", progress.loss_scale},
-                        {"loss_scale_steps", progress.loss_scale_steps},
-                        {"lr", progress.lr},
-                        {"finished", progress.finished},
-                        {"extended_from", progress.extension.from},
-                        {"extended_to", progress.extension.to},
-                        {"sums", to_json(progress.sums)},
-                        {"best", to_json(progress.best)},
-                        {"last", to_json(progress.last)}};
+  ordered_json& json = header["progress"];
+  visit_position(progress, put_into(json));
+  visit_sums(progress.sums, put_into(json["sums"]));
+  json["best"] = to_json(progress.best);
+  json["last"] = to_json(progress.last);
   return header;
 }
 
 RunPosition position_of(const ordered_json& header, LossNames losses) {
-  return position_from_json(header.at("progress"), losses);
+  const ordered_json& json = header.at("progress");
+  RunPosition position;
+  visit_position(position, take_from(json));
+  position.sums.loss.names = losses;
+  visit_sums(position.sums, take_from(json.at("sums")));
+  position.best = summary_from_json(json.at("best"));
+  position.last = summary_from_json(json.at("last"));
+  return position;
 }
 
-std::vector<ResumeSection> state_sections(const HostParameters& parameters) {
-  std::vector<ResumeSection> sections;
+std::vector<NamedTensor> state_tensors(const HostParameters& parameters) {
+  std::vector<NamedTensor> tensors;
   for (ParameterId id = 0; id < parameters.count(); ++id) {
-    for (const SavedTensor& saved : saved_tensors(parameters, id))
-      sections.push_back({saved.name, saved.tensor.dtype, bytes_of(saved.tensor)});
+    for (const auto& [name, tensor] : saved_tensors(parameters, id)) {
+      const auto extents = tensor.shape.extents();
+      tensors.push_back({name, contiguous_tensor(tensor.dtype, {extents.begin(), extents.end()},
+                                                 borrow_storage(bytes_of(tensor)))});
+    }
   }
-  return sections;
+  return tensors;
 }
 
 RunPosition restore_state(const ResumeState& state, const RunIdentity& identity, LossNames losses,
@@ -170,7 +165,7 @@ RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
     const HostParameters host(parameters);
     for (ParameterId id = 0; id < host.count(); ++id) {
       for (const SavedTensor& saved : saved_tensors(host, id))
-        state.copy_section(saved.name, saved.tensor.dtype, bytes_of(saved.tensor));
+        state.copy_tensor(saved.name, saved.tensor.dtype, bytes_of(saved.tensor));
     }
     host.write_back(parameters);
     return progress;

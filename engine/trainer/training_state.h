@@ -56,10 +56,10 @@ struct RunIdentity {
 /// nlohmann::json::exception when the header is invalid.
 [[nodiscard]] RunPosition position_of(const nlohmann::ordered_json& header, LossNames losses);
 /// Masters and moments of each parameter, by name; views into `parameters`, which must outlive them.
-[[nodiscard]] std::vector<ResumeSection> state_sections(const HostParameters& parameters);
+[[nodiscard]] std::vector<NamedTensor> state_tensors(const HostParameters& parameters);
 
-/// Loads what state_header() and state_sections() saved. Throws DataError naming the file when the
-/// configuration or split differs (naming both), or when a header or section does not fit.
+/// Loads what state_header() and state_tensors() saved. Throws DataError naming the file when the
+/// configuration or split differs (naming both), or when a header or tensor does not fit.
 [[nodiscard]] RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
                                         LossNames losses, ParameterStore& parameters);
 

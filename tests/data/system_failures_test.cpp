@@ -17,8 +17,8 @@
 #include "data/packed/pack.h"
 #include "data/tree/npz.h"
 #include "data/tree/retry.h"
-#include "data/tree/zip_input.h"
 #include "engine/base/error.h"
+#include "engine/base/unique_fd.h"
 #include "tests/data/support/scratch.h"
 
 // What the system fails in is an error of it: nothing is left out, made up or lost over it.
@@ -156,12 +156,17 @@ TEST(SystemFailures, AnArchiveThatCannotBeReadKeepsTheReason) {
   const Scratch scratch;
   write_tree(scratch);
   const fs::path path = scratch / "tree/real/v0/audio_embeddings.npz";
-  ZipInput input(::open(path.c_str(), O_WRONLY | O_CLOEXEC), fs::file_size(path));
-  zip_error_t error;
-  zip_error_init(&error);
-  EXPECT_EQ(input.open_archive(&error), nullptr);
-  zip_error_fini(&error);
-  EXPECT_EQ(input.error_number(), EBADF);
+  const int descriptor = static_cast<int>(first_free_descriptor());
+  const NpzReader reader(path);
+  const engine::UniqueFd unreadable(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  ASSERT_EQ(::dup2(unreadable.get(), descriptor), descriptor);
+  try {
+    static_cast<void>(reader.read("embeddings"));
+    ADD_FAILURE() << "was read";
+  } catch (const ReadError& error) {
+    EXPECT_EQ(error.error_number(), EBADF);
+    EXPECT_EQ(error.what(), path.string() + ": cannot read: " + std::strerror(EBADF));
+  }
 }
 
 TEST(SystemFailures, WhatMayPassIsTriedAgain) {

@@ -16,6 +16,7 @@
 
 #include "data/packed/dataset.h"
 #include "engine/base/atomic_file.h"
+#include "engine/base/file_kind.h"
 #include "engine/base/text.h"
 #include "engine/checkpoint/safetensors/safetensors.h"
 #include "tests/data/support/scratch.h"
@@ -106,6 +107,20 @@ TEST_F(HostileFiles, MetadataOfWeightsIsBounded) {
   engine::write_safetensors(scratch_ / "b.safetensors", {}, {{"config", "not JSON"}});
   expect_refused({"eval", "--checkpoint", "b.safetensors", "--features_root", "x.h5"}, 65,
                  "holds no weights");
+}
+
+TEST_F(HostileFiles, TheHeaderOfAResumeStateIsBounded) {
+  const std::string key(engine::kResumeStateKey);
+  engine::write_safetensors(scratch_ / "a.resume", {}, {{key, kDeep}});
+  expect_refused({"inspect", "a.resume"}, 65, "a.resume: damaged: its header: nested deeper");
+  engine::write_safetensors(scratch_ / "b.resume", {}, {{key, "not JSON"}});
+  expect_refused({"inspect", "b.resume"}, 65, "b.resume: damaged: its header");
+  expect_refused({"eval", "--checkpoint", "b.resume", "--features_root", "x.h5"}, 65,
+                 "b.resume: is a resume state");
+  engine::write_safetensors(scratch_ / "c.resume", {}, {{key, R"({"x": "\u001b[2J"})"}});
+  const Outcome outcome = run_here({"inspect", "c.resume"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  expect_text(outcome.out);
 }
 
 TEST_F(HostileFiles, WeightsInVeryManyPlacesAreRefusedSoon) {

@@ -241,13 +241,13 @@ Inspection inspect_npz(const std::filesystem::path& path, bool verify) {
 /// Reading a resume state verifies it: a digest covers every byte.
 Inspection inspect_resume_state(const std::filesystem::path& path) {
   const engine::ResumeState state = engine::read_resume_state(path);
-  std::size_t bytes = 0;
-  for (const engine::ResumeState::Section& section : state.sections) bytes += section.bytes.size();
+  std::uint64_t bytes = 0;
+  for (const engine::NamedTensor& named : state.tensors) bytes += named.tensor.storage->size();
   Inspection result;
-  result.json = {{"kind", "resume state"}, {"path", path.string()},  {"sections", state.sections.size()},
+  result.json = {{"kind", "resume state"}, {"path", path.string()},  {"sections", state.tensors.size()},
                  {"bytes", bytes},         {"header", state.header}, {"verified", true}};
   result.text = fmt::format("{}: resume state, {} sections, {} bytes, verified\n{}\n", path.string(),
-                            state.sections.size(), bytes, engine::json_text(state.header, 2));
+                            state.tensors.size(), bytes, engine::json_text(state.header, 2));
   return result;
 }
 

@@ -24,13 +24,7 @@ bool is_writable(int descriptor) {
 
 }  // namespace
 
-void LineCutter::emit(std::string_view line, std::string& lines) const {
-  lines += prefix_;
-  lines += line;
-  lines += '\n';
-}
-
-void LineCutter::add(std::string_view bytes, std::string& lines) {
+void LineCutter::add(std::string_view bytes, const Visit& visit) {
   while (!bytes.empty()) {
     const std::size_t newline = bytes.find('\n');
     const std::size_t room = kMaxLine - open_.size();
@@ -43,13 +37,13 @@ void LineCutter::add(std::string_view bytes, std::string& lines) {
       open_ = after_carriage_returns(open_);
       if (open_.size() < kMaxLine) continue;
     }
-    emit(after_carriage_returns(open_), lines);
+    visit(after_carriage_returns(open_));
     open_.clear();
   }
 }
 
-void LineCutter::finish(std::string& lines) {
-  if (!open_.empty()) emit(after_carriage_returns(open_), lines);
+void LineCutter::finish(const Visit& visit) {
+  if (!open_.empty()) visit(after_carriage_returns(open_));
   open_.clear();
 }
 

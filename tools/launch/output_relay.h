@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <deque>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -12,23 +13,21 @@ namespace voca::tools {
   return "[rank " + std::to_string(rank) + "] ";
 }
 
-/// Splits the output of one rank into lines and prefixes each. Text that a carriage return would overwrite on
-/// a terminal is dropped: a redrawn progress bar is reduced to its last state.
+/// Splits the output of one rank into lines. Text that a carriage return would overwrite on a terminal is
+/// dropped: a redrawn progress bar is reduced to its last state.
 class LineCutter {
  public:
-  /// Longer lines are split into parts of this many bytes, each with the prefix.
+  /// Longer lines are split into parts of this many bytes.
   static constexpr std::size_t kMaxLine = std::size_t{64} << 10;
+  /// Receives a line without its line end.
+  using Visit = std::function<void(std::string_view line)>;
 
-  explicit LineCutter(std::string prefix) : prefix_(std::move(prefix)) {}
-  /// Appends to `lines` the lines that `bytes` complete.
-  void add(std::string_view bytes, std::string& lines);
-  /// Appends the remaining line without a line end.
-  void finish(std::string& lines);
+  /// Visits the lines that `bytes` complete.
+  void add(std::string_view bytes, const Visit& visit);
+  /// Visits the remaining line, which has no line end.
+  void finish(const Visit& visit);
 
  private:
-  void emit(std::string_view line, std::string& lines) const;
-
-  std::string prefix_;
   std::string open_;  // a line without its line end
 };
 

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <string_view>
 
 #include "engine/base/error.h"
 #include "engine/rendezvous/rank_facts.h"
@@ -22,7 +23,7 @@ using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
 /// Prefix that run_program() writes before an error, in the last line of a rank that fails.
-constexpr const char* kErrorLine = "voca-engine: ";
+constexpr std::string_view kErrorLine = "voca-engine: ";
 constexpr std::size_t kMaxSaid = 500;
 /// Longest poll() in ms while a deadline runs: RunningClock must be queried twice per second.
 constexpr std::int64_t kMaxWait = 500;
@@ -105,10 +106,9 @@ void RankGroup::start(const RankCommand& command) {
   member.process = std::make_unique<RankProcess>(command, signals_.mask_before());
   if (!command.shares_output) {
     const std::string prefix = rank_prefix(command.rank);
-    const std::string of_stdout = plain_stdout_ ? std::string() : prefix;
     member.outputs.push_back(
-        {member.process->out(), OutputRelay::Stream::kOut, LineCutter(of_stdout), of_stdout});
-    member.outputs.push_back({member.process->err(), OutputRelay::Stream::kErr, LineCutter(prefix), prefix});
+        {member.process->out(), OutputRelay::Stream::kOut, plain_stdout_ ? std::string() : prefix});
+    member.outputs.push_back({member.process->err(), OutputRelay::Stream::kErr, prefix});
   }
   members_.push_back(std::move(member));
 }
@@ -156,23 +156,21 @@ void RankGroup::relay_output(Output& output) {
   std::array<char, 65536> bytes;
   const ssize_t got = ::read(output.descriptor, bytes.data(), bytes.size());
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  std::string lines;
-  if (got > 0) {
-    output.cutter.add({bytes.data(), static_cast<std::size_t>(got)}, lines);
-  } else {
-    output.cutter.finish(lines);
-    output.descriptor = -1;
-  }
-  pass_on(output, std::move(lines));
+  pass_on(output, {bytes.data(), static_cast<std::size_t>(std::max<ssize_t>(got, 0))}, got <= 0);
 }
 
-void RankGroup::pass_on(Output& output, std::string lines) {
-  const std::string error = output.prefix + kErrorLine;
-  for (std::size_t begin = 0; output.stream == OutputRelay::Stream::kErr && begin < lines.size();) {
-    const std::size_t end = std::min(lines.find('\n', begin), lines.size());
-    const std::string_view line(lines.data() + begin, end - begin);
-    if (line.starts_with(error)) output.said = line.substr(error.size(), kMaxSaid);
-    begin = end + 1;
+/// Relays the lines that `bytes` complete; `ends`: nothing comes after them.
+void RankGroup::pass_on(Output& output, std::string_view bytes, bool ends) {
+  std::string lines;
+  const auto visit = [&](std::string_view line) {
+    if (output.stream == OutputRelay::Stream::kErr && line.starts_with(kErrorLine))
+      output.said = line.substr(kErrorLine.size(), kMaxSaid);
+    lines.append(output.prefix).append(line) += '\n';
+  };
+  output.cutter.add(bytes, visit);
+  if (ends) {
+    output.cutter.finish(visit);
+    output.descriptor = -1;
   }
   relay_.add(output.stream, std::move(lines));
 }
@@ -189,10 +187,7 @@ void RankGroup::drain(Member& member) {
     // the pipe open are not waited for.
     constexpr int kMaxReads = 16;
     for (int i = 0; i < kMaxReads && output.descriptor >= 0; ++i) relay_output(output);
-    std::string lines;
-    output.cutter.finish(lines);
-    pass_on(output, std::move(lines));
-    output.descriptor = -1;
+    pass_on(output, {}, true);
   }
 }
 
@@ -252,15 +247,20 @@ void RankGroup::kill_silent() {
     return member.ended || std::find(silent.begin(), silent.end(), &member) != silent.end();
   };
   if (!std::all_of(members_.begin(), members_.end(), is_given_up)) return;
+  kill_rest("did not respond to the other ranks");
+  term_at_.reset();
+  kill_at_.reset();
+}
+
+/// Kills the ranks that still run and were not ended by a signal before.
+void RankGroup::kill_rest(const std::string& because) {
   for (Member& member : members_) {
     if (member.ended || member.was_ended) continue;
-    say(fmt::format("launch: rank {} (pid {}) did not respond to the other ranks: SIGKILL",
-                    member.process->rank(), member.process->pid()));
+    say(fmt::format("launch: rank {} (pid {}) {}: SIGKILL", member.process->rank(), member.process->pid(),
+                    because));
     member.was_ended = true;
     member.process->signal(SIGKILL);
   }
-  term_at_.reset();
-  kill_at_.reset();
 }
 
 /// Replaces the first failure, if it was caused by the loss of a rank that failed by itself, by the failure
@@ -302,13 +302,7 @@ void RankGroup::watch_stragglers() {
   if (!all_straggle) straggled_at_.reset();
   if (all_straggle && !straggled_at_) straggled_at_ = now + grace_.after_done;
   if (!straggled_at_ || now < *straggled_at_) return;
-  for (Member& member : members_) {
-    if (member.ended || member.was_ended) continue;
-    say(fmt::format("launch: rank {} (pid {}) did not end within {:.0f} s of the others: SIGKILL",
-                    member.process->rank(), member.process->pid(), seconds(grace_.after_done)));
-    member.was_ended = true;
-    member.process->signal(SIGKILL);
-  }
+  kill_rest(fmt::format("did not end within {:.0f} s of the others", seconds(grace_.after_done)));
   straggled_at_ = Clock::Time::max();
 }
 

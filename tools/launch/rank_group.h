@@ -83,8 +83,8 @@ class RankGroup {
   struct Output {
     int descriptor;  // −1 after end of file
     OutputRelay::Stream stream;
-    LineCutter cutter;
-    std::string prefix{};
+    std::string prefix;  // of each line
+    LineCutter cutter{};
     std::string said{};  // the last error line
   };
   struct Member {
@@ -102,10 +102,11 @@ class RankGroup {
   void on_stop(int number);
   void relay_output(Output& output);
   void drain(Member& member);
-  void pass_on(Output& output, std::string lines);
+  void pass_on(Output& output, std::string_view bytes, bool ends);
   void reap();
   void on_failure(const Member& member);
   void kill_silent();
+  void kill_rest(const std::string& because);
   void find_cause();
   [[nodiscard]] const Member* member_named(const std::string& said) const;
   void keep_deadlines();

@@ -95,15 +95,14 @@ RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : 
   UniqueFd err;
   if (!command.shares_output) {
     in.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    if (in.get() < 0) throw IoError("/dev/null: {}", std::strerror(errno));
+    if (!in) throw IoError("/dev/null: {}", std::strerror(errno));
     make_pipe(out_, out);
     make_pipe(err_, err);
     for (const int end : {out_.get(), err_.get()}) ::fcntl(end, F_SETFL, O_NONBLOCK);
   }
   UniqueFd failure_seen;
-  int failure_ends[2];
-  if (::pipe2(failure_ends, O_CLOEXEC) != 0) throw no_pipe(errno);
-  failure_seen.reset(failure_ends[0]);
+  UniqueFd failure;
+  make_pipe(failure_seen, failure);
 
   cpu_set_t cores;
   CPU_ZERO(&cores);
@@ -119,11 +118,11 @@ RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : 
                          .in = in.get(),
                          .out = out.get(),
                          .err = err.get(),
-                         .failure = failure_ends[1]};
+                         .failure = failure.get()};
   pid_ = ::fork();
   if (pid_ == 0) become_rank(setup);
   const int fork_error = errno;
-  ::close(failure_ends[1]);
+  failure.reset();
   if (pid_ < 0) {
     throw IoError("launch: rank {} cannot be started: {}; {}", rank_, std::strerror(fork_error),
                   engine::kRaiseProcessLimits);

@@ -1,8 +1,9 @@
 #pragma once
 
-// Resume states in a run folder's checkpoints/, from which training continues exactly.
+// Resume states in a run folder's checkpoints/, from which training continues exactly. A state is a
+// safetensors file: its tensors are what is saved, its metadata holds the header as JSON and the digest over
+// every byte.
 
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -11,37 +12,28 @@
 #include <string>
 #include <vector>
 
-#include "engine/core/dtype.h"
+#include "engine/base/unique_fd.h"
+#include "engine/checkpoint/safetensors/safetensors.h"
 
 namespace voca::engine {
 
 /// File in a folder of states that names the newest one.
 inline constexpr const char* kStatePointer = "latest.json";
 
-/// A named array to save: little-endian, as in memory.
-struct ResumeSection {
-  std::string name;
-  DType dtype = DType::kF32;
-  std::span<const std::byte> bytes;  ///< must stay valid until save() returns
-};
-
-/// A state read from a file.
+/// A state whose every byte has been verified. Tensor data is read only when copied out; the file stays open
+/// as long as one of its tensors exists.
 struct ResumeState {
   std::filesystem::path path;
   nlohmann::ordered_json header;  ///< as passed to save()
-  struct Section {
-    std::string name;
-    DType dtype = DType::kF32;
-    std::vector<std::byte> bytes;
-  };
-  std::vector<Section> sections;
+  std::vector<NamedTensor> tensors;
+  bool earlier_form = false;  ///< written by a version whose states were not safetensors files
 
-  /// Copies the named section into `out`. Throws DataError naming file and section when it is missing or has
-  /// another type or size.
-  void copy_section(const std::string& name, DType dtype, std::span<std::byte> out) const;
+  /// Overwrites `out` with the elements of the named tensor. Throws DataError naming file and tensor when it
+  /// is missing or has another type or size; IoError when the file cannot be read.
+  void copy_tensor(const std::string& name, DType dtype, std::span<std::byte> out) const;
 };
 
-/// Reads and verifies one state file; digests cover every byte. Throws IoError, DataError.
+/// Reads and verifies one state file, also of the earlier form. Throws IoError, DataError.
 [[nodiscard]] ResumeState read_resume_state(const std::filesystem::path& file);
 
 struct FoundResumeState {
@@ -64,14 +56,11 @@ class ResumeStore {
   /// Creates the folder if it is missing and removes temporary files of killed processes. save() keeps the
   /// newest `keep` (≥ 1) states. Throws IoError, or UsageError when another process holds the lock.
   explicit ResumeStore(std::filesystem::path folder, int keep = 2);
-  ~ResumeStore();
-  ResumeStore(const ResumeStore&) = delete;
-  ResumeStore& operator=(const ResumeStore&) = delete;
 
   /// Saves a state: writes a temporary file, syncs it, reads it back to verify it, renames it, syncs the
   /// folder, writes the pointer file `latest.json`, and removes states beyond `keep`. Returns the state's
   /// path. Throws IoError naming the path on any failure, in which case earlier states are untouched.
-  std::filesystem::path save(const nlohmann::ordered_json& header, std::span<const ResumeSection> sections);
+  std::filesystem::path save(const nlohmann::ordered_json& header, std::span<const NamedTensor> tensors);
 
   /// find_resume_state() for this folder; save() removes the damaged states found here first.
   [[nodiscard]] FoundResumeState load();
@@ -87,7 +76,7 @@ class ResumeStore {
 
   std::filesystem::path folder_;
   int keep_;
-  int lock_ = -1;
+  UniqueFd lock_;
   std::uint64_t next_sequence_ = 1;
   std::vector<std::filesystem::path> damaged_;
 };

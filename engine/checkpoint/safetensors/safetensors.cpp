@@ -9,9 +9,9 @@
 #include "engine/base/atomic_file.h"
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
+#include "engine/base/file_reader.h"
 #include "engine/base/json.h"
 #include "engine/base/text.h"
-#include "engine/checkpoint/file_reader.h"
 
 namespace voca::engine {
 namespace {
@@ -49,22 +49,6 @@ constexpr std::array<NamedDType, 10> kDTypes = {{{"F64", DType::kF64},
                                                  {"U8", DType::kU8},
                                                  {"BOOL", DType::kBool}}};
 
-class FileStorage : public Storage {
- public:
-  FileStorage(std::shared_ptr<const FileReader> file, std::uint64_t offset, std::uint64_t size)
-      : file_(std::move(file)), offset_(offset), size_(size) {}
-  [[nodiscard]] std::uint64_t size() const override { return size_; }
-  void read(std::uint64_t offset, std::span<std::byte> out) const override {
-    VOCA_CHECK(offset <= size_ && out.size() <= size_ - offset);
-    file_->read(offset_ + offset, out);
-  }
-
- private:
-  std::shared_ptr<const FileReader> file_;
-  std::uint64_t offset_;
-  std::uint64_t size_;
-};
-
 std::string digest_text(std::string_view digits) {
   return fmt::format(R"("{}":"{}")", kDigestKey, digits);
 }
@@ -86,8 +70,6 @@ std::uint64_t number(const Json& json) {
 /// DataError without the tensor's name.
 NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_ptr<const FileReader> file,
                        std::uint64_t data_offset, std::uint64_t& next) {
-  NamedTensor result;
-  result.name = name;
   if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() ||
       !entry.contains("shape") || !entry["shape"].is_array() || !entry.contains("data_offsets") ||
       !entry["data_offsets"].is_array() || entry["data_offsets"].size() != 2)
@@ -99,8 +81,6 @@ NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_p
     throw DataError("has dtype {}; F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL are read",
                     printable(dtype_name));
   }
-  TensorValue& tensor = result.tensor;
-  tensor.dtype = dtype->dtype;
   const std::uint64_t begin = number(entry["data_offsets"][0]);
   const std::uint64_t end = number(entry["data_offsets"][1]);
   const std::uint64_t available = file->size() - data_offset;
@@ -108,27 +88,22 @@ NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_p
     throw DataError("begins at {}, where {} was expected: data overlaps or leaves a hole", begin, next);
   if (end < begin || end > available) throw DataError("ends at {} of {} bytes of data", end, available);
   bool empty = false;
-  std::uint64_t bytes = size_of(tensor.dtype);  // without extents of 0, so that nothing below overflows
+  std::uint64_t bytes = size_of(dtype->dtype);  // without extents of 0, so that nothing below overflows
   if (entry["shape"].size() > kMaxRank)
     throw DataError("has {} dimensions; at most {} are read", entry["shape"].size(), kMaxRank);
+  std::vector<std::int64_t> shape;
   for (const Json& extent : entry["shape"]) {
     const std::uint64_t count = number(extent);
     empty = empty || count == 0;
     if (count != 0 && (__builtin_mul_overflow(bytes, count, &bytes) || bytes >> 62U != 0))
       throw DataError("has a shape beyond any file");
-    tensor.shape.push_back(static_cast<std::int64_t>(count));
+    shape.push_back(static_cast<std::int64_t>(count));
   }
   if ((empty ? 0 : bytes) != end - begin)
     throw DataError("takes {} bytes where its shape needs {}", end - begin, empty ? 0 : bytes);
-  tensor.strides.resize(tensor.shape.size());
-  std::int64_t stride = 1;
-  for (std::size_t i = tensor.shape.size(); i-- > 0;) {
-    tensor.strides[i] = stride;
-    stride *= std::max<std::int64_t>(tensor.shape[i], 1);
-  }
-  tensor.storage = std::make_shared<const FileStorage>(std::move(file), data_offset + begin, end - begin);
   next = end;
-  return result;
+  return {name, contiguous_tensor(dtype->dtype, std::move(shape),
+                                  storage_in(std::move(file), data_offset + begin, end - begin))};
 }
 
 std::map<std::string, std::string> read_metadata(const std::filesystem::path& path, const Json& json) {
@@ -246,12 +221,14 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
   start += text;
 
   std::uint32_t crc = crc32c(std::as_bytes(std::span(start)));
-  for (const NamedTensor& named : tensors) crc = crc32c(named.tensor.bytes(), crc);
+  for (const NamedTensor& named : tensors)
+    named.tensor.visit_bytes([&](std::span<const std::byte> piece) { crc = crc32c(piece, crc); });
   start.replace(start.find(digest_text(kNoDigest)), digest_text(kNoDigest).size(),
                 digest_text(fmt::format("{:08x}", crc)));
   AtomicFile file(path);
   file.write(start);
-  for (const NamedTensor& named : tensors) file.write(named.tensor.bytes());
+  for (const NamedTensor& named : tensors)
+    named.tensor.visit_bytes([&](std::span<const std::byte> piece) { file.write(piece); });
   file.commit([&](const std::filesystem::path& temporary) {
     try {
       (void)read_safetensors(temporary, Verify::kEverything);

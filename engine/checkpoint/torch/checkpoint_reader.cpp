@@ -14,8 +14,6 @@
 namespace voca::engine {
 namespace {
 
-using Entry = std::pair<Value, Value>;
-
 constexpr int kMaxDepth = 3;           // maximum depth of a state dict below the root
 constexpr std::size_t kMaxItems = 16;  // longer lists are not searched
 constexpr std::string_view kEngine = "engine";

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/checkpoint/torch/zip_archive.h"
+#include "engine/archive/zip_archive.h"
 
 namespace voca::engine {
 

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "engine/archive/zip_archive.h"
 #include "engine/base/atomic_file.h"
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
@@ -14,7 +15,6 @@
 #include "engine/checkpoint/torch/pickle_reader.h"
 #include "engine/checkpoint/torch/pickle_writer.h"
 #include "engine/checkpoint/torch/pt_digests.h"
-#include "engine/checkpoint/torch/zip_archive.h"
 
 namespace voca::engine {
 namespace {

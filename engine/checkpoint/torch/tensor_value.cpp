@@ -29,6 +29,23 @@ class MemoryStorage : public Storage {
   std::span<const std::byte> bytes_;
 };
 
+class FileStorage : public Storage {
+ public:
+  FileStorage(std::shared_ptr<const FileReader> file, std::uint64_t offset, std::uint64_t size)
+      : file_(std::move(file)), offset_(offset), size_(size) {}
+
+  [[nodiscard]] std::uint64_t size() const override { return size_; }
+  void read(std::uint64_t offset, std::span<std::byte> out) const override {
+    VOCA_CHECK(offset <= size_ && out.size() <= size_ - offset);
+    file_->read(offset_ + offset, out);
+  }
+
+ private:
+  std::shared_ptr<const FileReader> file_;
+  std::uint64_t offset_;
+  std::uint64_t size_;
+};
+
 void reverse_elements(std::span<std::byte> bytes, std::size_t element_size) {
   if (element_size == 1) return;
   for (std::size_t at = 0; at + element_size <= bytes.size(); at += element_size) {
@@ -132,6 +149,11 @@ std::shared_ptr<const Storage> borrow_storage(std::span<const std::byte> bytes) 
   return std::make_shared<const MemoryStorage>(bytes);
 }
 
+std::shared_ptr<const Storage> storage_in(std::shared_ptr<const FileReader> file, std::uint64_t offset,
+                                          std::uint64_t size) {
+  return std::make_shared<const FileStorage>(std::move(file), offset, size);
+}
+
 std::int64_t TensorValue::elements() const {
   std::int64_t product = 1;
   for (const std::int64_t extent : shape) product *= extent;
@@ -164,18 +186,26 @@ std::vector<std::byte> TensorValue::bytes() const {
   return out;
 }
 
-TensorValue borrow_tensor(std::span<const float> elements, std::vector<std::int64_t> shape) {
-  TensorValue tensor;
-  tensor.shape = std::move(shape);
+void TensorValue::visit_bytes(const std::function<void(std::span<const std::byte>)>& visit) const {
+  if (!contiguous()) return visit(bytes());
+  visit_pieces(*this, [&](std::uint64_t /*first*/, std::span<const std::byte> piece) { visit(piece); });
+}
+
+TensorValue contiguous_tensor(DType dtype, std::vector<std::int64_t> shape,
+                              std::shared_ptr<const Storage> storage) {
+  TensorValue tensor{.dtype = dtype, .shape = std::move(shape), .strides = {}, .storage = std::move(storage)};
   tensor.strides.resize(tensor.shape.size());
   std::int64_t stride = 1;
   for (std::size_t i = tensor.shape.size(); i-- > 0;) {
     tensor.strides[i] = stride;
     stride *= std::max<std::int64_t>(tensor.shape[i], 1);
   }
-  VOCA_CHECK(tensor.elements() == static_cast<std::int64_t>(elements.size()));
-  tensor.storage = borrow_storage(std::as_bytes(elements));
+  VOCA_CHECK(static_cast<std::uint64_t>(tensor.elements()) == tensor.storage->size() / size_of(dtype));
   return tensor;
+}
+
+TensorValue borrow_tensor(std::span<const float> elements, std::vector<std::int64_t> shape) {
+  return contiguous_tensor(DType::kF32, std::move(shape), borrow_storage(std::as_bytes(elements)));
 }
 
 }  // namespace voca::engine

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/base/error.h"
+#include "engine/base/file_reader.h"
 #include "engine/base/json.h"
-#include "engine/checkpoint/file_reader.h"
 
 namespace voca::engine {
 namespace {

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <span>
@@ -15,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "engine/base/file_reader.h"
 #include "engine/core/dtype.h"
 
 namespace voca::engine {
@@ -44,6 +46,10 @@ void read_little_endian(const Storage& storage, std::size_t element_size, std::u
 /// A storage over memory that the caller keeps alive and unchanged.
 [[nodiscard]] std::shared_ptr<const Storage> borrow_storage(std::span<const std::byte> bytes);
 
+/// A storage over `size` bytes of a file from `offset` on, which are read on demand.
+[[nodiscard]] std::shared_ptr<const Storage> storage_in(std::shared_ptr<const FileReader> file,
+                                                        std::uint64_t offset, std::uint64_t size);
+
 /// A view of a storage as an n-dimensional array. Readers only create views that lie within their storage and
 /// have no more elements than it.
 struct TensorValue {
@@ -64,8 +70,14 @@ struct TensorValue {
   void copy_to(std::span<double> out) const;
   /// The elements in row-major order in their own type, little-endian.
   [[nodiscard]] std::vector<std::byte> bytes() const;
+  /// Passes the same bytes to `visit`, in order and in pieces: a contiguous tensor needs no memory of its
+  /// size.
+  void visit_bytes(const std::function<void(std::span<const std::byte>)>& visit) const;
 };
 
+/// A contiguous tensor over the first elements of `storage`, which must hold as many as `shape`.
+[[nodiscard]] TensorValue contiguous_tensor(DType dtype, std::vector<std::int64_t> shape,
+                                            std::shared_ptr<const Storage> storage);
 /// A contiguous float32 tensor over memory that must outlive it. `elements` must have as many elements as
 /// `shape`.
 [[nodiscard]] TensorValue borrow_tensor(std::span<const float> elements, std::vector<std::int64_t> shape);

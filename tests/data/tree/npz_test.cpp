@@ -113,7 +113,7 @@ TEST(Npz, ALargeHonestArrayOfZerosIsRead) {
 TEST(Npz, AnArrayThatIsThereTwiceIsRefused) {
   EXPECT_EQ(fault_of(golden("twice.npz")), ArrayFault::kDamaged);
   EXPECT_THAT(message_of([] { static_cast<void>(NpzReader(golden("twice.npz")).header("embeddings")); }),
-              HasSubstr("embeddings: is in the archive more than once"));
+              HasSubstr("two records named embeddings.npy"));
 }
 
 TEST(Npz, AMissingArrayIsToldWithWhatIsThere) {
@@ -172,7 +172,7 @@ TEST(Npz, ABombIsRefusedBeforeMemoryIsTaken) {
   testing::write_bytes(scratch / "bomb.npz", bytes);
   EXPECT_EQ(fault_of(scratch / "bomb.npz"), ArrayFault::kDamaged);
   EXPECT_THAT(message_of([&] { static_cast<void>(NpzReader(scratch / "bomb.npz").header("embeddings")); }),
-              HasSubstr("cannot hold"));
+              HasSubstr("record embeddings.npy claims to expand further than deflate can"));
 }
 
 TEST(Npz, AChangedByteOfContentIsACrcError) {

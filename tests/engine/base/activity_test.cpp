@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/base/atomic_file.h"
-#include "engine/checkpoint/file_reader.h"
+#include "engine/base/file_reader.h"
 #include "tests/engine/support/files.h"
 
 namespace voca::engine {

@@ -58,7 +58,7 @@ std::vector<ordered_json> story(std::int64_t epochs, std::int64_t from_step, std
 TEST_F(RunFolderTest, IsMadeWithItsParents) {
   const RunFolder folder(root_ / "a" / "b");
   EXPECT_TRUE(std::filesystem::is_directory(root_ / "a" / "b"));
-  EXPECT_FALSE(folder.has_metrics());
+  EXPECT_FALSE(RunFolder::has_metrics(folder.path()));
   EXPECT_NO_THROW(RunFolder(root_ / "a" / "b"));
 }
 
@@ -89,7 +89,7 @@ TEST_F(RunFolderTest, LinesKeepTheirOrderAndAreThereAtOnce) {
                                          "\n");
   folder.append(record("epoch", 0, 1));
   EXPECT_THAT(read(folder.metrics_path()), ::testing::EndsWith(record("epoch", 0, 1).dump() + "\n"));
-  EXPECT_TRUE(folder.has_metrics());
+  EXPECT_TRUE(RunFolder::has_metrics(folder.path()));
 }
 
 TEST_F(RunFolderTest, WhatAKilledRunLeftHalfWrittenIsSwept) {
@@ -102,7 +102,7 @@ TEST_F(RunFolderTest, WhatAKilledRunLeftHalfWrittenIsSwept) {
 TEST_F(RunFolderTest, RecordsThatCannotBeLookedAtAreNotTakenForNone) {
   RunFolder folder(root_);
   std::filesystem::create_symlink("metrics.jsonl", root_ / "metrics.jsonl");  // ELOOP, whoever asks
-  EXPECT_THROW(static_cast<void>(folder.has_metrics()), IoError);
+  EXPECT_THROW(static_cast<void>(RunFolder::has_metrics(folder.path())), IoError);
   EXPECT_THROW(folder.resume_metrics(1, 4), IoError);
 }
 
@@ -133,7 +133,7 @@ TEST_F(RunFolderTest, AFreshStartForgetsAnEarlierRun) {
   folder.start_metrics();
   folder.append(record("step", 0, 1));
   folder.start_metrics();
-  EXPECT_FALSE(folder.has_metrics());
+  EXPECT_FALSE(RunFolder::has_metrics(folder.path()));
 }
 
 TEST_F(RunFolderTest, AFreshStartLeavesWhatALinkLeadsTo) {
@@ -223,7 +223,7 @@ TEST_F(RunFolderTest, AppendingNeedsAnOpenFileAndARecord) {
   EXPECT_THROW(folder.append(record("step", 0, 1)), InternalError);
   folder.start_metrics();
   EXPECT_THROW(folder.append({{"kind", "step"}}), InternalError);
-  EXPECT_FALSE(folder.has_metrics());
+  EXPECT_FALSE(RunFolder::has_metrics(folder.path()));
 }
 
 TEST_F(RunFolderTest, ADiskWithoutRoomIsNamed) {

@@ -12,6 +12,7 @@
 
 #include "engine/checkpoint/resume/resume_state.h"
 #include "engine/trainer/read_back.h"
+#include "tests/engine/checkpoint/resume/resume_support.h"
 #include "tests/engine/support/file_faults.h"
 #include "tests/engine/support/files.h"
 #include "tests/engine/trainer/trainer_support.h"
@@ -369,6 +370,28 @@ TEST(Resume, PassesOverADamagedStateAndSaysSo) {
   EXPECT_THAT(recorder.messages, ElementsAre(AllOf(HasSubstr(newest), HasSubstr("falling back")),
                                              AllOf(HasSubstr("resumed"), HasSubstr("step 4"))));
   expect_same(finish(*run, recorder), expected);
+}
+
+TEST(Resume, ContinuesBitForBitFromAStateOfTheEarlierFormAndSaysSo) {
+  Recorder whole;
+  const auto uninterrupted = make_run({.name = ""}, whole);
+  const Outcome expected = finish(*uninterrupted, whole);
+  const TemporaryFolder folder;
+  Recorder recorder;
+  {
+    const auto run = make_run({.name = ""}, recorder, folder.path());
+    run->trainer.set_stop_reason(stop_at(5));
+    EXPECT_THROW(run->trainer.run(), Interrupted);
+  }
+  const ResumeState present = *find_resume_state(folder.path()).state;
+  test::write_bytes(present.path, test::earlier_form(present));
+  const auto run = make_run({.name = ""}, recorder, folder.path());
+  EXPECT_TRUE(run->trainer.resume_latest());
+  EXPECT_THAT(recorder.messages, ElementsAre(HasSubstr("resumed"),
+                                             AllOf(HasSubstr(present.path), HasSubstr("an earlier version"),
+                                                   HasSubstr("saved in the present form"))));
+  expect_same(finish(*run, recorder), expected);
+  EXPECT_FALSE(find_resume_state(folder.path()).state->earlier_form);
 }
 
 TEST(Resume, TakesUpTheStateOfAnotherRunFolderByFileOrFolder) {

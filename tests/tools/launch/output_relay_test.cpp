@@ -8,6 +8,8 @@
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "engine/base/unique_fd.h"
 
@@ -17,14 +19,15 @@ namespace {
 using Stream = OutputRelay::Stream;
 
 std::string cut(std::initializer_list<std::string> pieces) {
-  LineCutter cutter("[rank 3] ");
+  LineCutter cutter;
   std::string lines;
-  for (const std::string& piece : pieces) cutter.add(piece, lines);
-  cutter.finish(lines);
+  const auto visit = [&](std::string_view line) { lines.append("[rank 3] ").append(line) += '\n'; };
+  for (const std::string& piece : pieces) cutter.add(piece, visit);
+  cutter.finish(visit);
   return lines;
 }
 
-TEST(LineCutter, PutsItsPrefixBeforeEachLine) {
+TEST(LineCutter, VisitsEachLineAlone) {
   EXPECT_EQ(cut({"a\nb\n\n"}), "[rank 3] a\n[rank 3] b\n[rank 3] \n");
   EXPECT_EQ(cut({}), "");
 }
@@ -34,12 +37,13 @@ TEST(LineCutter, JoinsALineThatComesInPieces) {
 }
 
 TEST(LineCutter, HoldsBackALineUntilItEnds) {
-  LineCutter cutter("p ");
-  std::string lines;
-  cutter.add("half", lines);
-  EXPECT_EQ(lines, "");
-  cutter.add(" whole\nnext", lines);
-  EXPECT_EQ(lines, "p half whole\n");
+  LineCutter cutter;
+  std::vector<std::string> lines;
+  const auto visit = [&](std::string_view line) { lines.emplace_back(line); };
+  cutter.add("half", visit);
+  EXPECT_TRUE(lines.empty());
+  cutter.add(" whole\nnext", visit);
+  EXPECT_EQ(lines, std::vector<std::string>{"half whole"});
 }
 
 TEST(LineCutter, EndsALastLineThatWasNot) {

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "engine/base/atomic_file.h"
+#include "engine/base/file_kind.h"
 #include "engine/checkpoint/resume/resume_state.h"
 #include "tests/engine/checkpoint/checkpoint_support.h"
 #include "tests/engine/checkpoint/resume/resume_support.h"
@@ -30,6 +31,7 @@ using test::FlippedByte;
 using test::message_of;
 using test::names_in;
 using test::number_of;
+using test::save_both_forms;
 using test::save_number;
 using test::TemporaryFolder;
 using testing::AnyOf;
@@ -110,30 +112,33 @@ TEST(ResumeStore, ADiskThatKeepsAnotherByteIsFoundOutBeforeTheRename) {
 
 TEST(ResumeState, EveryFlippedBitIsDetectedAndNamed) {
   const TemporaryFolder folder;
-  ResumeStore store(folder.path());
-  const auto path = save_number(store, 1);
-  const auto size = static_cast<std::int64_t>(std::filesystem::file_size(path));
-  for (std::int64_t at = 0; at < size; ++at) {
-    for (int bit = 0; bit < 8; ++bit) {
-      const FlippedByte flipped(path, at, 1 << bit);
-      const std::string message = message_of<DataError>([&] { (void)read_resume_state(path); });
-      ASSERT_THAT(message, HasSubstr(path.string())) << "byte " << at << " bit " << bit;
+  for (const auto& path : save_both_forms(folder.path(), 1)) {
+    const auto size = static_cast<std::int64_t>(std::filesystem::file_size(path));
+    for (std::int64_t at = 0; at < size; ++at) {
+      for (int bit = 0; bit < 8; ++bit) {
+        const FlippedByte flipped(path, at, 1 << bit);
+        const std::string message = message_of<DataError>([&] { (void)read_resume_state(path); });
+        ASSERT_THAT(message, StartsWith(path.string() + ": ")) << "byte " << at << " bit " << bit;
+      }
     }
+    EXPECT_EQ(number_of(read_resume_state(path)), 1);
   }
-  EXPECT_EQ(number_of(read_resume_state(path)), 1);
 }
 
 TEST(ResumeState, EveryTruncationIsDetectedAndNamed) {
   const TemporaryFolder folder;
-  ResumeStore store(folder.path());
-  const auto path = save_number(store, 1);
-  const std::string whole = test::read_bytes(path);
-  test::write_bytes(path, whole + '\0');
-  EXPECT_THAT(message_of<DataError>([&] { (void)read_resume_state(path); }), HasSubstr("behind"));
-  for (std::size_t size = whole.size(); size-- > 0;) {
-    std::filesystem::resize_file(path, size);
-    ASSERT_THAT(message_of<DataError>([&] { (void)read_resume_state(path); }), HasSubstr(path.string()))
-        << size << " of " << whole.size() << " bytes";
+  for (const auto& path : save_both_forms(folder.path(), 1)) {
+    const std::string whole = test::read_bytes(path);
+    test::write_bytes(path, whole + '\0');
+    EXPECT_THAT(
+        message_of<DataError>([&] { (void)read_resume_state(path); }),
+        AnyOf(HasSubstr("its tensors take 52 of 53 bytes"), HasSubstr("bytes behind its last section")));
+    for (std::size_t size = whole.size(); size-- > 0;) {
+      std::filesystem::resize_file(path, size);
+      ASSERT_THAT(message_of<DataError>([&] { (void)read_resume_state(path); }),
+                  StartsWith(path.string() + ": "))
+          << size << " of " << whole.size() << " bytes";
+    }
   }
 }
 
@@ -146,7 +151,17 @@ TEST(ResumeState, ForeignFilesAreRefusedByName) {
     EXPECT_THAT(message, HasSubstr(path.string()));
     return message;
   };
-  EXPECT_THAT(refusal(""), HasSubstr("too short"));
+  EXPECT_THAT(refusal(""), HasSubstr("is an empty file (0 bytes), where a resume state"));
+  EXPECT_THAT(refusal("VOCARES\x01 no more"), HasSubstr("too short"));
+  const std::vector<float> weights{1, 2};
+  write_safetensors(path, std::vector<NamedTensor>{test::row("w", weights)}, {{"config", "{}"}});
+  EXPECT_THAT(refusal(test::read_bytes(path)), HasSubstr("is a safetensors file, where a resume state"));
+  write_safetensors(path, std::vector<NamedTensor>{test::row(std::string(kResumeStateKey), weights)});
+  EXPECT_THAT(refusal(test::read_bytes(path)), HasSubstr("not a resume state"));
+  // A header without the digest that every state has.
+  const std::string header = R"({"__metadata__":{"voca_resume_state":"{}"}})";
+  EXPECT_THAT(refusal(std::string(1, static_cast<char>(header.size())) + std::string(7, '\0') + header),
+              HasSubstr("not a resume state"));
   EXPECT_THAT(refusal(test::read_bytes(test::golden("state_dict.pt"))),
               HasSubstr("is a PyTorch file (.pt), where a resume state"));
   EXPECT_THAT(refusal("just a text that someone put here"), HasSubstr("is plain text, where a resume state"));
@@ -189,7 +204,7 @@ TEST(ResumeStore, AKillAtAnyStepOfASaveLosesNothing) {
   EXPECT_THAT(names_in(folder.path()), Each(Not(StartsWith(".state"))));
 }
 
-constexpr std::size_t kLarge = std::size_t{1} << 17;  // elements of its section
+constexpr std::size_t kLarge = std::size_t{1} << 17;  // elements of its tensor
 
 /// What the saving child tells the one that kills it.
 struct Told {
@@ -199,8 +214,7 @@ struct Told {
 
 void save_large(ResumeStore& store, int number) {
   const std::vector<std::int32_t> large(kLarge, number);
-  (void)store.save({{"number", number}},
-                   std::vector<ResumeSection>{{"large", DType::kI32, std::as_bytes(std::span(large))}});
+  (void)store.save({{"number", number}}, std::vector<NamedTensor>{test::row("large", large)});
 }
 
 /// How long a process takes, here and now, to come to its first state and save it.
@@ -235,7 +249,7 @@ int newest_large_in(const std::filesystem::path& folder) {
   if (!found.state) return 0;
   const int number = found.state->header.at("number").get<int>();
   std::vector<std::int32_t> large(kLarge);
-  found.state->copy_section("large", DType::kI32, std::as_writable_bytes(std::span(large)));
+  found.state->copy_tensor("large", DType::kI32, std::as_writable_bytes(std::span(large)));
   EXPECT_TRUE(std::all_of(large.begin(), large.end(), [&](std::int32_t value) { return value == number; }));
   return number;
 }

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "engine/base/digest.h"
+#include "engine/base/file_kind.h"
 #include "tests/engine/checkpoint/checkpoint_support.h"
 #include "tests/engine/checkpoint/resume/resume_support.h"
 #include "tests/engine/support/mutate.h"
@@ -25,6 +26,7 @@ using test::names_in;
 using test::number_of;
 using test::NumberedState;
 using test::read_bytes;
+using test::row;
 using test::save_number;
 using test::TemporaryFolder;
 using test::write_bytes;
@@ -45,27 +47,27 @@ TEST(ResumeState, ComesBackBitForBit) {
                                    std::numeric_limits<float>::quiet_NaN(),
                                    -std::numeric_limits<float>::infinity()};
   const std::vector<std::int64_t> counters{std::numeric_limits<std::int64_t>::min(), -1, 5};
+  const std::vector<double> nothing;
   const std::vector<std::uint8_t> flags{1, 0, 255};
   const nlohmann::ordered_json header{{"lr", 0.1 + 0.2}, {"name", "Ü\n\"x"}, {"steps", 5000000000}};
   ResumeStore store(folder.path());
-  const auto path = store.save(
-      header, std::vector<ResumeSection>{{"weights", DType::kF32, std::as_bytes(std::span(weights))},
-                                         {"nothing", DType::kF64, {}},
-                                         {"counters", DType::kI64, std::as_bytes(std::span(counters))},
-                                         {"flags", DType::kU8, std::as_bytes(std::span(flags))}});
+  const auto path =
+      store.save(header, std::vector<NamedTensor>{row("weights", weights), row("nothing", nothing),
+                                                  row("counters", counters), row("flags", flags)});
   const ResumeState state = read_resume_state(path);
   EXPECT_EQ(state.path, path);
   EXPECT_EQ(state.header.dump(), header.dump());
-  ASSERT_THAT(state.sections, SizeIs(4));
+  EXPECT_FALSE(state.earlier_form);
+  ASSERT_THAT(state.tensors, SizeIs(4));
   std::vector<float> weights_read(weights.size());
-  state.copy_section("weights", DType::kF32, std::as_writable_bytes(std::span(weights_read)));
+  state.copy_tensor("weights", DType::kF32, std::as_writable_bytes(std::span(weights_read)));
   EXPECT_EQ(std::memcmp(weights_read.data(), weights.data(), weights.size() * sizeof(float)), 0);
-  state.copy_section("nothing", DType::kF64, {});
+  state.copy_tensor("nothing", DType::kF64, {});
   std::vector<std::int64_t> counters_read(counters.size());
-  state.copy_section("counters", DType::kI64, std::as_writable_bytes(std::span(counters_read)));
+  state.copy_tensor("counters", DType::kI64, std::as_writable_bytes(std::span(counters_read)));
   EXPECT_EQ(counters_read, counters);
   std::vector<std::uint8_t> flags_read(flags.size());
-  state.copy_section("flags", DType::kU8, std::as_writable_bytes(std::span(flags_read)));
+  state.copy_tensor("flags", DType::kU8, std::as_writable_bytes(std::span(flags_read)));
   EXPECT_EQ(flags_read, flags);
 }
 
@@ -74,10 +76,10 @@ TEST(ResumeState, MayHoldAHeaderAlone) {
   ResumeStore store(folder.path());
   const ResumeState state = read_resume_state(store.save({{"step", 3}}, {}));
   EXPECT_EQ(state.header["step"], 3);
-  EXPECT_THAT(state.sections, IsEmpty());
+  EXPECT_THAT(state.tensors, IsEmpty());
 }
 
-TEST(ResumeState, CopiesASectionOnlyWhereItFits) {
+TEST(ResumeState, CopiesATensorOnlyWhereItFits) {
   const TemporaryFolder folder;
   ResumeStore store(folder.path());
   const auto path = save_number(store, 1);
@@ -85,10 +87,10 @@ TEST(ResumeState, CopiesASectionOnlyWhereItFits) {
   std::vector<float> room(NumberedState::kWeights + 1, -99.0F);
   const auto bytes = std::as_writable_bytes(std::span(room));
   const auto copy = [&](const std::string& name, DType dtype, std::size_t count) {
-    return message_of<DataError>([&] { state.copy_section(name, dtype, bytes.first(count)); });
+    return message_of<DataError>([&] { state.copy_tensor(name, dtype, bytes.first(count)); });
   };
   const std::size_t fits = NumberedState::kWeights * sizeof(float);
-  EXPECT_THAT(copy("biases", DType::kF32, fits), AllOf(HasSubstr(path), HasSubstr("no section biases")));
+  EXPECT_THAT(copy("biases", DType::kF32, fits), AllOf(HasSubstr(path), HasSubstr("no tensor biases")));
   EXPECT_THAT(copy("weights", DType::kI32, fits),
               AllOf(HasSubstr(path), HasSubstr("weights"), HasSubstr("float32"), HasSubstr("int32")));
   EXPECT_THAT(copy("weights", DType::kF32, fits + 4), HasSubstr(fmt::format("{} bytes", fits)));
@@ -143,7 +145,9 @@ TEST(ResumeStore, FallsBackFromADamagedNewestAndSaysSo) {
     (void)save_number(store, 1);
     (void)save_number(store, 2);
   }
-  test::write_bytes(folder / state_name(2), "no state");
+  std::string damaged = read_bytes(folder / state_name(2));
+  damaged.back() ^= 1;
+  write_bytes(folder / state_name(2), damaged);
   const FoundResumeState found = find_resume_state(folder.path());
   ASSERT_TRUE(found.state);
   EXPECT_EQ(number_of(*found.state), 1);
@@ -287,54 +291,130 @@ TEST(ResumeStore, SomeoneWhoReadsAlwaysFindsAState) {
   EXPECT_GE(reads, 20);
 }
 
-/// `state` with another header, its length and checksum set right.
+/// A state is an ordinary safetensors file, with shapes.
+TEST(ResumeState, IsASafetensorsFile) {
+  const TemporaryFolder folder;
+  ResumeStore store(folder.path());
+  const std::vector<float> elements{1, 2, 3, 4, 5, 6};
+  const NamedTensor tensor{"w", borrow_tensor(elements, {2, 3})};
+  const auto path = store.save({{"step", 3}}, std::vector<NamedTensor>{tensor});
+  EXPECT_EQ(file_kind(path), FileKind::kResumeState);
+  const SafetensorsFile file = read_safetensors(path);
+  ASSERT_THAT(file.tensors, SizeIs(1));
+  EXPECT_EQ(file.tensors[0].name, "w");
+  EXPECT_THAT(file.tensors[0].tensor.shape, ElementsAre(2, 3));
+  EXPECT_THAT(test::floats(file.tensors[0].tensor), testing::ElementsAreArray(elements));
+  EXPECT_EQ(file.metadata.at("voca_resume_state"), R"({"step":3})");
+}
+
+TEST(ResumeState, OfTheEarlierFormIsReadAndTheNextIsOfThePresent) {
+  const TemporaryFolder folder;
+  const auto name = folder / state_name(1);
+  {
+    ResumeStore store(folder.path());
+    write_bytes(name, test::earlier_form(read_resume_state(save_number(store, 7))));
+  }
+  EXPECT_EQ(file_kind(name), FileKind::kResumeState);
+  ResumeStore store(folder.path());
+  const FoundResumeState found = store.load();
+  EXPECT_THAT(found.messages, IsEmpty());
+  EXPECT_EQ(found.state->path, name);
+  EXPECT_TRUE(found.state->earlier_form);
+  EXPECT_EQ(number_of(*found.state), 7);
+  const ResumeState next = read_resume_state(save_number(store, 8));
+  EXPECT_EQ(next.path, folder / state_name(2));
+  EXPECT_FALSE(next.earlier_form);
+  EXPECT_EQ(number_of(next), 8);
+}
+
+/// Written by the program that still wrote this form; see tests/golden/resume/README.md.
+TEST(ResumeState, OfTheProgramThatWroteTheEarlierFormIsReadWhole) {
+  const std::filesystem::path golden = std::filesystem::path(VOCA_GOLDEN_DIR) / "resume";
+  const ResumeState state = read_resume_state(golden / state_name(1));
+  EXPECT_TRUE(state.earlier_form);
+  EXPECT_EQ(state.header.at("version"), 3);
+  EXPECT_EQ(state.header.at("progress").at("step"), 4);
+  const SafetensorsFile weights = read_safetensors(golden / "last.safetensors");
+  ASSERT_EQ(state.tensors.size(), 3 * weights.tensors.size());
+  for (const auto& [name, tensor] : weights.tensors) {
+    std::vector<std::byte> master(tensor.storage->size());
+    state.copy_tensor("master/" + name, DType::kF32, master);
+    EXPECT_EQ(master, tensor.bytes()) << name;
+    std::vector<float> moment(static_cast<std::size_t>(tensor.elements()), -1);
+    state.copy_tensor("exp_avg_sq/" + name, DType::kF32, std::as_writable_bytes(std::span(moment)));
+    EXPECT_THAT(moment, testing::Each(testing::Ge(0))) << name;
+  }
+}
+
+/// `state` with the digest that its bytes need.
+std::string with_digest(std::string state) {
+  constexpr std::string_view kKey = R"("voca_crc32c":")";
+  const std::size_t at = state.find(kKey);
+  if (at == std::string::npos || at + kKey.size() + 8 > state.size()) return state;
+  state.replace(at + kKey.size(), 8, 8, '0');
+  const std::uint32_t crc = crc32c(std::as_bytes(std::span(state)));
+  return state.replace(at + kKey.size(), 8, fmt::format("{:08x}", crc));
+}
+
+/// The text of a state's header, which begins at `begin`; its length is at `length_at`.
+std::string header_of(const std::string& state, std::size_t length_at, std::size_t begin) {
+  std::uint64_t length = 0;
+  std::memcpy(&length, state.data() + length_at, sizeof length);
+  return state.substr(begin, length);
+}
+
+/// `state` with the text of another header, in each form with its length and digest set right.
 std::string with_header(const std::string& state, const std::string& header) {
-  constexpr std::size_t kPrefix = 20;  // magic, length, checksum
-  std::uint64_t old_length = 0;
-  std::memcpy(&old_length, state.data() + 8, sizeof old_length);
-  const auto align = [](std::size_t offset) { return (offset + 63) / 64 * 64; };
-  std::string start = state.substr(0, 8);
   const std::uint64_t length = header.size();
-  start.append(reinterpret_cast<const char*>(&length), sizeof length);
-  const std::uint32_t crc = crc32c(std::as_bytes(std::span(header)), crc32c(std::as_bytes(std::span(start))));
-  start.append(reinterpret_cast<const char*>(&crc), sizeof crc);
-  start += header;
-  start.resize(align(start.size()), '\0');
-  return start + state.substr(align(kPrefix + old_length));
+  const std::string start(reinterpret_cast<const char*>(&length), sizeof length);
+  return with_digest(start + header + state.substr(sizeof length + header_of(state, 0, 8).size()));
+}
+
+std::string with_earlier_header(const std::string& state, const std::string& header) {
+  std::string start = test::earlier_start(header);
+  test::align_section(start);
+  return start + state.substr((20 + header_of(state, 8, 20).size() + 63) / 64 * 64);
 }
 
 TEST(ResumeHeader, ADeepOneIsRefused) {
   const TemporaryFolder folder;
-  ResumeStore store(folder.path(), 2);
-  const auto path = save_number(store, 1);
-  const std::string state = read_bytes(path);
-  write_bytes(path, with_header(state, "{\"user\":" + std::string(200'000, '[')));
-  EXPECT_THAT(message_of<DataError>([&] { (void)read_resume_state(path); }),
-              AllOf(HasSubstr(path.string()), HasSubstr("its header: nested deeper than 64 levels")));
+  const auto paths = test::save_both_forms(folder.path(), 1);
+  const std::string deep(200'000, '[');
+  const std::string state = read_bytes(paths[0]);
+  std::string header = header_of(state, 0, 8);
+  const std::string number = R"({\"number\":1})";
+  header.replace(header.find(number), number.size(), deep);
+  write_bytes(paths[0], with_header(state, header));
+  write_bytes(paths[1], with_earlier_header(read_bytes(paths[1]), "{\"user\":" + deep));
+  for (const auto& path : paths) {
+    EXPECT_THAT(message_of<DataError>([&] { (void)read_resume_state(path); }),
+                AllOf(HasSubstr(path.string()), HasSubstr("its header: nested deeper than 64 levels")));
+  }
 }
 
 TEST(ResumeHeader, AnyMutationIsReadOrRefused) {
   const TemporaryFolder folder;
-  ResumeStore store(folder.path(), 2);
-  const auto path = save_number(store, 1);
-  const std::string state = read_bytes(path);
-  std::uint64_t length = 0;
-  std::memcpy(&length, state.data() + 8, sizeof length);
-  const std::string header = state.substr(20, length);
-  write_bytes(path, with_header(state, header));
-  EXPECT_EQ(number_of(read_resume_state(path)), 1);
-  std::mt19937_64 random(4);
-  int refused = 0;
-  for (int i = 0; i < 3000; ++i) {
-    write_bytes(path, with_header(state, test::mutate(header, random)));
-    try {
-      (void)read_resume_state(path);
-    } catch (const DataError& error) {
-      ++refused;
-      EXPECT_THAT(error.what(), HasSubstr(path.string()));
+  const auto paths = test::save_both_forms(folder.path(), 1);
+  for (const bool earlier : {false, true}) {
+    const auto& path = paths[earlier ? 1 : 0];
+    const auto with = earlier ? with_earlier_header : with_header;
+    const std::string state = read_bytes(path);
+    const std::string header = earlier ? header_of(state, 8, 20) : header_of(state, 0, 8);
+    write_bytes(path, with(state, header));
+    EXPECT_EQ(number_of(read_resume_state(path)), 1);
+    std::mt19937_64 random(4);
+    int refused = 0;
+    for (int i = 0; i < 3000; ++i) {
+      write_bytes(path, with(state, test::mutate(header, random)));
+      try {
+        (void)read_resume_state(path);
+      } catch (const DataError& error) {
+        ++refused;
+        EXPECT_THAT(error.what(), HasSubstr(path.string()));
+      }
     }
+    EXPECT_GT(refused, 1000) << path;
   }
-  EXPECT_GT(refused, 1000);
 }
 
 }  // namespace

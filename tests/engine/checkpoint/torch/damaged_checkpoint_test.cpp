@@ -4,10 +4,10 @@
 #include <cstring>
 #include <random>
 
+#include "engine/archive/zip_archive.h"
 #include "engine/checkpoint/safetensors/safetensors.h"
 #include "engine/checkpoint/torch/pt_file.h"
 #include "engine/checkpoint/torch/training_checkpoint.h"
-#include "engine/checkpoint/torch/zip_archive.h"
 #include "tests/engine/checkpoint/checkpoint_support.h"
 #include "tests/engine/support/file_faults.h"
 #include "tests/engine/support/mutate.h"

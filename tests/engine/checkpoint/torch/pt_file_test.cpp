@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "engine/checkpoint/torch/zip_archive.h"
+#include "engine/archive/zip_archive.h"
 #include "tests/engine/checkpoint/checkpoint_support.h"
 #include "tests/engine/checkpoint/torch/pickle_support.h"
 #include "tests/engine/support/file_faults.h"

@@ -1,19 +1,21 @@
 #pragma once
 
-// The zip format of PyTorch's files. libzip does not expose the offsets of stored data, which pread and the
-// overlap check need, so the directory is parsed here; zlib inflates. Format: PKWARE APPNOTE 6.3.9.
+// The zip format of .pt and .npz files. libzip does not expose the offsets of stored data, which pread and
+// the overlap check need, so the directory is parsed here; isa-l inflates. Format: PKWARE APPNOTE 6.3.9.
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
-#include "engine/checkpoint/file_reader.h"
+#include "engine/base/error.h"
+#include "engine/base/file_reader.h"
 
 namespace voca::engine {
 
@@ -34,7 +36,8 @@ struct ZipEntry {
 /// the file, and bytes after the end record.
 class ZipReader {
  public:
-  explicit ZipReader(std::filesystem::path path);
+  explicit ZipReader(std::filesystem::path path) : ZipReader(FileReader(std::move(path))) {}
+  explicit ZipReader(FileReader file);
 
   [[nodiscard]] const std::filesystem::path& path() const { return file_.path(); }
   [[nodiscard]] const FileReader& file() const { return file_; }
@@ -50,9 +53,6 @@ class ZipReader {
   void verify(const ZipEntry& entry) const;
 
  private:
-  using Visitor = std::function<void(std::span<const std::byte>)>;
-  void stream(const ZipEntry& entry, const Visitor& visit) const;
-  void inflate(const ZipEntry& entry, const Visitor& visit) const;
   void locate_data(ZipEntry& entry) const;
   void check_overlaps() const;
 
@@ -60,6 +60,38 @@ class ZipReader {
   std::vector<ZipEntry> entries_;
   std::unordered_map<std::string, std::size_t> index_;
   std::uint64_t directory_offset_ = 0;
+};
+
+/// A record's content is not what was written.
+class ZipChecksumError : public DataError {
+  using DataError::DataError;
+};
+
+/// The content of one record, read in order; computes its CRC-32 on the way. Throws DataError naming file and
+/// record when the record is damaged. Memory: a deflated record takes a buffer of 256 KB and the inflater.
+class ZipStream {
+ public:
+  /// `zip` and `entry`, which is one of its entries, must outlive the stream.
+  ZipStream(const ZipReader& zip, const ZipEntry& entry);
+  ~ZipStream();
+  ZipStream(const ZipStream&) = delete;
+  ZipStream& operator=(const ZipStream&) = delete;
+
+  /// Overwrites `out` with the next bytes.
+  void read(std::span<std::byte> out);
+  /// Checks after the last byte that the content ends; throws ZipChecksumError when its CRC-32 differs.
+  void finish();
+
+ private:
+  struct Inflater;
+  std::size_t inflate(std::span<std::byte> out);
+  [[noreturn]] void damaged() const;
+
+  const ZipReader& zip_;
+  const ZipEntry& entry_;
+  std::uint64_t position_ = 0;  ///< bytes taken from the file
+  std::uint32_t crc_ = 0;
+  std::unique_ptr<Inflater> inflater_;  ///< null for a stored record
 };
 
 /// Writes a zip file of stored records in the layout of torch.save: content on 64-byte boundaries (padded

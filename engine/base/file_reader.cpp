@@ -1,7 +1,6 @@
-#include "engine/checkpoint/file_reader.h"
+#include "engine/base/file_reader.h"
 
 #include <fcntl.h>
-#include <isa-l/crc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,22 +18,15 @@ namespace voca::engine {
 
 FileReader::FileReader(std::filesystem::path path) : path_(std::move(path)) {
   // O_NONBLOCK keeps a pipe of that name from hanging the program.
-  descriptor_ = uninterrupted([&] { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
+  descriptor_.reset(uninterrupted([&] { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
   struct stat status {};
-  if (descriptor_ < 0 || ::fstat(descriptor_, &status) != 0) {
+  if (descriptor_.get() < 0 || ::fstat(descriptor_.get(), &status) != 0) {
     const int error_number = errno;
-    if (descriptor_ >= 0) ::close(descriptor_);
-    throw IoError("{}: cannot open: {}", path_.string(), std::strerror(error_number));
+    throw ReadError(error_number,
+                    fmt::format("{}: cannot open: {}", path_.string(), std::strerror(error_number)));
   }
-  if (!S_ISREG(status.st_mode)) {
-    ::close(descriptor_);
-    throw DataError("{}: not a regular file", path_.string());
-  }
+  if (!S_ISREG(status.st_mode)) throw DataError("{}: not a regular file", path_.string());
   size_ = static_cast<std::uint64_t>(status.st_size);
-}
-
-FileReader::~FileReader() {
-  ::close(descriptor_);
 }
 
 void FileReader::check_range(std::uint64_t offset, std::uint64_t count) const {
@@ -51,9 +43,13 @@ void FileReader::read(std::uint64_t offset, std::span<std::byte> out) const {
   while (!out.empty()) {
     report_activity("reading a file");
     const std::size_t piece = std::min(out.size(), kMaxAtOnce);
-    const ssize_t count = ::pread(descriptor_, out.data(), piece, static_cast<off_t>(offset));
+    const ssize_t count = ::pread(descriptor_.get(), out.data(), piece, static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw IoError("{}: cannot read: {}", path_.string(), std::strerror(errno));
+    if (count < 0) {
+      const int error_number = errno;
+      throw ReadError(error_number,
+                      fmt::format("{}: cannot read: {}", path_.string(), std::strerror(error_number)));
+    }
     if (count == 0) throw DataError("{}: became shorter while it was read", path_.string());
     out = out.subspan(static_cast<std::size_t>(count));
     offset += static_cast<std::uint64_t>(count);
@@ -81,10 +77,6 @@ FileReader::Checksums FileReader::checksums(std::uint64_t offset, std::uint64_t 
     count -= part.size();
   }
   return sums;
-}
-
-std::uint32_t zip_crc32(std::span<const std::byte> bytes, std::uint32_t crc) {
-  return crc32_gzip_refl(crc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
 }
 
 }  // namespace voca::engine

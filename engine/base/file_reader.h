@@ -6,23 +6,20 @@
 #include <span>
 #include <vector>
 
-#include "engine/checkpoint/torch/value.h"
+#include "engine/base/unique_fd.h"
 
 namespace voca::engine {
 
 /// A file with positioned reads; safe to use from several threads.
 class FileReader {
  public:
-  /// Throws IoError when the file cannot be opened, DataError when it is not a regular file.
+  /// Throws ReadError when the file cannot be opened, DataError when it is not a regular file.
   explicit FileReader(std::filesystem::path path);
-  ~FileReader();
-  FileReader(const FileReader&) = delete;
-  FileReader& operator=(const FileReader&) = delete;
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   /// Size in bytes when the file was opened.
   [[nodiscard]] std::uint64_t size() const { return size_; }
-  /// Overwrites `out` with the bytes starting at `offset`. Throws DataError past the end, IoError when
+  /// Overwrites `out` with the bytes starting at `offset`. Throws DataError past the end, ReadError when
   /// reading fails.
   void read(std::uint64_t offset, std::span<std::byte> out) const;
   [[nodiscard]] std::vector<std::byte> read(std::uint64_t offset, std::uint64_t count) const;
@@ -37,11 +34,8 @@ class FileReader {
   void check_range(std::uint64_t offset, std::uint64_t count) const;
 
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  UniqueFd descriptor_;
   std::uint64_t size_ = 0;
 };
-
-/// CRC-32 as stored in zip files (IEEE 802.3), continuing from `crc`.
-[[nodiscard]] std::uint32_t zip_crc32(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 
 }  // namespace voca::engine

@@ -1,13 +1,11 @@
-#include <zlib.h>
-
 #include <algorithm>
 #include <array>
 #include <numeric>
 #include <optional>
 
+#include "engine/archive/zip_archive.h"
 #include "engine/base/error.h"
 #include "engine/base/text.h"
-#include "engine/checkpoint/torch/zip_archive.h"
 
 namespace voca::engine {
 namespace {
@@ -31,7 +29,8 @@ constexpr std::uint16_t kSaturated16 = 0xFFFF;
 constexpr std::uint16_t kEncryptionFlags = 0x2041;  // encrypted, strong encryption, masked headers
 constexpr std::uint16_t kDescriptorFlag = 0x0008;
 constexpr std::uint16_t kZip64Extra = 0x0001;
-constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
+constexpr std::uint16_t kDeflated = 8;
+constexpr std::size_t kPieceBytes = std::size_t{256} << 10;
 
 /// Reads consecutive little-endian fields; throws past the end.
 class Fields {
@@ -187,11 +186,11 @@ ZipEntry read_central_header(Fields& fields, const FileReader& file) {
     throw DataError("{}: record {} is encrypted; save the file without encryption", file.path().string(),
                     shown);
   }
-  if (method != 0 && method != Z_DEFLATED) {
+  if (method != 0 && method != kDeflated) {
     throw DataError("{}: record {} is compressed by method {}; only stored and deflated ones are read",
                     file.path().string(), shown, method);
   }
-  entry.deflated = method == Z_DEFLATED;
+  entry.deflated = method == kDeflated;
   if (!entry.deflated && entry.size != entry.stored_size)
     damaged(file, fmt::format("the two sizes of stored record {} differ", shown));
   if (entry.deflated && entry.size / kMaxDeflateRatio > entry.stored_size)
@@ -201,7 +200,7 @@ ZipEntry read_central_header(Fields& fields, const FileReader& file) {
 
 }  // namespace
 
-ZipReader::ZipReader(std::filesystem::path path) : file_(std::move(path)) {
+ZipReader::ZipReader(FileReader file) : file_(std::move(file)) {
   const Directory directory = read_end_records(file_);
   directory_offset_ = directory.offset;
   const auto bytes = file_.read(directory.offset, directory.size);
@@ -229,7 +228,7 @@ void ZipReader::locate_data(ZipEntry& entry) const {
   if (local.take<std::uint32_t>() != kLocalSignature) bad("has no header where the directory says");
   local.skip(2);
   const auto flags = local.take<std::uint16_t>();
-  const bool deflated = local.take<std::uint16_t>() == Z_DEFLATED;
+  const bool deflated = local.take<std::uint16_t>() == kDeflated;
   local.skip(2 + 2);
   const auto crc = local.take<std::uint32_t>();
   const auto stored_size = local.take<std::uint32_t>();
@@ -271,63 +270,6 @@ const ZipEntry* ZipReader::find(std::string_view name) const {
   return found == index_.end() ? nullptr : &entries_[found->second];
 }
 
-void ZipReader::inflate(const ZipEntry& entry, const Visitor& visit) const {
-  z_stream stream{};
-  VOCA_CHECK(inflateInit2(&stream, -MAX_WBITS) == Z_OK);
-  const struct End {
-    z_stream* stream;
-    ~End() { inflateEnd(stream); }
-  } end{&stream};
-  std::vector<std::byte> input(kPieceBytes);
-  std::vector<std::byte> output(kPieceBytes);
-  std::uint64_t consumed = 0;
-  int status = Z_OK;
-  while (status != Z_STREAM_END) {
-    if (stream.avail_in == 0 && consumed < entry.stored_size) {
-      const auto part =
-          std::span(input).first(std::min<std::uint64_t>(kPieceBytes, entry.stored_size - consumed));
-      file_.read(entry.data_offset + consumed, part);
-      consumed += part.size();
-      stream.next_in = reinterpret_cast<Bytef*>(part.data());
-      stream.avail_in = static_cast<uInt>(part.size());
-    }
-    stream.next_out = reinterpret_cast<Bytef*>(output.data());
-    stream.avail_out = static_cast<uInt>(kPieceBytes);
-    status = ::inflate(&stream, Z_NO_FLUSH);
-    const std::size_t made = kPieceBytes - stream.avail_out;
-    if ((status != Z_OK && status != Z_STREAM_END) || stream.total_out > entry.size) {
-      throw DataError("{}: record {} is damaged: not a deflate stream of {} bytes", path().string(),
-                      printable(entry.name), entry.size);
-    }
-    visit(std::span(output).first(made));
-  }
-}
-
-void ZipReader::stream(const ZipEntry& entry, const Visitor& visit) const {
-  std::uint64_t count = 0;
-  std::uint32_t crc = 0;
-  const Visitor check = [&](std::span<const std::byte> piece) {
-    count += piece.size();
-    crc = zip_crc32(piece, crc);
-    visit(piece);
-  };
-  if (entry.deflated) {
-    inflate(entry, check);
-  } else {
-    std::vector<std::byte> buffer(std::min<std::uint64_t>(kPieceBytes, entry.size));
-    for (std::uint64_t done = 0; done < entry.size; done += buffer.size()) {
-      const auto part = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), entry.size - done));
-      file_.read(entry.data_offset + done, part);
-      check(part);
-    }
-  }
-  if (count != entry.size || crc != entry.crc32) {
-    throw DataError(
-        "{}: record {} is damaged (CRC-32 {:08x}, the directory says {:08x}); restore the file from a copy",
-        path().string(), printable(entry.name), crc, entry.crc32);
-  }
-}
-
 std::vector<std::byte> ZipReader::read(const ZipEntry& entry, std::uint64_t max_bytes) const {
   if (entry.size > max_bytes) {
     throw DataError("{}: record {} has {} bytes; at most {} are read", path().string(), printable(entry.name),
@@ -335,13 +277,22 @@ std::vector<std::byte> ZipReader::read(const ZipEntry& entry, std::uint64_t max_
   }
   std::vector<std::byte> bytes;
   bytes.reserve(entry.size);
-  stream(entry,
-         [&](std::span<const std::byte> piece) { bytes.insert(bytes.end(), piece.begin(), piece.end()); });
+  ZipStream stream(*this, entry);
+  while (bytes.size() < entry.size) {
+    const std::size_t done = bytes.size();
+    bytes.resize(std::min<std::uint64_t>(done + kPieceBytes, entry.size));
+    stream.read(std::span(bytes).subspan(done));
+  }
+  stream.finish();
   return bytes;
 }
 
 void ZipReader::verify(const ZipEntry& entry) const {
-  stream(entry, [](std::span<const std::byte>) {});
+  std::vector<std::byte> buffer(std::min<std::uint64_t>(kPieceBytes, entry.size));
+  ZipStream stream(*this, entry);
+  for (std::uint64_t done = 0; done < entry.size; done += buffer.size())
+    stream.read(std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), entry.size - done)));
+  stream.finish();
 }
 
 }  // namespace voca::engine

@@ -1,6 +1,6 @@
+#include "engine/archive/zip_archive.h"
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
-#include "engine/checkpoint/torch/zip_archive.h"
 
 namespace voca::engine {
 namespace {

@@ -1,7 +1,8 @@
-#include "engine/checkpoint/torch/zip_archive.h"
+#include "engine/archive/zip_archive.h"
 
 #include <zlib.h>
 
+#include "engine/base/digest.h"
 #include "tests/engine/checkpoint/checkpoint_support.h"
 #include "tests/engine/checkpoint/torch/pickle_support.h"
 
