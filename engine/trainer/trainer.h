@@ -36,9 +36,12 @@ void check_selection(std::string_view select_by, std::int64_t outputs,
 struct Interval {
   std::int64_t count = 0;
   bool in_steps = false;
+
+  static constexpr std::string_view kForm = "a number of epochs or steps, such as 2, 2epochs or 500steps";
+  /// Also reads "2", which is of epochs.
+  [[nodiscard]] static std::optional<Interval> parse(std::string_view text);
+  [[nodiscard]] std::string text() const;
 };
-/// Parses "500steps", "2epochs" or "2" (epochs); throws UsageError naming `option` otherwise.
-[[nodiscard]] Interval parse_interval(std::string_view option, std::string_view text);
 
 struct TrainerConfig {
   std::int64_t epochs = 50;
@@ -46,7 +49,7 @@ struct TrainerConfig {
   std::int64_t max_steps = 0;      ///< stop after this many steps of the run; 0: no limit
   std::int64_t grad_accum = 1;     ///< batches per step
   double lr = 3e-4;
-  std::int64_t warmup_epochs = 0;
+  std::int64_t warmup_epochs = 3;
   ScheduleKind schedule = ScheduleKind::kEpoch;
   OptimizerOptions optimizer;       ///< weight decay, clipping
   std::int64_t max_bad_steps = 10;  ///< this many skipped in a row end the run
@@ -54,7 +57,7 @@ struct TrainerConfig {
   /// limit.
   std::int64_t max_bad_samples = kMaxBadSamples;
   std::int64_t eval_every = 1;  ///< epochs; the last one is always evaluated
-  std::int64_t log_every = 0;   ///< steps; 0: epochs only
+  std::int64_t log_every = 50;  ///< steps; 0: epochs only
   std::string select_by = "auc";
   ThresholdRule threshold_by{};  ///< rule by which the decision threshold is fitted on val
   bool no_val = false;           ///< train without a validation split
@@ -70,7 +73,8 @@ struct TrainerConfig {
   std::string split_hash;   ///< hash of the dataset's split; checked likewise
 };
 
-/// Throws UsageError naming the option that is out of range.
+/// Throws InternalError for a number that no run can be made with, UsageError naming --select_by if no
+/// measure has that name.
 void validate(const TrainerConfig& config);
 
 /// Outcome of a run.
