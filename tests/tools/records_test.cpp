@@ -185,6 +185,12 @@ TEST_F(Records, TheThresholdCarriesItsRule) {
     EXPECT_THAT(run(words, here()).out, HasSubstr("fitted on val by " + rule));
     EXPECT_EQ(run(words + Words{"--json"}, here()).json()["threshold_by"], rule);
   }
+  // Without a fitted threshold, the option of the run is all there is.
+  ASSERT_EQ(run(training("--num_classes=3", "--save_path=three.pt"), here()).exit_code, 0);
+  EXPECT_FALSE(facts(here() / "three.pt").contains("threshold_by"));
+  const std::string seen = run({"inspect", "three.pt"}, here()).out;
+  EXPECT_EQ(seen.find("threshold_by"), seen.rfind("threshold_by"));
+  EXPECT_THAT(seen, HasSubstr("threshold_by: balanced_acc"));
   expect_refused(training("--threshold_by=best"), "--threshold_by: is \"best\"",
                  "fpr=P with P above 0 and below 1, such as fpr=0.01");
 }
