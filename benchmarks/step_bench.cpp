@@ -27,6 +27,7 @@
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"
+#include "model/tasks/detection.h"
 
 namespace {
 
@@ -55,15 +56,15 @@ class Step {
     workspace_.parameters().initialise(1);
     engine::RandomStream random(1, engine::RandomPurpose::kSynthetic, 0);
     batch_.size = batch_size;
-    for (int i = 0; i < 2; ++i) {
-      const engine::Shape shape = model_->input_shape(i, batch_size);
+    for (const engine::TensorSpec& input : model_->signature().batch.inputs) {
+      const engine::Shape shape = input.of(batch_size);
       std::vector<float> numbers(static_cast<std::size_t>(shape.elements()));
       for (float& number : numbers) number = static_cast<float>(random.normal());
-      batch_.inputs.at(static_cast<std::size_t>(i)) = place("input", shape, dtype, numbers);
+      batch_.inputs.push_back(place(input.name.c_str(), shape, dtype, numbers));
     }
     std::vector<std::int32_t> labels(static_cast<std::size_t>(batch_size));
     for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(i % 2);
-    batch_.labels = place("labels", {batch_size}, DType::kI32, labels);
+    batch_.targets.push_back(place(model::kLabel, {batch_size}, DType::kI32, labels));
   }
 
   void run() {
@@ -72,7 +73,7 @@ class Step {
       engine::Context context = workspace_.context();
       optimizer_.start_step();
       model_->forward_backward(context, workspace_.parameters(), batch_, {.seed = 1, .step = step_},
-                               optimizer_.gradient_scale(1), workspace_.logits(batch_.size),
+                               optimizer_.gradient_scale(1), workspace_.outputs(batch_.size),
                                workspace_.losses(0));
       optimizer_.measure_norm();
       optimizer_.update(3e-4);
@@ -81,7 +82,7 @@ class Step {
   void wait() { device_.synchronize(device_.compute_stream()); }
 
   [[nodiscard]] double loss() const {
-    return engine::read_back(engine::HostTensor(device_, workspace_.losses()).tensor(), engine::kTotalLoss);
+    return engine::read_back(engine::HostTensor(device_, workspace_.losses()).tensor(), 0);
   }
   [[nodiscard]] const engine::ParameterStore& parameters() const { return workspace_.parameters(); }
 

@@ -25,6 +25,10 @@ struct Pass {
     return context.allocate(name, shape, parameters.compute_type());
   }
   [[nodiscard]] engine::Tensor allocate_statistics(const char* name, const engine::Shape& shape) const;
+  /// Marks gradients as final up to and including that of `last`, in the order of backward.
+  void mark_final(engine::ParameterId last) const {
+    if (context.gradients != nullptr) context.gradients->final_until(parameters.flat_end(last));
+  }
   [[nodiscard]] kernels::Dropout dropout(std::uint32_t site, double p,
                                          std::int64_t elements_per_sample) const {
     return training() ? random->dropout(site, p, elements_per_sample) : kernels::Dropout{};

@@ -13,8 +13,9 @@ namespace voca::model {
 enum class Activations : std::uint8_t { kKeep, kRecompute };
 
 /// The detector: two projections, cross-attention, temporal encoder, pooling, classifier, contrastive head.
-/// Parameters are named as in the PyTorch module. Inputs of a batch: 0 visual (size, T, visual_dim), 1 audio
-/// (size, T, audio_dim). Throws UsageError if the configuration is invalid.
+/// Parameters are named as in the PyTorch module. Inputs: "visual" (T, visual_dim), "audio" (T, audio_dim);
+/// target kLabel, output kLogits (model/tasks/detection.h); losses "loss", "cls", "con". Throws UsageError if
+/// the configuration is invalid.
 [[nodiscard]] std::unique_ptr<engine::Model> make_crossmodal_transformer(
     const ModelConfig& config, const LossConfig& losses, Activations activations = Activations::kKeep);
 

@@ -12,7 +12,7 @@
 #include "engine/base/terminal.h"
 #include "engine/base/text.h"
 #include "engine/checkpoint/torch/value.h"
-#include "model/metrics/measure_table.h"
+#include "model/tasks/detection.h"
 
 namespace voca::tools {
 
@@ -97,11 +97,11 @@ std::string at_threshold_text(double threshold, const std::string& from, const o
 
 /// The labelled measures of a table, five per line.
 template <typename Metrics>
-std::string measures_text(const ordered_json& e, std::span<const engine::Measure<Metrics>> rows) {
+std::string measures_text(const ordered_json& e, std::span<const model::Measure<Metrics>> rows) {
   constexpr int kPerLine = 5;
   std::string text;
   int count = 0;
-  for (const engine::Measure<Metrics>& row : rows) {
+  for (const model::Measure<Metrics>& row : rows) {
     if (row.label.empty()) continue;
     if (count > 0 && count % kPerLine == 0) text += "\n";
     text += "  " + measure(row.label, e[std::string(row.name)]);
@@ -112,7 +112,7 @@ std::string measures_text(const ordered_json& e, std::span<const engine::Measure
 
 std::string binary_text(const ordered_json& e, int columns) {
   std::string text = engine::wrapped("positive class: real (a score is the probability of real)\n" +
-                                         measures_text(e, engine::measures_of(engine::BinaryMetrics{})),
+                                         measures_text(e, model::measures_of(model::BinaryMetrics{})),
                                      columns, 2);
   text += at_threshold_text(0.5, "", e, columns);
   return text +
@@ -146,7 +146,7 @@ std::string classes_text(const ordered_json& e, int columns) {
     confusion.push_back({std::to_string(k)});
     for (const ordered_json& cell : e["confusion"][k]) confusion.back().push_back(count(cell));
   }
-  return engine::wrapped(measures_text(e, engine::measures_of(engine::ClassMetrics{})), columns, 2) + "\n" +
+  return engine::wrapped(measures_text(e, model::measures_of(model::ClassMetrics{})), columns, 2) + "\n" +
          table(rates, columns) + table(confusion, columns);
 }
 
@@ -166,10 +166,10 @@ ordered_json evaluate(const TrainedNetwork& network, const std::shared_ptr<const
   }
   const engine::Predictions predictions = predict_samples(network, dataset, samples, options, device);
   const std::optional<double> fitted = network.threshold();
-  const engine::Metrics metrics = engine::measure(predictions, fitted.value_or(0.5));
+  const model::Metrics metrics = model::measure(predictions, fitted.value_or(0.5));
   ordered_json json{{"split", data::name_of(split)}};
-  json.update(std::visit([](const auto& measured) { return engine::metrics_json(measured); }, metrics));
-  if (predictions.outputs == 1) {
+  json.update(std::visit([](const auto& measured) { return model::metrics_json(measured); }, metrics));
+  if (std::holds_alternative<model::BinaryMetrics>(metrics)) {
     json["threshold_from"] = fitted ? "fitted on val" : "the checkpoint carries none fitted on val";
     const std::string rule = fitted ? network.threshold_by() : "";
     json["threshold_by"] = rule.empty() ? ordered_json() : ordered_json(rule);

@@ -9,7 +9,7 @@
 
 namespace voca::tools {
 
-/// The object that `eval --json` prints: `split`, the metrics of the split (engine::metrics_json), the
+/// The object that `eval --json` prints: `split`, the metrics of the split (model::metrics_json), the
 /// threshold's origin, the number of damaged samples, the checkpoint and the dataset's hashes. The decision
 /// threshold is the checkpoint's, or 0.5 if it has none. Throws DataError if the split is empty or has videos
 /// without a label.

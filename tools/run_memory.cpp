@@ -91,7 +91,7 @@ void add_host_lines(const RunNeeds& needs, const std::vector<MemoryLine>& worksp
   if (residency == Residency::kHost)
     add(lines, "frames held in memory", static_cast<std::size_t>(needs.frame_bytes));
   add(lines, "predictions",
-      engine::Evaluator::host_bytes(needs.predictions, needs.network->outputs(), needs.request.eval_batch,
+      engine::Evaluator::host_bytes(needs.network->signature(), needs.predictions, needs.request.eval_batch,
                                     needs.request.world_size));
   if (!on_gpu(needs)) {
     add(lines, "gradients on their way", collective_bytes(needs, workspace));

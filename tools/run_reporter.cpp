@@ -65,7 +65,7 @@ void RunReporter::on_progress(const engine::StepRecord& record) {
                     .total = total_steps_,
                     .phase = {phase_.data(), std::min(phase.size, phase_.size())},
                     .samples_per_s = record.samples_per_s,
-                    .loss = record.loss.total,
+                    .loss = record.loss.total(),
                     .lr = record.lr});
   say_expected_time(record.step);
 }
@@ -94,7 +94,7 @@ void RunReporter::on_step(const engine::StepRecord& record) {
 
 void RunReporter::on_epoch(const engine::EpochRecord& record) {
   this->record(engine::to_json(record));
-  std::string text = fmt::format("epoch {}/{}  loss {:.4f}", record.epoch, epochs_, record.loss.total);
+  std::string text = fmt::format("epoch {}/{}  loss {:.4f}", record.epoch, epochs_, record.loss.total());
   if (record.summary) {
     text += fmt::format("  val{0}loss{0}{1}  acc{0}{2}  auc{0}{3}", engine::kFixedSpace,
                         rounded(record.summary->measure("loss")), rounded(record.summary->measure("acc")),
@@ -142,8 +142,8 @@ void RunReporter::write_checkpoint(const std::filesystem::path& path,
                                    const engine::TrainedModel& model) const {
   if (path.empty()) return;
   ordered_json facts = facts_.engine;
-  if (model.val && model.val->threshold) {
-    facts["threshold"] = *model.val->threshold;
+  if (const auto threshold = model.val ? model.val->measure("threshold") : std::nullopt) {
+    facts["threshold"] = *threshold;
     facts["threshold_by"] = facts_.threshold_by;
   }
   const engine::HostParameters on_host(model.parameters);

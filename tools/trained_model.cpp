@@ -58,7 +58,7 @@ std::vector<engine::ParameterTarget> targets_of(const std::vector<engine::Parame
 /// Throws DataError unless the threshold is a probability or infinity, at which no sample counts as real.
 void check_threshold(const TrainedNetwork& network) {
   const double threshold = network.threshold().value_or(0.5);
-  if (threshold >= 0 && threshold <= engine::kMaxThreshold) return;
+  if (threshold >= 0 && threshold <= model::kMaxThreshold) return;
   throw DataError(
       "{}: its decision threshold {} is not between 0 and 1: the file was changed or damaged; copy it again",
       network.path, threshold);
@@ -138,16 +138,18 @@ void load_initial_weights(const std::string& path, const std::string& key, const
 
 namespace {
 
-/// Throws DataError if a logit is not finite: finite weights may still overflow in the forward pass.
-void check_logits(const TrainedNetwork& network, const data::Dataset& dataset,
-                  const engine::Predictions& predictions) {
-  const auto bad = std::find_if_not(predictions.logits.begin(), predictions.logits.end(),
-                                    [](double logit) { return std::isfinite(logit); });
-  if (bad == predictions.logits.end()) return;
-  const auto row = static_cast<std::size_t>((bad - predictions.logits.begin()) / predictions.outputs);
-  throw DataError(
-      "{}: the score of {} in {} is {}; its weights are too large to compute with: use an earlier checkpoint",
-      network.path, dataset.id(predictions.samples[row]), dataset.path().string(), *bad);
+/// Throws DataError if an output is not finite: finite weights may still overflow in the forward pass.
+void check_outputs(const TrainedNetwork& network, const data::Dataset& dataset,
+                   const engine::Predictions& predictions) {
+  for (const engine::PredictionColumn& output : predictions.outputs) {
+    const auto bad = std::find_if_not(output.values.begin(), output.values.end(),
+                                      [](double value) { return std::isfinite(value); });
+    if (bad == output.values.end()) continue;
+    const auto row = static_cast<std::size_t>((bad - output.values.begin()) / output.width);
+    throw DataError(
+        "{}: the score of {} in {} is {}; its weights are too large to compute with: use an earlier checkpoint",
+        network.path, dataset.id(predictions.samples[row]), dataset.path().string(), *bad);
+  }
 }
 
 }  // namespace
@@ -193,7 +195,7 @@ engine::Predictions predict_samples(const TrainedNetwork& network,
     throw DataError("{}: all {} videos are damaged (their checksums do not hold); copy or pack it again",
                     dataset->path().string(), samples.size());
   }
-  check_logits(network, *dataset, predictions);
+  check_outputs(network, *dataset, predictions);
   return predictions;
 }
 

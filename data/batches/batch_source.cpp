@@ -404,15 +404,17 @@ void PackedBatchSource::State::deliver(Slot& slot) const {
   engine::Batch& batch = slot.batch;
   batch.size = static_cast<std::int64_t>(kept);
   batch.samples = std::span(slot.samples).first(kept);
-  batch.labels = {slot.labels.data(), {batch.size}, DType::kI32, engine::DeviceKind::kCpu, "labels"};
+  batch.inputs.clear();
   for (const Stream stream : kStreams) {
-    const auto s = static_cast<std::size_t>(stream);
-    batch.inputs[s] = {slot.inputs[s],
-                       {batch.size, options.seq_len, dataset->dim(stream)},
-                       options.dtype,
-                       engine::DeviceKind::kCpu,
-                       name_of(stream).data()};
+    batch.inputs.push_back({slot.inputs[static_cast<std::size_t>(stream)],
+                            {batch.size, options.seq_len, dataset->dim(stream)},
+                            options.dtype,
+                            engine::DeviceKind::kCpu,
+                            name_of(stream).data()});
   }
+  batch.targets.clear();
+  batch.targets.push_back(
+      {slot.labels.data(), {batch.size}, DType::kI32, engine::DeviceKind::kCpu, kLabelTarget});
 }
 
 const engine::Batch* PackedBatchSource::State::next() {
@@ -427,6 +429,13 @@ const engine::Batch* PackedBatchSource::State::next() {
     return &slot.batch;
   }
   return nullptr;
+}
+
+engine::BatchSpec batch_spec(const BatchSourceOptions& options, std::int64_t visual_dim,
+                             std::int64_t audio_dim) {
+  return {.inputs = {{std::string(name_of(Stream::kVisual)), {options.seq_len, visual_dim}, {}},
+                     {std::string(name_of(Stream::kAudio)), {options.seq_len, audio_dim}, {}}},
+          .targets = {{kLabelTarget, {}, DType::kI32}}};
 }
 
 std::size_t batch_buffer_bytes(const BatchSourceOptions& options, std::int64_t visual_dim,

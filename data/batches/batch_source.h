@@ -28,6 +28,13 @@ struct BatchSourceOptions {
   engine::Device* pin_for = nullptr;  ///< device for which batch memory is pinned; null: ordinary memory
 };
 
+/// Target of every batch: 1 real, 0 fake, or the class index; −1 unknown. int32.
+inline constexpr const char* kLabelTarget = "label";
+
+/// What a batch holds: inputs "visual" and "audio" (T, width), target kLabelTarget.
+[[nodiscard]] engine::BatchSpec batch_spec(const BatchSourceOptions& options, std::int64_t visual_dim,
+                                           std::int64_t audio_dim);
+
 /// Validates the options common to all sources of packed frames. Throws InternalError for a number out of
 /// range.
 void check(const BatchSourceOptions& options);
@@ -51,10 +58,10 @@ struct SampleWindow {
 [[nodiscard]] std::size_t batch_buffer_bytes(const BatchSourceOptions& options, std::int64_t visual_dim,
                                              std::int64_t audio_dim);
 
-/// Batches of a packed dataset: input 0 visual (size, T, visual_dim), input 1 audio (size, T, audio_dim),
-/// with rows read directly into place. Bitwise identical for every num_workers and residency. Each video's
-/// checksum is verified on its first use; a bad video is skipped with a warning that names it, and counted.
-/// The prefetch depth is two batches. The destructor waits for reads in flight.
+/// Batches of a packed dataset (batch_spec()), with rows read directly into place. Bitwise identical for
+/// every num_workers and residency. Each video's checksum is verified on its first use; a bad video is
+/// skipped with a warning that names it, and counted. The prefetch depth is two batches. The destructor waits
+/// for reads in flight.
 class PackedBatchSource final : public engine::BatchSource {
  public:
   /// Uses `samples` of `dataset`, usually one split.

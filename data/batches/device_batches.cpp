@@ -5,14 +5,6 @@
 #include "engine/trainer/staged_source.h"
 
 namespace voca::data {
-namespace {
-
-engine::SampleShapes sample_shapes(const BatchSourceOptions& options, std::int64_t visual_dim,
-                                   std::int64_t audio_dim) {
-  return {engine::Shape{options.seq_len, visual_dim}, engine::Shape{options.seq_len, audio_dim}};
-}
-
-}  // namespace
 
 std::unique_ptr<engine::BatchSource> make_device_batches(const std::shared_ptr<const Dataset>& dataset,
                                                          const std::vector<std::int64_t>& samples,
@@ -30,12 +22,12 @@ std::unique_ptr<engine::BatchSource> make_device_batches(const std::shared_ptr<c
   if (pinned) on_host.pin_for = &device;
   return std::make_unique<engine::StagedBatchSource>(
       std::make_unique<PackedBatchSource>(dataset, samples, on_host), device,
-      sample_shapes(options, dataset->dim(Stream::kVisual), dataset->dim(Stream::kAudio)), options.dtype);
+      batch_spec(options, dataset->dim(Stream::kVisual), dataset->dim(Stream::kAudio)), options.dtype);
 }
 
 std::size_t staged_batch_bytes(const BatchSourceOptions& options, std::int64_t visual_dim,
                                std::int64_t audio_dim) {
-  return engine::StagedBatchSource::device_bytes(sample_shapes(options, visual_dim, audio_dim), options.dtype,
+  return engine::StagedBatchSource::device_bytes(batch_spec(options, visual_dim, audio_dim), options.dtype,
                                                  options.sampler.batch_size);
 }
 

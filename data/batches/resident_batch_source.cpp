@@ -203,6 +203,7 @@ const engine::Batch* ResidentBatchSource::State::next() {
   }
   bad.check();
   const auto size = static_cast<std::int64_t>(kept.size());
+  batch.inputs.clear();
   batch.size = size;
   batch.first_position = sampler.first_position(next_batch);
   batch.samples = kept;
@@ -221,14 +222,15 @@ const engine::Batch* ResidentBatchSource::State::next() {
                          .dtype = DType::kU8,
                          .device = device.kind(),
                          .name = "windows"};
-    batch.inputs[s] = inputs[s].rows(0, size);
+    batch.inputs.push_back(inputs[s].rows(0, size));
     if (size > 0) engine::ops::gather_frames(context, frames[s], windows, batch.inputs[s]);
   }
-  batch.labels = {.data = directions.data() + Directions::labels_at(size),
-                  .shape = {size},
-                  .dtype = DType::kI32,
-                  .device = device.kind(),
-                  .name = "labels"};
+  batch.targets.clear();
+  batch.targets.push_back({.data = directions.data() + Directions::labels_at(size),
+                           .shape = {size},
+                           .dtype = DType::kI32,
+                           .device = device.kind(),
+                           .name = kLabelTarget});
   return &batch;
 }
 

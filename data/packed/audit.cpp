@@ -78,7 +78,7 @@ std::optional<double> score_auc(std::span<const double> scores, std::span<const 
     ranks.push_back(static_cast<double>(rank) / static_cast<double>(distinct.size()));
     classes.push_back(labels[i]);
   }
-  return engine::auc(engine::roc_curve(ranks, classes));
+  return model::auc(model::roc_curve(ranks, classes));
 }
 
 DatasetAudit audit(const AuditInput& input, const IdentityFinder& finder) {

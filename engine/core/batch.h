@@ -1,25 +1,68 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "engine/core/tensor.h"
 
 namespace voca::engine {
 
-inline constexpr int kMaxInputs = 2;
 /// Default of --max_bad_samples: damaged samples that a training may skip.
 inline constexpr std::int64_t kMaxBadSamples = 100;
 
-/// One batch as a model consumes it. The source and the model agree on the meaning of the inputs
-/// (CrossModalTransformer: 0 visual (size, T, visual_dim), 1 audio (size, T, audio_dim)).
+/// A tensor that a model takes or gives, per sample.
+struct TensorSpec {
+  std::string name;
+  Shape sample;                ///< extents per sample; rank 0: one number
+  std::optional<DType> dtype;  ///< empty: the compute type
+
+  /// (size, extents per sample…)
+  [[nodiscard]] Shape of(std::int64_t size) const;
+  /// The tensor for `size` samples, without memory. Its name points into this object.
+  [[nodiscard]] Tensor meta(std::int64_t size, DType compute_type) const;
+  [[nodiscard]] std::size_t bytes(std::int64_t size, DType compute_type) const;
+};
+
+/// What a batch holds, by name.
+struct BatchSpec {
+  std::vector<TensorSpec> inputs;
+  std::vector<TensorSpec> targets;
+};
+
+/// A few tensors, found by Tensor::name. Stored in place: nothing is allocated.
+class TensorList {
+ public:
+  static constexpr std::size_t kCapacity = 6;
+
+  void push_back(const Tensor& tensor);
+  void clear() { size_ = 0; }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] Tensor& operator[](std::size_t i) { return tensors_[i]; }
+  [[nodiscard]] const Tensor& operator[](std::size_t i) const { return tensors_[i]; }
+  /// Throws InternalError listing the names that there are if none is `name`.
+  [[nodiscard]] const Tensor& at(std::string_view name) const;
+  [[nodiscard]] Tensor* begin() { return tensors_.data(); }
+  [[nodiscard]] Tensor* end() { return tensors_.data() + size_; }
+  [[nodiscard]] const Tensor* begin() const { return tensors_.data(); }
+  [[nodiscard]] const Tensor* end() const { return tensors_.data() + size_; }
+
+ private:
+  std::array<Tensor, kCapacity> tensors_{};
+  std::size_t size_ = 0;
+};
+
+/// One batch as a model consumes it. The outermost extent of every tensor is `size`.
 struct Batch {
-  std::int64_t size = 0;                    ///< number of samples
-  std::int64_t first_position = 0;          ///< position of its first sample in the epoch's global order
-  std::array<Tensor, kMaxInputs> inputs{};  ///< compute type, outermost extent = size
-  Tensor labels;                          ///< (size) int32: 1 real, 0 fake, or the class index; −1 unknown
+  std::int64_t size = 0;                  ///< number of samples
+  std::int64_t first_position = 0;        ///< position of its first sample in the epoch's global order
+  TensorList inputs;                      ///< by the names of the model's inputs; compute type
+  TensorList targets;                     ///< by the names of the model's targets
   std::span<const std::int64_t> samples;  ///< (size) index of each sample in the dataset
   /// (world size) samples per rank of this global batch, in rank order, each at least 1; empty if no other
   /// rank has a share.

@@ -3,16 +3,19 @@
 namespace voca::engine {
 namespace {
 
+TensorList meta_tensors(const std::vector<TensorSpec>& specs, std::int64_t size, DType compute_type) {
+  TensorList tensors;
+  for (const TensorSpec& spec : specs) tensors.push_back(spec.meta(size, compute_type));
+  return tensors;
+}
+
 /// A batch without memory; `rows_by_rank` must outlive it.
 Batch meta_batch(const Model& model, DType compute_type, std::int64_t batch_size,
                  std::span<const std::int64_t> rows_by_rank = {}) {
   Batch batch;
   batch.size = batch_size;
-  for (int input = 0; input < kMaxInputs; ++input) {
-    batch.inputs[static_cast<std::size_t>(input)] = {
-        .shape = model.input_shape(input, batch_size), .dtype = compute_type, .name = "input"};
-  }
-  batch.labels = {.shape = {batch_size}, .dtype = DType::kI32, .name = "labels"};
+  batch.inputs = meta_tensors(model.signature().batch.inputs, batch_size, compute_type);
+  batch.targets = meta_tensors(model.signature().batch.targets, batch_size, compute_type);
   batch.rows_by_rank = rows_by_rank;
   return batch;
 }
@@ -33,9 +36,10 @@ ArenaPlan plan_training(const Model& model, DType compute_type, std::int64_t bat
   Arena arena(backend.device);
   Context context{.arena = arena, .products = backend.products};
   const std::vector<std::int64_t> rows_by_rank(static_cast<std::size_t>(backend.world_size), batch_size);
+  const auto losses = static_cast<std::int64_t>(model.signature().losses.size());
   model.forward_backward(context, parameters, meta_batch(model, compute_type, batch_size, rows_by_rank), {},
-                         {}, meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
-                         meta_tensor("losses", {kLossCount}, statistics_type(compute_type)));
+                         {}, meta_tensors(model.signature().outputs, batch_size, compute_type),
+                         meta_tensor("losses", {losses}, statistics_type(compute_type)));
   return {arena.high_water(), arena.peak_lines()};
 }
 
@@ -45,7 +49,7 @@ ArenaPlan plan_prediction(const Model& model, DType compute_type, std::int64_t b
   Arena arena(backend.device);
   Context context{.arena = arena, .products = backend.products};
   model.predict(context, parameters, meta_batch(model, compute_type, batch_size),
-                meta_tensor("logits", {batch_size, model.outputs()}, compute_type),
+                meta_tensors(model.signature().outputs, batch_size, compute_type),
                 meta_tensor("row losses", {batch_size}, statistics_type(compute_type)));
   return {arena.high_water(), arena.peak_lines()};
 }

@@ -1,7 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <string>
+#include <span>
 #include <vector>
 
 #include "engine/core/batch.h"
@@ -10,12 +11,18 @@
 
 namespace voca::engine {
 
-/// Losses of one batch: indices into a model's loss tensor (kLossCount) of the statistics type.
-enum LossIndex : std::uint8_t {
-  kTotalLoss = 0,
-  kClassificationLoss = 1,
-  kContrastiveLoss = 2,
-  kLossCount = 3
+/// Most losses that a model may have.
+inline constexpr std::size_t kMaxLosses = 8;
+
+/// Names of a model's losses, as records show them: first the one that is minimised, then its parts. The
+/// array has static storage: records outlive the model.
+using LossNames = std::span<const char* const>;
+
+/// What a model takes and gives, by name, with shapes per sample.
+struct ModelSignature {
+  BatchSpec batch;
+  std::vector<TensorSpec> outputs;
+  LossNames losses;
 };
 
 /// A model as the trainer sees it. It describes its parameters and runs passes over buffers that it is given;
@@ -29,27 +36,23 @@ class Model {
 
   /// All parameters, in registration order.
   [[nodiscard]] virtual const std::vector<ParameterSpec>& parameters() const = 0;
-  /// Logits per sample: 1 for binary classification, else the number of classes.
-  [[nodiscard]] virtual std::int64_t outputs() const = 0;
-  /// Shape of input `input` for a batch of `size` samples; empty if the model does not take that input.
-  [[nodiscard]] virtual Shape input_shape(int input, std::int64_t size) const = 0;
+  [[nodiscard]] virtual const ModelSignature& signature() const = 0;
 
   /// Runs forward and backward of the training loss, with dropout. Accumulates gradients into
   /// parameters.gradients(), each multiplied by `gradient_scale` (the batch's share of its step, the loss
-  /// scale). Overwrites `losses` (kLossCount) with the unscaled losses and `logits` (size, outputs()) in the
-  /// compute type. With several ranks every loss is the mean over this rank's samples: the gradients of all
+  /// scale). Overwrites `losses` (number of losses), of the statistics type, with the unscaled losses, and
+  /// `outputs`. With several ranks every loss is the mean over this rank's samples: the gradients of all
   /// ranks, each scaled by its share of the global batch, sum to those of one rank with the whole batch. A
   /// loss that spans ranks uses collectives of context.communicator, the same ones in the pass of every rank.
   /// Notifies context.gradients as gradients become final.
   virtual void forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
                                 const StepRandom& random, const GradientScale& gradient_scale,
-                                const Tensor& logits, const Tensor& losses) const = 0;
+                                const TensorList& outputs, const Tensor& losses) const = 0;
 
-  /// Runs forward only, without dropout. Overwrites `logits` (size, outputs()), and `row_losses` (size), in
-  /// the statistics type, with each sample's classification loss; if `row_losses` is empty, labels are not
-  /// read.
+  /// Runs forward only, without dropout. Overwrites `outputs`, and `row_losses` (size), in the statistics
+  /// type, with each sample's loss; if `row_losses` is empty, targets are not read.
   virtual void predict(Context& context, const ParameterStore& parameters, const Batch& batch,
-                       const Tensor& logits, const Tensor& row_losses) const = 0;
+                       const TensorList& outputs, const Tensor& row_losses) const = 0;
 };
 
 /// Target of a dry run.

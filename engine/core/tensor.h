@@ -38,6 +38,11 @@ class Shape {
     for (const std::int64_t extent : extents) extents_[static_cast<std::size_t>(rank_++)] = extent;
   }
 
+  /// Adds an innermost extent.
+  void append(std::int64_t extent) {
+    VOCA_CHECK(rank_ < kMaxRank);
+    extents_[static_cast<std::size_t>(rank_++)] = extent;
+  }
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] std::int64_t operator[](int i) const { return extents_[static_cast<std::size_t>(i)]; }
   [[nodiscard]] std::int64_t elements() const {

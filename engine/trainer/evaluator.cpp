@@ -11,34 +11,55 @@
 namespace voca::engine {
 namespace {
 
-double sigmoid(double logit) {
-  const double e = std::exp(-std::abs(logit));
-  return logit >= 0 ? 1 / (1 + e) : e / (1 + e);
-}
-
-void softmax(const double* logits, std::int64_t classes, double* out) {
-  const double largest = *std::max_element(logits, logits + classes);
-  double sum = 0;
-  for (std::int64_t k = 0; k < classes; ++k) sum += out[k] = std::exp(logits[k] - largest);
-  for (std::int64_t k = 0; k < classes; ++k) out[k] /= sum;
-}
-
-void check_measurable(const Predictions& predictions) {
-  if (predictions.samples.empty()) {
-    throw DataError(
-        "evaluation: no sample of the split could be used, all are damaged; copy or pack the data again");
+std::vector<PredictionColumn> columns_of(const std::vector<TensorSpec>& specs, std::size_t samples) {
+  std::vector<PredictionColumn> columns;
+  for (const TensorSpec& spec : specs) {
+    columns.push_back({.name = spec.name, .width = spec.sample.elements(), .values = {}});
+    columns.back().values.reserve(samples * static_cast<std::size_t>(columns.back().width));
   }
-  for (std::size_t i = 0; i < predictions.samples.size(); ++i) {
-    if (predictions.labels[i] < 0) {
-      throw DataError("evaluation: sample {} has no label; measures need the label of every sample",
-                      predictions.samples[i]);
-    }
-  }
+  return columns;
 }
 
-std::optional<double> mean(const std::vector<double>& values) {
-  if (values.empty()) return std::nullopt;
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+std::size_t width_of(const std::vector<TensorSpec>& specs) {
+  std::size_t width = 0;
+  for (const TensorSpec& spec : specs) width += static_cast<std::size_t>(spec.sample.elements());
+  return width;
+}
+
+/// Numbers per sample that ranks exchange: its index, its loss, its outputs and targets.
+std::size_t row_numbers(const ModelSignature& signature) {
+  return 2 + width_of(signature.outputs) + width_of(signature.batch.targets);
+}
+
+Predictions empty_predictions(const ModelSignature& signature, std::size_t samples, bool losses) {
+  Predictions predictions{.samples = {},
+                          .outputs = columns_of(signature.outputs, samples),
+                          .targets = columns_of(signature.batch.targets, samples),
+                          .losses = {}};
+  predictions.samples.reserve(samples);
+  if (losses) predictions.losses.reserve(samples);
+  return predictions;
+}
+
+/// Calls `visit` with the outputs' and the targets' columns of predictions of one model.
+template <typename Visit, typename... P>
+void for_each_column(const Visit& visit, P&... predictions) {
+  const auto& first = std::get<0>(std::tie(predictions...));
+  for (std::size_t c = 0; c < first.outputs.size(); ++c) visit(predictions.outputs[c]...);
+  for (std::size_t c = 0; c < first.targets.size(); ++c) visit(predictions.targets[c]...);
+}
+
+double number_at(const Tensor& tensor, std::int64_t i) {
+  return tensor.dtype == DType::kI32 ? static_cast<double>(tensor.as<std::int32_t>()[i])
+                                     : read_back(tensor, i);
+}
+
+/// Appends row `i` of `tensors` to `out`, which is advanced.
+void put_row(const TensorList& tensors, std::int64_t i, double*& out) {
+  for (const Tensor& tensor : tensors) {
+    const std::int64_t width = tensor.elements() / tensor.shape[0];
+    for (std::int64_t k = 0; k < width; ++k) *out++ = number_at(tensor, i * width + k);
+  }
 }
 
 template <typename T>
@@ -50,106 +71,56 @@ void permute_rows(const std::vector<std::size_t>& order, std::size_t width, cons
     for (std::size_t column = 0; column < width; ++column) to.push_back(from[row * width + column]);
 }
 
-void reserve(Predictions& predictions, std::size_t samples, bool losses) {
-  predictions.samples.reserve(samples);
-  predictions.labels.reserve(samples);
-  predictions.logits.reserve(samples * static_cast<std::size_t>(predictions.outputs));
-  if (losses) predictions.losses.reserve(samples);
-}
-
 }  // namespace
 
-std::vector<double> probabilities(const Predictions& predictions) {
-  std::vector<double> result(predictions.logits.size());
-  if (predictions.outputs == 1) {
-    std::transform(predictions.logits.begin(), predictions.logits.end(), result.begin(), sigmoid);
-    return result;
+void check_finite_outputs(const Predictions& validation, std::int64_t epoch) {
+  std::int64_t bad = 0;
+  std::size_t all = 0;
+  for (const PredictionColumn& column : validation.outputs) {
+    bad += std::count_if(column.values.begin(), column.values.end(),
+                         [](double value) { return !std::isfinite(value); });
+    all += column.values.size();
   }
-  const auto classes = static_cast<std::size_t>(predictions.outputs);
-  for (std::size_t first = 0; first < result.size(); first += classes)
-    softmax(&predictions.logits[first], predictions.outputs, &result[first]);
-  return result;
-}
-
-Predictions average_logits(const std::vector<Predictions>& predictions) {
-  VOCA_CHECK(!predictions.empty());
-  Predictions average = predictions.front();
-  average.losses.clear();
-  for (std::size_t i = 1; i < predictions.size(); ++i) {
-    const Predictions& other = predictions[i];
-    if (other.outputs != average.outputs || other.samples != average.samples) {
-      throw DataError(
-          "ensemble: checkpoint 1 predicts {} samples of {} logits, checkpoint {} {} of {}; they must be of "
-          "the same samples and classes",
-          average.size(), average.outputs, i + 1, other.size(), other.outputs);
-    }
-    for (std::size_t j = 0; j < average.logits.size(); ++j) average.logits[j] += other.logits[j];
-  }
-  for (double& logit : average.logits) logit /= static_cast<double>(predictions.size());
-  return average;
-}
-
-Metrics measure(const Predictions& predictions, double threshold) {
-  check_measurable(predictions);
-  const std::vector<double> probability = probabilities(predictions);
-  if (predictions.outputs == 1) {
-    BinaryMetrics metrics = binary_metrics(probability, predictions.labels, threshold);
-    metrics.loss = mean(predictions.losses);
-    return metrics;
-  }
-  ClassMetrics metrics =
-      class_metrics(probability, predictions.labels, static_cast<int>(predictions.outputs));
-  metrics.loss = mean(predictions.losses);
-  return metrics;
-}
-
-void check_finite_scores(const Predictions& validation, std::int64_t epoch) {
-  const auto bad = std::count_if(validation.logits.begin(), validation.logits.end(),
-                                 [](double logit) { return !std::isfinite(logit); });
   if (bad == 0) return;
   throw DataError(
       "training: after epoch {} {} of {} scores on the validation split are not finite: the run has "
       "diverged; lower --lr, or begin from other weights",
-      epoch, bad, validation.logits.size());
-}
-
-std::optional<double> fit_threshold(const Predictions& validation, const ThresholdRule& rule) {
-  if (validation.outputs != 1) return std::nullopt;
-  check_measurable(validation);
-  return fit_threshold(roc_curve(probabilities(validation), validation.labels), rule);
+      epoch, bad, all);
 }
 
 Evaluator::Evaluator(const Model& model, BatchSource& source, Workspace& workspace, bool losses, Ranks ranks)
-    : model_(model), source_(source), workspace_(workspace), with_losses_(losses), ranks_(std::move(ranks)) {
+    : model_(model),
+      source_(source),
+      workspace_(workspace),
+      with_losses_(losses),
+      ranks_(std::move(ranks)),
+      row_numbers_(row_numbers(model.signature())) {
   VOCA_CHECK(source.max_batch_size() <= workspace.request().eval_batch);
-  predictions_.outputs = sorted_.outputs = model.outputs();
   const auto samples =
       static_cast<std::size_t>(sum_over_ranks(ranks_, "samples to evaluate", source.samples_per_epoch()));
-  reserve(predictions_, samples, losses);
-  reserve(sorted_, samples, losses);
+  predictions_ = empty_predictions(model.signature(), samples, losses);
+  sorted_ = empty_predictions(model.signature(), samples, losses);
   order_.reserve(samples);
   if (workspace.device().kind() == DeviceKind::kCpu) return;
   const std::int64_t batch = source.max_batch_size();
-  host_labels_.resize(static_cast<std::size_t>(batch) * sizeof(std::int32_t));
-  host_logits_.resize(workspace.logits(batch).bytes());
-  if (losses) host_losses_.resize(workspace.row_losses(batch).bytes());
+  const DType compute_type = workspace.request().compute_type;
+  for (const std::vector<TensorSpec>* specs : {&model.signature().outputs, &model.signature().batch.targets})
+    for (const TensorSpec& spec : *specs) host_.emplace_back(spec.bytes(batch, compute_type));
+  host_.emplace_back(losses ? workspace.row_losses(batch).bytes() : 0);
 }
 
-std::size_t Evaluator::host_bytes(std::int64_t samples, std::int64_t outputs, std::int64_t batch_size,
-                                  int world_size) {
-  const auto logits = static_cast<std::size_t>(outputs);
-  const std::size_t row = sizeof(std::int64_t) + sizeof(std::int32_t) + sizeof(double) * (logits + 1);
+std::size_t Evaluator::host_bytes(const ModelSignature& signature, std::int64_t samples,
+                                  std::int64_t batch_size, int world_size) {
+  const std::size_t row = row_numbers(signature) * sizeof(double);
   const std::size_t kept = static_cast<std::size_t>(samples) * (2 * row + sizeof(std::size_t));
   if (world_size == 1) return kept;
-  const std::size_t message = static_cast<std::size_t>(batch_size) * sizeof(double) * (3 + logits);
-  return kept + message * static_cast<std::size_t>(2 + world_size);
+  return kept + static_cast<std::size_t>(batch_size) * row * static_cast<std::size_t>(2 + world_size);
 }
 
 const Predictions* Evaluator::run(const StopRequested& stop) {
   predictions_.samples.clear();
-  predictions_.labels.clear();
-  predictions_.logits.clear();
   predictions_.losses.clear();
+  for_each_column([](PredictionColumn& column) { column.values.clear(); }, predictions_);
   source_.start_epoch(0, 0);
   bool stopped = false;
   for (bool more = true; more;) {
@@ -177,12 +148,13 @@ const Predictions* Evaluator::run(const StopRequested& stop) {
 
 void Evaluator::predict(const Batch& batch) {
   Context context = workspace_.context();
-  model_.predict(context, workspace_.parameters(), batch, workspace_.logits(batch.size),
+  model_.predict(context, workspace_.parameters(), batch, workspace_.outputs(batch.size),
                  with_losses_ ? workspace_.row_losses(batch.size) : Tensor{});
 }
 
-Tensor Evaluator::on_host(const Tensor& result, std::vector<std::byte>& memory) const {
+Tensor Evaluator::on_host(const Tensor& result, std::size_t buffer) {
   if (result.device == DeviceKind::kCpu) return result;
+  std::vector<std::byte>& memory = host_[buffer];
   read_from(workspace_.device(), result, memory.data(), result.bytes());
   Tensor host = result;
   host.data = memory.data();
@@ -190,62 +162,69 @@ Tensor Evaluator::on_host(const Tensor& result, std::vector<std::byte>& memory) 
   return host;
 }
 
+Evaluator::BatchResults Evaluator::on_host(const Batch& batch) {
+  BatchResults results{
+      .size = batch.size, .samples = batch.samples, .outputs = {}, .targets = {}, .losses = {}};
+  std::size_t buffer = 0;
+  for (const Tensor& output : workspace_.outputs(batch.size))
+    results.outputs.push_back(on_host(output, buffer++));
+  for (const TensorSpec& spec : model_.signature().batch.targets)
+    results.targets.push_back(on_host(batch.targets.at(spec.name), buffer++));
+  if (with_losses_) results.losses = on_host(workspace_.row_losses(batch.size), buffer);
+  return results;
+}
+
 void Evaluator::collect(const Batch& batch) {
   if (batch.size == 0) return;
-  const Tensor labels = on_host(batch.labels, host_labels_);
-  const Tensor logits = on_host(workspace_.logits(batch.size), host_logits_);
-  const Tensor losses = with_losses_ ? on_host(workspace_.row_losses(batch.size), host_losses_) : Tensor{};
-  for (std::int64_t i = 0; i < batch.size; ++i) {
-    predictions_.samples.push_back(batch.samples[static_cast<std::size_t>(i)]);
-    predictions_.labels.push_back(labels.as<std::int32_t>()[i]);
-    if (with_losses_) predictions_.losses.push_back(read_back(losses, i));
+  const BatchResults results = on_host(batch);
+  for (std::int64_t i = 0; i < results.size; ++i) {
+    predictions_.samples.push_back(results.samples[static_cast<std::size_t>(i)]);
+    if (with_losses_) predictions_.losses.push_back(read_back(results.losses, i));
   }
-  for (std::int64_t i = 0; i < logits.elements(); ++i) predictions_.logits.push_back(read_back(logits, i));
+  const auto append = [](const TensorList& tensors, std::vector<PredictionColumn>& columns) {
+    for (std::size_t c = 0; c < columns.size(); ++c)
+      for (std::int64_t i = 0; i < tensors[c].elements(); ++i)
+        columns[c].values.push_back(number_at(tensors[c], i));
+  };
+  append(results.outputs, predictions_.outputs);
+  append(results.targets, predictions_.targets);
 }
 
 /// All-gathers the predictions of one round of batches; `batch` is null if this rank has no more. Returns
 /// false when no rank has more.
 bool Evaluator::exchange(bool stop, const Batch* batch, bool& stopped) {
-  // Message of each rank: stop flag, whether it had a batch, the number of samples; then sample, label, loss
-  // and logits of each.
+  // Message of each rank: stop flag, whether it had a batch, the number of samples; then the samples' rows.
   constexpr std::size_t kHead = 3;
-  const auto outputs = static_cast<std::size_t>(predictions_.outputs);
-  const std::size_t stride = 3 + outputs;
   const auto size = batch != nullptr ? static_cast<std::size_t>(batch->size) : 0;
-  const std::size_t length = kHead + static_cast<std::size_t>(source_.max_batch_size()) * stride;
+  const std::size_t length = kHead + static_cast<std::size_t>(source_.max_batch_size()) * row_numbers_;
   message_.assign(length, 0.0);
   message_[0] = stop ? 1 : 0;
   message_[1] = batch != nullptr ? 1 : 0;
   message_[2] = static_cast<double>(size);
-  Tensor labels;
-  Tensor logits;
-  Tensor losses;
-  if (size > 0) {
-    labels = on_host(batch->labels, host_labels_);
-    logits = on_host(workspace_.logits(batch->size), host_logits_);
-    if (with_losses_) losses = on_host(workspace_.row_losses(batch->size), host_losses_);
-  }
-  for (std::size_t i = 0; i < size; ++i) {
-    const auto row = static_cast<std::int64_t>(i);
-    double* out = &message_[kHead + i * stride];
-    *out++ = static_cast<double>(batch->samples[i]);
-    *out++ = labels.as<std::int32_t>()[i];
-    *out++ = with_losses_ ? read_back(losses, row) : 0.0;
-    for (std::size_t k = 0; k < outputs; ++k)
-      *out++ = read_back(logits, static_cast<std::int64_t>(i * outputs + k));
+  const BatchResults results = size > 0 ? on_host(*batch) : BatchResults{};
+  double* out = &message_[kHead];
+  for (std::int64_t i = 0; i < results.size; ++i) {
+    *out++ = static_cast<double>(results.samples[static_cast<std::size_t>(i)]);
+    *out++ = with_losses_ ? read_back(results.losses, i) : 0.0;
+    put_row(results.outputs, i, out);
+    put_row(results.targets, i, out);
   }
   const std::vector<double> all = ranks_.main->all_gather_values("predictions", message_);
   bool more = false;
   for (std::size_t first = 0; first < all.size(); first += length) {
     stopped |= all[first] != 0;
     more |= all[first + 1] != 0;
-    const auto rows = static_cast<std::size_t>(all[first + 2]);
-    for (std::size_t i = 0; i < rows; ++i) {
-      const double* in = &all[first + kHead + i * stride];
-      predictions_.samples.push_back(static_cast<std::int64_t>(in[0]));
-      predictions_.labels.push_back(static_cast<std::int32_t>(in[1]));
-      if (with_losses_) predictions_.losses.push_back(in[2]);
-      predictions_.logits.insert(predictions_.logits.end(), in + 3, in + stride);
+    const double* in = &all[first + kHead];
+    for (auto rows = static_cast<std::size_t>(all[first + 2]); rows > 0; --rows) {
+      predictions_.samples.push_back(static_cast<std::int64_t>(*in++));
+      if (with_losses_) predictions_.losses.push_back(*in);
+      ++in;
+      for_each_column(
+          [&](PredictionColumn& column) {
+            column.values.insert(column.values.end(), in, in + column.width);
+            in += column.width;
+          },
+          predictions_);
     }
   }
   return more;
@@ -260,9 +239,12 @@ const Predictions& Evaluator::in_order() {
     std::sort(order_.begin(), order_.end(),
               [&](std::size_t a, std::size_t b) { return samples[a] < samples[b]; });
     permute_rows(order_, 1, predictions_.samples, sorted_.samples);
-    permute_rows(order_, 1, predictions_.labels, sorted_.labels);
     permute_rows(order_, 1, predictions_.losses, sorted_.losses);
-    permute_rows(order_, static_cast<std::size_t>(predictions_.outputs), predictions_.logits, sorted_.logits);
+    for_each_column(
+        [&](const PredictionColumn& from, PredictionColumn& to) {
+          permute_rows(order_, static_cast<std::size_t>(from.width), from.values, to.values);
+        },
+        predictions_, sorted_);
     result = &sorted_;
   }
   const auto twice = std::adjacent_find(result->samples.begin(), result->samples.end());

@@ -11,7 +11,6 @@ namespace voca::engine {
 namespace {
 
 constexpr const char* kActivations = "activations";
-constexpr const char* kLogits = "logits";
 constexpr const char* kRowLosses = "row losses";
 constexpr const char* kLosses = "losses";
 constexpr const char* kGradientNorm = "gradient norm";
@@ -24,7 +23,7 @@ DType statistics_type(DType compute_type) {
 
 /// Results that a run keeps outside the arena, without memory; empty where the run does not need one.
 struct Results {
-  Tensor logits;
+  TensorList outputs;
   Tensor row_losses;
   Tensor losses;
   Tensor gradient_norm;
@@ -35,11 +34,13 @@ Results lay_out_results(const Model& model, const MemoryRequest& request) {
   const DType statistics = statistics_type(request.compute_type);
   const std::int64_t largest = std::max(request.train_batch, request.eval_batch);
   Results results;
-  results.logits = {.shape = {largest, model.outputs()}, .dtype = request.compute_type, .name = kLogits};
+  for (const TensorSpec& spec : model.signature().outputs)
+    results.outputs.push_back(spec.meta(largest, request.compute_type));
   if (request.eval_batch > 0)
     results.row_losses = {.shape = {request.eval_batch}, .dtype = statistics, .name = kRowLosses};
   if (request.train_batch > 0) {
-    results.losses = {.shape = {request.grad_accum, kLossCount}, .dtype = statistics, .name = kLosses};
+    const auto losses = static_cast<std::int64_t>(model.signature().losses.size());
+    results.losses = {.shape = {request.grad_accum, losses}, .dtype = statistics, .name = kLosses};
     results.gradient_norm = {.shape = {1}, .dtype = statistics, .name = kGradientNorm};
     results.optimizer_state = {
         .shape = {sizeof(kernels::OptimizerState)}, .dtype = DType::kU8, .name = kOptimizerState};
@@ -119,8 +120,9 @@ MemoryPlan plan_memory(const Model& model, const MemoryRequest& request, const B
   plan.lines.push_back({kActivations, arena.bytes});
   if (const std::size_t bytes = product_workspace_bytes(backend); bytes > 0)
     plan.lines.push_back({kProductWorkspace, bytes});
-  for (const Tensor* tensor : {&results.logits, &results.row_losses, &results.losses, &results.gradient_norm,
-                               &results.optimizer_state})
+  for (const Tensor& tensor : results.outputs) plan.lines.push_back({tensor.name, tensor.bytes()});
+  for (const Tensor* tensor :
+       {&results.row_losses, &results.losses, &results.gradient_norm, &results.optimizer_state})
     if (*tensor) plan.lines.push_back({tensor->name, tensor->bytes()});
   return plan;
 }
@@ -186,19 +188,21 @@ Workspace::Workspace(const Model& model, const MemoryRequest& request, Device& d
     tensor.device = device.kind();
     return tensor;
   };
-  logits_ = place(results.logits);
+  for (const Tensor& tensor : results.outputs) outputs_.push_back(place(tensor));
   row_losses_ = place(results.row_losses);
   losses_ = place(results.losses);
   gradient_norm_ = place(results.gradient_norm);
   optimizer_state_ = place(results.optimizer_state);
 }
 
-Tensor Workspace::logits(std::int64_t size) const {
-  return logits_.rows(0, size);
+TensorList Workspace::outputs(std::int64_t size) const {
+  TensorList outputs;
+  for (const Tensor& tensor : outputs_) outputs.push_back(tensor.rows(0, size));
+  return outputs;
 }
 
 Tensor Workspace::losses(std::int64_t batch_in_step) const {
-  return losses_.rows(batch_in_step, 1).view({kLossCount});
+  return losses_.rows(batch_in_step, 1).view({losses_.shape[1]});
 }
 
 Tensor Workspace::row_losses(std::int64_t size) const {

@@ -75,13 +75,13 @@ class Workspace {
   [[nodiscard]] Device& device() const { return device_; }
   [[nodiscard]] const MemoryRequest& request() const { return request_; }
 
-  /// (size, outputs), compute type; written by the last pass.
-  [[nodiscard]] Tensor logits(std::int64_t size) const;
+  /// The model's outputs for `size` samples; written by the last pass.
+  [[nodiscard]] TensorList outputs(std::int64_t size) const;
   /// (size), statistics type; written by the last prediction.
   [[nodiscard]] Tensor row_losses(std::int64_t size) const;
-  /// (grad_accum, kLossCount), statistics type; one row per batch of the last step.
+  /// (grad_accum, number of losses), statistics type; one row per batch of the last step.
   [[nodiscard]] const Tensor& losses() const { return losses_; }
-  /// (kLossCount); one row of losses().
+  /// (number of losses); one row of losses().
   [[nodiscard]] Tensor losses(std::int64_t batch_in_step) const;
   /// (1), statistics type.
   [[nodiscard]] const Tensor& gradient_norm() const { return gradient_norm_; }
@@ -94,7 +94,7 @@ class Workspace {
   ParameterStore parameters_;
   std::vector<Device::Block> blocks_;
   Arena arena_;
-  Tensor logits_;
+  TensorList outputs_;
   Tensor row_losses_;
   Tensor losses_;
   Tensor gradient_norm_;

@@ -1,10 +1,10 @@
 #include "engine/trainer/records.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <string>
 
-#include "model/metrics/measure_table.h"
+#include "engine/base/error.h"
 
 namespace voca::engine {
 namespace {
@@ -17,18 +17,27 @@ ordered_json number(std::optional<double> value) {
 }
 
 void put_losses(ordered_json& line, const LossValues& loss) {
-  line["loss"] = number(loss.total);
-  line["cls"] = number(loss.classification);
-  line["con"] = number(loss.contrastive);
-}
-
-template <typename Metrics>
-void put_metrics(ordered_json& line, const Metrics& metrics) {
-  for (const auto& row : measures_of(metrics))
-    if (!row.record.empty()) line[std::string(row.record)] = number(row.value(metrics));
+  for (std::size_t i = 0; i < loss.names.size(); ++i) line[loss.names[i]] = number(loss.values[i]);
 }
 
 }  // namespace
+
+double LossValues::at(std::string_view name) const {
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found == names.end()) throw InternalError("losses: there is no \"{}\"", name);
+  return values[static_cast<std::size_t>(found - names.begin())];
+}
+
+void LossValues::add(double weight, const LossValues& other) {
+  names = other.names;
+  for (std::size_t i = 0; i < names.size(); ++i) values[i] += weight * other.values[i];
+}
+
+LossValues LossValues::over(double divisor) const {
+  LossValues result = *this;
+  for (double& value : result.values) value = divisor > 0 ? value / divisor : std::nan("");
+  return result;
+}
 
 std::optional<double> ValidationSummary::measure(std::string_view name) const {
   const auto found = measures.find(name);
@@ -65,11 +74,9 @@ ordered_json to_json(const EpochRecord& record) {
   line["overflow_steps"] = record.overflow_steps;
   line["bad_samples"] = record.bad_samples;
   line["samples_per_s"] = number(record.samples_per_s);
-  if (record.val) {
-    std::visit([&](const auto& metrics) { put_metrics(line, metrics); }, *record.val);
-    line["val_threshold"] = record.summary ? number(record.summary->threshold) : nullptr;
-    line["best"] = record.best;
-  }
+  for (const MeasuredValue& measured : record.val)
+    if (!measured.record.empty()) line[std::string(measured.record)] = number(measured.value);
+  if (!record.val.empty()) line["best"] = record.best;
   line["seconds"] = number(record.seconds);
   return line;
 }

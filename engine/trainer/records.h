@@ -1,22 +1,35 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "engine/core/model.h"
 #include "engine/core/parameters.h"
-#include "engine/trainer/evaluator.h"
+#include "engine/core/task.h"
 
 namespace voca::engine {
 
+/// A value for each of a model's losses. Allocates nothing.
 struct LossValues {
-  double total = 0;
-  double classification = 0;
-  double contrastive = 0;
+  LossNames names;
+  std::array<double, kMaxLosses> values{};
+
+  /// The loss that is minimised.
+  [[nodiscard]] double total() const { return values[0]; }
+  /// Throws InternalError if there is none of this name.
+  [[nodiscard]] double at(std::string_view name) const;
+  /// Adds `weight` times each value of `other`, and takes its names.
+  void add(double weight, const LossValues& other);
+  /// Each value divided by `divisor`; NaN if it is not positive.
+  [[nodiscard]] LossValues over(double divisor) const;
 };
 
 /// Record of one optimiser step.
@@ -40,11 +53,10 @@ struct StepRecord {
 struct ValidationSummary {
   std::int64_t epoch = 0;  ///< from 1
   std::int64_t step = 0;
-  /// Values of the measures that can select, by the names of --select_by (model/metrics/measure_table.h).
+  /// The measures that can select, and what was fitted on val, by MeasuredValue::name.
   std::map<std::string, std::optional<double>, std::less<>> measures;
-  std::optional<double> threshold;  ///< fitted on val
 
-  /// Empty if the measure is undefined on the split, or for this kind of model.
+  /// Empty if the measure is undefined on the split, or unknown to the task.
   [[nodiscard]] std::optional<double> measure(std::string_view name) const;
 };
 
@@ -59,7 +71,7 @@ struct EpochRecord {
   std::int64_t bad_steps = 0;                ///< in this epoch
   std::int64_t overflow_steps = 0;           ///< in this epoch
   std::int64_t bad_samples = 0;              ///< found by all ranks since this process started
-  std::optional<Metrics> val;                ///< absent if the epoch was not evaluated
+  std::vector<MeasuredValue> val;            ///< empty if the epoch was not evaluated
   std::optional<ValidationSummary> summary;  ///< summary of `val`
   bool best = false;                         ///< the best so far by --select_by
   double samples_per_s = 0;                  ///< in training

@@ -10,34 +10,36 @@
 namespace voca::engine {
 namespace {
 
-std::size_t sample_elements(const Shape& shape) {
-  return shape.rank() == 0 ? 0 : static_cast<std::size_t>(shape.elements());
+std::vector<Device::Block> allocate(Device& device, const std::vector<TensorSpec>& specs, std::int64_t size,
+                                    DType dtype) {
+  std::vector<Device::Block> blocks;
+  for (const TensorSpec& spec : specs) blocks.push_back(device.allocate("batches", spec.bytes(size, dtype)));
+  return blocks;
+}
+
+std::size_t bytes_of(const std::vector<TensorSpec>& specs, std::int64_t size, DType dtype) {
+  std::size_t bytes = 0;
+  for (const TensorSpec& spec : specs) bytes += spec.bytes(size, dtype);
+  return bytes;
 }
 
 }  // namespace
 
 StagedBatchSource::StagedBatchSource(std::unique_ptr<BatchSource> source, Device& device,
-                                     const SampleShapes& inputs, DType compute_type)
+                                     const BatchSpec& spec, DType compute_type)
     : source_(std::move(source)),
       device_(device),
       compute_type_(compute_type),
       no_memory_(nullptr, 0, device.kind()) {
-  const auto most = static_cast<std::size_t>(source_->max_batch_size());
+  const std::int64_t size = source_->max_batch_size();
   for (Slot& slot : slots_) {
-    for (std::size_t i = 0; i < kMaxInputs; ++i) {
-      if (const std::size_t elements = most * sample_elements(inputs[i]); elements > 0)
-        slot.inputs[i] = device.allocate("batches", elements * sizeof(float));
-    }
-    slot.labels = device.allocate("batches", most * sizeof(std::int32_t));
-    slot.samples.reserve(most);
+    slot.inputs = allocate(device, spec.inputs, size, DType::kF32);
+    slot.targets = allocate(device, spec.targets, size, DType::kF32);
+    slot.samples.reserve(static_cast<std::size_t>(size));
     slot.copied = Device::Event(device);
     slot.consumed = Device::Event(device);
   }
-  if (compute_type == DType::kF32) return;
-  for (std::size_t i = 0; i < kMaxInputs; ++i) {
-    if (const std::size_t elements = most * sample_elements(inputs[i]); elements > 0)
-      rounded_[i] = device.allocate("batches", elements * size_of(compute_type));
-  }
+  if (compute_type != DType::kF32) rounded_ = allocate(device, spec.inputs, size, compute_type);
 }
 
 StagedBatchSource::~StagedBatchSource() {
@@ -48,15 +50,13 @@ StagedBatchSource::~StagedBatchSource() {
   }
 }
 
-std::size_t StagedBatchSource::device_bytes(const SampleShapes& inputs, DType compute_type,
+std::size_t StagedBatchSource::device_bytes(const BatchSpec& spec, DType compute_type,
                                             std::int64_t batch_size) {
-  const auto most = static_cast<std::size_t>(batch_size);
-  std::size_t bytes = 2 * most * sizeof(std::int32_t);
-  for (const Shape& shape : inputs) {
-    const std::size_t elements = most * sample_elements(shape);
-    bytes += elements * (2 * sizeof(float) + (compute_type == DType::kF32 ? 0 : size_of(compute_type)));
-  }
-  return bytes;
+  const std::size_t staged =
+      bytes_of(spec.inputs, batch_size, DType::kF32) + bytes_of(spec.targets, batch_size, DType::kF32);
+  const std::size_t rounded =
+      compute_type == DType::kF32 ? 0 : bytes_of(spec.inputs, batch_size, compute_type);
+  return 2 * staged + rounded;
 }
 
 void StagedBatchSource::start_epoch(std::int64_t epoch, std::int64_t first_batch) {
@@ -102,14 +102,13 @@ void StagedBatchSource::stage(Slot& slot) {
   slot.samples.assign(batch->samples.begin(), batch->samples.end());
   slot.batch.samples = slot.samples;
   const auto move = [&](const Device::Block& block, Tensor& tensor) {
-    if (!tensor) return;
     VOCA_CHECK(tensor.device == DeviceKind::kCpu && tensor.bytes() <= block.bytes());
     if (tensor.bytes() > 0) device_.copy_to_device(block.data(), tensor.data, tensor.bytes(), stream);
     tensor.data = block.data();
     tensor.device = device_.kind();
   };
-  for (std::size_t i = 0; i < kMaxInputs; ++i) move(slot.inputs[i], slot.batch.inputs[i]);
-  move(slot.labels, slot.batch.labels);
+  for (std::size_t i = 0; i < slot.inputs.size(); ++i) move(slot.inputs[i], slot.batch.inputs[i]);
+  for (std::size_t i = 0; i < slot.targets.size(); ++i) move(slot.targets[i], slot.batch.targets[i]);
   slot.copied.record(stream);
   slot.filled = true;
 }
@@ -117,9 +116,8 @@ void StagedBatchSource::stage(Slot& slot) {
 // Runs in the order of the compute stream, so that one buffer for the rounded inputs is enough.
 void StagedBatchSource::round(Slot& slot) {
   Context context{.arena = no_memory_, .stream = device_.compute_stream()};
-  for (std::size_t i = 0; i < kMaxInputs; ++i) {
+  for (std::size_t i = 0; i < rounded_.size(); ++i) {
     Tensor& input = slot.batch.inputs[i];
-    if (!input) continue;
     Tensor to = input;
     to.data = rounded_[i].data();
     to.dtype = compute_type_;

@@ -13,22 +13,20 @@
 
 namespace voca::engine {
 
-/// Per-sample inputs of a model: shapes of a batch of one; the shape of an unused input is empty.
-using SampleShapes = std::array<Shape, kMaxInputs>;
-
 /// Copies a source's host batches to a GPU and converts them to the compute type. While a step computes on
 /// one batch, the next is copied asynchronously on the copy stream, from pinned memory; rounding to 16 bits
 /// runs on the GPU. Samples and their order are those of the source; bad samples too, which the source may
 /// find one batch ahead.
 class StagedBatchSource final : public BatchSource {
  public:
-  /// `source` must return float32; `device` must outlive this object.
-  StagedBatchSource(std::unique_ptr<BatchSource> source, Device& device, const SampleShapes& inputs,
+  /// `source` must return what `spec` says, its inputs in float32, in the same order; `device` must outlive
+  /// this object.
+  StagedBatchSource(std::unique_ptr<BatchSource> source, Device& device, const BatchSpec& spec,
                     DType compute_type);
   ~StagedBatchSource() override;
 
   /// Device memory of a staged source, in bytes.
-  [[nodiscard]] static std::size_t device_bytes(const SampleShapes& inputs, DType compute_type,
+  [[nodiscard]] static std::size_t device_bytes(const BatchSpec& spec, DType compute_type,
                                                 std::int64_t batch_size);
 
   [[nodiscard]] std::int64_t samples_per_epoch() const override { return source_->samples_per_epoch(); }
@@ -41,8 +39,8 @@ class StagedBatchSource final : public BatchSource {
 
  private:
   struct Slot {
-    std::array<Device::Block, kMaxInputs> inputs;  ///< float32
-    Device::Block labels;
+    std::vector<Device::Block> inputs;  ///< float32
+    std::vector<Device::Block> targets;
     std::vector<std::int64_t> samples;
     Batch batch;
     bool filled = false;
@@ -58,8 +56,8 @@ class StagedBatchSource final : public BatchSource {
   DType compute_type_;
   Arena no_memory_;  // for the contexts of operations that need no arena memory
   std::array<Slot, 2> slots_;
-  std::array<Device::Block, kMaxInputs> rounded_;  // 16-bit inputs; unused in float32
-  std::size_t front_ = 0;                          // slot that next() returns
+  std::vector<Device::Block> rounded_;  // 16-bit inputs; empty in float32
+  std::size_t front_ = 0;               // slot that next() returns
 };
 
 }  // namespace voca::engine

@@ -15,16 +15,8 @@
 namespace voca::engine {
 
 void LossSums::add(const LossValues& mean, std::int64_t count) {
-  const auto weight = static_cast<double>(count);
-  loss.total += weight * mean.total;
-  loss.classification += weight * mean.classification;
-  loss.contrastive += weight * mean.contrastive;
+  loss.add(static_cast<double>(count), mean);
   samples += count;
-}
-
-LossValues LossSums::mean() const {
-  const double count = samples > 0 ? static_cast<double>(samples) : std::nan("");
-  return {loss.total / count, loss.classification / count, loss.contrastive / count};
 }
 
 StepRunner::StepRunner(const Model& model, BatchSource& train, Workspace& workspace, Optimizer& optimizer,
@@ -121,7 +113,7 @@ void StepRunner::forward_backward(const StepPlace& place, const std::vector<std:
   const Tensor losses = workspace_.losses(batch_in_step);
   model_.forward_backward(context, workspace_.parameters(), batch, random,
                           optimizer_.gradient_scale(mine / static_cast<double>(place.batches)),
-                          workspace_.logits(batch.size), losses);
+                          workspace_.outputs(batch.size), losses);
   if (sums_) sums_->finish_batch();
   if (!ranks_.alone()) ops::weighted_sum(context, mine, losses, 0, {}, losses);
 }
@@ -196,6 +188,7 @@ StepNumbers StepRunner::take() {
   --queued_;
   StepNumbers numbers;
   numbers.place = slot.place;
+  numbers.sums.loss.names = model_.signature().losses;
   kernels::OptimizerState state;
   std::memcpy(&state, slot.state.data(), sizeof state);
   numbers.loss_scale = static_cast<double>(state.loss_scale);
@@ -214,9 +207,10 @@ LossValues StepRunner::losses(const Slot& slot, std::int64_t batch_in_step) cons
   all.data = slot.losses.data();
   all.device = DeviceKind::kCpu;
   const Tensor row = all.rows(batch_in_step, 1);
-  return {.total = read_back(row, kTotalLoss),
-          .classification = read_back(row, kClassificationLoss),
-          .contrastive = read_back(row, kContrastiveLoss)};
+  LossValues values{.names = model_.signature().losses};
+  for (std::size_t i = 0; i < values.names.size(); ++i)
+    values.values[i] = read_back(row, static_cast<std::int64_t>(i));
+  return values;
 }
 
 }  // namespace voca::engine

@@ -22,7 +22,8 @@ struct LossSums {
   std::int64_t samples = 0;
 
   void add(const LossValues& mean, std::int64_t count);
-  [[nodiscard]] LossValues mean() const;
+  /// NaN without samples.
+  [[nodiscard]] LossValues mean() const { return loss.over(static_cast<double>(samples)); }
 };
 
 /// Position of a step in the run.
@@ -72,7 +73,7 @@ class StepRunner {
   struct Slot {
     StepPlace place;
     std::vector<std::int64_t> samples;  ///< per batch, summed over all ranks
-    Device::PinnedBlock losses;         ///< (grad_accum, kLossCount), statistics type
+    Device::PinnedBlock losses;         ///< (grad_accum, number of losses), statistics type
     Device::PinnedBlock state;          ///< kernels::OptimizerState
     Device::Event arrived;
   };

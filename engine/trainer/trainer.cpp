@@ -10,9 +10,9 @@
 #include "engine/base/json.h"
 #include "engine/base/path_status.h"
 #include "engine/checkpoint/resume/resume_state.h"
+#include "engine/trainer/evaluator.h"
 #include "engine/trainer/step_runner.h"
 #include "engine/trainer/training_state.h"
-#include "model/metrics/measure_table.h"
 
 namespace voca::engine {
 namespace {
@@ -47,21 +47,9 @@ ScheduleOptions schedule_options(const TrainerConfig& config, std::int64_t steps
           .extension = extension};
 }
 
-ValidationSummary summarise(const Metrics& metrics, std::optional<double> threshold) {
-  ValidationSummary summary;
-  summary.threshold = threshold;
-  std::visit(
-      [&](const auto& measured) {
-        for (const auto& row : measures_of(measured))
-          if (!row.select_by.empty()) summary.measures[std::string(row.select_by)] = row.value(measured);
-      },
-      metrics);
-  return summary;
-}
-
 /// Ties keep the earlier checkpoint: false.
-bool is_better(std::string_view select_by, double value, double best) {
-  return selection(select_by).better == Better::kLower ? value < best : value > best;
+bool is_better(Better better, double value, double best) {
+  return better == Better::kLower ? value < best : value > best;
 }
 
 void check_precision(DType compute_type, DeviceKind device) {
@@ -73,23 +61,24 @@ void check_precision(DType compute_type, DeviceKind device) {
 }
 
 /// Validates before any memory is allocated.
-const TrainerConfig& checked(const TrainerConfig& config, const Model& model, const BatchSource& train,
+const TrainerConfig& checked(const TrainerConfig& config, const Task& task, const BatchSource& train,
                              const BatchSource* val, const Device& device, const Ranks& ranks) {
   validate(config);
   check_precision(config.compute_type, device.kind());
   check_splits(config, train, val, ranks);
-  if (val != nullptr) check_selection(config.select_by, model.outputs());
+  if (val != nullptr) static_cast<void>(task.selection(config.select_by));
   return config;
 }
 
 }  // namespace
 
 struct Trainer::Impl {
-  Impl(const TrainerConfig& trainer_config, const Model& trained, BatchSource& train_source, BatchSource* val,
-       Device& device, TrainingObserver& told, Ranks job)
-      : config(checked(trainer_config, trained, train_source, val, device, job)),
+  Impl(const TrainerConfig& trainer_config, const Model& trained, const Task& trained_for,
+       BatchSource& train_source, BatchSource* val, Device& device, TrainingObserver& told, Ranks job)
+      : config(checked(trainer_config, trained_for, train_source, val, device, job)),
         ranks(std::move(job)),
         model(trained),
+        task(trained_for),
         train(train_source),
         observer(told),
         batches_per_epoch(train.batches_per_epoch()),
@@ -101,6 +90,7 @@ struct Trainer::Impl {
     if (val != nullptr) evaluator.emplace(model, *val, workspace, true, ranks);
     if (!config.checkpoint_folder.empty() && ranks.first())
       store.emplace(config.checkpoint_folder, config.keep);
+    progress.sums = no_sums();
   }
 
   TrainingResult run();
@@ -136,6 +126,7 @@ struct Trainer::Impl {
     return state_is_due_after_step() ||
            (!every.in_steps && every.count > 0 && progress.epoch % every.count == 0);
   }
+  [[nodiscard]] EpochSums no_sums() const { return {.loss = {.names = model.signature().losses}}; }
   [[nodiscard]] RunIdentity identity() const { return {config.config_hash, config.split_hash}; }
   [[nodiscard]] TrainedModel trained_model() const;
   [[nodiscard]] RunPosition position_to_save() const;
@@ -150,6 +141,7 @@ struct Trainer::Impl {
   TrainerConfig config;
   Ranks ranks;
   const Model& model;
+  const Task& task;
   BatchSource& train;
   TrainingObserver& observer;
   std::int64_t batches_per_epoch;
@@ -219,9 +211,7 @@ StepRecord Trainer::Impl::account(const StepNumbers& numbers) {
     ++epoch.overflow_steps;
     ++progress.overflow_steps;
   } else if (samples > 0) {
-    epoch.loss.total += numbers.sums.loss.total;
-    epoch.loss.classification += numbers.sums.loss.classification;
-    epoch.loss.contrastive += numbers.sums.loss.contrastive;
+    epoch.loss.add(1, numbers.sums.loss);
     epoch.grad_norm += numbers.norm;
     epoch.samples += samples;
     ++epoch.good_steps;
@@ -251,7 +241,7 @@ void Trainer::Impl::report(const StepRecord& record, const StepNumbers& numbers)
   if (progress.bad_steps_in_a_row >= config.max_bad_steps) give_up(record);
   observer.on_message(
       fmt::format("step {}: a gradient is not finite (norm {:.4g}, loss {:.4g}): skipped, {} in a row",
-                  record.step, record.grad_norm, record.loss.total, progress.bad_steps_in_a_row));
+                  record.step, record.grad_norm, record.loss.total(), progress.bad_steps_in_a_row));
 }
 
 void Trainer::Impl::give_up(const StepRecord& record) const {
@@ -259,7 +249,7 @@ void Trainer::Impl::give_up(const StepRecord& record) const {
   throw DataError(
       "training: {} steps in a row, the last of them step {}, were not finite (loss {}, gradient norm {}, "
       "first parameter without a finite gradient: {}); lower --lr or --max_grad_norm, or look at the data",
-      progress.bad_steps_in_a_row, record.step, record.loss.total, record.grad_norm,
+      progress.bad_steps_in_a_row, record.step, record.loss.total(), record.grad_norm,
       parameter.empty() ? "none" : parameter);
 }
 
@@ -293,7 +283,7 @@ void Trainer::Impl::finish_epoch() {
   if (epoch_is_trained()) {
     ++progress.epoch;
     progress.batch = 0;
-    progress.sums = {};
+    progress.sums = no_sums();
   }
   progress.finished = last;
   saved = false;
@@ -303,13 +293,10 @@ void Trainer::Impl::finish_epoch() {
 
 EpochRecord Trainer::Impl::epoch_record() const {
   const EpochSums& sums = progress.sums;
-  const auto samples = static_cast<double>(sums.samples);
   EpochRecord record;
   record.epoch = progress.epoch + 1;
   record.step = progress.step;
-  record.loss = {.total = ratio(sums.loss.total, samples),
-                 .classification = ratio(sums.loss.classification, samples),
-                 .contrastive = ratio(sums.loss.contrastive, samples)};
+  record.loss = sums.loss.over(static_cast<double>(sums.samples));
   record.lr = progress.lr;
   record.grad_norm = ratio(sums.grad_norm, static_cast<double>(sums.good_steps));
   record.samples = sums.samples;
@@ -323,12 +310,11 @@ EpochRecord Trainer::Impl::epoch_record() const {
 void Trainer::Impl::evaluate(EpochRecord& record) {
   const Predictions* predictions = evaluator->run([&] { return own_stop_reason() != nullptr; });
   if (predictions == nullptr) interrupt();
-  check_finite_scores(*predictions, progress.epoch + 1);
-  const std::optional<double> threshold = fit_threshold(*predictions, config.threshold_by);
-  record.val = measure(*predictions, threshold.value_or(0.5));
-  record.summary = summarise(*record.val, threshold);
-  record.summary->epoch = progress.epoch + 1;
-  record.summary->step = progress.step;
+  check_finite_outputs(*predictions, progress.epoch + 1);
+  record.val = task.validate(*predictions);
+  record.summary = {.epoch = progress.epoch + 1, .step = progress.step, .measures = {}};
+  for (const MeasuredValue& measured : record.val)
+    if (!measured.name.empty()) record.summary->measures[std::string(measured.name)] = measured.value;
   progress.last = record.summary;
   select(record);
 }
@@ -340,8 +326,8 @@ void Trainer::Impl::select(EpochRecord& record) {
                                     progress.epoch + 1, config.select_by));
     return;
   }
-  if (progress.best && !is_better(config.select_by, *value, *progress.best->measure(config.select_by)))
-    return;
+  const Better better = task.selection(config.select_by).better;
+  if (progress.best && !is_better(better, *value, *progress.best->measure(config.select_by))) return;
   progress.best = record.summary;
   record.best = true;
 }
@@ -355,7 +341,9 @@ void Trainer::Impl::start_together() {
   const RunIdentity none;
   const std::string header =
       text_of_first_rank(ranks, "state of the run", json_text(state_header(position_to_save(), none)));
-  if (!ranks.first()) continue_from(position_of(parse_json(header, "rank 0: state of the run")));
+  if (!ranks.first()) {
+    continue_from(position_of(parse_json(header, "rank 0: state of the run"), model.signature().losses));
+  }
 }
 
 TrainingResult Trainer::Impl::run() {
@@ -421,7 +409,7 @@ void Trainer::Impl::continue_from(const RunPosition& state) {
 }
 
 void Trainer::Impl::restore(const ResumeState& state) {
-  RunPosition restored = restore_state(state, identity(), workspace.parameters());
+  RunPosition restored = restore_state(state, identity(), model.signature().losses, workspace.parameters());
   const bool extended = extend(restored, config, state.path.string());
   continue_from(restored);
   const std::string place =
@@ -465,9 +453,9 @@ MemoryRequest Trainer::memory_request(const TrainerConfig& config, const BatchSo
           .wide_sums = config.wide_sums};
 }
 
-Trainer::Trainer(const TrainerConfig& config, const Model& model, BatchSource& train, BatchSource* val,
-                 Device& device, TrainingObserver& observer, Ranks ranks)
-    : impl_(std::make_unique<Impl>(config, model, train, val, device, observer, std::move(ranks))) {}
+Trainer::Trainer(const TrainerConfig& config, const Model& model, const Task& task, BatchSource& train,
+                 BatchSource* val, Device& device, TrainingObserver& observer, Ranks ranks)
+    : impl_(std::make_unique<Impl>(config, model, task, train, val, device, observer, std::move(ranks))) {}
 
 Trainer::~Trainer() = default;
 

@@ -5,14 +5,13 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 
 #include "engine/core/batch.h"
 #include "engine/core/device.h"
 #include "engine/core/model.h"
-#include "engine/trainer/evaluator.h"
+#include "engine/core/task.h"
 #include "engine/trainer/memory_plan.h"
 #include "engine/trainer/optimizer.h"
 #include "engine/trainer/ranks.h"
@@ -23,15 +22,6 @@ namespace voca::engine {
 
 /// Throws UsageError saying that the validation split is empty.
 [[noreturn]] void refuse_empty_validation();
-/// Throws UsageError naming --select_by if it names no measure that selects (model/metrics/measure_table.h),
-/// or one that is undefined for the model's kind.
-void check_selection(std::string_view select_by, std::int64_t outputs);
-/// Also throws if the measure is undefined for a validation split with these numbers of samples per class, or
-/// if the split is empty. Call it before the first step: the trainer sees no labels before the first
-/// evaluation, and if the measure is undefined then, it only reports that.
-void check_selection(std::string_view select_by, std::int64_t outputs,
-                     std::span<const std::int64_t> samples_of_class);
-
 /// A period in steps or epochs; 0: never.
 struct Interval {
   std::int64_t count = 0;
@@ -51,30 +41,28 @@ struct TrainerConfig {
   double lr = 3e-4;
   std::int64_t warmup_epochs = 3;
   ScheduleKind schedule = ScheduleKind::kEpoch;
-  OptimizerOptions optimizer;       ///< weight decay, clipping
+  OptimizerOptions optimizer{};     ///< weight decay, clipping
   std::int64_t max_bad_steps = 10;  ///< this many skipped in a row end the run
   /// The run ends if all ranks together find more bad samples than this. Each rank's source enforces its own
   /// limit.
   std::int64_t max_bad_samples = kMaxBadSamples;
   std::int64_t eval_every = 1;  ///< epochs; the last one is always evaluated
   std::int64_t log_every = 50;  ///< steps; 0: epochs only
-  std::string select_by = "auc";
-  ThresholdRule threshold_by{};  ///< rule by which the decision threshold is fitted on val
-  bool no_val = false;           ///< train without a validation split
+  std::string select_by{};      ///< a measure of the task; not read with no_val
+  bool no_val = false;          ///< train without a validation split
   std::uint64_t seed = 0;
   DType compute_type = DType::kF32;
   /// For 16-bit compute types: accumulate gradients over batches and ranks in fp32.
   bool wide_sums = false;
 
-  std::filesystem::path checkpoint_folder;  ///< for resume states; empty: none are saved
-  Interval checkpoint_every{.count = 1};    ///< a state is also saved at the end of the run
-  int keep = 2;                             ///< number of states kept
-  std::string config_hash;  ///< over all options that affect results; a state with another hash is refused
-  std::string split_hash;   ///< hash of the dataset's split; checked likewise
+  std::filesystem::path checkpoint_folder{};  ///< for resume states; empty: none are saved
+  Interval checkpoint_every{.count = 1};      ///< a state is also saved at the end of the run
+  int keep = 2;                               ///< number of states kept
+  std::string config_hash{};  ///< over all options that affect results; a state with another hash is refused
+  std::string split_hash{};   ///< hash of the dataset's split; checked likewise
 };
 
-/// Throws InternalError for a number that no run can be made with, UsageError naming --select_by if no
-/// measure has that name.
+/// Throws InternalError for a number that no run can be made with.
 void validate(const TrainerConfig& config);
 
 /// Outcome of a run.
@@ -95,7 +83,7 @@ struct TrainingResult {
 /// Runs with the same configuration, data and build are bitwise identical, however often they were stopped or
 /// killed and resumed (docs/determinism.md).
 ///
-///   Trainer trainer(config, model, train, &val, device, observer);   // allocates all memory
+///   Trainer trainer(config, model, task, train, &val, device, observer);   // allocates all memory
 ///   trainer.parameters().initialise(seed);                           // or load weights
 ///   trainer.resume_latest();                                         // --resume auto
 ///   trainer.run();
@@ -107,8 +95,8 @@ class Trainer {
 
   /// Validates the configuration and allocates all memory. Throws UsageError naming the option that is out of
   /// range or when a split is empty (val: unless no_val), and Workspace's error when the memory does not fit.
-  Trainer(const TrainerConfig& config, const Model& model, BatchSource& train, BatchSource* val,
-          Device& device, TrainingObserver& observer, Ranks ranks = {});
+  Trainer(const TrainerConfig& config, const Model& model, const Task& task, BatchSource& train,
+          BatchSource* val, Device& device, TrainingObserver& observer, Ranks ranks = {});
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;

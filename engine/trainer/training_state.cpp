@@ -9,7 +9,6 @@
 #include <string>
 
 #include "engine/base/error.h"
-#include "model/metrics/measure_table.h"
 
 namespace voca::engine {
 namespace {
@@ -23,17 +22,14 @@ ordered_json optional_number(const std::optional<double>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-std::optional<double> optional_number(const ordered_json& object, const char* key) {
-  const ordered_json& value = object.at(key);
+std::optional<double> optional_number(const ordered_json& value) {
   return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>());
 }
 
 ordered_json to_json(const std::optional<ValidationSummary>& summary) {
   if (!summary) return nullptr;
   ordered_json json{{"epoch", summary->epoch}, {"step", summary->step}};
-  for (const Selection& row : selections())
-    json[std::string(row.name)] = optional_number(summary->measure(row.name));
-  json["threshold"] = optional_number(summary->threshold);
+  for (const auto& [name, value] : summary->measures) json[name] = optional_number(value);
   return json;
 }
 
@@ -41,28 +37,29 @@ std::optional<ValidationSummary> summary_from_json(const ordered_json& json) {
   if (json.is_null()) return std::nullopt;
   ValidationSummary summary{.epoch = json.at("epoch").get<std::int64_t>(),
                             .step = json.at("step").get<std::int64_t>(),
-                            .measures = {},
-                            .threshold = optional_number(json, "threshold")};
-  for (const Selection& row : selections()) {
-    const std::string name(row.name);
-    // A state that an earlier version wrote lacks the measures that are new.
-    if (json.contains(name)) summary.measures[name] = optional_number(json, name.c_str());
-  }
+                            .measures = {}};
+  for (const auto& [name, value] : json.items())
+    if (name != "epoch" && name != "step") summary.measures[name] = optional_number(value);
   return summary;
 }
 
 ordered_json to_json(const EpochSums& sums) {
-  return {{"loss", sums.loss.total},           {"cls", sums.loss.classification},
-          {"con", sums.loss.contrastive},      {"grad_norm", sums.grad_norm},
-          {"samples", sums.samples},           {"good_steps", sums.good_steps},
-          {"bad_steps", sums.bad_steps},       {"overflow_steps", sums.overflow_steps},
-          {"samples_seen", sums.samples_seen}, {"seconds", sums.seconds}};
+  ordered_json json;
+  for (std::size_t i = 0; i < sums.loss.names.size(); ++i) json[sums.loss.names[i]] = sums.loss.values[i];
+  json["grad_norm"] = sums.grad_norm;
+  json["samples"] = sums.samples;
+  json["good_steps"] = sums.good_steps;
+  json["bad_steps"] = sums.bad_steps;
+  json["overflow_steps"] = sums.overflow_steps;
+  json["samples_seen"] = sums.samples_seen;
+  json["seconds"] = sums.seconds;
+  return json;
 }
 
-EpochSums sums_from_json(const ordered_json& json) {
-  return {.loss = {.total = json.at("loss").get<double>(),
-                   .classification = json.at("cls").get<double>(),
-                   .contrastive = json.at("con").get<double>()},
+EpochSums sums_from_json(const ordered_json& json, LossNames losses) {
+  LossValues loss{.names = losses};
+  for (std::size_t i = 0; i < losses.size(); ++i) loss.values[i] = json.at(losses[i]).get<double>();
+  return {.loss = loss,
           .grad_norm = json.at("grad_norm").get<double>(),
           .samples = json.at("samples").get<std::int64_t>(),
           .good_steps = json.at("good_steps").get<std::int64_t>(),
@@ -72,7 +69,7 @@ EpochSums sums_from_json(const ordered_json& json) {
           .seconds = json.at("seconds").get<double>()};
 }
 
-RunPosition position_from_json(const ordered_json& json) {
+RunPosition position_from_json(const ordered_json& json, LossNames losses) {
   return {.epoch = json.at("epochs_done").get<std::int64_t>(),
           .batch = json.at("batch").get<std::int64_t>(),
           .step = json.at("step").get<std::int64_t>(),
@@ -86,7 +83,7 @@ RunPosition position_from_json(const ordered_json& json) {
           .finished = json.at("finished").get<bool>(),
           .extension = {.from = json.at("extended_from").get<std::int64_t>(),
                         .to = json.at("extended_to").get<std::int64_t>()},
-          .sums = sums_from_json(json.at("sums")),
+          .sums = sums_from_json(json.at("sums"), losses),
           .best = summary_from_json(json.at("best")),
           .last = summary_from_json(json.at("last"))};
 }
@@ -145,8 +142,8 @@ ordered_json state_header(const RunPosition& progress, const RunIdentity& identi
   return header;
 }
 
-RunPosition position_of(const ordered_json& header) {
-  return position_from_json(header.at("progress"));
+RunPosition position_of(const ordered_json& header, LossNames losses) {
+  return position_from_json(header.at("progress"), losses);
 }
 
 std::vector<ResumeSection> state_sections(const HostParameters& parameters) {
@@ -158,7 +155,8 @@ std::vector<ResumeSection> state_sections(const HostParameters& parameters) {
   return sections;
 }
 
-RunPosition restore_state(const ResumeState& state, const RunIdentity& identity, ParameterStore& parameters) {
+RunPosition restore_state(const ResumeState& state, const RunIdentity& identity, LossNames losses,
+                          ParameterStore& parameters) {
   try {
     if (const int version = state.header.at("version").get<int>(); version != kStateVersion) {
       throw DataError(
@@ -168,7 +166,7 @@ RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
     }
     check_same(state, "configuration", "config_hash", identity.config_hash);
     check_same(state, "split", "split_hash", identity.split_hash);
-    RunPosition progress = position_of(state.header);
+    RunPosition progress = position_of(state.header, losses);
     const HostParameters host(parameters);
     for (ParameterId id = 0; id < host.count(); ++id) {
       for (const SavedTensor& saved : saved_tensors(host, id))

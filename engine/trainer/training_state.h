@@ -52,15 +52,16 @@ struct RunIdentity {
 };
 
 [[nodiscard]] nlohmann::ordered_json state_header(const RunPosition& progress, const RunIdentity& identity);
-/// Position stored in a header. Throws nlohmann::json::exception when the header is invalid.
-[[nodiscard]] RunPosition position_of(const nlohmann::ordered_json& header);
+/// Position stored in a header, of a model with these losses. Throws
+/// nlohmann::json::exception when the header is invalid.
+[[nodiscard]] RunPosition position_of(const nlohmann::ordered_json& header, LossNames losses);
 /// Masters and moments of each parameter, by name; views into `parameters`, which must outlive them.
 [[nodiscard]] std::vector<ResumeSection> state_sections(const HostParameters& parameters);
 
 /// Loads what state_header() and state_sections() saved. Throws DataError naming the file when the
 /// configuration or split differs (naming both), or when a header or section does not fit.
 [[nodiscard]] RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
-                                        ParameterStore& parameters);
+                                        LossNames losses, ParameterStore& parameters);
 
 /// Extends a finished run by config.extend_epochs. Returns true if this begins a new extension; a run that is
 /// already extended continues in its extension. `source` names the run. Throws UsageError naming

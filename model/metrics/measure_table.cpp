@@ -5,7 +5,7 @@
 
 #include "engine/base/error.h"
 
-namespace voca::engine {
+namespace voca::model {
 namespace {
 
 using Binary = BinaryMetrics;
@@ -99,14 +99,14 @@ constexpr std::array kClasses{
                      .value = [](const Classes& m) { return m.loss; }},
 };
 
-std::vector<Selection> selecting_rows() {
-  std::vector<Selection> rows;
+std::vector<SelectingMeasure> selecting_rows() {
+  std::vector<SelectingMeasure> rows;
   for (const Measure<Binary>& row : kBinary) {
     if (row.select_by.empty()) continue;
     const bool is_of_classes =
         std::any_of(kClasses.begin(), kClasses.end(),
                     [&](const Measure<Classes>& one) { return one.select_by == row.select_by; });
-    rows.push_back({row.select_by, row.better, row.needs_two_classes, is_of_classes});
+    rows.push_back({{row.select_by, row.better}, row.needs_two_classes, is_of_classes});
   }
   return rows;
 }
@@ -121,24 +121,24 @@ std::span<const Measure<ClassMetrics>> measures_of(const ClassMetrics& /*metrics
   return kClasses;
 }
 
-const std::vector<Selection>& selections() {
-  static const std::vector<Selection> rows = selecting_rows();
+const std::vector<SelectingMeasure>& selections() {
+  static const std::vector<SelectingMeasure> rows = selecting_rows();
   return rows;
 }
 
-const Selection& selection(std::string_view name) {
-  for (const Selection& row : selections())
+const SelectingMeasure& selection(std::string_view name) {
+  for (const SelectingMeasure& row : selections())
     if (row.name == name) return row;
-  throw UsageError("--select_by: \"{}\" is not one of {}", name, selection_names(", "));
+  throw engine::UsageError("--select_by: \"{}\" is not one of {}", name, selection_names(", "));
 }
 
 std::string selection_names(std::string_view separator) {
   std::string names;
-  for (const Selection& row : selections()) {
+  for (const SelectingMeasure& row : selections()) {
     if (!names.empty()) names += separator;
     names += row.name;
   }
   return names;
 }
 
-}  // namespace voca::engine
+}  // namespace voca::model

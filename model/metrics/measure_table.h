@@ -11,11 +11,12 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/core/task.h"
 #include "model/metrics/metrics.h"
 
-namespace voca::engine {
+namespace voca::model {
 
-enum class Better : std::uint8_t { kHigher, kLower };
+using engine::Better;
 
 template <typename Metrics>
 struct Measure {
@@ -33,16 +34,14 @@ struct Measure {
 [[nodiscard]] std::span<const Measure<ClassMetrics>> measures_of(const ClassMetrics& metrics);
 
 /// What --select_by may name.
-struct Selection {
-  std::string_view name;
-  Better better = Better::kHigher;
+struct SelectingMeasure : engine::Selection {
   bool needs_two_classes = false;
   bool is_of_classes = false;  ///< also defined for a model of K ≥ 2 outputs
 };
-[[nodiscard]] const std::vector<Selection>& selections();
+[[nodiscard]] const std::vector<SelectingMeasure>& selections();
 /// Throws UsageError naming --select_by if no row has this name.
-[[nodiscard]] const Selection& selection(std::string_view name);
+[[nodiscard]] const SelectingMeasure& selection(std::string_view name);
 /// Names of selections(), such as "auc|loss" with `separator` "|".
 [[nodiscard]] std::string selection_names(std::string_view separator);
 
-}  // namespace voca::engine
+}  // namespace voca::model

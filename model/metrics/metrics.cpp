@@ -9,13 +9,13 @@
 
 #include "engine/base/error.h"
 
-namespace voca::engine {
+namespace voca::model {
 namespace {
 
 void check_score(double score, std::size_t sample) {
   // The negated form also catches NaN.
   if (!(score >= 0.0 && score <= 1.0)) {
-    throw DataError(
+    throw engine::DataError(
         "score of sample {}: found {}, expected a probability in [0, 1]; the weights are not finite or the "
         "run has diverged",
         sample, score);
@@ -24,7 +24,7 @@ void check_score(double score, std::size_t sample) {
 
 void check_label(int label, int classes, std::size_t sample) {
   if (label < 0 || label >= classes) {
-    throw DataError("label of sample {}: found {}, expected 0 to {}", sample, label, classes - 1);
+    throw engine::DataError("label of sample {}: found {}, expected 0 to {}", sample, label, classes - 1);
   }
 }
 
@@ -278,4 +278,4 @@ ClassMetrics class_metrics(std::span<const double> probabilities, std::span<cons
   return m;
 }
 
-}  // namespace voca::engine
+}  // namespace voca::model

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace voca::engine {
+namespace voca::model {
 
 /// Samples with a score ≥ `threshold`.
 struct RocPoint {
@@ -137,4 +137,4 @@ struct ClassMetrics {
 [[nodiscard]] nlohmann::ordered_json metrics_json(const BinaryMetrics& metrics);
 [[nodiscard]] nlohmann::ordered_json metrics_json(const ClassMetrics& metrics);
 
-}  // namespace voca::engine
+}  // namespace voca::model

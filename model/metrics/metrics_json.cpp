@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 #include "model/metrics/metrics.h"
 
-namespace voca::engine {
+namespace voca::model {
 namespace {
 
 using nlohmann::ordered_json;
@@ -85,4 +85,4 @@ ordered_json metrics_json(const ClassMetrics& metrics) {
   return json;
 }
 
-}  // namespace voca::engine
+}  // namespace voca::model

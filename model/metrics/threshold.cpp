@@ -10,7 +10,7 @@
 
 #include "engine/base/error.h"
 
-namespace voca::engine {
+namespace voca::model {
 namespace {
 
 struct RuleName {
@@ -50,7 +50,7 @@ double goodness(const RocCurve& curve, const RocPoint& point, const ThresholdRul
       if (ratio(point.fp, curve.n_fake) > rule.fpr) return -1;
       return static_cast<double>(point.tp * (curve.n_fake + 1) + fake_as_fake);
   }
-  throw InternalError("no such ThresholdBy: {}", static_cast<int>(rule.by));
+  throw engine::InternalError("no such ThresholdBy: {}", static_cast<int>(rule.by));
 }
 
 double midpoint_above(double below, double above) {
@@ -104,4 +104,4 @@ std::optional<double> fit_threshold(const RocCurve& curve, const ThresholdRule& 
   return best->second;
 }
 
-}  // namespace voca::engine
+}  // namespace voca::model

@@ -10,7 +10,7 @@
 
 #include "model/metrics/metrics.h"
 
-namespace voca::engine {
+namespace voca::model {
 
 /// Criterion that a fitted threshold optimises.
 enum class ThresholdBy : std::uint8_t {
@@ -40,4 +40,4 @@ inline constexpr double kMaxThreshold = 1.0 + std::numeric_limits<double>::epsil
 /// take the candidate nearest to 0.5, then the higher one. Undefined if only one class is present.
 [[nodiscard]] std::optional<double> fit_threshold(const RocCurve& curve, const ThresholdRule& rule);
 
-}  // namespace voca::engine
+}  // namespace voca::model

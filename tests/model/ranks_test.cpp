@@ -164,7 +164,7 @@ TEST_P(GlobalContrast, GradientsOfAllRanksAddUpToThoseOfOneRank) {
   for (std::thread& thread : threads) thread.join();
 
   std::vector<double> sum(whole.gradients().size());
-  std::vector<double> mean(engine::kLossCount);
+  std::vector<double> mean(3);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     ASSERT_EQ(gradients[r].size(), sum.size());
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += gradients[r][i];

@@ -22,6 +22,7 @@
 #include "engine/trainer/optimizer.h"
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"
+#include "model/tasks/detection.h"
 #include "tests/simt/tested_device.h"
 
 namespace voca::simt::host {
@@ -195,14 +196,16 @@ class NcclStep {
                  {.bucket_bytes = std::size_t{1} << 16U}) {
     workspace_.parameters().initialise(1);
     batch_.size = kBatch;
-    for (int i = 0; i < 2; ++i) {
-      batch_.inputs.at(static_cast<std::size_t>(i)) = place(model_->input_shape(i, kBatch), dtype);
-      fill(batch_.inputs.at(static_cast<std::size_t>(i)), i);
+    int stream = 0;
+    for (const engine::TensorSpec& input : model_->signature().batch.inputs) {
+      batch_.inputs.push_back(place(input.of(kBatch), dtype, input.name.c_str()));
+      fill(batch_.inputs.at(input.name), stream++);
     }
-    batch_.labels = place({kBatch}, engine::DType::kI32);
+    batch_.targets.push_back(place({kBatch}, engine::DType::kI32, model::kLabel));
     std::vector<std::int32_t> labels(kBatch);
     for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(i % 2);
-    write_to(device_, batch_.labels, 0, labels.data(), batch_.labels.bytes());
+    const engine::Tensor& target = batch_.targets.at(model::kLabel);
+    write_to(device_, target, 0, labels.data(), target.bytes());
   }
 
   void queue() {
@@ -211,7 +214,7 @@ class NcclStep {
     context.gradients = &buckets_;
     optimizer_.start_step();
     model_->forward_backward(context, workspace_.parameters(), batch_, {.seed = 5, .step = 7},
-                             optimizer_.gradient_scale(1), workspace_.logits(kBatch), workspace_.losses(0));
+                             optimizer_.gradient_scale(1), workspace_.outputs(kBatch), workspace_.losses(0));
     buckets_.finish();
     ranks_->all_reduce_sum("losses", workspace_.losses(), context.stream);
     optimizer_.measure_norm();
@@ -249,8 +252,8 @@ class NcclStep {
   std::unique_ptr<engine::Communicator> make_communicator() {
     return engine::make_nccl_communicator(store_, engine::make_single_communicator(), {});
   }
-  engine::Tensor place(const engine::Shape& shape, engine::DType dtype) {
-    engine::Tensor tensor{.shape = shape, .dtype = dtype, .device = device_.kind(), .name = "batch"};
+  engine::Tensor place(const engine::Shape& shape, engine::DType dtype, const char* name) {
+    engine::Tensor tensor{.shape = shape, .dtype = dtype, .device = device_.kind(), .name = name};
     blocks_.push_back(device_.allocate("batch", tensor.bytes()));
     tensor.data = blocks_.back().data();
     return tensor;

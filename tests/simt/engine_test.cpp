@@ -16,6 +16,7 @@
 #include "engine/trainer/read_back.h"
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"
+#include "model/tasks/detection.h"
 #include "tests/simt/relative_error.h"
 #include "tests/simt/tested_device.h"
 
@@ -178,10 +179,9 @@ Pass run_pass(const model::ModelConfig& config, std::int64_t batch_size, DType d
       config, {.label_smoothing = 0.1, .use_contrastive = true, .temperature = 1});
   engine::Workspace workspace(*network, {.compute_type = dtype, .train_batch = batch_size}, device);
   workspace.parameters().initialise(3);
-  const auto input = [&](int i) {
-    const engine::Shape shape = network->input_shape(i, batch_size);
-    return OnDevice(device, shape, dtype,
-                    random_numbers(shape.elements(), static_cast<std::uint64_t>(i) + 5));
+  const auto input = [&](std::size_t i) {
+    const engine::Shape shape = network->signature().batch.inputs[i].of(batch_size);
+    return OnDevice(device, shape, dtype, random_numbers(shape.elements(), i + 5));
   };
   const OnDevice visual = input(0);
   const OnDevice audio = input(1);
@@ -190,12 +190,17 @@ Pass run_pass(const model::ModelConfig& config, std::int64_t batch_size, DType d
   const OnDevice labels(device, {batch_size}, DType::kI32, alternating);
   engine::Batch batch;
   batch.size = batch_size;
-  batch.inputs = {visual.tensor(), audio.tensor()};
-  batch.labels = labels.tensor();
+  const auto named = [](Tensor tensor, const char* name) {
+    tensor.name = name;
+    return tensor;
+  };
+  batch.inputs.push_back(named(visual.tensor(), "visual"));
+  batch.inputs.push_back(named(audio.tensor(), "audio"));
+  batch.targets.push_back(named(labels.tensor(), model::kLabel));
   engine::Context context = workspace.context();
   engine::ops::fill(context, 0, workspace.parameters().gradients());
   network->forward_backward(context, workspace.parameters(), batch, {.seed = 3, .step = 7}, {},
-                            workspace.logits(batch_size), workspace.losses(0));
+                            workspace.outputs(batch_size), workspace.losses(0));
   const auto numbers = [&](const Tensor& tensor) {
     const HostTensor host(device, tensor);
     std::vector<double> out;
@@ -203,7 +208,7 @@ Pass run_pass(const model::ModelConfig& config, std::int64_t batch_size, DType d
     return out;
   };
   Pass pass{.losses = numbers(workspace.losses(0)),
-            .logits = numbers(workspace.logits(batch_size)),
+            .logits = numbers(workspace.outputs(batch_size)[0]),
             .gradients = {}};
   for (engine::ParameterId id = 0; id < workspace.parameters().count(); ++id)
     pass.gradients.push_back(numbers(workspace.parameters().gradient(id)));

@@ -99,7 +99,7 @@ void expect_near(const Outcome& got, const Outcome& want, double tolerance) {
     const engine::EpochRecord& b = want.recorder.epochs[i];
     EXPECT_EQ(a.samples, b.samples);
     EXPECT_EQ(a.bad_samples, b.bad_samples);
-    EXPECT_NEAR(a.loss.total, b.loss.total, tolerance * b.loss.total);
+    EXPECT_NEAR(a.loss.total(), b.loss.total(), tolerance * b.loss.total());
     EXPECT_NEAR(a.grad_norm, b.grad_norm, 10 * tolerance * b.grad_norm);
     EXPECT_NEAR(*a.summary->measure("loss"), *b.summary->measure("loss"),
                 tolerance * *b.summary->measure("loss"));
@@ -234,25 +234,22 @@ class Constant final : public engine::Model {
   [[nodiscard]] const std::vector<engine::ParameterSpec>& parameters() const override {
     return model_->parameters();
   }
-  [[nodiscard]] std::int64_t outputs() const override { return model_->outputs(); }
-  [[nodiscard]] engine::Shape input_shape(int input, std::int64_t size) const override {
-    return model_->input_shape(input, size);
-  }
+  [[nodiscard]] const engine::ModelSignature& signature() const override { return model_->signature(); }
   void forward_backward(engine::Context& context, const engine::ParameterStore& parameters,
                         const engine::Batch& /*batch*/, const engine::StepRandom& random,
-                        const engine::GradientScale& /*scale*/, const engine::Tensor& logits,
+                        const engine::GradientScale& /*scale*/, const engine::TensorList& outputs,
                         const engine::Tensor& losses) const override {
     const engine::ArenaScope scope(context.arena);
     const engine::Tensor& sum = parameters.gradients();
     const engine::Tensor more = context.allocate("gradients of a batch", sum.shape, sum.dtype);
     engine::ops::fill(context, random.step == 0 ? 1 : 0x1p-9, more);
     engine::ops::weighted_sum(context, 1, sum, 1, more, sum);
-    engine::ops::fill(context, 0, logits);
+    for (const engine::Tensor& output : outputs) engine::ops::fill(context, 0, output);
     engine::ops::fill(context, 0.5, losses);
   }
   void predict(engine::Context& context, const engine::ParameterStore& parameters, const engine::Batch& batch,
-               const engine::Tensor& logits, const engine::Tensor& row_losses) const override {
-    model_->predict(context, parameters, batch, logits, row_losses);
+               const engine::TensorList& outputs, const engine::Tensor& row_losses) const override {
+    model_->predict(context, parameters, batch, outputs, row_losses);
   }
 
  private:

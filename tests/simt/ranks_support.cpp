@@ -105,7 +105,8 @@ void train(const Job& job, int rank, engine::Device& device, const engine::Ranks
   Written train(make_source(dataset, data::Split::kTrain, device, setup), outcome.batches);
   const auto val = job.config.no_val ? nullptr : make_source(dataset, data::Split::kVal, device, setup);
   outcome.recorder.progress = [&](const engine::StepRecord& record) { outcome.steps.push_back(record); };
-  engine::Trainer trainer(job.config, *model, train, val.get(), device, outcome.recorder, ranks);
+  const model::DetectionTask task(1);
+  engine::Trainer trainer(job.config, *model, task, train, val.get(), device, outcome.recorder, ranks);
   // Different weights per rank, because all ranks must start from those of rank 0.
   trainer.parameters().initialise(job.config.seed + static_cast<std::uint64_t>(rank));
   if (rank == 0 && !job.config.checkpoint_folder.empty()) (void)trainer.resume_latest();

@@ -46,7 +46,7 @@ struct Process {
         model(make_model({.spoiled = std::move(spoiled)})),
         train(source_of(dataset, data::Split::kTrain, *device, frames, config.compute_type)),
         val(source_of(dataset, data::Split::kVal, *device, frames, config.compute_type)),
-        trainer(config, *model, *train, val.get(), *device, recorder) {
+        trainer(config, *model, task, *train, val.get(), *device, recorder) {
     trainer.parameters().initialise(config.seed);
   }
   [[nodiscard]] std::string bits() {
@@ -62,6 +62,7 @@ struct Process {
   Recorder recorder;
   std::unique_ptr<engine::Device> device;
   std::unique_ptr<engine::Model> model;
+  model::DetectionTask task{1};
   std::unique_ptr<engine::BatchSource> train;
   std::unique_ptr<engine::BatchSource> val;
   engine::Trainer trainer;
@@ -96,7 +97,7 @@ TEST(TrainingRun, InFloatFollowsTheCpu) {
     for (std::size_t i = 0; i < cpu.recorder.epochs.size(); ++i) {
       const engine::EpochRecord& got = cuda.recorder.epochs[i];
       const engine::EpochRecord& want = cpu.recorder.epochs[i];
-      EXPECT_NEAR(got.loss.total, want.loss.total, 1e-3 * want.loss.total);
+      EXPECT_NEAR(got.loss.total(), want.loss.total(), 1e-3 * want.loss.total());
       EXPECT_NEAR(got.grad_norm, want.grad_norm, 1e-2 * want.grad_norm);
       EXPECT_NEAR(*got.summary->measure("loss"), *want.summary->measure("loss"),
                   1e-3 * *want.summary->measure("loss"));
@@ -203,7 +204,7 @@ TEST(TrainingRun, Fp16FollowsFloatAndAnOverflowHalvesTheLossScaleAlone) {
     EXPECT_EQ(steps[1].skipped, overflow);
     // Same first batches: compares the loss and the unscaled norm of fp16 with float.
     const nlohmann::ordered_json want = nlohmann::ordered_json::parse(exact.recorder.lines[0].text);
-    EXPECT_NEAR(steps[0].loss.total, want["loss"].get<double>(), 1e-2 * want["loss"].get<double>());
+    EXPECT_NEAR(steps[0].loss.total(), want["loss"].get<double>(), 1e-2 * want["loss"].get<double>());
     if (!steps[0].skipped) {
       EXPECT_NEAR(steps[0].grad_norm, want["grad_norm"].get<double>(),
                   2e-2 * want["grad_norm"].get<double>());
@@ -219,7 +220,7 @@ std::string all_batches(engine::BatchSource& source, engine::Device& device) {
     while (const engine::Batch* batch = source.next()) {
       for (const std::int64_t sample : batch->samples) bytes += std::to_string(sample) + ' ';
       bytes += std::to_string(batch->first_position) + ' ' + std::to_string(batch->size);
-      bytes += engine::test::bytes_of(HostTensor(device, batch->labels).tensor());
+      bytes += engine::test::bytes_of(HostTensor(device, batch->targets.at(model::kLabel)).tensor());
       for (const Tensor& input : batch->inputs)
         bytes += engine::test::bytes_of(HostTensor(device, input).tensor());
     }
@@ -311,9 +312,9 @@ TEST(TrainingRun, TwoHundredStepsInBf16FollowFloat) {
   // relative to the distance from the minimum.
   const double lowest = -0.5 * std::log(2.0);
   for (std::size_t i = 0; i < exact.size(); ++i) {
-    const double above = exact[i].loss.total - lowest;
+    const double above = exact[i].loss.total() - lowest;
     ASSERT_GT(above, 0);
-    EXPECT_NEAR(rounded[i].loss.total, exact[i].loss.total, 2e-2 * above) << "epoch " << i;
+    EXPECT_NEAR(rounded[i].loss.total(), exact[i].loss.total(), 2e-2 * above) << "epoch " << i;
   }
 }
 

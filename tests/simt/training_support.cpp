@@ -76,12 +76,12 @@ class Spoiler final : public engine::GradientListener {
 
 void Spoiled::forward_backward(engine::Context& context, const engine::ParameterStore& parameters,
                                const engine::Batch& batch, const engine::StepRandom& random,
-                               const engine::GradientScale& gradient_scale, const engine::Tensor& logits,
+                               const engine::GradientScale& gradient_scale, const engine::TensorList& outputs,
                                const engine::Tensor& losses) const {
   engine::Context with_spoiler = context;
   Spoiler spoiler(context, parameters);
   if (batches_.contains(random.step)) with_spoiler.gradients = &spoiler;
-  model_->forward_backward(with_spoiler, parameters, batch, random, gradient_scale, logits, losses);
+  model_->forward_backward(with_spoiler, parameters, batch, random, gradient_scale, outputs, losses);
 }
 
 std::unique_ptr<engine::Model> make_model(const ModelSetup& setup) {

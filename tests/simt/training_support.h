@@ -52,17 +52,14 @@ class Spoiled final : public engine::Model {
   [[nodiscard]] const std::vector<engine::ParameterSpec>& parameters() const override {
     return model_->parameters();
   }
-  [[nodiscard]] std::int64_t outputs() const override { return model_->outputs(); }
-  [[nodiscard]] engine::Shape input_shape(int input, std::int64_t size) const override {
-    return model_->input_shape(input, size);
-  }
+  [[nodiscard]] const engine::ModelSignature& signature() const override { return model_->signature(); }
   void forward_backward(engine::Context& context, const engine::ParameterStore& parameters,
                         const engine::Batch& batch, const engine::StepRandom& random,
-                        const engine::GradientScale& gradient_scale, const engine::Tensor& logits,
+                        const engine::GradientScale& gradient_scale, const engine::TensorList& outputs,
                         const engine::Tensor& losses) const override;
   void predict(engine::Context& context, const engine::ParameterStore& parameters, const engine::Batch& batch,
-               const engine::Tensor& logits, const engine::Tensor& row_losses) const override {
-    model_->predict(context, parameters, batch, logits, row_losses);
+               const engine::TensorList& outputs, const engine::Tensor& row_losses) const override {
+    model_->predict(context, parameters, batch, outputs, row_losses);
   }
 
   static constexpr engine::ParameterId kSpoiled = 2;

@@ -15,6 +15,7 @@
 #include "engine/ops/ops.h"
 #include "kernels/adamw.h"
 #include "model/crossmodal_transformer.h"
+#include "model/tasks/detection.h"
 #include "tests/simt/host_device.h"
 #include "tests/simt/relative_error.h"
 
@@ -70,17 +71,15 @@ class StepRun {
     arena_block_ = device_->allocate("arena", plan.bytes);
     std::memset(arena_block_.data(), 0xFF, plan.bytes);  // NaN, to expose reads of unwritten memory
     arena_ = engine::Arena(arena_block_.data(), plan.bytes, kind);
-    logits_ = place("logits", {kBatch, 1}, dtype_of<T>());
-    losses_ = place("losses", {engine::kLossCount}, DType::kF32);
+    outputs_.push_back(place(model::kLogits, {kBatch, 1}, dtype_of<T>()));
+    losses_ = place("losses", {3}, DType::kF32);
     norm_ = place("norm", {1}, DType::kF32);
     state_ = place("optimizer state", {sizeof(kernels::OptimizerState)}, DType::kU8);
     *static_cast<kernels::OptimizerState*>(state_.data) = {.lr = 1e-3};
     batch_.size = kBatch;
-    for (int i = 0; i < 2; ++i) {
-      batch_.inputs[static_cast<std::size_t>(i)] =
-          place("input", model_->input_shape(i, kBatch), dtype_of<T>());
-    }
-    batch_.labels = place("labels", {kBatch}, DType::kI32);
+    for (const engine::TensorSpec& input : model_->signature().batch.inputs)
+      batch_.inputs.push_back(place(input.name.c_str(), input.of(kBatch), dtype_of<T>()));
+    batch_.targets.push_back(place(model::kLabel, {kBatch}, DType::kI32));
     fill_parameters();
     fill_batch();
   }
@@ -89,7 +88,7 @@ class StepRun {
   void step(std::uint64_t seed) {
     engine::Context context{.arena = arena_, .products = products_.get()};
     engine::ops::fill(context, 0, parameters_.gradients());
-    model_->forward_backward(context, parameters_, batch_, {.seed = seed, .step = 7}, {}, logits_, losses_);
+    model_->forward_backward(context, parameters_, batch_, {.seed = seed, .step = 7}, {}, outputs_, losses_);
     engine::ops::gradient_norm(context, parameters_.gradients(), norm_);
     engine::ops::adamw(context, {.weight_decay = 1e-2,
                                  .max_norm = 0.5,
@@ -104,7 +103,7 @@ class StepRun {
   }
 
   [[nodiscard]] const engine::ParameterStore& parameters() const { return parameters_; }
-  [[nodiscard]] std::vector<double> logits() const { return values<T>(logits_); }
+  [[nodiscard]] std::vector<double> logits() const { return values<T>(outputs_[0]); }
   [[nodiscard]] std::vector<double> losses() const { return values<float>(losses_); }
   [[nodiscard]] std::vector<double> gradient(int id) const { return values<T>(parameters_.gradient(id)); }
   [[nodiscard]] std::vector<double> master(int id) const { return values<float>(parameters_.master(id)); }
@@ -113,7 +112,7 @@ class StepRun {
   [[nodiscard]] std::string image() const {
     std::string bytes;
     for (const Tensor* tensor : {&parameters_.gradients(), &parameters_.masters(), &parameters_.exp_avgs(),
-                                 &parameters_.exp_avg_sqs(), &losses_, &logits_})
+                                 &parameters_.exp_avg_sqs(), &losses_, &outputs_[0]})
       bytes.append(static_cast<const char*>(tensor->data), tensor->bytes());
     return bytes;
   }
@@ -157,7 +156,7 @@ class StepRun {
         static_cast<T*>(tensor.data)[i] = static_cast<T>(rounded(random.normal()));
     }
     for (std::int64_t i = 0; i < kBatch; ++i)
-      static_cast<std::int32_t*>(batch_.labels.data)[i] = static_cast<std::int32_t>(i % 2);
+      static_cast<std::int32_t*>(batch_.targets[0].data)[i] = static_cast<std::int32_t>(i % 2);
   }
 
   std::unique_ptr<HostProducts> products_;
@@ -168,7 +167,7 @@ class StepRun {
   engine::Arena arena_;
   std::vector<engine::Device::Block> blocks_;
   engine::Batch batch_;
-  Tensor logits_;
+  engine::TensorList outputs_;
   Tensor losses_;
   Tensor norm_;
   Tensor state_;

@@ -6,6 +6,7 @@
 
 #include "engine/base/error.h"
 #include "engine/telemetry/progress_bar.h"
+#include "model/tasks/detection.h"
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/options/inference_options.h"
@@ -47,8 +48,10 @@ std::string csv_field(const std::string& text) {
 }
 
 std::string csv(const engine::Predictions& predictions, const data::Dataset& dataset) {
-  const auto classes = static_cast<std::size_t>(predictions.outputs);
-  const std::vector<double> probabilities = engine::probabilities(predictions);
+  const engine::PredictionColumn& logits = predictions.output(model::kLogits);
+  const std::vector<double>& labels = predictions.target(model::kLabel).values;
+  const auto classes = static_cast<std::size_t>(logits.width);
+  const std::vector<double> probabilities = model::probabilities(predictions);
   std::string text = "id,label,split";
   if (classes == 1) {
     text += ",logit,prob_real";
@@ -59,12 +62,11 @@ std::string csv(const engine::Predictions& predictions, const data::Dataset& dat
   text += '\n';
   for (std::size_t i = 0; i < predictions.samples.size(); ++i) {
     const std::int64_t sample = predictions.samples[i];
-    const int label = predictions.labels[i];
+    const auto label = static_cast<int>(labels[i]);
     text += fmt::format("{},{},{}", csv_field(dataset.id(sample)), label < 0 ? "" : std::to_string(label),
                         data::name_of(dataset.split(sample)));
     // Nine digits restore a float exactly; the mean of several is a double.
-    for (std::size_t k = 0; k < classes; ++k)
-      text += fmt::format(",{:.9g}", predictions.logits[i * classes + k]);
+    for (std::size_t k = 0; k < classes; ++k) text += fmt::format(",{:.9g}", logits.values[i * classes + k]);
     for (std::size_t k = 0; k < classes; ++k) text += fmt::format(",{:.9g}", probabilities[i * classes + k]);
     text += '\n';
   }
@@ -129,7 +131,7 @@ void predict_in(JoinedJob& job, const PredictRequest& which) {
     predictions.push_back(
         predict_samples(network, dataset, samples, prediction_options(options, job), *device));
   }
-  const engine::Predictions average = engine::average_logits(predictions);
+  const engine::Predictions average = engine::mean_outputs(predictions);
   if (!job.first()) return;
   const std::string text = csv(average, *dataset);
   if (is_stdout(which.out)) {

@@ -243,7 +243,7 @@ std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Pr
                       .config = values,
                       .engine = facts,
                       .weight_decay = options.trainer.optimizer.weight_decay,
-                      .threshold_by = options.trainer.threshold_by.text()},
+                      .threshold_by = options.threshold_by.text()},
       total_epochs(options), steps);
 }
 
@@ -316,6 +316,7 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
   const engine::RankEnvironment& environment = job.environment();
   const int world_size = environment.world_size;
   engine::TrainerConfig config = options.trainer;
+  const model::DetectionTask task = detection_task(options);
   const RunPaths paths = run_paths(options);
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
   std::optional<LogThrough> log;  // other ranks log to stderr directly: only they know of a damaged sample
@@ -340,8 +341,10 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
   check_labels(options, *dataset);
   check_contrastive_batch(options, *dataset, world_size);
   if (!options.trainer.no_val) {
-    engine::check_selection(config.select_by, options.model.num_classes,
-                            samples_of_class(*dataset, data::Split::kVal));
+    const std::vector<std::int64_t> val = samples_of_class(*dataset, data::Split::kVal);
+    if (std::all_of(val.begin(), val.end(), [](std::int64_t samples) { return samples == 0; }))
+      engine::refuse_empty_validation();
+    task.check_selection(config.select_by, val);
   }
 
   // Model and batches.
@@ -389,7 +392,8 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
   engine::TrainingObserver& observer = reporter ? static_cast<engine::TrainingObserver&>(*reporter) : silent;
   engine::TrainingResult result;
   {
-    engine::Trainer trainer(config, *network, *batches.train, batches.val.get(), *device, observer, ranks);
+    engine::Trainer trainer(config, *network, task, *batches.train, batches.val.get(), *device, observer,
+                            ranks);
     if (job.first()) {
       start_weights(trainer, options, paths, *dataset, observer);
       folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));

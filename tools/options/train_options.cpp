@@ -25,7 +25,7 @@ constexpr auto kOnOff = std::to_array<engine::Named<bool>>({{"on", true}, {"off"
 std::span<const engine::Named<std::string>> selecting_measures() {
   static const std::vector<engine::Named<std::string>> names = [] {
     std::vector<engine::Named<std::string>> rows;
-    for (const engine::Selection& row : engine::selections())
+    for (const model::SelectingMeasure& row : model::selections())
       rows.push_back({row.name, std::string(row.name)});
     return rows;
   }();
@@ -117,7 +117,7 @@ void add_evaluation_options(OptionSet& set, TrainOptions& o) {
   set.add(o.trainer.select_by, {"select_by", "", "what makes a checkpoint the best, on val"},
           selecting_measures());
   set.add(
-      o.trainer.threshold_by,
+      o.threshold_by,
       {.name = "threshold_by",
        .argument = "RULE",
        .help =
@@ -196,9 +196,9 @@ void check_effects(const TrainOptions& o, const OptionSet& set) {
   refuse(!o.losses.use_contrastive, o.losses.contrastive_scope, kNoContrast);
   constexpr const char* kNoVal = "with --no_val, which leaves nothing to evaluate; leave one of them out";
   refuse(o.trainer.no_val, o.trainer.select_by, kNoVal);
-  refuse(o.trainer.no_val, o.trainer.threshold_by, kNoVal);
+  refuse(o.trainer.no_val, o.threshold_by, kNoVal);
   refuse(o.trainer.no_val, o.trainer.eval_every, kNoVal);
-  refuse(o.model.num_classes > 1, o.trainer.threshold_by,
+  refuse(o.model.num_classes > 1, o.threshold_by,
          "with --num_classes above 1, where the likeliest class is predicted; leave it out");
   refuse(o.trainer.no_val && !o.save_last.empty(), o.save_path,
          "with --no_val and --save_last: nothing is selected, and the last checkpoint is the only one");
@@ -219,7 +219,7 @@ void check_run(const TrainOptions& o) {
     static_cast<void>(resolve_precision(o, engine::DeviceKind::kCpu));
     static_cast<void>(check_for_device(o, engine::DeviceKind::kCpu));
   }
-  if (!o.trainer.no_val) engine::check_selection(o.trainer.select_by, o.model.num_classes);
+  if (!o.trainer.no_val) static_cast<void>(detection_task(o).selection(o.trainer.select_by));
 }
 
 /// Throws UsageError for an option that is not UTF-8: the records of a run are UTF-8 and name its files.
@@ -375,6 +375,10 @@ model::LossConfig loss_config(const TrainOptions& o, double pos_weight) {
   model::LossConfig config = o.losses;
   config.pos_weight = pos_weight;
   return config;
+}
+
+model::DetectionTask detection_task(const TrainOptions& o) {
+  return model::DetectionTask(o.model.num_classes, o.threshold_by);
 }
 
 data::BatchSourceOptions batch_options(const TrainOptions& o, bool training, int rank, int world_size) {

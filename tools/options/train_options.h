@@ -15,6 +15,7 @@
 #include "engine/trainer/trainer.h"
 #include "model/config.h"
 #include "model/crossmodal_transformer.h"
+#include "model/tasks/detection.h"
 #include "tools/feature_input.h"
 #include "tools/options/common_rows.h"
 #include "tools/options/device_options.h"
@@ -61,7 +62,8 @@ struct TrainOptions {
   model::ModelConfig model;
   model::LossConfig losses;
   std::optional<double> pos_weight = model::LossConfig{}.pos_weight;  ///< nullopt: #fake / #real
-  engine::TrainerConfig trainer;
+  engine::TrainerConfig trainer{.select_by = "auc"};
+  model::ThresholdRule threshold_by;  ///< by which the decision threshold is fitted on val
   GradDtype grad_dtype = GradDtype::kAuto;
   std::string run_dir;
   std::string save_path;
@@ -134,6 +136,8 @@ struct RunPaths {
                                               std::int64_t audio_dim);
 [[nodiscard]] model::Activations activations(const TrainOptions& options);
 [[nodiscard]] model::LossConfig loss_config(const TrainOptions& options, double pos_weight);
+/// What the network is trained for.
+[[nodiscard]] model::DetectionTask detection_task(const TrainOptions& options);
 [[nodiscard]] data::BatchSourceOptions batch_options(const TrainOptions& options, bool training, int rank = 0,
                                                      int world_size = 1);
 

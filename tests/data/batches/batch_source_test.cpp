@@ -88,8 +88,8 @@ void add_batch(const Batch& batch, Epoch& epoch) {
     EXPECT_EQ(input.device, engine::DeviceKind::kCpu);
     add(input.data, input.bytes());
   }
-  EXPECT_EQ(batch.labels.dtype, DType::kI32);
-  add(batch.labels.data, batch.labels.bytes());
+  EXPECT_EQ(batch.targets.at(kLabelTarget).dtype, DType::kI32);
+  add(batch.targets.at(kLabelTarget).data, batch.targets.at(kLabelTarget).bytes());
   epoch.samples.insert(epoch.samples.end(), batch.samples.begin(), batch.samples.end());
 }
 
@@ -143,7 +143,7 @@ TEST(BatchSource, EvaluationCropsTheCentreAndRepeatsTheLastFrame) {
     for (std::int64_t p = 0; p < batch->size; ++p) {
       const std::int64_t sample = batch->samples[static_cast<std::size_t>(p)];
       EXPECT_EQ(sample, position + p);
-      EXPECT_EQ(batch->labels.as<std::int32_t>()[p], data->label(sample));
+      EXPECT_EQ(batch->targets.at(kLabelTarget).as<std::int32_t>()[p], data->label(sample));
       const std::int64_t start = std::max<std::int64_t>(data->frames(sample) - 6, 0) / 2;
       EXPECT_EQ(rows_of<float>(*batch, 0, p), by_the_book(*data, Stream::kVisual, sample, 0, start, 6));
       EXPECT_EQ(rows_of<float>(*batch, 1, p), by_the_book(*data, Stream::kAudio, sample, 0, start, 6));
@@ -493,7 +493,7 @@ TEST(BatchSource, UnknownLabelsAreEvaluatedAndNotTrainedOn) {
               HasSubstr("test/a has no label"));
   PackedBatchSource source(data, {0}, evaluation(0));
   source.start_epoch(0, 0);
-  EXPECT_EQ(source.next()->labels.as<std::int32_t>()[0], -1);
+  EXPECT_EQ(source.next()->targets.at(kLabelTarget).as<std::int32_t>()[0], -1);
 }
 
 }  // namespace

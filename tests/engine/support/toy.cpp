@@ -1,15 +1,18 @@
 #include "tests/engine/support/toy.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
 #include "engine/ops/ops.h"
+#include "model/tasks/detection.h"
 
 namespace voca::engine::test {
 namespace {
 
 constexpr std::uint32_t kDropoutSite = 1;
+constexpr std::array kLosses{"loss", "cls", "con"};
 
 ParameterSpec uniform(std::string name, const Shape& shape, std::int64_t inputs, int backward_rank) {
   return {.name = std::move(name),
@@ -26,12 +29,12 @@ ToyModel::ToyModel(std::int64_t outputs, double dropout)
                   uniform("hidden.bias", {kHidden}, kFeatures, 3),
                   uniform("output.weight", {outputs, kHidden}, kHidden, 0),
                   uniform("output.bias", {outputs}, kHidden, 1)},
+      signature_{
+          .batch = {.inputs = {{"features", {kFeatures}, {}}}, .targets = {{model::kLabel, {}, DType::kI32}}},
+          .outputs = {{model::kLogits, {outputs}, {}}},
+          .losses = kLosses},
       outputs_(outputs),
       dropout_(dropout) {}
-
-Shape ToyModel::input_shape(int input, std::int64_t size) const {
-  return input == 0 ? Shape{size, kFeatures} : Shape{};
-}
 
 ToyModel::Activations ToyModel::forward(Context& context, const ParameterStore& parameters,
                                         const Batch& batch, const kernels::Dropout& dropout,
@@ -39,7 +42,7 @@ ToyModel::Activations ToyModel::forward(Context& context, const ParameterStore& 
   const DType dtype = parameters.compute_type();
   Activations result{.hidden = context.allocate("hidden", {batch.size, kHidden}, dtype),
                      .active = context.allocate("active", {batch.size, kHidden}, dtype)};
-  ops::linear(context, batch.inputs[0], parameters.weight(kHiddenWeight), {}, result.hidden);
+  ops::linear(context, batch.inputs.at("features"), parameters.weight(kHiddenWeight), {}, result.hidden);
   ops::gelu(context, result.hidden, parameters.weight(kHiddenBias), dropout, result.active);
   ops::linear(context, result.active, parameters.weight(kOutputWeight), parameters.weight(kOutputBias),
               logits);
@@ -64,17 +67,19 @@ void ToyModel::cross_entropy(Context& context, const Tensor& logits, const Tenso
 
 void ToyModel::forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
                                 const StepRandom& random, const GradientScale& gradient_scale,
-                                const Tensor& logits, const Tensor& losses) const {
+                                const TensorList& outputs, const Tensor& losses) const {
   const ArenaScope scope(context.arena);
+  const Tensor& logits = outputs.at(model::kLogits);
   const DType dtype = parameters.compute_type();
   const kernels::Dropout dropout = random.dropout(kDropoutSite, dropout_, kHidden);
   const Activations activations = forward(context, parameters, batch, dropout, logits);
   const Tensor dlogits = context.allocate("dlogits", {batch.size, outputs_}, dtype);
   const Tensor dactive = context.allocate("dactive", {batch.size, kHidden}, dtype);
   const Tensor dhidden = context.allocate("dhidden", {batch.size, kHidden}, dtype);
-  cross_entropy(context, logits, batch.labels, gradient_scale, losses.rows(kTotalLoss, 1), {}, dlogits);
-  ops::weighted_sum(context, 1, losses.rows(kTotalLoss, 1), 0, {}, losses.rows(kClassificationLoss, 1));
-  ops::fill(context, 0, losses.rows(kContrastiveLoss, 1));
+  cross_entropy(context, logits, batch.targets.at(model::kLabel), gradient_scale, losses.rows(0, 1), {},
+                dlogits);
+  ops::weighted_sum(context, 1, losses.rows(0, 1), 0, {}, losses.rows(1, 1));
+  ops::fill(context, 0, losses.rows(2, 1));
   ops::linear_backward(context, {.dy = dlogits,
                                  .x = activations.active,
                                  .weight = parameters.weight(kOutputWeight),
@@ -84,19 +89,20 @@ void ToyModel::forward_backward(Context& context, const ParameterStore& paramete
   ops::gelu_backward(context, dactive, activations.hidden, parameters.weight(kHiddenBias), dropout, dhidden,
                      parameters.gradient(kHiddenBias));
   ops::linear_backward(context, {.dy = dhidden,
-                                 .x = batch.inputs[0],
+                                 .x = batch.inputs.at("features"),
                                  .weight = parameters.weight(kHiddenWeight),
                                  .dweight = parameters.gradient(kHiddenWeight)});
   if (after_backward && context.device() == DeviceKind::kCpu) after_backward(parameters, random, losses);
 }
 
 void ToyModel::predict(Context& context, const ParameterStore& parameters, const Batch& batch,
-                       const Tensor& logits, const Tensor& row_losses) const {
+                       const TensorList& outputs, const Tensor& row_losses) const {
   const ArenaScope scope(context.arena);
+  const Tensor& logits = outputs.at(model::kLogits);
   (void)forward(context, parameters, batch, {}, logits);
   if (!row_losses) return;
   const Tensor loss = context.allocate("loss", {1}, row_losses.dtype);
-  cross_entropy(context, logits, batch.labels, {}, loss, row_losses, {});
+  cross_entropy(context, logits, batch.targets.at(model::kLabel), {}, loss, row_losses, {});
 }
 
 ToySource::ToySource(Options options) : options_(std::move(options)) {
@@ -182,16 +188,16 @@ const Batch* ToySource::next() {
     fill<float>(taken_);
   }
   batch_.size = static_cast<std::int64_t>(taken_.size());
-  batch_.inputs[0] = {.data = input_.data(),
-                      .shape = {batch_.size, ToyModel::kFeatures},
-                      .dtype = options_.compute_type,
-                      .device = DeviceKind::kCpu,
-                      .name = "input"};
-  batch_.labels = {.data = batch_labels_.data(),
-                   .shape = {batch_.size},
-                   .dtype = DType::kI32,
-                   .device = DeviceKind::kCpu,
-                   .name = "labels"};
+  batch_.inputs.push_back({.data = input_.data(),
+                           .shape = {batch_.size, ToyModel::kFeatures},
+                           .dtype = options_.compute_type,
+                           .device = DeviceKind::kCpu,
+                           .name = "features"});
+  batch_.targets.push_back({.data = batch_labels_.data(),
+                            .shape = {batch_.size},
+                            .dtype = DType::kI32,
+                            .device = DeviceKind::kCpu,
+                            .name = model::kLabel});
   batch_.samples = taken_;
   return &batch_;
 }

@@ -13,8 +13,9 @@
 
 namespace voca::engine::test {
 
-/// Two layers with dropout between them on one input (size, kFeatures): small enough to train in
-/// milliseconds, with all that a run's bits depend on.
+/// Two layers with dropout between them on one input "features" (kFeatures), a detector as
+/// model/tasks/detection.h describes it: small enough to train in milliseconds, with all that a run's bits
+/// depend on.
 class ToyModel : public Model {
  public:
   static constexpr std::int64_t kFeatures = 5;
@@ -24,13 +25,12 @@ class ToyModel : public Model {
   explicit ToyModel(std::int64_t outputs = 1, double dropout = 0.25);
 
   [[nodiscard]] const std::vector<ParameterSpec>& parameters() const override { return parameters_; }
-  [[nodiscard]] std::int64_t outputs() const override { return outputs_; }
-  [[nodiscard]] Shape input_shape(int input, std::int64_t size) const override;
+  [[nodiscard]] const ModelSignature& signature() const override { return signature_; }
   void forward_backward(Context& context, const ParameterStore& parameters, const Batch& batch,
-                        const StepRandom& random, const GradientScale& gradient_scale, const Tensor& logits,
-                        const Tensor& losses) const override;
-  void predict(Context& context, const ParameterStore& parameters, const Batch& batch, const Tensor& logits,
-               const Tensor& row_losses) const override;
+                        const StepRandom& random, const GradientScale& gradient_scale,
+                        const TensorList& outputs, const Tensor& losses) const override;
+  void predict(Context& context, const ParameterStore& parameters, const Batch& batch,
+               const TensorList& outputs, const Tensor& row_losses) const override;
 
   /// Called at the end of every forward_backward that computes, to spoil what it computed.
   std::function<void(const ParameterStore&, const StepRandom&, const Tensor& losses)> after_backward;
@@ -47,6 +47,7 @@ class ToyModel : public Model {
                      const Tensor& loss, const Tensor& row_losses, const Tensor& dlogits) const;
 
   std::vector<ParameterSpec> parameters_;
+  ModelSignature signature_;
   std::int64_t outputs_;
   double dropout_;
 };

@@ -72,7 +72,7 @@ TEST_F(ExtendedRun, GoesOnFromTheLastEpochWithItsOwnCosine) {
   EXPECT_DOUBLE_EQ(recorder_.epochs[4].lr, 1e-6 + (lr / 10 - 1e-6) / 2);
   EXPECT_THAT(recorder_.messages,
               Contains(AllOf(HasSubstr("extended: epochs 4 to 5"), HasSubstr("falls to 1e-06"))));
-  EXPECT_TRUE(recorder_.epochs[4].val) << "the last one is always evaluated";
+  EXPECT_FALSE(recorder_.epochs[4].val.empty()) << "the last one is always evaluated";
 }
 
 TEST_F(ExtendedRun, StoppedAtAnyMomentIsTheUninterruptedOne) {

@@ -61,7 +61,9 @@ void run_rank(const TrainerConfig& config, const Job& job, int rank, const Ranks
   ToySource train(of_rank(job.train));
   ToySource val(of_rank(job.val));
   const auto device = make_cpu_device(1);
-  Trainer trainer(config, model, train, config.no_val ? nullptr : &val, *device, outcome.recorder, ranks);
+  const model::DetectionTask task(1);
+  Trainer trainer(config, model, task, train, config.no_val ? nullptr : &val, *device, outcome.recorder,
+                  ranks);
   // Rank 0's weights are what all start from.
   trainer.parameters().initialise(config.seed + static_cast<std::uint64_t>(rank));
   if (rank == 0 && !config.checkpoint_folder.empty()) (void)trainer.resume_latest();
@@ -130,7 +132,7 @@ TEST_P(WorldSize, TrainsAsOneRankWithTheSameGlobalBatch) {
     for (std::size_t epoch = 0; epoch < 3; ++epoch) {
       const EpochRecord& got = outcome.recorder.epochs[epoch];
       const EpochRecord& want = one[0].recorder.epochs[epoch];
-      EXPECT_NEAR(got.loss.total, want.loss.total, 1e-5 * want.loss.total);
+      EXPECT_NEAR(got.loss.total(), want.loss.total(), 1e-5 * want.loss.total());
       EXPECT_NEAR(got.grad_norm, want.grad_norm, 1e-5 * want.grad_norm);
       EXPECT_EQ(got.samples, want.samples);
       EXPECT_NEAR(*got.summary->measure("loss"), *want.summary->measure("loss"),
@@ -226,7 +228,7 @@ TEST_F(RanksTest, ABadLossOnOneRankSkipsTheStepOnAll) {
   const auto spoil_rank_1 = [](int rank, ToyModel& model, ToySource&, Trainer&) {
     if (rank != 1) return;
     model.after_backward = [](const ParameterStore&, const StepRandom& random, const Tensor& losses) {
-      if (random.step == 2) losses.as<float>()[kTotalLoss] = std::nanf("");
+      if (random.step == 2) losses.as<float>()[0] = std::nanf("");
     };
   };
   for (const Outcome& outcome : run_well(toy_config(), {.world_size = 3, .before = spoil_rank_1}))

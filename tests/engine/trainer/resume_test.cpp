@@ -76,7 +76,7 @@ nlohmann::ordered_json json_of(const std::optional<ValidationSummary>& summary) 
           number(summary->measure("acc")),
           number(summary->measure("auc")),
           number(summary->measure("ap")),
-          number(summary->threshold)};
+          number(summary->measure("threshold"))};
 }
 
 /// Everything that must not depend on interruptions.

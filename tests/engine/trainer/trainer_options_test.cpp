@@ -41,8 +41,10 @@ TEST(TrainerOptions, RefusesEmptySplitsSayingWhatToDo) {
   ToySource train(test::toy_training());
   const auto device = make_cpu_device(1);
   Recorder recorder;
-  EXPECT_THAT(message_of<UsageError>(
-                  [&] { const Trainer t(toy_config(), model, train, nullptr, *device, recorder); }),
+  EXPECT_THAT(message_of<UsageError>([&] {
+                const Trainer t(toy_config(), model, model::DetectionTask(1), train, nullptr, *device,
+                                recorder);
+              }),
               HasSubstr("--no_val"));
 }
 
@@ -75,24 +77,10 @@ TEST(TrainerOptions, RefusesNumbersThatNoRunCanBeMadeWith) {
   EXPECT_THAT(refusal_of(narrow), StartsWith("--precision"));
 }
 
-TEST(TrainerOptions, RefusesAMeasureThatTheModelOrTheSplitLeavesUndefined) {
+TEST(TrainerOptions, RefusesAMeasureThatTheTaskLeavesUndefined) {
   TrainerConfig config = toy_config();
   config.select_by = "ap";
   EXPECT_THAT(refusal_of(config, {.outputs = 3}), AllOf(StartsWith("--select_by ap"), HasSubstr("has 3")));
-  const std::vector<std::int64_t> one_class{0, 5};
-  const std::vector<std::int64_t> two_classes{1, 5};
-  for (const char* by : {"auc", "ap"}) {
-    EXPECT_THAT(message_of<UsageError>([&] { check_selection(by, 1, one_class); }),
-                AllOf(StartsWith("--select_by"), HasSubstr("one class")));
-    EXPECT_NO_THROW(check_selection(by, 1, two_classes));
-  }
-  for (const char* by : {"acc", "loss"}) EXPECT_NO_THROW(check_selection(by, 1, one_class));
-  EXPECT_THROW(check_selection("ap", 3, two_classes), UsageError);
-  const std::vector<std::int64_t> empty{0, 0};
-  for (const char* by : {"auc", "loss"}) {
-    EXPECT_THAT(message_of<UsageError>([&] { check_selection(by, 1, empty); }),
-                HasSubstr("the validation split is empty"));
-  }
 }
 
 TEST(TrainerOptions, ReadBack) {

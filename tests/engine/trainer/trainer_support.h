@@ -13,6 +13,7 @@
 
 #include "engine/core/host_tensor.h"
 #include "engine/trainer/trainer.h"
+#include "model/tasks/detection.h"
 #include "tests/engine/support/toy.h"
 
 namespace voca::engine::test {
@@ -109,6 +110,7 @@ inline TrainerConfig toy_config() {
   config.warmup_epochs = 1;
   config.schedule = ScheduleKind::kStep;
   config.log_every = 1;
+  config.select_by = "auc";
   config.seed = 5;
   config.config_hash = "c0ffee";
   config.split_hash = "5eed";
@@ -136,14 +138,16 @@ class ToyRun {
   ToyRun(const TrainerConfig& config, Recorder& recorder) : ToyRun(config, recorder, Setup()) {}
   ToyRun(const TrainerConfig& config, Recorder& recorder, const Setup& setup)
       : model(setup.outputs, setup.dropout),
+        task(setup.outputs),
         train(of_type(setup.train, config, setup.outputs)),
         val(of_type(setup.val, config, setup.outputs)),
         device(make_cpu_device(1)),
-        trainer(config, model, train, config.no_val ? nullptr : &val, *device, recorder) {
+        trainer(config, model, task, train, config.no_val ? nullptr : &val, *device, recorder) {
     trainer.parameters().initialise(config.seed);
   }
 
   ToyModel model;
+  model::DetectionTask task;
   ToySource train;
   ToySource val;
   std::unique_ptr<Device> device;

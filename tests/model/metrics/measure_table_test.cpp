@@ -10,7 +10,7 @@
 
 #include "engine/base/error.h"
 
-namespace voca::engine {
+namespace voca::model {
 namespace {
 
 using ::testing::HasSubstr;
@@ -76,10 +76,10 @@ TEST(Selections, AreTheContract) {
   try {
     static_cast<void>(selection("f1"));
     ADD_FAILURE();
-  } catch (const UsageError& error) {
+  } catch (const engine::UsageError& error) {
     EXPECT_THAT(error.what(), HasSubstr("--select_by: \"f1\" is not one of auc, ap, loss, acc"));
   }
 }
 
 }  // namespace
-}  // namespace voca::engine
+}  // namespace voca::model

@@ -15,7 +15,7 @@
 #include "engine/base/error.h"
 #include "tests/model/metrics/scores.h"
 
-namespace voca::engine {
+namespace voca::model {
 namespace {
 
 using nlohmann::json;
@@ -286,7 +286,7 @@ TEST(Metrics, RefusesScoresAndLabelsOutOfRangeByPosition) {
   const auto message = [](const std::vector<double>& scores, const std::vector<int>& labels) -> std::string {
     try {
       (void)roc_curve(scores, labels);
-    } catch (const DataError& error) {
+    } catch (const engine::DataError& error) {
       return error.what();
     }
     return "";
@@ -295,8 +295,8 @@ TEST(Metrics, RefusesScoresAndLabelsOutOfRangeByPosition) {
             std::string::npos);
   EXPECT_NE(message({1.5, 0.5}, {0, 1}).find("sample 0"), std::string::npos);
   EXPECT_NE(message({0.5, 0.5}, {0, -1}).find("label of sample 1"), std::string::npos);
-  EXPECT_THROW((void)roc_curve(std::vector{0.5}, std::vector{0, 1}), InternalError);
-  EXPECT_THROW((void)class_metrics(std::vector{0.5, 0.5}, std::vector{2}, 2), DataError);
+  EXPECT_THROW((void)roc_curve(std::vector{0.5}, std::vector{0, 1}), engine::InternalError);
+  EXPECT_THROW((void)class_metrics(std::vector{0.5, 0.5}, std::vector{2}, 2), engine::DataError);
 }
 
 TEST(Metrics, OrderOfTheSamplesChangesNothing) {
@@ -390,4 +390,4 @@ TEST(Metrics, ClassMeasuresAreScikitLearns) {
 }
 
 }  // namespace
-}  // namespace voca::engine
+}  // namespace voca::model

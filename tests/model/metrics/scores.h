@@ -7,7 +7,7 @@
 
 #include "model/metrics/metrics.h"
 
-namespace voca::engine::test {
+namespace voca::model::test {
 
 /// Scores and labels of a split.
 struct Sample {
@@ -62,4 +62,4 @@ inline std::vector<double> thresholds_descending(const Sample& sample) {
   return {distinct.rbegin(), distinct.rend()};
 }
 
-}  // namespace voca::engine::test
+}  // namespace voca::model::test

@@ -12,7 +12,7 @@
 #include "engine/base/error.h"
 #include "tests/model/metrics/scores.h"
 
-namespace voca::engine {
+namespace voca::model {
 namespace {
 
 using test::count_from;
@@ -130,4 +130,4 @@ TEST(ThresholdRule, IsReadAndNamed) {
 }
 
 }  // namespace
-}  // namespace voca::engine
+}  // namespace voca::model

@@ -58,12 +58,12 @@ Network<T>::Network(const ModelConfig& config, const LossConfig& losses, std::in
   block_ = device_->allocate("activations", planned_bytes_);
   arena_ = std::make_unique<engine::Arena>(block_.data(), planned_bytes_, DeviceKind::kCpu);
   const auto size = [](const engine::Shape& shape) { return static_cast<std::size_t>(shape.elements()); };
-  visual_.resize(size(model_->input_shape(0, batch_size)));
-  audio_.resize(size(model_->input_shape(1, batch_size)));
+  visual_.resize(size(signature().batch.inputs[0].of(batch_size)));
+  audio_.resize(size(signature().batch.inputs[1].of(batch_size)));
   labels_.resize(static_cast<std::size_t>(batch_size));
-  logits_.resize(static_cast<std::size_t>(batch_size * model_->outputs()));
+  logits_.resize(size(signature().outputs[0].of(batch_size)));
   row_losses_.resize(static_cast<std::size_t>(batch_size));
-  losses_.resize(engine::kLossCount);
+  losses_.resize(signature().losses.size());
 }
 
 template <typename T>
@@ -93,10 +93,17 @@ template <typename T>
 engine::Batch Network<T>::batch() {
   engine::Batch batch;
   batch.size = batch_size_;
-  batch.inputs[0] = tensor_over(visual_, model_->input_shape(0, batch_size_), "visual");
-  batch.inputs[1] = tensor_over(audio_, model_->input_shape(1, batch_size_), "audio");
-  batch.labels = tensor_over(labels_, {batch_size_}, "labels");
+  batch.inputs.push_back(tensor_over(visual_, signature().batch.inputs[0].of(batch_size_), "visual"));
+  batch.inputs.push_back(tensor_over(audio_, signature().batch.inputs[1].of(batch_size_), "audio"));
+  batch.targets.push_back(tensor_over(labels_, {batch_size_}, kLabel));
   return batch;
+}
+
+template <typename T>
+engine::TensorList Network<T>::outputs() {
+  engine::TensorList outputs;
+  outputs.push_back(tensor_over(logits_, signature().outputs[0].of(batch_size_), kLogits));
+  return outputs;
 }
 
 template <typename T>
@@ -107,17 +114,15 @@ std::vector<double> Network<T>::step(const engine::StepRandom& random, double gr
   engine::Batch rank_batch = batch();
   rank_batch.rows_by_rank = surroundings.rows_by_rank;
   engine::ops::fill(context, 0, parameters_->gradients());
-  model_->forward_backward(context, *parameters_, rank_batch, random, {.factor = gradient_scale},
-                           tensor_over(logits_, {batch_size_, model_->outputs()}, "logits"),
-                           tensor_over(losses_, {engine::kLossCount}, "losses"));
+  model_->forward_backward(context, *parameters_, rank_batch, random, {.factor = gradient_scale}, outputs(),
+                           tensor_over(losses_, {static_cast<std::int64_t>(losses_.size())}, "losses"));
   return {losses_.begin(), losses_.end()};
 }
 
 template <typename T>
 void Network<T>::predict() {
   engine::Context context{*arena_};
-  model_->predict(context, *parameters_, batch(),
-                  tensor_over(logits_, {batch_size_, model_->outputs()}, "logits"),
+  model_->predict(context, *parameters_, batch(), outputs(),
                   tensor_over(row_losses_, {batch_size_}, "row losses"));
 }
 

@@ -10,6 +10,7 @@
 #include "engine/core/model.h"
 #include "engine/core/parameters.h"
 #include "model/crossmodal_transformer.h"
+#include "model/tasks/detection.h"
 #include "tests/model/support/golden.h"
 
 namespace voca::model::testing {
@@ -59,7 +60,9 @@ class Network {
   static std::span<T> span_of(const engine::Tensor& tensor) {
     return {tensor.as<T>(), static_cast<std::size_t>(tensor.elements())};
   }
+  [[nodiscard]] const engine::ModelSignature& signature() const { return model_->signature(); }
   [[nodiscard]] engine::Batch batch();
+  [[nodiscard]] engine::TensorList outputs();
 
   std::unique_ptr<engine::Device> device_;
   std::unique_ptr<engine::Model> model_;

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace voca::engine {
+
+/// One of a model's outputs or targets for many samples, on the host.
+struct PredictionColumn {
+  std::string name;
+  std::int64_t width = 1;      ///< numbers per sample
+  std::vector<double> values;  ///< (n, width)
+};
+
+/// What a model predicts for a split, and what it should: every sample once, in the order of the dataset.
+struct Predictions {
+  std::vector<std::int64_t> samples;  ///< (n) index in the dataset, ascending
+  std::vector<PredictionColumn> outputs;
+  std::vector<PredictionColumn> targets;
+  std::vector<double> losses;  ///< (n) loss of each sample; empty if not requested
+
+  [[nodiscard]] std::int64_t size() const { return static_cast<std::int64_t>(samples.size()); }
+  /// Throw InternalError if there is none of this name.
+  [[nodiscard]] const PredictionColumn& output(std::string_view name) const;
+  [[nodiscard]] const PredictionColumn& target(std::string_view name) const;
+};
+
+/// Means of several models' outputs over the same samples; targets are kept, losses are dropped. Throws
+/// DataError when samples or outputs differ.
+[[nodiscard]] Predictions mean_outputs(const std::vector<Predictions>& predictions);
+
+}  // namespace voca::engine
