@@ -27,6 +27,7 @@
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"
+#include "model/registry.h"
 #include "model/tasks/detection.h"
 
 namespace {

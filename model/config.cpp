@@ -1,14 +1,10 @@
 #include "model/config.h"
 
-#include <algorithm>
-#include <charconv>
-
 #include "engine/base/error.h"
 #include "model/parameter_table.h"
 
 namespace voca::model {
 
-using engine::DataError;
 using engine::UsageError;
 
 void validate(const ModelConfig& c) {
@@ -44,62 +40,6 @@ void validate(const LossConfig& c) {
 bool certain_fake_exceeds_half(const LossConfig& config) {
   const double s = config.label_smoothing;
   return config.pos_weight * s / 2 > 1 - s / 2;
-}
-
-namespace {
-
-const StateEntry* find(const std::vector<StateEntry>& state, std::string_view name) {
-  const auto entry =
-      std::find_if(state.begin(), state.end(), [&](const StateEntry& e) { return e.name == name; });
-  return entry == state.end() ? nullptr : &*entry;
-}
-
-const StateEntry& require_matrix(const std::vector<StateEntry>& state, std::string_view name) {
-  const StateEntry* entry = find(state, name);
-  if (entry == nullptr) throw DataError("the weights hold no {}: not a state dict of this network", name);
-  if (entry->shape.rank() != 2)
-    throw DataError("{} has shape {}: expected a matrix", name, engine::to_string(entry->shape));
-  return *entry;
-}
-
-// Number of encoder layers: the largest index that occurs, plus one.
-std::int64_t count_layers(const std::vector<StateEntry>& state) {
-  constexpr std::string_view kPrefix = "temporal_encoder.layers.";
-  std::int64_t layers = 0;
-  for (const StateEntry& entry : state) {
-    if (!entry.name.starts_with(kPrefix)) continue;
-    std::int64_t index = -1;
-    const char* end = entry.name.data() + entry.name.size();
-    std::from_chars(entry.name.data() + kPrefix.size(), end, index);
-    layers = std::max(layers, index + 1);
-  }
-  return layers;
-}
-
-}  // namespace
-
-ModelConfig infer_config(const std::vector<StateEntry>& state, const ModelConfig& hints) {
-  ModelConfig config = hints;
-  const StateEntry& v_proj = require_matrix(state, "v_proj.0.weight");
-  config.hidden = v_proj.shape[0];
-  config.visual_dim = v_proj.shape[1];
-  config.audio_dim = require_matrix(state, "a_proj.0.weight").shape[1];
-  config.num_classes = require_matrix(state, "classifier.3.weight").shape[0];
-  config.num_layers = count_layers(state);
-  const bool bidirectional = find(state, "v2a_attn.in_proj_weight") != nullptr;
-  config.cross_attention = bidirectional ? CrossAttention::kBidirectional : CrossAttention::kA2v;
-  if (find(state, "pos_embed") != nullptr) {
-    config.positional_encoding = PositionalEncoding::kLearned;
-    config.seq_len = require_matrix(state, "pos_embed").shape[0];
-  } else if (config.positional_encoding == PositionalEncoding::kLearned) {
-    throw DataError("the config says learned positions, but the weights hold no pos_embed");
-  }
-  try {
-    validate(config);
-  } catch (const UsageError& error) {
-    throw DataError("the weights spell an architecture that does not hold: {}", error.what());
-  }
-  return config;
 }
 
 }  // namespace voca::model

@@ -37,6 +37,7 @@ constexpr auto names_of(ContrastiveScope /*tag*/) {
 
 /// The architecture, with the names and defaults of the options.
 struct ModelConfig {
+  std::string model = "crossmodal";  ///< which network: a name of model/registry.h
   std::int64_t visual_dim = 512;
   std::int64_t audio_dim = 512;
   std::int64_t hidden = 768;     ///< H, divisible by num_heads and by 2
@@ -72,10 +73,5 @@ struct StateEntry {
   std::string name;
   engine::Shape shape;
 };
-
-/// Infers the architecture from a state dict's names and shapes. Heads, sequence length and dropout are not
-/// visible there and come from `hints` (the checkpoint's config), except that learned positions reveal
-/// seq_len. Throws DataError naming the entry that is missing or does not fit.
-[[nodiscard]] ModelConfig infer_config(const std::vector<StateEntry>& state, const ModelConfig& hints);
 
 }  // namespace voca::model

@@ -1,7 +1,10 @@
 #include "model/crossmodal_transformer.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 
+#include "engine/base/error.h"
 #include "model/classifier.h"
 #include "model/contrast.h"
 #include "model/encoder.h"
@@ -15,11 +18,13 @@ namespace {
 using engine::ArenaScope;
 using engine::Batch;
 using engine::Context;
+using engine::DataError;
 using engine::GradientScale;
 using engine::ParameterStore;
 using engine::StepRandom;
 using engine::Tensor;
 using engine::TensorList;
+using engine::UsageError;
 
 // Inputs.
 constexpr const char* kVisual = "visual";
@@ -176,18 +181,8 @@ void CrossModalTransformer::predict(Context& context, const ParameterStore& para
   if (row_losses) classification_losses(pass, classifier_, logits, batch.targets.at(kLabel), row_losses);
 }
 
-}  // namespace
-
-std::unique_ptr<engine::Model> make_crossmodal_transformer(const ModelConfig& config,
-                                                           const LossConfig& losses,
-                                                           Activations activations) {
-  validate(config);
-  validate(losses);
-  return std::make_unique<CrossModalTransformer>(config, losses, activations, make_parameter_table(config));
-}
-
-StepFlops count_flops(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size,
-                      Activations activations) {
+StepFlops count_step_flops(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size,
+                           Activations activations) {
   const auto b = static_cast<double>(batch_size);
   const auto rows = b * static_cast<double>(config.seq_len);
   const auto h = static_cast<double>(config.hidden);
@@ -218,5 +213,83 @@ StepFlops count_flops(const ModelConfig& config, const LossConfig& losses, std::
   }
   return flops;
 }
+
+const StateEntry* find(const std::vector<StateEntry>& state, std::string_view name) {
+  const auto entry =
+      std::find_if(state.begin(), state.end(), [&](const StateEntry& e) { return e.name == name; });
+  return entry == state.end() ? nullptr : &*entry;
+}
+
+const StateEntry& require_matrix(const std::vector<StateEntry>& state, std::string_view name) {
+  const StateEntry* entry = find(state, name);
+  if (entry == nullptr) throw DataError("the weights hold no {}: not a state dict of this network", name);
+  if (entry->shape.rank() != 2)
+    throw DataError("{} has shape {}: expected a matrix", name, engine::to_string(entry->shape));
+  return *entry;
+}
+
+// Number of encoder layers: the largest index that occurs, plus one.
+std::int64_t count_layers(const std::vector<StateEntry>& state) {
+  constexpr std::string_view kPrefix = "temporal_encoder.layers.";
+  std::int64_t layers = 0;
+  for (const StateEntry& entry : state) {
+    if (!entry.name.starts_with(kPrefix)) continue;
+    std::int64_t index = -1;
+    const char* end = entry.name.data() + entry.name.size();
+    std::from_chars(entry.name.data() + kPrefix.size(), end, index);
+    layers = std::max(layers, index + 1);
+  }
+  return layers;
+}
+
+bool recognise(const std::vector<StateEntry>& state) {
+  return find(state, "v_proj.0.weight") != nullptr && find(state, "a_proj.0.weight") != nullptr &&
+         find(state, "classifier.3.weight") != nullptr;
+}
+
+ModelConfig infer(const std::vector<StateEntry>& state, const ModelConfig& hints) {
+  ModelConfig config = hints;
+  const StateEntry& v_proj = require_matrix(state, "v_proj.0.weight");
+  config.hidden = v_proj.shape[0];
+  config.visual_dim = v_proj.shape[1];
+  config.audio_dim = require_matrix(state, "a_proj.0.weight").shape[1];
+  config.num_classes = require_matrix(state, "classifier.3.weight").shape[0];
+  config.num_layers = count_layers(state);
+  const bool bidirectional = find(state, "v2a_attn.in_proj_weight") != nullptr;
+  config.cross_attention = bidirectional ? CrossAttention::kBidirectional : CrossAttention::kA2v;
+  if (find(state, "pos_embed") != nullptr) {
+    config.positional_encoding = PositionalEncoding::kLearned;
+    config.seq_len = require_matrix(state, "pos_embed").shape[0];
+  } else if (config.positional_encoding == PositionalEncoding::kLearned) {
+    throw DataError("the config says learned positions, but the weights hold no pos_embed");
+  }
+  try {
+    validate(config);
+  } catch (const UsageError& error) {
+    throw DataError("the weights spell an architecture that does not hold: {}", error.what());
+  }
+  return config;
+}
+
+std::unique_ptr<engine::Task> make_task(const ModelConfig& config, const ThresholdRule& threshold_by) {
+  return std::make_unique<DetectionTask>(config.num_classes, threshold_by);
+}
+
+}  // namespace
+
+std::unique_ptr<engine::Model> make_crossmodal_transformer(const ModelConfig& config,
+                                                           const LossConfig& losses,
+                                                           Activations activations) {
+  validate(config);
+  validate(losses);
+  return std::make_unique<CrossModalTransformer>(config, losses, activations, make_parameter_table(config));
+}
+
+const NetworkKind kCrossModalTransformer{.name = "crossmodal",
+                                         .recognise = recognise,
+                                         .infer = infer,
+                                         .make = make_crossmodal_transformer,
+                                         .make_task = make_task,
+                                         .count_flops = count_step_flops};
 
 }  // namespace voca::model

@@ -12,6 +12,7 @@
 #include "engine/base/error.h"
 #include "engine/base/json.h"
 #include "engine/base/text.h"
+#include "model/registry.h"
 
 namespace voca::tools {
 

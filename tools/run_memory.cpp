@@ -11,6 +11,7 @@
 #include "engine/base/error.h"
 #include "engine/comm/gradient_buckets.h"
 #include "engine/trainer/evaluator.h"
+#include "model/registry.h"
 
 namespace voca::tools {
 namespace {

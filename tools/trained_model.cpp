@@ -9,8 +9,8 @@
 
 #include "data/batches/device_batches.h"
 #include "engine/base/error.h"
-#include "model/crossmodal_transformer.h"
 #include "model/metrics/threshold.h"
+#include "model/registry.h"
 #include "tools/network_weights.h"
 #include "tools/options/train_options.h"
 #include "tools/run_memory.h"
@@ -88,7 +88,7 @@ TrainedNetwork load_network(const std::filesystem::path& path, const CheckpointO
   network.checkpoint = engine::read_training_checkpoint(path);
   network.weights = find_weights(network.path, network.checkpoint, options.weights).tensors;
   network.config = architecture_of(network.path, network.weights, network.checkpoint.config, options);
-  network.model = model::make_crossmodal_transformer(network.config, losses(network.checkpoint));
+  network.model = model::make_network(network.config, losses(network.checkpoint));
   engine::check_parameters(network.path, network.weights, targets_of(network.model->parameters()));
   engine::check_finite(network.path, network.weights);
   check_threshold(network);

@@ -1,18 +1,12 @@
 #include "engine/core/predictions.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "engine/base/error.h"
 
 namespace voca::engine {
 namespace {
-
-const PredictionColumn& find(const std::vector<PredictionColumn>& columns, std::string_view name) {
-  const auto found =
-      std::find_if(columns.begin(), columns.end(), [&](const auto& column) { return column.name == name; });
-  if (found == columns.end()) throw InternalError("predictions: there is no column \"{}\"", name);
-  return *found;
-}
 
 std::int64_t numbers_per_sample(const Predictions& predictions) {
   std::int64_t numbers = 0;
@@ -29,12 +23,11 @@ bool same_outputs(const Predictions& one, const Predictions& other) {
 
 }  // namespace
 
-const PredictionColumn& Predictions::output(std::string_view name) const {
-  return find(outputs, name);
-}
-
-const PredictionColumn& Predictions::target(std::string_view name) const {
-  return find(targets, name);
+const PredictionColumn& column(std::span<const PredictionColumn> columns, std::string_view name) {
+  const auto found =
+      std::find_if(columns.begin(), columns.end(), [&](const auto& one) { return one.name == name; });
+  if (found == columns.end()) throw InternalError("predictions: there is no column \"{}\"", name);
+  return *found;
 }
 
 Predictions mean_outputs(const std::vector<Predictions>& predictions) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -34,6 +35,10 @@ class Task {
 
   /// Throws UsageError naming --select_by if no measure of this task has this name.
   [[nodiscard]] virtual const Selection& selection(std::string_view name) const = 0;
+  /// Like selection(), and throws if the measure is undefined on a validation split with these targets. To be
+  /// called before the first step: training sees no targets before the first evaluation, and if the measure
+  /// is undefined then, it is only reported.
+  virtual void check_selection(std::string_view name, std::span<const PredictionColumn> targets) const = 0;
   /// Measures of the validation split, in the order of records, with what is fitted on it. Throws DataError
   /// when a target is unknown or there are no samples.
   [[nodiscard]] virtual std::vector<MeasuredValue> validate(const Predictions& val) const = 0;

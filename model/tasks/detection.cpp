@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 #include <string>
 
 #include "engine/base/error.h"
@@ -117,11 +118,11 @@ std::vector<engine::MeasuredValue> DetectionTask::validate(const Predictions& va
 }
 
 void DetectionTask::check_selection(std::string_view name,
-                                    std::span<const std::int64_t> samples_of_class) const {
+                                    std::span<const engine::PredictionColumn> targets) const {
   if (!row(name).needs_two_classes) return;
-  const auto classes = std::count_if(samples_of_class.begin(), samples_of_class.end(),
-                                     [](std::int64_t samples) { return samples > 0; });
-  if (classes >= 2) return;
+  const std::vector<double>& labels = engine::column(targets, kLabel).values;
+  const std::set<double> classes(labels.begin(), labels.end());
+  if (std::count_if(classes.begin(), classes.end(), [](double label) { return label >= 0; }) >= 2) return;
   throw UsageError(
       "--select_by {}: is not defined on a validation split of one class only; use one of {}, or another "
       "split",

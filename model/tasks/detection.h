@@ -45,12 +45,9 @@ class DetectionTask final : public engine::Task {
       : classes_(classes), threshold_by_(threshold_by) {}
 
   [[nodiscard]] const engine::Selection& selection(std::string_view name) const override;
+  void check_selection(std::string_view name,
+                       std::span<const engine::PredictionColumn> targets) const override;
   [[nodiscard]] std::vector<engine::MeasuredValue> validate(const engine::Predictions& val) const override;
-
-  /// Like selection(), and throws if the measure is undefined for a validation split with these numbers of
-  /// samples per class. Call it before the first step: training sees no labels before the first evaluation,
-  /// and if the measure is undefined then, it is only reported.
-  void check_selection(std::string_view name, std::span<const std::int64_t> samples_of_class) const;
 
  private:
   [[nodiscard]] const SelectingMeasure& row(std::string_view name) const;

@@ -6,6 +6,7 @@
 
 #include "engine/base/error.h"
 #include "model/crossmodal_transformer.h"
+#include "model/registry.h"
 #include "support/harness.h"
 
 namespace voca::model {

@@ -10,7 +10,7 @@
 #include "engine/base/terminal.h"
 #include "engine/telemetry/progress_bar.h"
 #include "engine/trainer/memory_plan.h"
-#include "model/crossmodal_transformer.h"
+#include "model/registry.h"
 #include "tools/commands.h"
 #include "tools/options/train_options.h"
 #include "tools/planned_device.h"
@@ -60,8 +60,7 @@ ordered_json make_plan(const TrainOptions& options, const DataFacts& facts, cons
                        engine::DType compute_type) {
   const model::ModelConfig config = model_config(options, facts.visual_dim, facts.audio_dim);
   const model::LossConfig losses = loss_config(options, facts.pos_weight);
-  const std::unique_ptr<engine::Model> network =
-      model::make_crossmodal_transformer(config, losses, activations(options));
+  const std::unique_ptr<engine::Model> network = model::make_network(config, losses, activations(options));
   const RunNeeds needs =
       training_needs(options, *network, {.device = device.kind}, compute_type, /*world_size=*/1,
                      {.visual_dim = facts.visual_dim,

@@ -22,7 +22,7 @@
 #include "engine/checkpoint/resume/resume_state.h"
 #include "engine/core/thread_budget.h"
 #include "engine/trainer/trainer.h"
-#include "model/crossmodal_transformer.h"
+#include "model/registry.h"
 #include "tools/banner.h"
 #include "tools/commands.h"
 #include "tools/evaluation.h"
@@ -59,10 +59,10 @@ void check_labels(const TrainOptions& options, const data::Dataset& dataset) {
   }
 }
 
-std::vector<std::int64_t> samples_of_class(const data::Dataset& dataset, data::Split split) {
-  std::vector<std::int64_t> counts = dataset.summary().counts[static_cast<std::size_t>(split)];
-  if (!counts.empty()) counts.pop_back();  // samples without a label
-  return counts;
+std::vector<engine::PredictionColumn> targets_of(const data::Dataset& dataset, data::Split split) {
+  engine::PredictionColumn labels{.name = data::kLabelTarget, .width = 1, .values = {}};
+  for (const std::int64_t sample : dataset.samples_of(split)) labels.values.push_back(dataset.label(sample));
+  return {labels};
 }
 
 /// Content of config.json: the options that --config reads, and everything that explains the run's numbers.
@@ -112,7 +112,7 @@ TrainedNetwork network_without_weights(const std::filesystem::path& path, const 
   network.path = path.string();
   network.config =
       model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio));
-  network.model = model::make_crossmodal_transformer(
+  network.model = model::make_network(
       network.config, {.label_smoothing = options.losses.label_smoothing, .pos_weight = pos_weight});
   return network;
 }
@@ -275,7 +275,7 @@ std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const d
         "warning: --pos_weight {} with --label_smoothing {} makes a certain fake come out above 0.5",
         pos_weight, options.losses.label_smoothing));
   }
-  return model::make_crossmodal_transformer(
+  return model::make_network(
       model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)), losses,
       activations(options));
 }
@@ -316,7 +316,7 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
   const engine::RankEnvironment& environment = job.environment();
   const int world_size = environment.world_size;
   engine::TrainerConfig config = options.trainer;
-  const model::DetectionTask task = detection_task(options);
+  const std::unique_ptr<engine::Task> task = task_of(options);
   const RunPaths paths = run_paths(options);
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
   std::optional<LogThrough> log;  // other ranks log to stderr directly: only they know of a damaged sample
@@ -341,10 +341,9 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
   check_labels(options, *dataset);
   check_contrastive_batch(options, *dataset, world_size);
   if (!options.trainer.no_val) {
-    const std::vector<std::int64_t> val = samples_of_class(*dataset, data::Split::kVal);
-    if (std::all_of(val.begin(), val.end(), [](std::int64_t samples) { return samples == 0; }))
-      engine::refuse_empty_validation();
-    task.check_selection(config.select_by, val);
+    const std::vector<engine::PredictionColumn> targets = targets_of(*dataset, data::Split::kVal);
+    if (targets[0].values.empty()) engine::refuse_empty_validation();
+    task->check_selection(config.select_by, targets);
   }
 
   // Model and batches.
@@ -392,7 +391,7 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
   engine::TrainingObserver& observer = reporter ? static_cast<engine::TrainingObserver&>(*reporter) : silent;
   engine::TrainingResult result;
   {
-    engine::Trainer trainer(config, *network, task, *batches.train, batches.val.get(), *device, observer,
+    engine::Trainer trainer(config, *network, *task, *batches.train, batches.val.get(), *device, observer,
                             ranks);
     if (job.first()) {
       start_weights(trainer, options, paths, *dataset, observer);

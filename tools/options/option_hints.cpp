@@ -121,7 +121,7 @@ constexpr std::array kHints{
          "--num_layers L"},
     Hint{"heads n_heads nheads nhead n_head num_attention_heads", "num_heads", "--num_heads N"},
     Hint{"n_classes nb_classes classes", "num_classes", "--num_classes K"},
-    Hint{"arch model_name", "hidden", "there is one network; leave it out"},
+    Hint{"arch model_name network", "model", "--model NAME"},
     // Losses, optimiser, schedule.
     Hint{"contrastive use_infonce infonce", "use_contrastive", "--use_contrastive"},
     Hint{"contrastive_loss_weight lambda_contrastive lambda_con con_weight infonce_weight",

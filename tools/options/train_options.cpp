@@ -11,6 +11,7 @@
 #include "engine/telemetry/run_folder.h"
 #include "model/metrics/measure_table.h"
 #include "model/parameter_table.h"
+#include "model/registry.h"
 
 namespace voca::tools {
 
@@ -27,6 +28,17 @@ std::span<const engine::Named<std::string>> selecting_measures() {
     std::vector<engine::Named<std::string>> rows;
     for (const model::SelectingMeasure& row : model::selections())
       rows.push_back({row.name, std::string(row.name)});
+    return rows;
+  }();
+  return names;
+}
+
+/// The networks that there are.
+std::span<const engine::Named<std::string>> names_of_networks() {
+  static const std::vector<engine::Named<std::string>> names = [] {
+    std::vector<engine::Named<std::string>> rows;
+    for (const model::NetworkKind* kind : model::networks())
+      rows.push_back({kind->name, std::string(kind->name)});
     return rows;
   }();
   return names;
@@ -60,6 +72,7 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
 void add_model_options(OptionSet& set, TrainOptions& o) {
   constexpr double kMaxClasses = 256;
   set.begin_group("Model");
+  set.add(o.model.model, {"model", "", "the network"}, names_of_networks());
   set.add(o.model.seq_len, {"seq_len", "FRAMES", "T, frames of each sample", at_least(1)});
   set.add(o.model.hidden, {"hidden", "H", "hidden width", at_least(2)});
   set.add(o.model.num_layers,
@@ -219,7 +232,7 @@ void check_run(const TrainOptions& o) {
     static_cast<void>(resolve_precision(o, engine::DeviceKind::kCpu));
     static_cast<void>(check_for_device(o, engine::DeviceKind::kCpu));
   }
-  if (!o.trainer.no_val) static_cast<void>(detection_task(o).selection(o.trainer.select_by));
+  if (!o.trainer.no_val) static_cast<void>(task_of(o)->selection(o.trainer.select_by));
 }
 
 /// Throws UsageError for an option that is not UTF-8: the records of a run are UTF-8 and name its files.
@@ -377,8 +390,8 @@ model::LossConfig loss_config(const TrainOptions& o, double pos_weight) {
   return config;
 }
 
-model::DetectionTask detection_task(const TrainOptions& o) {
-  return model::DetectionTask(o.model.num_classes, o.threshold_by);
+std::unique_ptr<engine::Task> task_of(const TrainOptions& o) {
+  return model::network(o.model.model).make_task(o.model, o.threshold_by);
 }
 
 data::BatchSourceOptions batch_options(const TrainOptions& o, bool training, int rank, int world_size) {
@@ -397,6 +410,9 @@ data::BatchSourceOptions batch_options(const TrainOptions& o, bool training, int
 ordered_json numeric_options(const ordered_json& values, int world_size) {
   const TrainArguments& table = train_table();
   ordered_json numeric = table.set.values_for_numbers(values);
+  // Runs of versions before there was --model are of this network, and their states go on.
+  const auto network = numeric.find(table.set.name(table.options.model.model));
+  if (network != numeric.end() && *network == table.options.model.model) numeric.erase(network);
   // Values from files are arbitrary; an unsigned product cannot have undefined behaviour.
   const auto batch_size = numeric.find(table.set.name(table.options.batches.sampler.batch_size));
   if (batch_size != numeric.end() && batch_size->is_number_integer())

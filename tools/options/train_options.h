@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -14,8 +15,7 @@
 #include "engine/base/names.h"
 #include "engine/trainer/trainer.h"
 #include "model/config.h"
-#include "model/crossmodal_transformer.h"
-#include "model/tasks/detection.h"
+#include "model/network.h"
 #include "tools/feature_input.h"
 #include "tools/options/common_rows.h"
 #include "tools/options/device_options.h"
@@ -137,7 +137,7 @@ struct RunPaths {
 [[nodiscard]] model::Activations activations(const TrainOptions& options);
 [[nodiscard]] model::LossConfig loss_config(const TrainOptions& options, double pos_weight);
 /// What the network is trained for.
-[[nodiscard]] model::DetectionTask detection_task(const TrainOptions& options);
+[[nodiscard]] std::unique_ptr<engine::Task> task_of(const TrainOptions& options);
 [[nodiscard]] data::BatchSourceOptions batch_options(const TrainOptions& options, bool training, int rank = 0,
                                                      int world_size = 1);
 

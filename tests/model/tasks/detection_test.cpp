@@ -96,8 +96,8 @@ TEST(DetectionTask, SelectsByWhatIsDefinedForItsClasses) {
 }
 
 TEST(DetectionTask, AMeasureOfTwoClassesIsRefusedOnASplitOfOne) {
-  const std::vector<std::int64_t> one_class{0, 7};
-  const std::vector<std::int64_t> two_classes{3, 7};
+  const std::vector<engine::PredictionColumn> one_class{{.name = kLabel, .width = 1, .values = {1, -1, 1}}};
+  const std::vector<engine::PredictionColumn> two_classes{{.name = kLabel, .width = 1, .values = {1, 0, 1}}};
   for (const char* by : {"auc", "ap"}) {
     EXPECT_THAT(message_of<engine::UsageError>([&] { DetectionTask(1).check_selection(by, one_class); }),
                 AllOf(StartsWith("--select_by"), HasSubstr("one class only; use one of loss, acc")));
