@@ -58,8 +58,7 @@ class OptionSet {
   /// Assigns the given values. Returns false if --help was printed to stdout. Throws a one-line UsageError
   /// for an unknown option (naming the nearest one, or its replacement), a value that does not parse or is
   /// out of range (naming the option), a missing value, or two different values; DataError or IoError for the
-  /// file of
-  /// --config.
+  /// file of --config.
   [[nodiscard]] bool parse(CommandLine command_line);
 
   /// The name of an option.
