@@ -73,11 +73,11 @@ int main(int argc, char** argv) {
   std::int64_t workers = 2;
   tools::OptionSet options("load_bench", "batches of a packed dataset");
   tree.add_to(options);
-  options.add("batch_size", &batch_size, "N", "samples a batch");
-  options.add("seq_len", &seq_len, "N", "frames a sample");
-  options.add("epochs", &epochs, "N", "timed");
-  options.add("workers", &workers, "N", "threads of the cases with workers");
-  if (!benchmarks::parse(options, argc, argv, {"work"})) return 0;
+  options.add(batch_size, {"batch_size", "N", "samples a batch"});
+  options.add(seq_len, {"seq_len", "N", "frames a sample"});
+  options.add(epochs, {"epochs", "N", "timed"});
+  options.add(workers, {"workers", "N", "threads of the cases with workers"});
+  if (!benchmarks::parse(options, argc, argv, tree.work)) return 0;
   tree.make();
   nlohmann::ordered_json result;
   result["what"] = "a training batch from a packed dataset, voca-engine, warm cache";
@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
                         {"fp16", data::Residency::kHost, threads}};
   for (const Case& one : cases) {
     const auto dataset = open_packed(tree.path(), tree.folder() / (std::string(one.dtype) + ".h5"),
-                                     data::parse_pack_type(one.dtype));
+                                     engine::value_named<data::PackType>(one.dtype).value());
     const auto times = time_batches(dataset, one, batch_size, seq_len, epochs);
     const double bytes =
         static_cast<double>(batch_size * seq_len) *

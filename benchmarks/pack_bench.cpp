@@ -107,9 +107,9 @@ int main(int argc, char** argv) {
   std::int64_t repeats = 5;
   tools::OptionSet options("pack_bench", "packing a feature tree");
   tree.add_to(options);
-  options.add("workers", &threads, "N", "threads");
-  options.add("repeats", &repeats, "N", "times taken");
-  if (!benchmarks::parse(options, argc, argv, {"work"})) return 0;
+  options.add(threads, {"workers", "N", "threads"});
+  options.add(repeats, {"repeats", "N", "times taken"});
+  if (!benchmarks::parse(options, argc, argv, tree.work)) return 0;
   const int workers = static_cast<int>(threads);
   tree.make();
 

@@ -286,18 +286,11 @@ void Synthesizer::write(const Clip& clip) const {
 }
 
 void check(const SynthOptions& options) {
-  constexpr std::int64_t kMaxVideos = 10'000'000;  // 500 times FakeAVCeleb
-  if (options.videos < 1 || options.videos > kMaxVideos)
-    throw UsageError("--videos is {}; it must be from 1 to {}", options.videos, kMaxVideos);
-  if (options.frames_min < 1)
-    throw UsageError("--frames_min is {}; it must be at least 1", options.frames_min);
+  VOCA_CHECK(options.videos >= 1 && options.videos <= kMaxSynthVideos);
+  VOCA_CHECK(options.fake_ratio >= 0.0 && options.fake_ratio <= 1.0);
+  VOCA_CHECK(options.frames_min >= 1 && options.visual_dim >= 1 && options.audio_dim >= 1);
   if (options.frames_max < options.frames_min)
     throw UsageError("--frames_max is {}, less than --frames_min {}", options.frames_max, options.frames_min);
-  if (!(options.fake_ratio >= 0.0 && options.fake_ratio <= 1.0))
-    throw UsageError("--fake_ratio is {}; it must be between 0 and 1", options.fake_ratio);
-  if (options.visual_dim < 1)
-    throw UsageError("--visual_dim is {}; it must be at least 1", options.visual_dim);
-  if (options.audio_dim < 1) throw UsageError("--audio_dim is {}; it must be at least 1", options.audio_dim);
   VOCA_CHECK(options.dtype == engine::DType::kF16 || options.dtype == engine::DType::kF32);
   for (const char* const name : {"real", "fake", "train", "dev", "val", "test"}) {
     if (engine::is_there(options.out / name))

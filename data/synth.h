@@ -8,13 +8,15 @@
 
 namespace voca::data {
 
+inline constexpr std::int64_t kMaxSynthVideos = 10'000'000;  // 500 times FakeAVCeleb
+
 struct SynthOptions {
   std::filesystem::path out;  ///< created; must not contain a tree already
-  std::int64_t videos = 200;
+  std::int64_t videos = 200;  ///< from 1 to kMaxSynthVideos
   std::uint64_t seed = 0;
   std::int64_t frames_min = 60;
   std::int64_t frames_max = 120;
-  double fake_ratio = 0.5;
+  double fake_ratio = 0.5;  ///< from 0 to 1
   std::int64_t visual_dim = 512;
   std::int64_t audio_dim = 512;
   engine::DType dtype = engine::DType::kF32;  ///< kF16 or kF32

@@ -7,45 +7,6 @@ namespace voca::model {
 
 using engine::UsageError;
 
-std::string_view name_of(CrossAttention form) {
-  return form == CrossAttention::kA2v ? "a2v" : "bidirectional";
-}
-
-std::string_view name_of(PositionalEncoding form) {
-  switch (form) {
-    case PositionalEncoding::kNone:
-      return "none";
-    case PositionalEncoding::kSinusoidal:
-      return "sinusoidal";
-    case PositionalEncoding::kLearned:
-      return "learned";
-  }
-  return "unknown";
-}
-
-std::string_view name_of(ContrastiveScope scope) {
-  return scope == ContrastiveScope::kLocal ? "local" : "global";
-}
-
-CrossAttention parse_cross_attention(std::string_view text) {
-  for (const CrossAttention form : {CrossAttention::kA2v, CrossAttention::kBidirectional})
-    if (text == name_of(form)) return form;
-  throw UsageError("--cross_attention {}: expected a2v or bidirectional", text);
-}
-
-PositionalEncoding parse_positional_encoding(std::string_view text) {
-  for (const PositionalEncoding form :
-       {PositionalEncoding::kNone, PositionalEncoding::kSinusoidal, PositionalEncoding::kLearned})
-    if (text == name_of(form)) return form;
-  throw UsageError("--positional_encoding {}: expected none, sinusoidal or learned", text);
-}
-
-ContrastiveScope parse_contrastive_scope(std::string_view text) {
-  for (const ContrastiveScope scope : {ContrastiveScope::kLocal, ContrastiveScope::kGlobal})
-    if (text == name_of(scope)) return scope;
-  throw UsageError("--contrastive_scope {}: expected local or global", text);
-}
-
 void validate(const ModelConfig& c) {
   const auto at_least = [](const char* option, std::int64_t value, std::int64_t minimum) {
     if (value < minimum) throw UsageError("--{} {}: must be at least {}", option, value, minimum);

@@ -1,29 +1,39 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "engine/base/names.h"
 #include "engine/core/tensor.h"
 
 namespace voca::model {
 
+using engine::name_of;
+
 /// Attention between the streams. In kA2v, audio is the query and visual is key and value; kBidirectional
 /// averages both directions.
 enum class CrossAttention : std::uint8_t { kA2v, kBidirectional };
+constexpr auto names_of(CrossAttention /*tag*/) {
+  return std::to_array<engine::Named<CrossAttention>>(
+      {{"a2v", CrossAttention::kA2v}, {"bidirectional", CrossAttention::kBidirectional}});
+}
+
 enum class PositionalEncoding : std::uint8_t { kNone, kSinusoidal, kLearned };
+constexpr auto names_of(PositionalEncoding /*tag*/) {
+  return std::to_array<engine::Named<PositionalEncoding>>({{"none", PositionalEncoding::kNone},
+                                                           {"sinusoidal", PositionalEncoding::kSinusoidal},
+                                                           {"learned", PositionalEncoding::kLearned}});
+}
 
 /// Source of a sample's InfoNCE negatives: this rank's batch or the global batch.
 enum class ContrastiveScope : std::uint8_t { kLocal, kGlobal };
-
-/// Option values and back; the parsers throw UsageError naming the option and its valid values.
-[[nodiscard]] std::string_view name_of(CrossAttention form);
-[[nodiscard]] std::string_view name_of(PositionalEncoding form);
-[[nodiscard]] std::string_view name_of(ContrastiveScope scope);
-[[nodiscard]] CrossAttention parse_cross_attention(std::string_view text);
-[[nodiscard]] PositionalEncoding parse_positional_encoding(std::string_view text);
-[[nodiscard]] ContrastiveScope parse_contrastive_scope(std::string_view text);
+constexpr auto names_of(ContrastiveScope /*tag*/) {
+  return std::to_array<engine::Named<ContrastiveScope>>(
+      {{"local", ContrastiveScope::kLocal}, {"global", ContrastiveScope::kGlobal}});
+}
 
 /// The architecture, with the names and defaults of the options.
 struct ModelConfig {

@@ -145,24 +145,6 @@ struct Comparison {
 
 }  // namespace
 
-void add_checkpoint_options(OptionSet& set, CheckpointOptions& options) {
-  set.add("weights", &options.weights, "KEY",
-          "which weights of the file, where it holds several: model_state_dict, ema, ...");
-  set.add("num_heads", &options.num_heads, "N", "attention heads; 0: the checkpoint says");
-  set.add("seq_len", &options.seq_len, "T", "frames of each video; 0: the checkpoint says");
-  set.add("cross_attention", &options.cross_attention, "a2v|bidirectional",
-          "form of the network; empty: the checkpoint says");
-}
-
-void check(const CheckpointOptions& options) {
-  if (options.num_heads < 0)
-    throw UsageError("--num_heads: is {}, must be 0 (the checkpoint says) or more", options.num_heads);
-  if (options.seq_len < 0)
-    throw UsageError("--seq_len: is {}, must be 0 (the checkpoint says) or more", options.seq_len);
-  if (!options.cross_attention.empty())
-    static_cast<void>(model::parse_cross_attention(options.cross_attention));
-}
-
 model::ModelConfig architecture_of(const std::string& path, std::span<const engine::NamedTensor> weights,
                                    const ordered_json& config, const CheckpointOptions& options) {
   const ConfigReader reader(path, config);
@@ -200,9 +182,9 @@ model::ModelConfig architecture_of(const std::string& path, std::span<const engi
     throw UsageError("--seq_len {}: {} has learned positions of {} frames; leave the option out",
                      options.seq_len, path, result.seq_len);
   }
-  if (!options.cross_attention.empty() && options.cross_attention != model::name_of(result.cross_attention)) {
+  if (options.cross_attention && options.cross_attention != result.cross_attention) {
     throw UsageError("--cross_attention {}: the weights of {} are {}; leave the option out",
-                     options.cross_attention, path, model::name_of(result.cross_attention));
+                     model::name_of(*options.cross_attention), path, model::name_of(result.cross_attention));
   }
   return result;
 }

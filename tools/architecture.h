@@ -2,26 +2,22 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "engine/checkpoint/torch/training_checkpoint.h"
 #include "model/config.h"
-#include "tools/options/option_set.h"
 
 namespace voca::tools {
 
 /// Options that supply what a checkpoint does not record.
 struct CheckpointOptions {
-  std::string weights;          ///< key of the weights to load; empty: the file holds one set
-  std::int64_t num_heads = 0;   ///< 0: from the checkpoint
-  std::int64_t seq_len = 0;     ///< 0: from the checkpoint
-  std::string cross_attention;  ///< empty: from the checkpoint
+  std::string weights;         ///< key of the weights to load; empty: the file holds one set
+  std::int64_t num_heads = 0;  ///< 0: from the checkpoint
+  std::int64_t seq_len = 0;    ///< 0: from the checkpoint
+  std::optional<model::CrossAttention> cross_attention;  ///< nullopt: from the checkpoint
 };
-
-void add_checkpoint_options(OptionSet& set, CheckpointOptions& options);
-/// Throws UsageError naming the option that is out of range.
-void check(const CheckpointOptions& options);
 
 /// Architecture of the network whose `weights` the file `path` holds. Sizes come from tensor shapes, the rest
 /// from `config` or `options`. `config` may be of any program: numbers may be strings, and options may be

@@ -68,7 +68,8 @@ std::string groups_text(const data::Dataset& dataset) {
 
 std::string identities_text(const data::Dataset& dataset) {
   const std::string& group_by = dataset.summary().group_by;
-  const bool by_expression = !group_by.empty() && group_by != "none" && group_by != "identity";
+  const bool by_expression =
+      !group_by.empty() && data::GroupBy::parse(group_by)->kind == data::GroupBy::Kind::kExpression;
   if (by_expression && dataset.summary().groups > 0) return groups_text(dataset);
   std::vector<data::Split> splits;
   for (std::int64_t sample = 0; sample < dataset.size(); ++sample) splits.push_back(dataset.split(sample));

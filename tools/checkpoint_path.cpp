@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,18 +32,13 @@ TrainOptions options_of_run(const fs::path& run) {
   }
   const ordered_json recorded = recorded_config(run);
   if (recorded.is_null()) throw DataError("{}: is not the config.json of a training", config.string());
-  const ordered_json& options = recorded["options"];
-  const auto text = [&](const char* name) {
-    const auto value = options.find(name);
-    return value != options.end() && value->is_string() ? value->get<std::string>() : std::string();
-  };
-  TrainOptions result;
-  result.run_dir = text("run_dir");
-  result.save_path = text("save_path");
-  result.save_last = text("save_last");
-  const auto no_val = options.find("no_val");
-  result.no_val = no_val != options.end() && no_val->is_boolean() && no_val->get<bool>();
-  return result;
+  TrainArguments result;
+  TrainOptions& o = result.options;
+  result.set.read_back(recorded["options"], o.run_dir);
+  result.set.read_back(recorded["options"], o.save_path);
+  result.set.read_back(recorded["options"], o.save_last);
+  result.set.read_back(recorded["options"], o.trainer.no_val);
+  return o;
 }
 
 /// Working directory that the run was started in: `run` without the relative path recorded for it. Empty if
@@ -72,11 +68,11 @@ void check_is_of_run(const fs::path& checkpoint, const fs::path& run) {
   }
   const ordered_json recorded = recorded_config(run);
   const int world_size = recorded.value("world_size", 1);
-  const std::string difference = first_difference(
+  const std::optional<Difference> difference = first_difference(
       {found.config, found.engine.value("world_size", world_size)}, {recorded["options"], world_size});
-  if (difference.empty()) return;
+  if (!difference) return;
   throw DataError("{}: is not the checkpoint of the run of {} ({} there); name the one that is meant",
-                  checkpoint.string(), run.string(), difference);
+                  checkpoint.string(), run.string(), difference->text);
 }
 
 }  // namespace
@@ -85,7 +81,7 @@ fs::path checkpoint_path(const fs::path& path) {
   if (!engine::is_folder(path)) return path;
   const TrainOptions options = options_of_run(path);
   const RunPaths paths = run_paths(options);
-  const bool keeps_last = options.no_val && !options.save_last.empty();
+  const bool keeps_last = options.trainer.no_val && !options.save_last.empty();
   const fs::path kept = keeps_last ? fs::path(options.save_last) : paths.save_path;
   // A file of that name in the current directory is no candidate: it may be another run's.
   std::vector<fs::path> candidates;

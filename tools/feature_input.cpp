@@ -57,7 +57,7 @@ Splits splits_of(const data::FeatureTree& tree) {
 }
 
 bool same_ratios(const data::SplitRatios& asked, const std::vector<double>& found) {
-  constexpr double kTolerance = 1e-6;  // as in parse_split_ratios()
+  constexpr double kTolerance = 1e-6;  // as in SplitRatios::parse()
   return std::equal(asked.begin(), asked.end(), found.begin(), found.end(),
                     [](double a, double b) { return std::abs(a - b) <= kTolerance; });
 }
@@ -74,13 +74,12 @@ void check_given(const TreeOptions& options, const Splits& splits, const std::st
   };
   const bool known = !splits.ratios.empty();
   if (options.given.split_ratios && !(known && same_ratios(options.split_ratios, splits.ratios))) {
-    refuse("split_ratios", fmt::format("{}", fmt::join(options.split_ratios, ",")),
-           fmt::format("{}", fmt::join(splits.ratios, ",")));
+    refuse("split_ratios", options.split_ratios.text(), fmt::format("{}", fmt::join(splits.ratios, ",")));
   }
   if (options.given.split_seed && !(known && options.split_seed == splits.seed))
     refuse("split_seed", std::to_string(options.split_seed), std::to_string(splits.seed));
-  if (options.given.group_by && !(known && options.group_by == splits.group_by))
-    refuse("group_by", options.group_by, splits.group_by);
+  if (options.given.group_by && !(known && options.group_by.text() == splits.group_by))
+    refuse("group_by", options.group_by.text(), splits.group_by);
 }
 
 void refuse_without_labels(const fs::path& path) {
@@ -117,7 +116,7 @@ CacheName cache_name(const data::FeatureTree& tree, const TreeOptions& options) 
   if (tree.form == data::TreeForm::kUnlabelled) key = "pack 1, without labels";
   if (tree.form == data::TreeForm::kClassFolders) {
     key = fmt::format("pack 1, ratios {} {} {}, seed {}, group {}", ratios[0], ratios[1], ratios[2],
-                      options.split_seed, options.group_by);
+                      options.split_seed, options.group_by.text());
   }
   const std::string digest = short_digest(key);
   const std::string content = data::fingerprint(tree).substr(0, kDigestLetters);
@@ -189,7 +188,7 @@ data::PackReport pack_tree(const data::FeatureTree& tree, const TreeOptions& opt
   data::PackOptions pack;
   pack.features_root = tree.root;
   pack.out = out;
-  pack.num_workers = static_cast<int>(options.num_workers);
+  pack.num_workers = options.num_workers;
   pack.created_by = version_line();
   pack.progress = [&](std::int64_t done, std::int64_t total) {
     progress.update({.done = done, .total = total});
@@ -335,15 +334,16 @@ std::shared_ptr<const data::Dataset> open_features(const fs::path& features_root
   return open_tree(tree, options, progress);
 }
 
-void record_split(nlohmann::ordered_json& options, const data::Dataset& dataset) {
+void record_split(const OptionSet& set, const TreeOptions& tree, const data::Dataset& dataset,
+                  nlohmann::ordered_json& values) {
   const Splits splits = splits_of(dataset);
-  if (splits.ratios.empty()) {
-    for (const char* option : {"split_ratios", "split_seed", "group_by"}) options.erase(option);
-    return;
-  }
-  options["split_ratios"] = fmt::format("{}", fmt::join(splits.ratios, ","));
-  options["split_seed"] = splits.seed;
-  options["group_by"] = splits.group_by;
+  const bool known = !splits.ratios.empty();
+  const auto record = [&](const std::string& option, const nlohmann::ordered_json& value) {
+    known ? static_cast<void>(values[option] = value) : static_cast<void>(values.erase(option));
+  };
+  record(set.name(tree.split_ratios), fmt::format("{}", fmt::join(splits.ratios, ",")));
+  record(set.name(tree.split_seed), splits.seed);
+  record(set.name(tree.group_by), splits.group_by);
 }
 
 }  // namespace voca::tools

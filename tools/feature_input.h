@@ -9,14 +9,15 @@
 #include "data/packed/dataset.h"
 #include "data/packed/split.h"
 #include "engine/telemetry/progress_bar.h"
+#include "tools/options/option_set.h"
 
 namespace voca::tools {
 
 /// How --features_root is packed if it is a feature tree.
 struct TreeOptions {
-  data::SplitRatios split_ratios{0.6, 0.2, 0.2};
+  data::SplitRatios split_ratios = data::kUsualRatios;
   std::uint64_t split_seed = 0;
-  std::string group_by = "none";
+  data::GroupBy group_by;
   /// Which of the three options were given. Existing splits, in a packed file or as folders, must match
   /// these.
   struct Given {
@@ -24,7 +25,7 @@ struct TreeOptions {
     bool split_seed = false;
     bool group_by = false;
   } given;
-  std::int64_t num_workers = 0;
+  int num_workers = 0;
   bool labels_needed = true;  ///< false: accepts a folder of unlabelled videos, or a single video
 };
 
@@ -40,8 +41,9 @@ void check_readable(const char* option, const std::filesystem::path& path);
                                                                  const TreeOptions& options,
                                                                  engine::ProgressBar& progress);
 
-/// Sets split_ratios, split_seed and group_by in a command's options to those of the splits in use. Removes
-/// them if the dataset does not record them, as files of other programs may not.
-void record_split(nlohmann::ordered_json& options, const data::Dataset& dataset);
+/// Sets the options of TreeOptions in `values`, by the names that `set` has for `tree`, to those of the
+/// splits in use. Removes them if the dataset does not record them, as files of other programs may not.
+void record_split(const OptionSet& set, const TreeOptions& tree, const data::Dataset& dataset,
+                  nlohmann::ordered_json& values);
 
 }  // namespace voca::tools

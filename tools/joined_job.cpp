@@ -156,7 +156,7 @@ void JoinedJob::check_nccl() const {
 
 void JoinedJob::agree_on_devices(const engine::Device& device, const DeviceOptions& options) {
   if (alone()) return;
-  const bool asked_for_cpu = parse_device(options.device).kind == DeviceChoice::Kind::kCpu;
+  const bool asked_for_cpu = options.choice.kind == DeviceChoice::Kind::kCpu;
   const bool gpu = device.kind() == engine::DeviceKind::kCuda;
   agree_on_devices({.host = engine::facts_of_this_process().host,
                     .kind = device.kind(),
@@ -247,7 +247,7 @@ DeviceOptions of_rank(DeviceOptions options, JoinedJob& job) {
   options.cuda.sharing = job.algorithm_sharing();
   const int ranks = environment.local_world_size;
   if (ranks <= 1) return options;
-  const DeviceChoice choice = parse_device(options.device);
+  const DeviceChoice choice = options.choice;
   const int gpus =
       choice.kind == DeviceChoice::Kind::kCpu || choice.index >= 0 ? 0 : engine::cuda_availability().devices;
   if (gpus > 0) {
@@ -256,9 +256,9 @@ DeviceOptions of_rank(DeviceOptions options, JoinedJob& job) {
       throw engine::UsageError(
           "--device {}: rank {} is number {} of {} on its node, which has {} GPUs; start one rank a GPU, or "
           "give --device cpu",
-          options.device, environment.rank, environment.local_rank + 1, ranks, gpus);
+          choice.text(), environment.rank, environment.local_rank + 1, ranks, gpus);
     }
-    options.device = fmt::format("cuda:{}", *mine);
+    options.choice = {.kind = DeviceChoice::Kind::kCuda, .index = *mine};
   }
   if (options.threads == 0) options.threads = engine::thread_budget(ranks).threads;
   return options;

@@ -73,7 +73,7 @@ std::optional<double> peak_flops(std::string_view gpu, engine::DType dtype, bool
 PlannedDevice look_at_device(const DeviceOptions& options, std::size_t gpu_memory,
                              const std::function<engine::DType(engine::DeviceKind)>& dtype_on,
                              const std::function<void(const std::string&)>& note) {
-  const DeviceChoice choice = parse_device(options.device);
+  const DeviceChoice& choice = options.choice;
   const engine::CudaAvailability cuda = engine::cuda_availability();
   const bool asked = choice.kind == DeviceChoice::Kind::kCuda;
   const bool found = choice.kind != DeviceChoice::Kind::kCpu && cuda.devices > 0;
@@ -87,7 +87,7 @@ PlannedDevice look_at_device(const DeviceOptions& options, std::size_t gpu_memor
             .flops_per_s = measure_gemm_rate(),
             .flops_source = "a large product reaches now"};
   }
-  if (!engine::built_with_cuda()) throw engine::UsageError("--device {}: {}", options.device, cuda.reason);
+  if (!engine::built_with_cuda()) throw engine::UsageError("--device {}: {}", choice.text(), cuda.reason);
   PlannedDevice planned = found ? gpu_that_is_here(options, dtype_on(engine::DeviceKind::kCuda), note)
                                 : PlannedDevice{.kind = engine::DeviceKind::kCuda,
                                                 .description = "a GPU that is not here: " + cuda.reason,

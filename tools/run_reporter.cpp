@@ -142,10 +142,9 @@ void RunReporter::write_checkpoint(const std::filesystem::path& path,
                                    const engine::TrainedModel& model) const {
   if (path.empty()) return;
   ordered_json facts = facts_.engine;
-  if (model.val) {
-    const std::optional<double> threshold = model.val->measure("threshold");
-    facts["threshold"] = threshold ? ordered_json(*threshold) : ordered_json();
-    facts["threshold_by"] = threshold ? ordered_json(facts_.threshold_by) : ordered_json();
+  if (const auto threshold = model.val ? model.val->measure("threshold") : std::nullopt) {
+    facts["threshold"] = *threshold;
+    facts["threshold_by"] = facts_.threshold_by;
   }
   const engine::HostParameters on_host(model.parameters);
   const std::vector<engine::ParameterState> parameters = parameter_states(on_host);

@@ -32,7 +32,7 @@ bool is_of_run(const fs::path& path, const RunValues& now) {
   try {
     const engine::LoadedCheckpoint found = engine::read_training_checkpoint(path);
     const RunValues before{found.config, found.engine.value("world_size", 1)};
-    return trained_here(found) && first_difference(now, before).empty();
+    return trained_here(found) && !first_difference(now, before);
   } catch (const engine::DataError&) {
     return false;
   } catch (const nlohmann::json::exception&) {
@@ -47,8 +47,8 @@ bool is_run_folder(const fs::path& path) {
 
 /// Throws unless --resume PATH is a state or a folder of states; messages cover what people try instead.
 void check_resume_source(const TrainOptions& options) {
-  if (options.resume.empty() || options.resume == "auto") return;
-  const fs::path path = options.resume;
+  if (options.resume.path.empty()) return;
+  const fs::path path = options.resume.path;
   if (!engine::is_there(path)) {
     throw engine::IoError("--resume {}: no such file or folder; auto continues the run of --run_dir",
                           path.string());
@@ -83,14 +83,14 @@ struct Resumed {
 };
 
 Resumed resumed_run(const TrainOptions& options, const RunPaths& paths) {
-  if (options.resume.empty()) return {};
-  if (options.resume != "auto") return {run_of_states(options.resume), true};
+  if (!options.resume.requested()) return {};
+  if (!options.resume.latest) return {run_of_states(options.resume.path), true};
   return {paths.run_dir, engine::has_resume_states(engine::RunFolder::checkpoint_folder_of(paths.run_dir))};
 }
 
 std::vector<OutputFile> outputs_of(const TrainOptions& options, const RunPaths& paths) {
   std::vector<OutputFile> outputs;
-  if (!options.no_val || options.save_last.empty())
+  if (!options.trainer.no_val || options.save_last.empty())
     outputs.push_back({"--save_path", paths.save_path, OutputKind::kCheckpoint});
   if (!options.save_last.empty())
     outputs.push_back({"--save_last", options.save_last, OutputKind::kCheckpoint});
@@ -98,16 +98,20 @@ std::vector<OutputFile> outputs_of(const TrainOptions& options, const RunPaths& 
 }
 
 /// Throws UsageError if the run in `run_dir` was started with other options.
-void check_same_options(const fs::path& run_dir, const std::string& resume, const RunValues& now) {
+void check_same_options(const fs::path& run_dir, const TrainOptions& options, const RunValues& now) {
   const ordered_json config = recorded_config(run_dir);
   if (config.is_null()) return;
-  const std::string difference = first_difference(now, {config["options"], config.value("world_size", 1)});
-  if (difference.empty()) return;
-  const bool longer = difference.starts_with("--epochs ");
+  const std::optional<Difference> difference =
+      first_difference(now, {config["options"], config.value("world_size", 1)});
+  if (!difference) return;
+  std::string advice;
+  if (difference->origin != OptionSet::Origin::kCommandLine)
+    advice = fmt::format(", which --config {} gives", engine::RunFolder::config_path_of(run_dir).string());
+  if (difference->option == now.set->name(options.trainer.epochs))
+    advice += ", and a finished one trained further with --extend_epochs";
   throw UsageError(
-      "--resume {}: {} in the run of {}; a run is continued with the options it was started with{}", resume,
-      difference, run_dir.string(),
-      longer ? ", and a finished one trained further with --extend_epochs" : "");
+      "--resume {}: {} in the run of {}; a run is continued with the options it was started with{}",
+      options.resume.text(), difference->text, run_dir.string(), advice);
 }
 
 /// Throws DataError if the run in `run_dir` was started with other data.
@@ -151,9 +155,9 @@ bool lost_its_states(const fs::path& run_dir) {
   if (recorded.tested) return true;
   const ordered_json config = recorded_config(run_dir);
   if (config.is_null()) return recorded.epochs > 1;
-  const ordered_json text = config["options"].value("checkpoint_every", ordered_json());
-  if (!text.is_string()) return false;
-  const engine::Interval every = engine::parse_interval("--checkpoint_every", text.get<std::string>());
+  TrainArguments arguments;
+  const engine::Interval& every = arguments.options.trainer.checkpoint_every;
+  if (!arguments.set.read_back(config["options"], every)) return false;
   return every.count > 0 && (every.in_steps ? recorded.steps : recorded.epochs) > every.count;
 }
 
@@ -233,14 +237,14 @@ void check_train_inputs(const TrainOptions& options, bool of_rank_0) {
 void check_train_files(const TrainOptions& options, const RunPaths& paths, const RunValues& now) {
   check_resume_source(options);
   const Resumed resumed = resumed_run(options, paths);
-  if (options.resume == "auto" && !resumed.has_states && lost_its_states(paths.run_dir)) {
+  if (options.resume.latest && !resumed.has_states && lost_its_states(paths.run_dir)) {
     throw UsageError(
         "--resume auto: {} holds a run whose training states are gone, so it cannot be continued; discard it "
         "with --overwrite, or start another in a --run_dir of its own (--init_from takes its checkpoint)",
         paths.run_dir.string());
   }
-  if (!options.resume.empty()) check_same_options(resumed.run_dir, options.resume, now);
-  if (options.resume.empty() && !options.overwrite && holds_a_run(paths.run_dir)) {
+  if (options.resume.requested()) check_same_options(resumed.run_dir, options, now);
+  if (!options.resume.requested() && !options.overwrite && holds_a_run(paths.run_dir)) {
     throw UsageError(
         "--run_dir {}: holds a run already; continue it with --resume auto, discard it with --overwrite, or "
         "name another folder",
@@ -253,16 +257,16 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths, const
   check_output_folder("--run_dir", paths.run_dir);
   std::vector<InputFile> inputs{{"--features_root", options.features_root}};
   if (!options.init_from.empty()) inputs.push_back({"--init_from", checkpoint_path(options.init_from)});
-  if (!options.resume.empty() && options.resume != "auto") inputs.push_back({"--resume", options.resume});
+  if (!options.resume.path.empty()) inputs.push_back({"--resume", options.resume.path});
   inputs.push_back({"--run_dir", paths.run_dir});
   for (const char* name : {"config.json", "metrics.jsonl"})
     inputs.push_back({"a record of --run_dir", paths.run_dir / name});
   const bool goes_on =
-      !options.resume.empty() && (resumed.has_states || !recorded_config(paths.run_dir).is_null());
+      options.resume.requested() && (resumed.has_states || !recorded_config(paths.run_dir).is_null());
   for (const OutputFile& output : outputs_of(options, paths)) {
     make_folder_of(output);
     Existing existing = options.overwrite ? Existing::kReplace : Existing::kAskFor;
-    if (!options.resume.empty()) {
+    if (options.resume.requested()) {
       const bool own = goes_on && is_of_run(output.path, now);
       existing = own ? Existing::kReplace : Existing::kBelongsToAnother;
     }
@@ -277,8 +281,8 @@ void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& opt
   if (engine::is_there(folder.config_path()) && recorded_config(folder.path()).is_null()) {
     throw UsageError("--run_dir {}: its config.json is not of a training; name another folder", path);
   }
-  if (!options.resume.empty())
-    return check_same_data(resumed_run(options, paths).run_dir, options.resume, dataset);
+  if (options.resume.requested())
+    return check_same_data(resumed_run(options, paths).run_dir, options.resume.text(), dataset);
   if (!holds_a_run(folder.path())) return;
   engine::ResumeStore(folder.checkpoint_folder()).clear();
   remove_events(folder.path());
@@ -286,18 +290,17 @@ void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& opt
 
 void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths,
                    const data::Dataset& dataset, engine::TrainingObserver& observer) {
-  if (options.resume == "auto" && trainer.resume_latest())
-    return check_best_is_there(trainer, paths, observer);
-  if (!options.resume.empty() && options.resume != "auto") {
-    trainer.resume_from(options.resume);
+  if (options.resume.latest && trainer.resume_latest()) return check_best_is_there(trainer, paths, observer);
+  if (!options.resume.path.empty()) {
+    trainer.resume_from(options.resume.path);
     return check_best_is_there(trainer, paths, observer);
   }
-  if (options.extend_epochs > 0) {
+  if (options.trainer.extend_epochs > 0) {
     throw UsageError(
         "--extend_epochs {}: there is no run in {} to extend; train it first, without the option",
-        options.extend_epochs, paths.run_dir.string());
+        options.trainer.extend_epochs, paths.run_dir.string());
   }
-  trainer.parameters().initialise(options.seed);
+  trainer.parameters().initialise(options.trainer.seed);
   if (!options.init_from.empty()) {
     load_initial_weights(
         checkpoint_path(options.init_from), options.weights,

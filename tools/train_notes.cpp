@@ -12,8 +12,9 @@ namespace {
 
 /// Highest learning rate within the first --epochs, by the schedule that changes once per epoch.
 double highest_lr(const TrainOptions& o) {
-  const engine::Schedule schedule({.lr = o.lr, .epochs = o.epochs, .warmup_epochs = o.warmup_epochs});
-  return schedule.at(o.epochs - 1, 0);  // warm-up lasts to the end
+  const engine::Schedule schedule(
+      {.lr = o.trainer.lr, .epochs = o.trainer.epochs, .warmup_epochs = o.trainer.warmup_epochs});
+  return schedule.at(o.trainer.epochs - 1, 0);  // warm-up lasts to the end
 }
 
 /// The only class of the training split: "real", "fake" or "of class 2"; empty if it has several.
@@ -33,7 +34,7 @@ std::string only_class(const data::Dataset& dataset) {
 std::vector<std::string> notes_on_run(const TrainOptions& o, const data::Dataset& dataset, int world_size) {
   std::vector<std::string> notes;
   const auto videos = static_cast<std::int64_t>(dataset.samples_of(data::Split::kTrain).size());
-  const std::int64_t global_batch = o.batch_size * world_size;
+  const std::int64_t global_batch = o.batches.sampler.batch_size * world_size;
   if (const std::int64_t rest = videos % global_batch; videos > global_batch && rest > 0) {
     notes.push_back(
         fmt::format("note: each epoch leaves {} of {} training videos out, others each time: they do not "
@@ -45,18 +46,18 @@ std::vector<std::string> notes_on_run(const TrainOptions& o, const data::Dataset
         "warning: all {} training videos are {}: a detector cannot learn from one class", videos, only));
   }
   const std::int64_t batches = std::max<std::int64_t>(videos / global_batch, 1);
-  if (o.grad_accum > batches) {
+  if (o.trainer.grad_accum > batches) {
     notes.push_back(
         fmt::format("note: --grad_accum {}: an epoch has {} batches only, and a step takes them all",
-                    o.grad_accum, batches));
+                    o.trainer.grad_accum, batches));
   }
-  if (o.warmup_epochs >= o.epochs) {
+  if (o.trainer.warmup_epochs >= o.trainer.epochs) {
     notes.push_back(
         fmt::format("note: --warmup_epochs {} takes all {} of --epochs: the learning rate reaches {:.3g}, "
                     "not --lr {:.3g}",
-                    o.warmup_epochs, o.epochs, highest_lr(o), o.lr));
+                    o.trainer.warmup_epochs, o.trainer.epochs, highest_lr(o), o.trainer.lr));
   }
-  if (o.no_val && !o.save_last.empty() && !o.save_path.empty()) {  // only --config allows it
+  if (o.trainer.no_val && !o.save_last.empty() && !o.save_path.empty()) {  // only --config allows it
     notes.push_back(
         fmt::format("note: --save_path {} will not be written: with --no_val nothing is selected; the "
                     "checkpoint is --save_last {}",
@@ -68,11 +69,12 @@ std::vector<std::string> notes_on_run(const TrainOptions& o, const data::Dataset
 }
 
 void check_contrastive_batch(const TrainOptions& o, const data::Dataset& dataset, int world_size) {
-  if (!o.use_contrastive) return;
+  if (!o.losses.use_contrastive) return;
   const auto videos = static_cast<std::int64_t>(dataset.samples_of(data::Split::kTrain).size());
   if (videos == 0) return;  // reported elsewhere
-  const bool global = model::parse_contrastive_scope(o.contrastive_scope) == model::ContrastiveScope::kGlobal;
-  const std::int64_t on_a_rank = std::min(o.batch_size, std::max<std::int64_t>(videos / world_size, 1));
+  const bool global = o.losses.contrastive_scope == model::ContrastiveScope::kGlobal;
+  const std::int64_t on_a_rank =
+      std::min(o.batches.sampler.batch_size, std::max<std::int64_t>(videos / world_size, 1));
   if (on_a_rank * (global ? world_size : 1) > 1) return;
   throw engine::UsageError(
       "--use_contrastive: a batch of one video leaves InfoNCE no other to compare it with; use --batch_size "

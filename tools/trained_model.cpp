@@ -12,6 +12,7 @@
 #include "model/metrics/threshold.h"
 #include "model/registry.h"
 #include "tools/network_weights.h"
+#include "tools/options/train_options.h"
 #include "tools/run_memory.h"
 
 namespace voca::tools {
@@ -95,14 +96,14 @@ TrainedNetwork load_network(const std::filesystem::path& path, const CheckpointO
 }
 
 TreeOptions tree_options_of(const TrainedNetwork& network) {
-  TreeOptions options;
-  if (!trained_here(network.checkpoint)) return options;
+  if (!trained_here(network.checkpoint)) return {};
   const ordered_json& config = network.checkpoint.config;
-  if (const auto ratios = option_of<std::string>(config, "split_ratios"))
-    options.split_ratios = data::parse_split_ratios(*ratios);
-  options.split_seed = option_of<std::uint64_t>(config, "split_seed").value_or(options.split_seed);
-  options.group_by = option_of<std::string>(config, "group_by").value_or(options.group_by);
-  return options;
+  TrainArguments recorded;
+  TreeOptions& tree = recorded.options.tree;
+  recorded.set.read_back(config, tree.split_ratios);
+  recorded.set.read_back(config, tree.split_seed);
+  recorded.set.read_back(config, tree.group_by);
+  return tree;
 }
 
 void check_widths(const TrainedNetwork& network, const data::Dataset& dataset) {
@@ -163,7 +164,7 @@ engine::Predictions predict_samples(const TrainedNetwork& network,
                                                      .rank = options.ranks.rank(),
                                                      .world_size = options.ranks.world_size()},
                                          .seq_len = network.config.seq_len,
-                                         .num_workers = static_cast<int>(options.num_workers),
+                                         .num_workers = options.num_workers,
                                          .residency = data::Residency::kDisk,
                                          .max_bad_samples = std::numeric_limits<std::int64_t>::max()};
   const engine::MemoryRequest request{.eval_batch = options.batch_size,

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "data/batches/batch_source.h"
 #include "data/packed/dataset.h"
 #include "engine/checkpoint/torch/training_checkpoint.h"
 #include "engine/core/model.h"
@@ -52,8 +53,8 @@ struct TrainedNetwork {
 void check_widths(const TrainedNetwork& network, const data::Dataset& dataset);
 
 struct PredictionOptions {
-  std::int64_t batch_size = 64;
-  std::int64_t num_workers = 2;
+  std::int64_t batch_size = data::SamplerOptions{}.batch_size;
+  int num_workers = data::BatchSourceOptions{}.num_workers;
   bool losses = false;    ///< also computes each sample's loss; every sample then needs a label
   engine::Ranks ranks{};  ///< ranks that share the work; every rank gets all predictions
   int ranks_here = 1;     ///< number of these on this node

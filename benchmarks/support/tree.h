@@ -19,9 +19,9 @@ struct Tree {
   std::int64_t videos = 192;
 
   void add_to(tools::OptionSet& options) {
-    options.add("work", &work, "DIR", "for the tree and what is packed of it");
-    options.add_flag("compressed", &compressed, "the tree as np.savez_compressed writes it");
-    options.add("videos", &videos, "N", "in the tree");
+    options.add(work, {"work", "DIR", "for the tree and what is packed of it"});
+    options.add(compressed, {"compressed", "", "the tree as np.savez_compressed writes it"});
+    options.add(videos, {"videos", "N", "in the tree"});
   }
   [[nodiscard]] std::filesystem::path folder() const { return work; }
   [[nodiscard]] std::filesystem::path path() const {

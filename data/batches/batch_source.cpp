@@ -77,14 +77,9 @@ struct Worker {
 }  // namespace
 
 void check(const BatchSourceOptions& options) {
-  if (options.seq_len < 1) throw UsageError("--seq_len is {}; it must be at least 1", options.seq_len);
-  if (!(options.augment_prob >= 0.0 && options.augment_prob <= 1.0))
-    throw UsageError("--augment_prob is {}; it must be between 0 and 1", options.augment_prob);
-  if (options.max_shift < 0) throw UsageError("--max_shift is {}; it must be 0 or more", options.max_shift);
-  if (options.num_workers < 0)
-    throw UsageError("--num_workers is {}; it must be 0 or more", options.num_workers);
-  if (options.max_bad_samples < 0)
-    throw UsageError("--max_bad_samples is {}; it must be 0 or more", options.max_bad_samples);
+  VOCA_CHECK(options.seq_len >= 1 && options.max_shift >= 0);
+  VOCA_CHECK(options.augment_prob >= 0.0 && options.augment_prob <= 1.0);
+  VOCA_CHECK(options.num_workers >= 0 && options.max_bad_samples >= 0);
   VOCA_CHECK(options.stall_seconds > 0.0);
 }
 

@@ -17,11 +17,11 @@ namespace voca::data {
 
 struct BatchSourceOptions {
   SamplerOptions sampler;
-  std::int64_t seq_len = 256;                 ///< T
+  std::int64_t seq_len = 256;                 ///< T ≥ 1
   engine::DType dtype = engine::DType::kF32;  ///< type of the inputs: kF32, or kF64 in host memory
-  double augment_prob = 0.2;                  ///< training only
+  double augment_prob = 0.2;                  ///< from 0 to 1; training only
   std::int64_t max_shift = 3;                 ///< frames; training only
-  int num_workers = 0;                        ///< threads; 0: batches are assembled in next()
+  int num_workers = 2;                        ///< threads; 0: batches are assembled in next()
   Residency residency = Residency::kAuto;
   std::int64_t max_bad_samples = engine::kMaxBadSamples;  ///< more bad samples than this end the run
   double stall_seconds = 30.0;                            ///< next() warns whenever it has waited this long
@@ -35,8 +35,8 @@ inline constexpr const char* kLabelTarget = "label";
 [[nodiscard]] engine::BatchSpec batch_spec(const BatchSourceOptions& options, std::int64_t visual_dim,
                                            std::int64_t audio_dim);
 
-/// Validates the options common to all sources of packed frames. Throws UsageError naming the option that is
-/// out of range.
+/// Validates the options common to all sources of packed frames. Throws InternalError for a number out of
+/// range.
 void check(const BatchSourceOptions& options);
 /// For training options, throws DataError naming the first sample without a label.
 void check_trainable(const Dataset& dataset, std::span<const std::int64_t> samples,
@@ -64,7 +64,7 @@ struct SampleWindow {
 /// for reads in flight.
 class PackedBatchSource final : public engine::BatchSource {
  public:
-  /// Uses `samples` of `dataset`, usually one split. Throws UsageError for options out of range.
+  /// Uses `samples` of `dataset`, usually one split.
   PackedBatchSource(std::shared_ptr<const Dataset> dataset, std::vector<std::int64_t> samples,
                     const BatchSourceOptions& options);
   /// Overload that reads frames from `reader` instead of choosing one by options.residency.

@@ -11,8 +11,7 @@ namespace voca::data {
 Sampler::Sampler(std::vector<std::int64_t> samples, const SamplerOptions& options)
     : samples_(std::move(samples)), options_(options), order_(samples_) {
   VOCA_CHECK(options_.world_size >= 1 && options_.rank >= 0 && options_.rank < options_.world_size);
-  if (options_.batch_size < 1)
-    throw engine::UsageError("--batch_size is {}; it must be at least 1", options_.batch_size);
+  VOCA_CHECK(options_.batch_size >= 1);
   const auto count = static_cast<std::int64_t>(samples_.size());
   if (options_.training && count > 0 && count < options_.world_size) {
     throw engine::UsageError("the training split has {} samples, fewer than the {} ranks; use fewer ranks",

@@ -11,7 +11,7 @@ struct SamplerOptions {
   /// True: a new permutation per epoch; a partial last global batch is dropped unless it is the only one.
   /// False: every sample once, in the order of the data.
   bool training = true;
-  std::int64_t batch_size = 1;  ///< per rank
+  std::int64_t batch_size = 64;  ///< per rank
   int rank = 0;
   int world_size = 1;
 };

@@ -120,14 +120,6 @@ class HostReader final : public FrameReader {
 
 }  // namespace
 
-Residency parse_residency(std::string_view text) {
-  if (text == "auto") return Residency::kAuto;
-  if (text == "gpu") return Residency::kGpu;
-  if (text == "host") return Residency::kHost;
-  if (text == "disk") return Residency::kDisk;
-  throw engine::UsageError("--data_residency is '{}'; it must be auto, gpu, host or disk", text);
-}
-
 std::unique_ptr<FrameReader> make_disk_reader(std::shared_ptr<const Dataset> dataset) {
   return std::make_unique<DiskReader>(std::move(dataset));
 }

@@ -1,20 +1,25 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "data/packed/dataset.h"
 #include "engine/base/memory_limits.h"
+#include "engine/base/names.h"
 
 namespace voca::data {
 
 /// Where the frames of the samples in use are kept during training.
 enum class Residency : std::uint8_t { kAuto, kGpu, kHost, kDisk };
-/// Parses "auto", "gpu", "host" or "disk"; throws UsageError naming --data_residency.
-[[nodiscard]] Residency parse_residency(std::string_view text);
+constexpr auto names_of(Residency /*tag*/) {
+  return std::to_array<engine::Named<Residency>>({{"auto", Residency::kAuto},
+                                                  {"gpu", Residency::kGpu},
+                                                  {"host", Residency::kHost},
+                                                  {"disk", Residency::kDisk}});
+}
 
 /// Reads rows of samples; callable from any thread.
 class FrameReader {

@@ -153,6 +153,8 @@ class Packer {
   void report_progress();
 
   const PackOptions& options_;
+  [[nodiscard]] bool grouped() const { return options_.group_by.kind != GroupBy::Kind::kNone; }
+
   FeatureTree tree_;
   PackReport report_;
   std::vector<Candidate> candidates_;
@@ -163,11 +165,10 @@ class Packer {
 };
 
 void Packer::check_options() {
-  if (options_.num_workers < 0)
-    throw UsageError("--num_workers is {}; it must be 0 or more", options_.num_workers);
-  const bool expression = options_.group_by != "none" && options_.group_by != "identity";
-  finder_ =
-      expression ? std::make_unique<IdentityFinder>(options_.group_by) : std::make_unique<IdentityFinder>();
+  VOCA_CHECK(options_.num_workers >= 0);
+  finder_ = options_.group_by.kind == GroupBy::Kind::kExpression
+                ? std::make_unique<IdentityFinder>(options_.group_by.expression)
+                : std::make_unique<IdentityFinder>();
   engine::remove_stale_temporaries(options_.out);
   const engine::AtomicFile can_be_written(options_.out);  // fails now rather than after an hour
   if (tree_.form == TreeForm::kClassFolders) return;
@@ -179,7 +180,7 @@ void Packer::check_options() {
   };
   if (options_.split_ratios) refuse("--split_ratios");
   if (options_.split_seed != 0) refuse(fmt::format("--split_seed {}", options_.split_seed));
-  if (options_.group_by != "none") refuse(fmt::format("--group_by {}", options_.group_by));
+  if (grouped()) refuse("--group_by " + options_.group_by.text());
 }
 
 void Packer::report_progress() {
@@ -335,7 +336,7 @@ void Packer::close_gaps() {
 void Packer::draw(PackedIndex& index, PackedAttributes& attributes) {
   const std::size_t n = index.ids.size();
   index.groups.assign(n, -1);
-  if (options_.group_by != "none") index.groups = identity_groups(index.ids, *finder_);
+  if (grouped()) index.groups = identity_groups(index.ids, *finder_);
   std::map<std::int32_t, std::int64_t> sizes;
   for (const std::int32_t group : index.groups)
     if (group >= 0) report_.largest_group = std::max(report_.largest_group, ++sizes[group]);
@@ -345,11 +346,11 @@ void Packer::draw(PackedIndex& index, PackedAttributes& attributes) {
     for (const Split split : splits) attributes.split_ratios[static_cast<std::size_t>(split)] += 1.0;
     for (double& share : attributes.split_ratios) share /= static_cast<double>(n);
   } else {
-    attributes.split_ratios = options_.split_ratios.value_or(SplitRatios{0.6, 0.2, 0.2});
+    attributes.split_ratios = options_.split_ratios.value_or(kUsualRatios);
     attributes.split_seed = options_.split_seed;
     const std::span<const std::int32_t> groups = index.groups;
-    splits = draw_splits(index.labels, options_.group_by == "none" ? groups.first(0) : groups,
-                         attributes.split_ratios, options_.split_seed);
+    splits = draw_splits(index.labels, grouped() ? groups : groups.first(0), attributes.split_ratios,
+                         options_.split_seed);
   }
   report_.split_ratios = attributes.split_ratios;
   for (const Split split : splits) index.splits.push_back(static_cast<std::uint8_t>(split));
@@ -394,7 +395,7 @@ void Packer::finish() {
                               candidate.frame_labels->end());
   }
   PackedAttributes attributes;
-  attributes.group_by = options_.group_by;
+  attributes.group_by = options_.group_by.text();
   attributes.source = options_.features_root.string();
   attributes.created_by = options_.created_by;
   draw(index, attributes);
@@ -419,13 +420,6 @@ void Packer::finish() {
 }
 
 }  // namespace
-
-PackType parse_pack_type(std::string_view text) {
-  if (text == "source") return PackType::kSource;
-  if (text == "fp16") return PackType::kFp16;
-  if (text == "fp32") return PackType::kFp32;
-  throw UsageError("--dtype is '{}'; it must be source, fp16 or fp32", text);
-}
 
 PackReport pack_features(const PackOptions& options) {
   return Packer(options).run();

@@ -13,14 +13,17 @@
 #include "data/packed/audit.h"
 #include "data/packed/split.h"
 #include "data/tree/feature_tree.h"
+#include "engine/base/names.h"
 #include "engine/core/dtype.h"
 
 namespace voca::data {
 
 /// Type of the packed frames. kSource: float16 if every array of the tree is float16, else float32.
 enum class PackType : std::uint8_t { kSource, kFp16, kFp32 };
-/// Parses "source", "fp16" or "fp32"; throws UsageError naming --dtype.
-[[nodiscard]] PackType parse_pack_type(std::string_view text);
+constexpr auto names_of(PackType /*tag*/) {
+  return std::to_array<engine::Named<PackType>>(
+      {{"source", PackType::kSource}, {"fp16", PackType::kFp16}, {"fp32", PackType::kFp32}});
+}
 
 /// Reason for skipping a video.
 enum class BadVideoKind : std::uint8_t {
@@ -57,12 +60,12 @@ struct PackOptions {
   std::filesystem::path features_root;
   std::filesystem::path out;
   PackType dtype = PackType::kSource;
-  /// Default: 0.6, 0.2, 0.2. The next three options require a tree of class folders (else UsageError).
+  /// Default: kUsualRatios. The next three options require a tree of class folders (else UsageError).
   std::optional<SplitRatios> split_ratios;
   std::uint64_t split_seed = 0;
-  std::string group_by = "none";  ///< "none", "identity" or an expression
-  int num_workers = 0;            ///< threads; 0 and 1 pack in the calling thread
-  bool strict = false;            ///< a bad video throws DataError, and no file is written
+  GroupBy group_by;
+  int num_workers = 0;  ///< threads; 0 and 1 pack in the calling thread
+  bool strict = false;  ///< a bad video throws DataError, and no file is written
   std::string created_by = "voca-engine";
   /// Called with the numbers of completed and of all videos, by one thread at a time.
   std::function<void(std::int64_t done, std::int64_t total)> progress;

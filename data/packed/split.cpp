@@ -122,7 +122,7 @@ std::vector<std::string> default_identities(std::string_view name) {
 
 }  // namespace
 
-SplitRatios parse_split_ratios(std::string_view text) {
+std::optional<SplitRatios> SplitRatios::parse(std::string_view text) {
   SplitRatios ratios{};
   const char* at = text.data();
   const char* const end = text.data() + text.size();
@@ -132,16 +132,27 @@ SplitRatios parse_split_ratios(std::string_view text) {
     const bool last = s + 1 == kSplits;
     const bool good = error == std::errc() && std::isfinite(ratios[s]) && ratios[s] >= 0 &&
                       (last ? stop == end : stop != end && *stop == ',');
-    if (!good) {
-      throw UsageError(
-          "--split_ratios is '{}'; it must be three shares ≥ 0 of train, val and test, as 0.6,0.2,0.2", text);
-    }
+    if (!good) return std::nullopt;
     sum += ratios[s];
     at = last ? stop : stop + 1;
   }
-  if (std::abs(sum - 1.0) > 1e-6)
-    throw UsageError("--split_ratios {} sum to {}; they must sum to 1", text, sum);
+  if (std::abs(sum - 1.0) > 1e-6) return std::nullopt;
   return ratios;
+}
+
+std::string SplitRatios::text() const {
+  return fmt::format("{}", fmt::join(*this, ","));
+}
+
+std::optional<GroupBy> GroupBy::parse(std::string_view text) {
+  for (const Kind kind : {Kind::kNone, Kind::kIdentity})
+    if (const GroupBy named{.kind = kind, .expression = {}}; named.text() == text) return named;
+  return GroupBy{.kind = Kind::kExpression, .expression = std::string(text)};
+}
+
+std::string GroupBy::text() const {
+  if (kind == Kind::kExpression) return expression;
+  return kind == Kind::kNone ? "none" : "identity";
 }
 
 struct IdentityFinder::Expression {

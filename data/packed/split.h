@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,10 +13,26 @@
 
 namespace voca::data {
 
-using SplitRatios = std::array<double, kSplits>;
+/// Shares of train, val and test: numbers ≥ 0 whose sum is 1 (to 1e-6).
+struct SplitRatios : std::array<double, kSplits> {
+  static constexpr std::string_view kForm =
+      "three shares of train, val and test from 0 to 1 that sum to 1, such as 0.6,0.2,0.2";
+  [[nodiscard]] static std::optional<SplitRatios> parse(std::string_view text);
+  [[nodiscard]] std::string text() const;
+};
+inline constexpr SplitRatios kUsualRatios{0.6, 0.2, 0.2};
 
-/// Parses "0.6,0.2,0.2": three numbers ≥ 0 whose sum is 1 (to 1e-6). Throws UsageError naming --split_ratios.
-[[nodiscard]] SplitRatios parse_split_ratios(std::string_view text);
+/// Which videos are kept in one split (--group_by).
+struct GroupBy {
+  enum class Kind : std::uint8_t { kNone, kIdentity, kExpression };
+  Kind kind = Kind::kNone;
+  std::string expression;  ///< of kExpression
+
+  static constexpr std::string_view kForm = "none, identity or a regular expression";
+  /// Text that is neither none nor identity is an expression, valid or not.
+  [[nodiscard]] static std::optional<GroupBy> parse(std::string_view text);
+  [[nodiscard]] std::string text() const;
+};
 
 /// Finds the identities in a video's name, each once, in order of appearance. By default an identity is "id"
 /// and the five or more digits after it, not preceded by a letter or digit. `expression` (ECMAScript)

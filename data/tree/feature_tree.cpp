@@ -337,26 +337,6 @@ FeatureTree scan_unlabelled(const fs::path& root, const std::vector<std::string>
 
 }  // namespace
 
-std::string_view name_of(Split split) {
-  switch (split) {
-    case Split::kTrain:
-      return "train";
-    case Split::kVal:
-      return "val";
-    case Split::kTest:
-      return "test";
-  }
-  return "unknown";
-}
-
-Split parse_split(std::string_view text) {
-  if (text == "dev") return Split::kVal;
-  for (const Split split : kAllSplits) {
-    if (text == name_of(split)) return split;
-  }
-  throw engine::UsageError("--split is '{}'; it must be train, val or test", text);
-}
-
 fs::path stream_file(const VideoFolder& video, Stream stream) {
   return video.folder / stream_name(stream);
 }

@@ -7,16 +7,20 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/base/names.h"
+
 namespace voca::data {
+
+using engine::name_of;
 
 /// Split of a sample. The values are those of the packed file.
 enum class Split : std::uint8_t { kTrain = 0, kVal = 1, kTest = 2 };
 inline constexpr int kSplits = 3;
 inline constexpr std::array<Split, kSplits> kAllSplits{Split::kTrain, Split::kVal, Split::kTest};
-/// "train", "val", "test".
-[[nodiscard]] std::string_view name_of(Split split);
-/// Inverse of name_of(); "dev" is val. Throws UsageError.
-[[nodiscard]] Split parse_split(std::string_view text);
+constexpr auto names_of(Split /*tag*/) {
+  return std::to_array<engine::Named<Split>>(
+      {{"train", Split::kTrain}, {"val", Split::kVal}, {"test", Split::kTest}, {"dev", Split::kVal}});
+}
 
 /// The two streams of a sample.
 enum class Stream : std::uint8_t { kVisual = 0, kAudio = 1 };

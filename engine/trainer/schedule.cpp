@@ -13,24 +13,9 @@ constexpr double kFirstShare = 0.1;
 
 }  // namespace
 
-ScheduleKind parse_schedule_kind(std::string_view text) {
-  if (text == "epoch") return ScheduleKind::kEpoch;
-  if (text == "step") return ScheduleKind::kStep;
-  throw UsageError("--schedule: found \"{}\", expected epoch or step", text);
-}
-
-std::string_view name_of(ScheduleKind kind) {
-  return kind == ScheduleKind::kEpoch ? "epoch" : "step";
-}
-
 Schedule::Schedule(const ScheduleOptions& options) : options_(options) {
-  if (!std::isfinite(options.lr) || options.lr <= 0.0) {
-    throw UsageError("--lr: found {}, expected a positive number such as 3e-4", options.lr);
-  }
-  if (options.epochs < 1) throw UsageError("--epochs: found {}, expected 1 or more", options.epochs);
-  if (options.warmup_epochs < 0) {
-    throw UsageError("--warmup_epochs: found {}, expected 0 or more", options.warmup_epochs);
-  }
+  VOCA_CHECK(std::isfinite(options.lr) && options.lr > 0.0);
+  VOCA_CHECK(options.epochs >= 1 && options.warmup_epochs >= 0);
   VOCA_CHECK(std::isfinite(options.min_lr) && options.min_lr >= 0.0);
   VOCA_CHECK(options.steps_per_epoch >= 1);
 }

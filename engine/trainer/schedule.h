@@ -1,16 +1,17 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <string_view>
+
+#include "engine/base/names.h"
 
 namespace voca::engine {
 
 /// Granularity of the learning rate: constant within an epoch, or updated each step.
 enum class ScheduleKind : std::uint8_t { kEpoch, kStep };
-
-/// Parses "epoch" or "step"; throws UsageError naming --schedule for anything else.
-[[nodiscard]] ScheduleKind parse_schedule_kind(std::string_view text);
-[[nodiscard]] std::string_view name_of(ScheduleKind kind);
+constexpr auto names_of(ScheduleKind /*tag*/) {
+  return std::to_array<Named<ScheduleKind>>({{"epoch", ScheduleKind::kEpoch}, {"step", ScheduleKind::kStep}});
+}
 
 /// Epochs [from, to), counted from 0, by which a finished run is extended; none if `to` is 0.
 struct Extension {
@@ -22,8 +23,8 @@ struct ScheduleOptions {
   ScheduleKind kind = ScheduleKind::kEpoch;
   double lr = 3e-4;                  ///< peak, reached at the end of the warm-up
   double min_lr = 1e-6;              ///< limit of the cosine
-  std::int64_t epochs = 1;           ///< E
-  std::int64_t warmup_epochs = 0;    ///< W; may exceed E, in which case every epoch warms up
+  std::int64_t epochs = 1;           ///< E ≥ 1
+  std::int64_t warmup_epochs = 0;    ///< W ≥ 0; may exceed E, in which case every epoch warms up
   std::int64_t steps_per_epoch = 1;  ///< optimiser steps; used by kStep only
   Extension extension{};             ///< begins at E or later
 };
@@ -41,7 +42,6 @@ struct ScheduleOptions {
 ///   F ≤ e < G:  min_lr + (lr / 10 − min_lr) · (1 + cos(π (e − F) / (G − F))) / 2
 class Schedule {
  public:
-  /// Throws UsageError naming the option that is out of range.
   explicit Schedule(const ScheduleOptions& options);
 
   /// Learning rate of step `step` (from 0, within its epoch) of epoch `epoch` (from 0).

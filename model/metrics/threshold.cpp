@@ -72,25 +72,23 @@ double cut_below(const RocCurve& curve, std::size_t i) {
 
 }  // namespace
 
-ThresholdRule parse_threshold_rule(std::string_view text) {
+std::optional<ThresholdRule> ThresholdRule::parse(std::string_view text) {
   for (const RuleName& entry : kRuleNames)
-    if (entry.name == text) return {.by = entry.by};
+    if (entry.name == text) return ThresholdRule{.by = entry.by};
   if (text.starts_with(kFprPrefix)) {
     double fpr = 0;
     const char* end = text.data() + text.size();
     const auto [rest, error] = std::from_chars(text.data() + kFprPrefix.size(), end, fpr);
-    if (error == std::errc{} && rest == end && fpr > 0 && fpr < 1) return {ThresholdBy::kFpr, fpr};
+    if (error == std::errc{} && rest == end && fpr > 0 && fpr < 1)
+      return ThresholdRule{.by = ThresholdBy::kFpr, .fpr = fpr};
   }
-  throw engine::UsageError(
-      "--threshold_by: \"{}\" is not one of balanced_acc, acc, f1_real, f1_fake, eer, or fpr=P with P "
-      "between 0 and 1, such as fpr=0.01",
-      text);
+  return std::nullopt;
 }
 
-std::string name_of(const ThresholdRule& rule) {
+std::string ThresholdRule::text() const {
   for (const RuleName& entry : kRuleNames)
-    if (entry.by == rule.by) return std::string(entry.name);
-  return fmt::format("{}{}", kFprPrefix, rule.fpr);
+    if (entry.by == by) return std::string(entry.name);
+  return fmt::format("{}{}", kFprPrefix, fpr);
 }
 
 std::optional<double> fit_threshold(const RocCurve& curve, const ThresholdRule& rule) {

@@ -25,13 +25,12 @@ enum class ThresholdBy : std::uint8_t {
 struct ThresholdRule {
   ThresholdBy by = ThresholdBy::kBalancedAcc;
   double fpr = 0;  ///< maximum fraction of fakes classified as real; for kFpr
-};
 
-/// Parses "balanced_acc", "acc", "f1_real", "f1_fake", "eer" or "fpr=0.01" (above 0, below 1); throws
-/// UsageError naming --threshold_by for other text.
-[[nodiscard]] ThresholdRule parse_threshold_rule(std::string_view text);
-/// Inverse of parse_threshold_rule().
-[[nodiscard]] std::string name_of(const ThresholdRule& rule);
+  static constexpr std::string_view kForm =
+      "balanced_acc, acc, f1_real, f1_fake, eer, or fpr=P with P above 0 and below 1, such as fpr=0.01";
+  [[nodiscard]] static std::optional<ThresholdRule> parse(std::string_view text);
+  [[nodiscard]] std::string text() const;
+};
 
 /// Largest threshold that can be fitted: the number after 1, which no score reaches.
 inline constexpr double kMaxThreshold = 1.0 + std::numeric_limits<double>::epsilon();

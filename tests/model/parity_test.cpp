@@ -109,7 +109,7 @@ template <typename T>
 void train_like_pytorch(const Golden& golden, const std::string& suffix, double tolerance) {
   auto network = Network<T>::from(golden);
   const auto& recipe = golden.recipe;
-  const engine::Schedule schedule({.kind = engine::parse_schedule_kind(recipe.schedule),
+  const engine::Schedule schedule({.kind = engine::value_named<engine::ScheduleKind>(recipe.schedule).value(),
                                    .lr = recipe.lr,
                                    .epochs = recipe.epochs,
                                    .warmup_epochs = recipe.warmup_epochs,

@@ -103,6 +103,7 @@ engine::TrainerConfig two_epochs(engine::DType compute_type) {
   engine::TrainerConfig config;
   config.epochs = 2;
   config.lr = 1e-3;
+  config.warmup_epochs = 0;
   config.log_every = 1;
   config.grad_accum = 2;
   config.select_by = "loss";

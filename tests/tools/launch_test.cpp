@@ -112,7 +112,8 @@ TEST_F(Launch, RefusesWhatCannotBeStartedInOneLine) {
   expect_refused({"launch", "--", "trian"}, "launch: unknown command \"trian\", did you mean \"train\"?");
   expect_refused({"launch", "--", "launch", "--", "train"}, "launch: does not start itself");
   expect_refused(Words{"launch", "--nprocs=2"} + train, "--nprocs: no such option of launch");
-  expect_refused(Words{"launch", "--nproc-per-node=0"} + train, "--nproc_per_node: is \"0\", expected");
+  expect_refused(Words{"launch", "--nproc-per-node=0"} + train,
+                 "--nproc_per_node: is \"0\", expected a number of ranks, auto, gpu or cpu");
   expect_refused(Words{"launch", "--nproc_per_node=gpu"} + train, "--nproc_per_node gpu: no GPU can be used");
   expect_refused(Words{"launch", "--nnodes=2", "--node_rank=2"} + train,
                  "--node_rank: is 2, must be from 0 to 1");
@@ -134,6 +135,16 @@ TEST_F(Launch, SaysOnceWhatEveryRankWouldSay) {
   expect_refused({"launch", "--nproc_per_node=4", "--", "train", "--features_root=x", "--hiden=3"},
                  "did you mean --hidden?");
   expect_refused({"launch", "--nproc_per_node=4", "--", "train"}, "--features_root PATH is needed");
+  const Words train{"launch", "--nproc_per_node=3", "--", "train", "--features_root=x"};
+  expect_refused(train + Words{"--select_by=f1"}, "--select_by: \"f1\" is not one of auc, ap, loss, acc");
+  expect_refused(train + Words{"--threshold_by=fpr=0"},
+                 "--threshold_by: is \"fpr=0\", expected balanced_acc");
+  expect_refused(train + Words{"--num_classes=3", "--select_by=ap"},
+                 "--select_by ap: is defined for two classes");
+  expect_refused(train + Words{"--num_heads=5"}, "--hidden 768 is not divisible by --num_heads 5");
+  expect_refused(train + Words{"--overwrite", "--resume"}, "--overwrite: contradicts --resume");
+  expect_refused(train + Words{"--contrastive_weight=1"}, "--contrastive_weight: has no effect without");
+  expect_refused(train + Words{"--device=cpu", "--precision=bf16"}, "--precision bf16: the run is on a CPU");
   expect_refused(
       {"launch", "--nproc_per_node=4", "--", "eval", "--batch_size=0", "--checkpoint=x", "--features_root=x"},
       "--batch_size: is 0");
@@ -207,7 +218,7 @@ TEST_F(Launch, NamesTheOptionOfAPortThatIsTaken) {
 }
 
 TEST_F(Launch, OfOneRankIsTheCommandItself) {
-  const Outcome launched = run(Words{"launch", "--"} + training() + Words{"--json"}, folder("one"));
+  const Outcome launched = run(Words{"launch", "--"} + training() + Words{"--json=1"}, folder("one"));
   ASSERT_EQ(launched.exit_code, 0) << launched.err;
   EXPECT_EQ(launched.json()["run_dir"], "run");
   expect_bits_of_undisturbed(folder("one"));

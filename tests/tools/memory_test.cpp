@@ -50,12 +50,12 @@ std::size_t bytes_named(const std::vector<engine::MemoryLine>& lines, const std:
 class RunMemoryTest : public ::testing::Test {
  protected:
   RunMemoryTest() {
-    options_.hidden = 16;
-    options_.num_layers = 1;
-    options_.num_heads = 2;
-    options_.seq_len = 12;
-    options_.batch_size = 8;
-    options_.num_workers = 2;
+    options_.model.hidden = 16;
+    options_.model.num_layers = 1;
+    options_.model.num_heads = 2;
+    options_.model.seq_len = 12;
+    options_.batches.sampler.batch_size = 8;
+    options_.batches.num_workers = 2;
     make_network();
   }
   void make_network() {
@@ -125,12 +125,12 @@ TEST_F(RunMemoryTest, FramesAreHeldOnceForEachRankOfAMachineOrNotAtAll) {
   const std::size_t rest = bytes_of(plan_run(needs(), host(1)).device);
   EXPECT_EQ(residency(rest + kMib / 2, 1), Residency::kDisk);
   EXPECT_EQ(residency(rest + 2 * kMib, 1), Residency::kHost);
-  options_.data_residency = "host";
+  options_.batches.residency = data::Residency::kHost;
   EXPECT_EQ(residency(kMib, 4), Residency::kHost);  // as asked
 }
 
 TEST_F(RunMemoryTest, WhatDoesNotFitIsTheTableAndTheLargestBatchThatDoes) {
-  options_.batch_size = 100000;
+  options_.batches.sampler.batch_size = 100000;
   const Room room = host(64 * kMib);
   try {
     static_cast<void>(plan_run_that_fits(needs(), room));
@@ -144,10 +144,10 @@ TEST_F(RunMemoryTest, WhatDoesNotFitIsTheTableAndTheLargestBatchThatDoes) {
                                HasSubstr("predictions"), HasSubstr("activations")));
     ASSERT_TRUE(
         std::regex_search(message, found, std::regex("the largest --batch_size that fits is ([0-9]+)")));
-    options_.batch_size = std::stoll(found[1]);
+    options_.batches.sampler.batch_size = std::stoll(found[1]);
   }
   EXPECT_NO_THROW(static_cast<void>(plan_run_that_fits(needs(), room)));
-  ++options_.batch_size;
+  ++options_.batches.sampler.batch_size;
   EXPECT_THROW(static_cast<void>(plan_run_that_fits(needs(), room)), engine::Error);
 }
 
@@ -165,7 +165,7 @@ TEST_F(RunMemoryTest, RanksOfAMachineShareIt) {
 
 TEST_F(RunMemoryTest, TheHostMayBeWhatDoesNotSuffice) {
   if (!engine::built_with_cuda()) GTEST_SKIP() << "built without CUDA";
-  options_.data_residency = "host";
+  options_.batches.residency = data::Residency::kHost;
   try {
     static_cast<void>(plan_run_that_fits(needs(engine::DeviceKind::kCuda), gpu(1000 * kMib, kMib)));
     FAIL() << "it fits";
@@ -185,10 +185,10 @@ TEST_F(RunMemoryTest, SizesBeyondCountingAreRefused) {
                              {9'000'000'000, 2'000'000'000, 16, 1},
                              {8, 12, 4'000'000'000, 1},
                              {8, 12, 16, kHuge}}) {
-    options_.batch_size = sizes.batch_size;
-    options_.seq_len = sizes.seq_len;
-    options_.hidden = sizes.hidden;
-    options_.grad_accum = sizes.grad_accum;
+    options_.batches.sampler.batch_size = sizes.batch_size;
+    options_.model.seq_len = sizes.seq_len;
+    options_.model.hidden = sizes.hidden;
+    options_.trainer.grad_accum = sizes.grad_accum;
     make_network();
     EXPECT_THROW(static_cast<void>(plan_run(needs(), host(64 * kMib))), engine::UsageError);
   }

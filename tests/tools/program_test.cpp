@@ -89,6 +89,24 @@ TEST_F(Program, RefusesWhatItDoesNotKnow) {
   expect_refused({"inspect"}, 64, "needs FILE");
 }
 
+TEST_F(Program, RefusesNumbersOutOfRangeByName) {
+  const auto synth = [](const char* option, const std::string& message) {
+    expect_refused({"synth", "--out=made", option}, 64, message);
+  };
+  synth("--videos=0", "--videos: is 0, must be from 1 to 10000000");
+  synth("--videos=99999999999", "--videos: is 99999999999, must be from 1 to 10000000");
+  synth("--frames_min=0", "--frames_min: is 0, must be at least 1");
+  synth("--fake_ratio=1.01", "--fake_ratio: is 1.01, must be from 0 to 1");
+  synth("--fake_ratio=nan", "--fake_ratio: is \"nan\", expected a number");
+  synth("--visual_dim=0", "--visual_dim: is 0, must be at least 1");
+  synth("--audio_dim=-1", "--audio_dim: is -1, must be at least 1");
+  synth("--dtype=bf16", "--dtype: \"bf16\" is not one of fp16, fp32");
+  EXPECT_FALSE(fs::exists(here() / "made"));
+  expect_refused({"plan", "--visual_dim=0"}, 64, "--visual_dim: is 0, must be at least 1");
+  expect_refused({"plan", "--gpu_memory=5000"}, 64, "--gpu_memory: is 5000, must be from 0 to 4096 GiB");
+  expect_refused({"eval", "--split=all"}, 64, "--split: \"all\" is not one of train, val, test");
+}
+
 TEST_F(Program, RefusesWhatIsNotBuiltWithThatReason) {
   const Words train = small_training("packed.h5") + Words{"--run_dir=refused"};
   expect_refused(train + Words{"--device=cuda:99"}, 64, "--device cuda:99: ");
@@ -117,29 +135,55 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Wrong{"--hidden=17", "--hidden 17"},
         Wrong{"--num_heads=3", "--hidden 16 is not divisible by --num_heads 3"},
-        Wrong{"--num_heads=0", "--num_heads 0"}, Wrong{"--num_layers=0", "--num_layers 0"},
-        Wrong{"--num_layers=65", "--num_layers 65"}, Wrong{"--seq_len=0", "--seq_len"},
-        Wrong{"--batch_size=0", "--batch_size"}, Wrong{"--epochs=0", "--epochs"},
-        Wrong{"--dropout=1", "--dropout"}, Wrong{"--label_smoothing=1", "--label_smoothing"},
-        Wrong{"--lr=0", "--lr"}, Wrong{"--lr=-1", "--lr"}, Wrong{"--weight_decay=-1", "--weight_decay"},
-        Wrong{"--warmup_epochs=-1", "--warmup_epochs"}, Wrong{"--schedule=cosine", "--schedule"},
-        Wrong{"--max_grad_norm=-1", "--max_grad_norm"}, Wrong{"--grad_accum=0", "--grad_accum"},
+        Wrong{"--num_heads=0", "--num_heads: is 0, must be at least 1"},
+        Wrong{"--num_layers=0", "--num_layers: is 0, must be from 1 to 64"},
+        Wrong{"--num_layers=65", "--num_layers: is 65, must be from 1 to 64"},
+        Wrong{"--seq_len=0", "--seq_len: is 0, must be at least 1"},
+        Wrong{"--batch_size=0", "--batch_size: is 0, must be at least 1"},
+        Wrong{"--epochs=0", "--epochs: is 0, must be at least 1"},
+        Wrong{"--dropout=1", "--dropout: is 1, must be at least 0 and below 1"},
+        Wrong{"--label_smoothing=1", "--label_smoothing: is 1, must be at least 0 and below 1"},
+        Wrong{"--lr=0", "--lr: is 0, must be above 0"}, Wrong{"--lr=-1", "--lr: is -1, must be above 0"},
+        Wrong{"--weight_decay=-1", "--weight_decay: is -1, must be at least 0"},
+        Wrong{"--warmup_epochs=-1", "--warmup_epochs: is -1, must be at least 0"},
+        Wrong{"--schedule=cosine", "--schedule: \"cosine\" is not one of epoch, step"},
+        Wrong{"--max_grad_norm=-1", "--max_grad_norm: is -1, must be at least 0"},
+        Wrong{"--grad_accum=0", "--grad_accum: is 0, must be at least 1"},
         Wrong{"--grad_dtype=fp16", "--grad_dtype: \"fp16\" is not one of auto, fp32, compute"},
-        Wrong{"--pos_weight=0", "--pos_weight"}, Wrong{"--pos_weight=x", "--pos_weight"},
-        Wrong{"--contrastive_weight=-1", "--contrastive_weight"},
-        Wrong{"--contrastive_scope=all", "--contrastive_scope"},
-        Wrong{"--cross_attention=v2a", "--cross_attention v2a"},
-        Wrong{"--positional_encoding=rope", "--positional_encoding rope"},
-        Wrong{"--select_by=f1", "--select_by"}, Wrong{"--eval_every=0", "--eval_every"},
-        Wrong{"--keep=0", "--keep"}, Wrong{"--checkpoint_every=often", "--checkpoint_every"},
-        Wrong{"--log_every=-1", "--log_every"}, Wrong{"--augment_prob=2", "--augment_prob"},
-        Wrong{"--max_shift=-1", "--max_shift"}, Wrong{"--num_workers=-1", "--num_workers"},
-        Wrong{"--max_bad_samples=-1", "--max_bad_samples"}, Wrong{"--max_bad_steps=0", "--max_bad_steps"},
-        Wrong{"--threads=-1", "--threads"}, Wrong{"--precision=fp8", "--precision"},
-        Wrong{"--device=tpu", "--device"}, Wrong{"--device=cuda:", "--device"},
-        Wrong{"--device=cuda:1x", "--device"}, Wrong{"--gemm_autotune=maybe", "--gemm_autotune"},
-        Wrong{"--data_residency=ram", "--data_residency"}, Wrong{"--num_classes=0", "--num_classes"},
-        Wrong{"--max_steps=-1", "--max_steps"}),
+        Wrong{"--pos_weight=0", "--pos_weight: is 0, must be above 0"},
+        Wrong{"--pos_weight=x", "--pos_weight: is \"x\", expected a number or auto"},
+        Wrong{"--contrastive_weight=-1", "--contrastive_weight: is -1, must be at least 0"},
+        Wrong{"--contrastive_scope=all", "--contrastive_scope: \"all\" is not one of local, global"},
+        Wrong{"--cross_attention=v2a", "--cross_attention: \"v2a\" is not one of a2v, bidirectional"},
+        Wrong{"--positional_encoding=rope",
+              "--positional_encoding: \"rope\" is not one of none, sinusoidal, learned"},
+        Wrong{"--select_by=f1", "--select_by: \"f1\" is not one of auc, ap, loss, acc"},
+        Wrong{"--eval_every=0", "--eval_every: is 0, must be at least 1"},
+        Wrong{"--keep=0", "--keep: is 0, must be from 1 to 1048576"},
+        Wrong{"--checkpoint_every=often",
+              "--checkpoint_every: is \"often\", expected a number of epochs or steps"},
+        Wrong{"--log_every=-1", "--log_every: is -1, must be at least 0"},
+        Wrong{"--augment_prob=2", "--augment_prob: is 2, must be from 0 to 1"},
+        Wrong{"--max_shift=-1", "--max_shift: is -1, must be at least 0"},
+        Wrong{"--num_workers=-1", "--num_workers: is -1, must be from 0 to 1024"},
+        Wrong{"--max_bad_samples=-1", "--max_bad_samples: is -1, must be at least 0"},
+        Wrong{"--max_bad_steps=0", "--max_bad_steps: is 0, must be at least 1"},
+        Wrong{"--threads=-1", "--threads: is -1, must be from 0 to 1024"},
+        Wrong{"--precision=fp8", "--precision: \"fp8\" is not one of auto, fp32, tf32, bf16, fp16"},
+        Wrong{"--device=tpu", "--device: is \"tpu\", expected auto, cpu, cuda or cuda:N"},
+        Wrong{"--device=cuda:", "--device: is \"cuda:\", expected auto"},
+        Wrong{"--device=cuda:1x", "--device: is \"cuda:1x\", expected auto"},
+        Wrong{"--gemm_autotune=maybe", "--gemm_autotune: \"maybe\" is not one of on, off"},
+        Wrong{"--data_residency=ram", "--data_residency: \"ram\" is not one of auto, gpu, host, disk"},
+        Wrong{"--num_classes=0", "--num_classes: is 0, must be from 1 to 256: labels are bytes"},
+        Wrong{"--bucket_mb=0", "--bucket_mb: is 0, must be above 0 and at most 4096"},
+        Wrong{"--comm_timeout=0.5", "--comm_timeout: is 0.5, must be at least 1 second"},
+        Wrong{"--weight_decay=nan", "--weight_decay: is \"nan\", expected a number"},
+        Wrong{
+            "--threshold_by=fpr=1",
+            "--threshold_by: is \"fpr=1\", expected balanced_acc, acc, f1_real, f1_fake, eer, or fpr=P with P above 0 and below 1, such as fpr=0.01"},
+        Wrong{"--split_ratios=0.5,0.5,0.5", "--split_ratios: is \"0.5,0.5,0.5\", expected three shares"},
+        Wrong{"--max_steps=-1", "--max_steps: is -1, must be at least 0"}),
     [](const auto& wrong) {
       std::string name;
       for (const char c : std::string(wrong.param.option)) name += std::isalnum(c) != 0 ? c : '_';

@@ -185,7 +185,14 @@ TEST_F(Records, TheThresholdCarriesItsRule) {
     EXPECT_THAT(run(words, here()).out, HasSubstr("fitted on val by " + rule));
     EXPECT_EQ(run(words + Words{"--json"}, here()).json()["threshold_by"], rule);
   }
-  expect_refused(training("--threshold_by=best"), "--threshold_by: \"best\"", "fpr=0.01");
+  // Without a fitted threshold, the option of the run is all there is.
+  ASSERT_EQ(run(training("--num_classes=3", "--save_path=three.pt"), here()).exit_code, 0);
+  EXPECT_FALSE(facts(here() / "three.pt").contains("threshold_by"));
+  const std::string seen = run({"inspect", "three.pt"}, here()).out;
+  EXPECT_EQ(seen.find("threshold_by"), seen.rfind("threshold_by"));
+  EXPECT_THAT(seen, HasSubstr("threshold_by: balanced_acc"));
+  expect_refused(training("--threshold_by=best"), "--threshold_by: is \"best\"",
+                 "fpr=P with P above 0 and below 1, such as fpr=0.01");
 }
 
 TEST_F(Records, AResumeThatIsNoneNamesTheWayForward) {
@@ -197,6 +204,14 @@ TEST_F(Records, AResumeThatIsNoneNamesTheWayForward) {
   expect_refused(training("--run_dir=z", "--resume=a.run/checkpoints/", "--lr=0.1"),
                  "--resume a.run/checkpoints/: --lr is 0.1 and was 0.0003",
                  "a run is continued with the options");
+  // What was not typed is said to be so, with the way to have it all.
+  const std::string all = "which --config " + (here() / "a.run/config.json").string() + " gives";
+  Words short_of_one = training("--run_dir=z", "--resume=a.run/checkpoints/");
+  std::erase(short_of_one, "--hidden=16");
+  expect_refused(short_of_one, "--resume a.run/checkpoints/: --hidden is 768 by default and was 16", all);
+  engine::write_file_atomically(here() / "other.json", R"({"lr": 0.5})");
+  expect_refused(training("--run_dir=z", "--resume=a.run/checkpoints/", "--config=other.json"),
+                 "--resume a.run/checkpoints/: --lr is 0.5 by --config other.json and was 0.0003", all);
   const Outcome nothing = run(training("--resume=nothing"), here());
   EXPECT_EQ(nothing.exit_code, 74);
   EXPECT_THAT(nothing.message(), HasSubstr("--resume nothing: no such file or folder; auto continues"));

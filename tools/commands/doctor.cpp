@@ -185,8 +185,8 @@ void doctor(CommandLine command_line) {
   bool json = false;
   std::string folder = ".";
   OptionSet set("doctor", "Checks this build and this machine; exit 70 where something is broken.");
-  set.add("folder", &folder, "DIR", "where runs will write");
-  set.add_flag("json", &json, "print the findings as one JSON object");
+  set.add(folder, {"folder", "DIR", "where runs will write"});
+  set.add(json, {"json", "", "print the findings as one JSON object"});
   if (!set.parse(command_line)) return;
   std::vector<Finding> findings{check_build(),      check_blas(),   check_threads(), check_memory(),
                                 check_disk(folder), check_limits(), check_backend(), check_ranks()};

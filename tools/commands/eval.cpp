@@ -18,11 +18,11 @@ namespace voca::tools {
 
 namespace {
 
-void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options,
-             const std::string& checkpoint, data::Split split) {
+void eval_in(JoinedJob& job, const InferenceOptions& options, const std::string& checkpoint,
+             data::Split split) {
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
   const TrainedNetwork network = load_network(checkpoint_path(checkpoint), options.checkpoint);
-  const auto dataset = open_inference_data(set, options, network, progress, job);
+  const auto dataset = open_inference_data(options, network, progress, job);
   check_widths(network, *dataset);
   warn_of_other_split(network, *dataset, progress);
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
@@ -41,7 +41,7 @@ void eval_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& optio
 struct EvalRequest {
   InferenceOptions options;
   std::string checkpoint;
-  std::string split = "test";
+  data::Split split = data::Split::kTest;
   OptionSet set{"eval", "Measures a checkpoint on a split (docs/evaluation.md)."};
 };
 
@@ -49,19 +49,17 @@ struct EvalRequest {
 bool read(CommandLine command_line, EvalRequest& request) {
   OptionSet& set = request.set;
   set.begin_group("Checkpoint");
-  set.add("checkpoint", &request.checkpoint, "F.pt", ".pt or .safetensors; of a run folder its best");
-  set.add("split", &request.split, "train|val|test", "the split");
+  set.add(request.checkpoint, {"checkpoint", "F.pt", ".pt or .safetensors; of a run folder its best"});
+  set.add(request.split, {"split", "", "the split"});
   add_inference_options(set, request.options);
   if (!set.parse(command_line)) return false;
-  set.require("checkpoint");
-  set.require("features_root");
-  check(request.options);
+  set.require(request.checkpoint);
+  set.require(request.options.features_root);
   const std::string& checkpoint = request.checkpoint;
   if (checkpoint.find(',') != std::string::npos && !engine::is_there(checkpoint)) {
     throw engine::UsageError(
         "--checkpoint {}: no such file; eval measures one checkpoint, predict averages several", checkpoint);
   }
-  static_cast<void>(data::parse_split(request.split));
   return true;
 }
 
@@ -70,17 +68,16 @@ bool read(CommandLine command_line, EvalRequest& request) {
 void eval(CommandLine command_line) {
   EvalRequest request;
   if (!read(command_line, request)) return;
-  in_inference_job(request.set, request.options, [&](JoinedJob& job) {
-    eval_in(job, request.set, request.options, request.checkpoint, data::parse_split(request.split));
-  });
+  in_inference_job(request.set, request.options,
+                   [&](JoinedJob& job) { eval_in(job, request.options, request.checkpoint, request.split); });
 }
 
-bool check_eval(CommandLine command_line) {
+std::optional<InferenceOptions> check_eval(CommandLine command_line) {
   EvalRequest request;
-  if (!read(command_line, request)) return false;
+  if (!read(command_line, request)) return std::nullopt;
   check_readable("--features_root", request.options.features_root);
   check_readable("--checkpoint", request.checkpoint);
-  return true;
+  return request.options;
 }
 
 }  // namespace voca::tools

@@ -22,7 +22,7 @@
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/network_weights.h"
-#include "tools/options/device_options.h"
+#include "tools/options/common_rows.h"
 #include "tools/output_file.h"
 #include "tools/recorded_run.h"
 #include "tools/result.h"
@@ -44,7 +44,7 @@ std::string verified_line(bool covered, const char* what) {
                  : fmt::format("verified: {} carries no digests of ours; what checksums it has hold\n", what);
 }
 
-Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::int64_t num_workers) {
+Inspection inspect_dataset(const std::filesystem::path& path, bool verify, int num_workers) {
   const data::Dataset dataset(path);
   const data::DatasetSummary& s = dataset.summary();
   Inspection result;
@@ -98,7 +98,7 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, std::
       fmt::format("made of {} by {}\n", engine::printable(s.source), engine::printable(s.created_by));
   result.text += fmt::format("content {}\nsplit   {}\n", s.content_hash, s.split_hash);
   if (!verify) return result;
-  const std::vector<std::int64_t> damaged = dataset.verify_all(static_cast<int>(num_workers));
+  const std::vector<std::int64_t> damaged = dataset.verify_all(num_workers);
   if (!damaged.empty()) {
     std::string ids;
     for (std::size_t i = 0; i < damaged.size() && i < 10; ++i)
@@ -310,7 +310,7 @@ Inspection inspect_run(const std::filesystem::path& path) {
   return result;
 }
 
-Inspection inspect_path(const std::filesystem::path& path, bool verify, std::int64_t num_workers,
+Inspection inspect_path(const std::filesystem::path& path, bool verify, int num_workers,
                         const std::string& weights) {
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
@@ -360,7 +360,7 @@ void export_weights(const std::filesystem::path& from, const std::filesystem::pa
 void inspect(CommandLine command_line) {
   std::string path;
   bool verify = false;
-  std::int64_t num_workers = 2;
+  int num_workers = 2;
   std::string export_to;
   bool overwrite = false;
   std::string weights;
@@ -368,21 +368,20 @@ void inspect(CommandLine command_line) {
   OptionSet set("inspect",
                 "Says what is in a packed dataset (.h5), a checkpoint (.pt, .safetensors), a resume state, a "
                 "NumPy archive (.npz) or a run folder.");
-  set.add_positional("FILE", &path, "a file or a run folder");
-  set.add_flag("verify", &verify, "check every checksum; exit 65 where one does not hold");
-  set.add("num_workers", &num_workers, "N", "threads that check a dataset");
-  set.add("export", &export_to, "F.safetensors",
-          "write the weights of a checkpoint, or of a run's best, in that form as well");
-  set.add("weights", &weights, "KEY", "which to export, where the file holds several");
-  set.add_flag("overwrite", &overwrite, "replace weights that --export names");
-  set.add_flag("json", &json, "print the result as one JSON object");
+  set.add(path, {.name = "FILE", .help = "a file or a run folder", .positional = true});
+  set.add(verify, {"verify", "", "check every checksum; exit 65 where one does not hold"});
+  set.add(num_workers, {"num_workers", "N", "threads that check a dataset", kThreadCount});
+  set.add(export_to, {"export", "F.safetensors",
+                      "write the weights of a checkpoint, or of a run's best, in that form as well"});
+  set.add(weights, {"weights", "KEY", "which to export, where the file holds several"});
+  set.add(overwrite, {"overwrite", "", "replace weights that --export names"});
+  set.add(json, kJsonRow);
   if (!set.parse(command_line)) return;
-  set.require("FILE");
-  check_threads("--num_workers", num_workers);
+  set.require(path);
   if (!weights.empty() && export_to.empty())
     throw engine::UsageError("--weights {}: chooses what --export writes, which is not given", weights);
   if (!export_to.empty()) export_weights(checkpoint_path(path), export_to, weights, overwrite);
-  const Inspection result = inspect_path(path, verify, std::max<std::int64_t>(num_workers, 1), weights);
+  const Inspection result = inspect_path(path, verify, std::max(num_workers, 1), weights);
   if (json) {
     print_json(result.json);
   } else {

@@ -2,10 +2,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,47 +30,61 @@ namespace {
 using engine::UsageError;
 using Words = std::vector<std::string>;
 
-constexpr std::int64_t kLastPort = 65535;
+/// Value of --nproc_per_node.
+struct RanksPerNode {
+  enum class Kind : std::uint8_t { kNumber, kAuto, kGpu, kCpu };
+  Kind kind = Kind::kAuto;
+  int number = 0;  ///< of kNumber
+
+  static constexpr std::string_view kForm = "a number of ranks, auto, gpu or cpu";
+  [[nodiscard]] static std::optional<RanksPerNode> parse(std::string_view text) {
+    for (const Kind kind : {Kind::kAuto, Kind::kGpu, Kind::kCpu})
+      if (const RanksPerNode ranks{.kind = kind}; ranks.text() == text) return ranks;
+    const std::optional<int> number = parse_number<int>(text);
+    if (!number || *number < 1) return std::nullopt;
+    return RanksPerNode{.kind = Kind::kNumber, .number = *number};
+  }
+  [[nodiscard]] std::string text() const {
+    if (kind == Kind::kNumber) return std::to_string(number);
+    if (kind == Kind::kAuto) return "auto";
+    return kind == Kind::kGpu ? "gpu" : "cpu";
+  }
+};
 
 struct LaunchOptions {
-  std::string nproc_per_node = "auto";
-  std::int64_t nnodes = 1;
-  std::int64_t node_rank = 0;
+  RanksPerNode nproc_per_node;
+  int nnodes = 1;
+  int node_rank = 0;
   std::string master_addr;
-  std::int64_t master_port = 0;
-  std::int64_t max_restarts = 0;
+  int master_port = 0;
+  int max_restarts = 0;
   double grace_period = 60;
 };
 
 void add_launch_options(OptionSet& set, LaunchOptions& o) {
   set.begin_group("Ranks");
-  set.add("nproc_per_node", &o.nproc_per_node, "N|auto|gpu|cpu",
-          "ranks on this node; auto: one a GPU, without GPUs one; cpu: one a core");
-  set.add("nnodes", &o.nnodes, "N", "nodes, each of which runs launch with the same options but --node_rank");
-  set.add("node_rank", &o.node_rank, "N", "this node, from 0; rank 0 is on node 0");
+  set.add(o.nproc_per_node, {"nproc_per_node", "N|auto|gpu|cpu",
+                             "ranks on this node; auto: one a GPU, without GPUs one; cpu: one a core"});
+  set.add(o.nnodes, {"nnodes", "N", "nodes, each of which runs launch with the same options but --node_rank",
+                     between(1, engine::kMaxRanks)});
+  set.add(o.node_rank,
+          {"node_rank", "N", "this node, from 0; rank 0 is on node 0", between(0, engine::kMaxRanks - 1)});
   set.begin_group("Rendezvous");
-  set.add("master_addr", &o.master_addr, "HOST", "where node 0 is; needed with several nodes");
-  set.add("master_port", &o.master_port, "PORT",
-          "where rank 0 listens; 0: a free one, with several nodes 29500");
+  set.add(o.master_addr, {"master_addr", "HOST", "where node 0 is; needed with several nodes"});
+  set.add(o.master_port,
+          {"master_port", "PORT", "where rank 0 listens; 0: a free one, with several nodes 29500",
+           between(0, 65535)});
   set.begin_group("Failures");
-  set.add("max_restarts", &o.max_restarts, "N", "how often all ranks are started again after one failed");
-  set.add("grace_period", &o.grace_period, "SECONDS",
-          "for ranks to save and end after SIGTERM, SIGINT, SIGUSR1 or SIGHUP; then SIGKILL");
-}
-
-void expect_between(const char* name, std::int64_t value, std::int64_t low, std::int64_t high) {
-  if (value < low || value > high)
-    throw UsageError("--{}: is {}, must be from {} to {}", name, value, low, high);
+  set.add(o.max_restarts, {"max_restarts", "N", "how often all ranks are started again after one failed",
+                           between(0, 1 << 20)});
+  set.add(o.grace_period, {"grace_period", "SECONDS",
+                           "for ranks to save and end after SIGTERM, SIGINT, SIGUSR1 or SIGHUP; then SIGKILL",
+                           between(0, 86400, " seconds")});
 }
 
 void check(const LaunchOptions& o) {
-  expect_between("nnodes", o.nnodes, 1, engine::kMaxRanks);
-  expect_between("node_rank", o.node_rank, 0, o.nnodes - 1);
-  expect_between("master_port", o.master_port, 0, kLastPort);
-  expect_between("max_restarts", o.max_restarts, 0, 1 << 20);
-  constexpr double kMaxGrace = 86400;
-  if (o.grace_period < 0 || o.grace_period > kMaxGrace)
-    throw UsageError("--grace_period: is {}, must be from 0 to {} seconds", o.grace_period, kMaxGrace);
+  if (o.node_rank >= o.nnodes)
+    throw UsageError("--node_rank: is {}, must be from 0 to {}", o.node_rank, o.nnodes - 1);
   const engine::EnvVars variables = engine::EnvVars::of_process();
   if (variables.has("LOCAL_RANK")) {
     throw UsageError(
@@ -93,26 +107,23 @@ int usable_gpus() {
 }
 
 int ranks_per_node(const LaunchOptions& o, int gpus) {
-  const std::string& text = o.nproc_per_node;
-  if (text == "auto") return std::max(gpus, 1);
-  if (text == "cpu") return engine::ThreadLimits::of_process().usable_cpus();
-  if (text == "gpu") {
-    if (gpus == 0) {
+  switch (o.nproc_per_node.kind) {
+    case RanksPerNode::Kind::kAuto:
+      return std::max(gpus, 1);
+    case RanksPerNode::Kind::kCpu:
+      return engine::ThreadLimits::of_process().usable_cpus();
+    case RanksPerNode::Kind::kGpu:
+      if (gpus > 0) return gpus;
       throw UsageError(
           "--nproc_per_node gpu: no GPU can be used here; voca-engine doctor says why. Give a number for "
           "ranks on the CPU");
-    }
-    return gpus;
+    case RanksPerNode::Kind::kNumber:
+      break;
   }
-  int ranks = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, ranks);
-  const std::int64_t most = engine::kMaxRanks / o.nnodes;
-  if (error != std::errc{} || rest != end || ranks < 1 || ranks > most) {
-    throw UsageError("--nproc_per_node: is \"{}\", expected a number from 1 to {}, auto, gpu or cpu", text,
-                     most);
-  }
-  return ranks;
+  const int max_ranks = engine::kMaxRanks / o.nnodes;
+  if (o.nproc_per_node.number > max_ranks)
+    throw UsageError("--nproc_per_node: is {}, must be from 1 to {}", o.nproc_per_node.number, max_ranks);
+  return o.nproc_per_node.number;
 }
 
 /// The words before and after the first "--".
@@ -157,15 +168,17 @@ std::string mark_of(const std::filesystem::path& path) {
 /// Before the run has begun, the command stays unchanged: there is nothing of this job to resume, and the
 /// folder may hold another run that --overwrite has yet to discard. --resume PATH also stays: if no state was
 /// saved yet, "auto" would start without it.
-std::function<Words()> restart_of_training(const Words& words, const TrainOptions& options,
-                                           const OptionSet& set, bool on_first_node) {
+std::function<Words()> restart_of_training(const Words& words, const TrainArguments& arguments,
+                                           bool on_first_node) {
+  const TrainOptions& options = arguments.options;
   // Every run writes this file once it owns its folder.
   const std::filesystem::path config = engine::RunFolder::config_path_of(run_paths(options).run_dir);
   const std::string at_first = mark_of(config);
-  std::vector<std::pair<std::string, std::string>> changes;
-  if (options.overwrite) changes.emplace_back("overwrite", "false");
-  if (options.resume.empty()) changes.emplace_back("resume", "auto");
-  Words again = set.words_with(changes);
+  std::vector<OptionSet::Setting> changes;
+  if (options.overwrite) changes.emplace_back(options.overwrite, "false");
+  if (!options.resume.requested())
+    changes.emplace_back(options.resume, Resume{.latest = true, .path = {}}.text());
+  Words again = arguments.set.words_with(changes);
   again.insert(again.begin(), words.begin(), words.begin() + 2);  // voca-engine train
   return [=] {
     // Another node may not see the folder; only rank 0 decides what the run starts from.
@@ -191,37 +204,37 @@ void launch(CommandLine command_line) {
   const int gpus = usable_gpus();
   Job job;
   job.ranks_per_node = ranks_per_node(options, gpus);
-  job.nodes = static_cast<int>(options.nnodes);
-  job.node = static_cast<int>(options.node_rank);
+  job.nodes = options.nnodes;
+  job.node = options.node_rank;
   job.master_addr = options.master_addr;
-  job.master_port = static_cast<int>(options.master_port);
-  job.max_restarts = static_cast<int>(options.max_restarts);
+  job.master_port = options.master_port;
+  job.max_restarts = options.max_restarts;
   job.divide_cores = gpus == 0;
   if (gpus > 0) job.variables[kLaunchedForGpus] = std::to_string(gpus);
-  // Output that programs read.
-  job.plain_stdout =
-      is_switched_on(command, "json") || (!command.empty() && command[0] == std::string_view("predict"));
   job.grace.after_stop =
       std::chrono::duration_cast<GracePeriods::Duration>(std::chrono::duration<double>(options.grace_period));
   job.executable = "/proc/self/exe";
   job.words = {"voca-engine"};
   job.words.insert(job.words.end(), command.begin(), command.end());
 
-  // Report errors once here rather than on every rank.
+  // Report errors once here rather than on every rank. Output that programs read is relayed as it is.
   const std::string_view name = command[0];
-  if (name == "eval" && !check_eval(command.subspan(1))) return;
-  if (name == "predict" && !check_predict(command.subspan(1))) return;
+  const CommandLine words = command.subspan(1);
   if (name == "train") {
-    TrainOptions train;
-    OptionSet train_set("train", "Trains a detector (docs/training.md).");
-    add_train_options(train_set, train);
-    if (!train_set.parse(command.subspan(1))) return;
-    train_set.require("features_root");
+    TrainArguments arguments;
+    if (!read_train_arguments(words, arguments)) return;
+    const TrainOptions& train = arguments.options;
     check_train_inputs(train, job.node == 0);
+    job.plain_stdout = train.json;
     const std::filesystem::path pointer =
         engine::RunFolder::checkpoint_folder_of(run_paths(train).run_dir) / engine::kStatePointer;
     job.begins_from = [pointer] { return mark_of(pointer); };
-    job.words_of_restart = restart_of_training(job.words, train, train_set, job.node == 0);
+    job.words_of_restart = restart_of_training(job.words, arguments, job.node == 0);
+  } else {
+    const bool predicts = name == "predict";
+    const std::optional<InferenceOptions> inference = predicts ? check_predict(words) : check_eval(words);
+    if (!inference) return;
+    job.plain_stdout = predicts || inference->json;
   }
   if (const JobEnd end = run_job(job); end.exit_code != 0)
     throw engine::Error(static_cast<engine::ExitCode>(end.exit_code), end.message);

@@ -10,7 +10,7 @@
 #include "engine/core/thread_budget.h"
 #include "engine/telemetry/progress_bar.h"
 #include "tools/commands.h"
-#include "tools/options/device_options.h"
+#include "tools/options/common_rows.h"
 #include "tools/output_file.h"
 #include "tools/result.h"
 #include "tools/version.h"
@@ -18,12 +18,9 @@
 namespace voca::tools {
 
 void pack(CommandLine command_line) {
-  std::string features_root;
-  std::string out;
-  std::string dtype = "source";
-  std::string split_ratios = "0.6,0.2,0.2";
-  std::int64_t num_workers = std::min(engine::ThreadLimits::of_process().usable_cpus(), 16);
   data::PackOptions options;
+  data::SplitRatios split_ratios = data::kUsualRatios;
+  options.num_workers = std::min(engine::ThreadLimits::of_process().usable_cpus(), 16);
   bool overwrite = false;
   bool quiet = false;
   bool json = false;
@@ -32,37 +29,36 @@ void pack(CommandLine command_line) {
       "Packs a feature tree into one HDF5 file (docs/data.md). Videos that cannot be used are left out and "
       "named here and in <out>.report.json.");
   set.begin_group("File");
-  set.add("features_root", &features_root, "DIR", "the feature tree");
-  set.add("out", &out, "F.h5", "the packed dataset; written whole or not at all");
-  set.add_flag("overwrite", &overwrite, "replace a packed dataset that --out holds");
-  set.add("dtype", &dtype, "source|fp16|fp32", "type of the packed frames; source keeps the tree's");
-  set.add_flag("strict", &options.strict,
-               "the first video that cannot be used is an error, and no file is left");
+  set.add(options.features_root, {"features_root", "DIR", "the feature tree"});
+  set.add(options.out, {"out", "F.h5", "the packed dataset; written whole or not at all"});
+  set.add(overwrite, {"overwrite", "", "replace a packed dataset that --out holds"});
+  set.add(options.dtype, {"dtype", "", "type of the packed frames; source keeps the tree's"});
+  set.add(options.strict,
+          {"strict", "", "the first video that cannot be used is an error, and no file is left"});
   set.begin_group("Split");
-  set.add("split_ratios", &split_ratios, "A,B,C", "train, val, test; stratified by label");
-  set.add("split_seed", &options.split_seed, "S", "draws them");
-  set.add("group_by", &options.group_by, "none|identity|REGEX",
-          "keep videos that share an identity in one split");
+  set.add(split_ratios, {"split_ratios", "A,B,C", "train, val, test; stratified by label"});
+  set.add(options.split_seed, {"split_seed", "S", "draws them"});
+  set.add(options.group_by,
+          {"group_by", "none|identity|REGEX", "keep videos that share an identity in one split"});
   set.begin_group("Machine");
-  set.add("num_workers", &num_workers, "N", "threads");
-  set.show_default("num_workers", "the CPUs that may be used, at most 16");
-  set.add_flag("quiet", &quiet, "no progress on stderr");
-  set.add_flag("json", &json, "print the report as one JSON object");
+  set.add(options.num_workers, {.name = "num_workers",
+                                .argument = "N",
+                                .help = "threads",
+                                .range = kThreadCount,
+                                .shown_default = "the CPUs that may be used, at most 16"});
+  set.add(quiet, kQuietRow);
+  set.add(json, {"json", "", "print the report as one JSON object"});
   if (!set.parse(command_line)) return;
-  set.require("features_root");
-  set.require("out");
-  check_threads("--num_workers", num_workers);
+  set.require(options.features_root);
+  set.require(options.out);
+  const std::string out = options.out.string();
   const std::string report_path = out + ".report.json";
   const engine::StopSignals signals;  // installed before the first file that a signal could leave behind
-  const InputFile tree{"--features_root", features_root};
+  const InputFile tree{"--features_root", options.features_root};
   check_output({"--out", out, OutputKind::kPackedDataset}, {&tree, 1},
                overwrite ? Existing::kReplace : Existing::kAskFor);
   check_output({"--out", report_path, OutputKind::kReport}, {&tree, 1}, Existing::kReplace);
-  options.features_root = features_root;
-  options.out = out;
-  options.dtype = data::parse_pack_type(dtype);
-  if (set.given("split_ratios")) options.split_ratios = data::parse_split_ratios(split_ratios);
-  options.num_workers = static_cast<int>(num_workers);
+  if (set.given(split_ratios)) options.split_ratios = split_ratios;
   options.created_by = version_line();
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(quiet);
   progress.start("pack", 0);

@@ -24,8 +24,8 @@ using nlohmann::ordered_json;
 
 /// Facts about the data, from --features_root or else from options.
 struct DataFacts {
-  std::int64_t visual_dim = 512;
-  std::int64_t audio_dim = 512;
+  std::int64_t visual_dim = 0;
+  std::int64_t audio_dim = 0;
   std::int64_t train_samples = 0;  ///< 0: no data given
   std::int64_t val_samples = 0;
   std::int64_t frame_bytes = 0;  ///< stored frames of both splits
@@ -35,7 +35,7 @@ struct DataFacts {
 DataFacts look_at(const data::Dataset& dataset, const TrainOptions& options) {
   const std::vector<std::int64_t> train = dataset.samples_of(data::Split::kTrain);
   const std::vector<std::int64_t> val =
-      options.no_val ? std::vector<std::int64_t>() : dataset.samples_of(data::Split::kVal);
+      options.trainer.no_val ? std::vector<std::int64_t>() : dataset.samples_of(data::Split::kVal);
   DataFacts facts{.visual_dim = dataset.dim(data::Stream::kVisual),
                   .audio_dim = dataset.dim(data::Stream::kAudio),
                   .train_samples = static_cast<std::int64_t>(train.size()),
@@ -71,10 +71,11 @@ ordered_json make_plan(const TrainOptions& options, const DataFacts& facts, cons
   const RunMemory memory = plan_run(needs, room);
   const std::optional<std::int64_t> largest = largest_batch(needs, memory, room);
   const engine::ParameterStore parameters(network->parameters(), engine::DType::kF32, false, nullptr);
-  const model::StepFlops flops = model::count_flops(config, losses, options.batch_size, activations(options));
+  const model::StepFlops flops =
+      model::count_flops(config, losses, options.batches.sampler.batch_size, activations(options));
   ordered_json json{{"device", device.description},
                     {"parameters", parameters.parameters()},
-                    {"batch_size", options.batch_size},
+                    {"batch_size", options.batches.sampler.batch_size},
                     {"memory", lines_json(memory.device)},
                     {"memory_bytes", bytes_of(memory.device)},
                     {"device_memory_bytes", bytes_of(memory.workspace)},
@@ -99,8 +100,9 @@ ordered_json make_plan(const TrainOptions& options, const DataFacts& facts, cons
                      device.flops_per_s ? ordered_json(flops.all() / *device.flops_per_s) : ordered_json()}};
   json["steps_per_epoch"] = nullptr;
   if (facts.train_samples > 0) {
-    const std::int64_t batches = std::max<std::int64_t>(facts.train_samples / options.batch_size, 1);
-    json["steps_per_epoch"] = (batches + options.grad_accum - 1) / options.grad_accum;
+    const std::int64_t batches =
+        std::max<std::int64_t>(facts.train_samples / options.batches.sampler.batch_size, 1);
+    json["steps_per_epoch"] = (batches + options.trainer.grad_accum - 1) / options.trainer.grad_accum;
     json["train_samples"] = facts.train_samples;
     json["val_samples"] = facts.val_samples;
   }
@@ -159,24 +161,20 @@ std::string plan_text(const ordered_json& p) {
 }  // namespace
 
 void plan(CommandLine command_line) {
-  TrainOptions options;
-  DataFacts facts;
-  OptionSet set("plan",
-                "Says what train with these options would take: parameters, memory by name, operations, the "
-                "largest batch.");
-  add_train_options(set, options);
+  TrainArguments arguments("plan",
+                           "Says what train with these options would take: parameters, memory by name, "
+                           "operations, the largest batch.");
+  TrainOptions& options = arguments.options;
+  OptionSet& set = arguments.set;
   set.begin_group("Width (without --features_root)");
-  set.add("visual_dim", &facts.visual_dim, "D", "width of the visual embeddings");
-  set.add("audio_dim", &facts.audio_dim, "D", "width of the audio embeddings");
+  set.add(options.model.visual_dim, {"visual_dim", "D", "width of the visual embeddings", at_least(1)});
+  set.add(options.model.audio_dim, {"audio_dim", "D", "width of the audio embeddings", at_least(1)});
   std::int64_t gpu_memory = 0;
   set.begin_group("GPU (that is not here)");
-  set.add("gpu_memory", &gpu_memory, "GIB", "its free memory; with --device cuda");
-  if (!set.parse(command_line)) return;
+  set.add(gpu_memory, {"gpu_memory", "GIB", "its free memory; with --device cuda", between(0, 4096, " GiB")});
+  if (!arguments.parse(command_line)) return;
   check_values(options);
-  static_cast<void>(trainer_config(options));  // validate as train does
-  static_cast<void>(task_of(options));
-  if (gpu_memory < 0 || gpu_memory > 4096)
-    throw engine::UsageError("--gpu_memory: is {}, must be from 0 to 4096 GiB", gpu_memory);
+  DataFacts facts{.visual_dim = options.model.visual_dim, .audio_dim = options.model.audio_dim};
   const PlannedDevice device = look_at_device(
       device_options(options), static_cast<std::size_t>(gpu_memory) << 30,
       [&](engine::DeviceKind kind) { return compute_type_of(resolve_precision(options, kind)); },
@@ -184,16 +182,16 @@ void plan(CommandLine command_line) {
   for (const std::string& note : check_for_device(options, device.kind))
     engine::write_at_once(STDERR_FILENO, note + '\n');
   if (!options.features_root.empty()) {
-    if (set.given("visual_dim") || set.given("audio_dim")) {
+    if (set.given(options.model.visual_dim) || set.given(options.model.audio_dim)) {
       throw engine::UsageError(
           "--visual_dim, --audio_dim: are read from --features_root; give one or the other");
     }
     engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet);
-    facts = look_at(*open_features(options.features_root, tree_options(options, set), progress), options);
-  } else if (options.pos_weight == "auto") {
+    facts = look_at(*open_features(options.features_root, options.tree, progress), options);
+  } else if (!options.pos_weight) {
     throw engine::UsageError("--pos_weight auto: needs --features_root to count the videos of");
   } else {
-    facts.pos_weight = resolve_pos_weight(options, {});
+    facts.pos_weight = *options.pos_weight;
   }
   const engine::DType compute_type = compute_type_of(resolve_precision(options, device.kind));
   const ordered_json result = make_plan(options, facts, device, compute_type);

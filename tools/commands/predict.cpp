@@ -29,8 +29,8 @@ std::vector<std::string> split_list(const std::string& text) {
   return items;
 }
 
-std::vector<std::int64_t> chosen_samples(const data::Dataset& dataset, const std::string& split) {
-  if (!split.empty()) return dataset.samples_of(data::parse_split(split));
+std::vector<std::int64_t> chosen_samples(const data::Dataset& dataset, std::optional<data::Split> split) {
+  if (split) return dataset.samples_of(*split);
   std::vector<std::int64_t> all(static_cast<std::size_t>(dataset.size()));
   std::iota(all.begin(), all.end(), std::int64_t{0});
   return all;
@@ -74,17 +74,23 @@ std::string csv(const engine::Predictions& predictions, const data::Dataset& dat
 }
 
 /// What to predict, with which checkpoints, and where the result goes.
-struct Request {
-  std::vector<std::string> checkpoints;
-  std::string split;
-  std::string out;
+/// Command line of `predict`.
+struct PredictRequest {
+  InferenceOptions options;
+  std::string checkpoint;
+  std::vector<std::string> checkpoints;  ///< that --checkpoint lists
+  std::optional<data::Split> split;
+  std::string out = "-";
   bool overwrite = false;
+  OptionSet set{
+      "predict",
+      "Writes the verdict on every video as CSV: id,label,split,logit,prob_real, in the order of the data."};
 };
 
 /// Checks the output file before the first checkpoint is read.
-void check_predictions_file(const InferenceOptions& options, const Request& which) {
+void check_predictions_file(const PredictRequest& which) {
   if (is_stdout(which.out)) return;
-  std::vector<InputFile> inputs{{"--features_root", options.features_root}};
+  std::vector<InputFile> inputs{{"--features_root", which.options.features_root}};
   for (const std::string& path : which.checkpoints) inputs.push_back({"--checkpoint", checkpoint_path(path)});
   check_output({"--out", which.out, OutputKind::kPredictions}, inputs,
                which.overwrite ? Existing::kReplace : Existing::kAskFor);
@@ -102,20 +108,20 @@ void check_same_classes(const std::vector<TrainedNetwork>& networks) {
   }
 }
 
-void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& options, const Request& which) {
+void predict_in(JoinedJob& job, const PredictRequest& which) {
+  const InferenceOptions& options = which.options;
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
-  if (job.first()) check_predictions_file(options, which);
+  if (job.first()) check_predictions_file(which);
   std::vector<TrainedNetwork> networks;
   for (const std::string& path : which.checkpoints)
     networks.push_back(load_network(checkpoint_path(path), options.checkpoint));
   check_same_classes(networks);
-  const auto dataset = open_inference_data(set, options, networks.front(), progress, job,
-                                           /*labels_needed=*/false);
+  const auto dataset = open_inference_data(options, networks.front(), progress, job, /*labels_needed=*/false);
   for (const TrainedNetwork& network : networks) check_widths(network, *dataset);
   const std::vector<std::int64_t> samples = chosen_samples(*dataset, which.split);
   if (samples.empty())
-    throw engine::DataError("{}: the {} split is empty", options.features_root, which.split);
-  if (!which.split.empty())
+    throw engine::DataError("{}: the {} split is empty", options.features_root, data::name_of(*which.split));
+  if (which.split)
     for (const TrainedNetwork& network : networks) warn_of_other_split(network, *dataset, progress);
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
   job.connect(*device);
@@ -145,57 +151,40 @@ void predict_in(JoinedJob& job, const OptionSet& set, const InferenceOptions& op
   }
 }
 
-/// Parsed command line of `predict`.
-struct PredictOptions {
-  InferenceOptions inference;
-  std::string checkpoints;
-  std::string split;
-  std::string out = "-";
-  bool overwrite = false;
-  OptionSet set{
-      "predict",
-      "Writes the verdict on every video as CSV: id,label,split,logit,prob_real, in the order of the data."};
-};
-
 /// Parses the command line; false if only help was requested. Throws UsageError.
-bool read(CommandLine command_line, PredictOptions& options) {
-  OptionSet& set = options.set;
+bool read(CommandLine command_line, PredictRequest& request) {
+  OptionSet& set = request.set;
   set.begin_group("Checkpoint");
-  set.add("checkpoint", &options.checkpoints, "F.pt[,G.pt...]",
-          ".pt or .safetensors; of a run folder its best; the logits of several are averaged");
-  set.add("split", &options.split, "train|val|test", "only this split; empty: every video");
-  set.add("out", &options.out, "preds.csv", "where the CSV goes; -: stdout");
-  set.add_flag("overwrite", &options.overwrite, "replace predictions that --out holds");
-  add_inference_options(set, options.inference);
+  set.add(request.checkpoint,
+          {"checkpoint", "F.pt[,G.pt...]",
+           ".pt or .safetensors; of a run folder its best; the logits of several are averaged"});
+  set.add(request.split, {"split", "", "only this split; empty: every video"});
+  set.add(request.out, {"out", "preds.csv", "where the CSV goes; -: stdout", kAny, Effect::kRank});
+  set.add(request.overwrite, {"overwrite", "", "replace predictions that --out holds", kAny, Effect::kRank});
+  add_inference_options(set, request.options);
   if (!set.parse(command_line)) return false;
-  set.require("checkpoint");
-  set.require("features_root");
-  check(options.inference);
-  if (options.inference.json && is_stdout(options.out))
+  set.require(request.checkpoint);
+  set.require(request.options.features_root);
+  if (request.options.json && is_stdout(request.out))
     throw engine::UsageError("--json: describes the CSV file; name it with --out");
+  request.checkpoints = split_list(request.checkpoint);
   return true;
 }
 
 }  // namespace
 
 void predict(CommandLine command_line) {
-  PredictOptions options;
-  if (!read(command_line, options)) return;
-  in_inference_job(options.set, options.inference, [&](JoinedJob& job) {
-    predict_in(job, options.set, options.inference,
-               {.checkpoints = split_list(options.checkpoints),
-                .split = options.split,
-                .out = options.out,
-                .overwrite = options.overwrite});
-  });
+  PredictRequest request;
+  if (!read(command_line, request)) return;
+  in_inference_job(request.set, request.options, [&](JoinedJob& job) { predict_in(job, request); });
 }
 
-bool check_predict(CommandLine command_line) {
-  PredictOptions options;
-  if (!read(command_line, options)) return false;
-  check_readable("--features_root", options.inference.features_root);
-  for (const std::string& path : split_list(options.checkpoints)) check_readable("--checkpoint", path);
-  return true;
+std::optional<InferenceOptions> check_predict(CommandLine command_line) {
+  PredictRequest request;
+  if (!read(command_line, request)) return std::nullopt;
+  check_readable("--features_root", request.options.features_root);
+  for (const std::string& path : request.checkpoints) check_readable("--checkpoint", path);
+  return request.options;
 }
 
 }  // namespace voca::tools

@@ -47,14 +47,14 @@ using nlohmann::ordered_json;
 
 /// Throws DataError for a label that the loss cannot take, before the first step rather than in it.
 void check_labels(const TrainOptions& options, const data::Dataset& dataset) {
-  const std::int64_t classes = std::max<std::int64_t>(options.num_classes, 2);
+  const std::int64_t classes = std::max<std::int64_t>(options.model.num_classes, 2);
   for (std::int64_t sample = 0; sample < dataset.size(); ++sample) {
     const int label = dataset.label(sample);
     if (dataset.split(sample) == data::Split::kTest && label < 0) continue;
     if (label < 0 || label >= classes) {
       throw DataError("{}: {} is labelled {}; --num_classes {} takes labels from 0 to {}",
                       dataset.path().string(), dataset.id(sample),
-                      label < 0 ? "unknown" : std::to_string(label), options.num_classes, classes - 1);
+                      label < 0 ? "unknown" : std::to_string(label), options.model.num_classes, classes - 1);
     }
   }
 }
@@ -89,17 +89,19 @@ ordered_json run_config(const ordered_json& options, int world_size, const data:
           {"config_hash", config_hash}};
 }
 
+std::int64_t steps_per_epoch(const TrainOptions& options, const engine::BatchSource& train) {
+  return (train.batches_per_epoch() + options.trainer.grad_accum - 1) / options.trainer.grad_accum;
+}
+
 std::int64_t total_steps(const TrainOptions& options, const engine::BatchSource& train) {
-  const std::int64_t steps_per_epoch =
-      (train.batches_per_epoch() + options.grad_accum - 1) / options.grad_accum;
-  const std::int64_t all = total_epochs(options) * steps_per_epoch;
-  return options.max_steps > 0 ? std::min(all, options.max_steps) : all;
+  const std::int64_t all = total_epochs(options) * steps_per_epoch(options, train);
+  return options.trainer.max_steps > 0 ? std::min(all, options.trainer.max_steps) : all;
 }
 
 /// The checkpoint that the run has kept; empty if there is none.
 std::filesystem::path kept_checkpoint(const TrainOptions& options, const RunPaths& paths,
                                       const engine::TrainingResult& result) {
-  const bool best_is_kept = result.best || (options.no_val && options.save_last.empty());
+  const bool best_is_kept = result.best || (options.trainer.no_val && options.save_last.empty());
   return best_is_kept ? paths.save_path : std::filesystem::path(options.save_last);
 }
 
@@ -110,8 +112,8 @@ TrainedNetwork network_without_weights(const std::filesystem::path& path, const 
   network.path = path.string();
   network.config =
       model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio));
-  network.model = model::make_network(network.config,
-                                      {.label_smoothing = options.label_smoothing, .pos_weight = pos_weight});
+  network.model = model::make_network(
+      network.config, {.label_smoothing = options.losses.label_smoothing, .pos_weight = pos_weight});
   return network;
 }
 
@@ -130,9 +132,9 @@ Test test(const std::filesystem::path& path, const std::shared_ptr<const data::D
   TrainedNetwork network;
   Test result;
   try {
-    result.untested =
-        path.empty() ? fmt::format("no checkpoint was kept, {} was never defined on val", options.select_by)
-                     : why_untested(*dataset);
+    result.untested = path.empty() ? fmt::format("no checkpoint was kept, {} was never defined on val",
+                                                 options.trainer.select_by)
+                                   : why_untested(*dataset);
     if (result.untested.empty()) {
       network =
           ranks.first() ? load_network(path) : network_without_weights(path, options, *dataset, pos_weight);
@@ -145,8 +147,8 @@ Test test(const std::filesystem::path& path, const std::shared_ptr<const data::D
   if (!result.untested.empty()) return result;
   try {
     result.measures = evaluate(network, dataset, data::Split::kTest,
-                               {.batch_size = options.batch_size,
-                                .num_workers = options.num_workers,
+                               {.batch_size = options.batches.sampler.batch_size,
+                                .num_workers = options.batches.num_workers,
                                 .ranks = ranks,
                                 .weights_of_first_rank = true},
                                device);
@@ -175,7 +177,7 @@ Batches make_batches(const TrainOptions& options, engine::DType compute_type,
   };
   Batches batches;
   batches.train = make(data::Split::kTrain);
-  if (!options.no_val) batches.val = make(data::Split::kVal);
+  if (!options.trainer.no_val) batches.val = make(data::Split::kVal);
   return batches;
 }
 
@@ -184,7 +186,7 @@ DataSizes sizes_of(const data::Dataset& dataset, const TrainOptions& options) {
   DataSizes sizes{.visual_dim = dataset.dim(data::Stream::kVisual),
                   .audio_dim = dataset.dim(data::Stream::kAudio),
                   .frame_bytes = data::frame_bytes(dataset, dataset.samples_of(data::Split::kTrain))};
-  if (options.no_val) return sizes;
+  if (options.trainer.no_val) return sizes;
   const std::vector<std::int64_t> val = dataset.samples_of(data::Split::kVal);
   sizes.frame_bytes += data::frame_bytes(dataset, val);
   sizes.val_samples = static_cast<std::int64_t>(val.size());
@@ -234,14 +236,14 @@ std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Pr
                                            std::int64_t steps) {
   return std::make_unique<RunReporter>(
       folder, progress,
-      CheckpointFacts{.save_path = options.no_val ? std::filesystem::path() : paths.save_path,
-                      .save_last = options.no_val && options.save_last.empty()
+      CheckpointFacts{.save_path = options.trainer.no_val ? std::filesystem::path() : paths.save_path,
+                      .save_last = options.trainer.no_val && options.save_last.empty()
                                        ? paths.save_path
                                        : std::filesystem::path(options.save_last),
                       .config = values,
                       .engine = facts,
-                      .weight_decay = options.weight_decay,
-                      .threshold_by = options.threshold_by},
+                      .weight_decay = options.trainer.optimizer.weight_decay,
+                      .threshold_by = options.threshold_by.text()},
       total_epochs(options), steps);
 }
 
@@ -253,8 +255,8 @@ ordered_json result_json(const TrainOptions& options, const RunPaths& paths,
   json["best"] = nullptr;
   if (result.best) {
     json["best"] = {{"epoch", result.best->epoch},
-                    {"by", options.select_by},
-                    {"value", *result.best->measure(options.select_by)}};
+                    {"by", options.trainer.select_by},
+                    {"value", *result.best->measure(options.trainer.select_by)}};
   }
   const std::filesystem::path kept = kept_checkpoint(options, paths, result);
   json["checkpoint"] = kept.empty() ? ordered_json() : ordered_json(kept.string());
@@ -271,7 +273,7 @@ std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const d
   if (model::certain_fake_exceeds_half(losses)) {
     progress.warning(fmt::format(
         "warning: --pos_weight {} with --label_smoothing {} makes a certain fake come out above 0.5",
-        pos_weight, options.label_smoothing));
+        pos_weight, options.losses.label_smoothing));
   }
   return model::make_network(
       model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)), losses,
@@ -281,46 +283,39 @@ std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const d
 /// The banner that is printed before the first step.
 std::string banner_of(const TrainOptions& options, const RunPaths& paths, const data::Dataset& dataset,
                       const engine::Model& network, const engine::BatchSource& train,
-                      const engine::RankEnvironment& environment, const std::string& precision,
+                      const engine::RankEnvironment& environment, Precision precision,
                       const RunMemory& memory, const Room& room, engine::Device& device, int columns) {
-  const bool chooses_threads = device.kind() == engine::DeviceKind::kCpu && options.threads == 0;
+  const bool chooses_threads = device.kind() == engine::DeviceKind::kCpu && options.device.threads == 0;
   return banner(
       {.run_dir = paths.run_dir,
        .dataset = &dataset,
-       .model = fmt::format("hidden {}, {} layer{}, {} heads, {} frames", options.hidden, options.num_layers,
-                            options.num_layers == 1 ? "" : "s", options.num_heads, options.seq_len),
+       .model = fmt::format("hidden {}, {} layer{}, {} heads, {} frames", options.model.hidden,
+                            options.model.num_layers, options.model.num_layers == 1 ? "" : "s",
+                            options.model.num_heads, options.model.seq_len),
        .parameters =
            engine::ParameterStore(network.parameters(), engine::DType::kF32, false, nullptr).parameters(),
-       .batch_size = options.batch_size,
+       .batch_size = options.batches.sampler.batch_size,
        .ranks = environment.world_size,
-       .grad_accum = options.grad_accum,
-       .steps_per_epoch = (train.batches_per_epoch() + options.grad_accum - 1) / options.grad_accum,
+       .grad_accum = options.trainer.grad_accum,
+       .steps_per_epoch = steps_per_epoch(options, train),
        .steps = total_steps(options, train),
        .device = device.description(),
-       .precision = precision,
+       .precision = std::string(engine::name_of(precision)),
        .threads = chooses_threads ? engine::thread_budget(environment.local_world_size).reason : "",
        .time_follows = total_steps(options, train) > RunReporter::kTimedSteps + 1,
        .memory = memory_text(memory, room)},
       columns);
 }
 
-/// Throws UsageError for an option that is not UTF-8: the records of a run are UTF-8 and name its files.
-void check_recordable(const ordered_json& values) {
-  for (const auto& [name, value] : values.items()) {
-    if (value.is_string() && !engine::is_utf8(value.get_ref<const std::string&>())) {
-      throw UsageError("--{} {}: is not UTF-8, as the records of a run are; rename the file or folder", name,
-                       value.get_ref<const std::string&>());
-    }
-  }
-}
-
-void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set) {
+void train_in(JoinedJob& job, const TrainArguments& arguments) {
+  const TrainOptions& options = arguments.options;
+  const OptionSet& set = arguments.set;
   // From here on, a signal before the first step stops the run at that step, with a state to resume from, and
   // a signal after the last step does not prevent the test.
   const engine::StopSignals signals;
   const engine::RankEnvironment& environment = job.environment();
   const int world_size = environment.world_size;
-  engine::TrainerConfig config = trainer_config(options);
+  engine::TrainerConfig config = options.trainer;
   const std::unique_ptr<engine::Task> task = task_of(options);
   const RunPaths paths = run_paths(options);
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
@@ -331,21 +326,21 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
   job.agree_on_devices(*device, device_options(options));
   for (const std::string& text : check_for_device(options, device->kind())) progress.message(text);
   ordered_json values = set.values();
-  values["precision"] = resolve_precision(options, device->kind());
-  config.compute_type = compute_type_of(values["precision"]);
+  const Precision precision = resolve_precision(options, device->kind());
+  values[set.name(options.precision)] = engine::name_of(precision);
+  config.compute_type = compute_type_of(precision);
   config.wide_sums = sums_in_fp32(options, world_size);
-  if (job.first()) check_train_files(options, paths, {values, world_size});
+  if (job.first()) check_train_files(options, paths, {values, world_size, &set});
 
   // Data.
-  const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first("packing the features", [&] {
-    return open_features(options.features_root, tree_options(options, set), progress);
-  });
+  const std::shared_ptr<const data::Dataset> dataset = job.first_rank_first(
+      "packing the features", [&] { return open_features(options.features_root, options.tree, progress); });
   job.agree("data", {{"the dataset's content", dataset->content_hash()},
                      {"the dataset's split", dataset->split_hash()}});
-  record_split(values, *dataset);
+  record_split(set, options.tree, *dataset, values);
   check_labels(options, *dataset);
   check_contrastive_batch(options, *dataset, world_size);
-  if (!options.no_val) {
+  if (!options.trainer.no_val) {
     const std::vector<engine::PredictionColumn> targets = targets_of(*dataset, data::Split::kVal);
     if (targets[0].values.empty()) engine::refuse_empty_validation();
     task->check_selection(config.select_by, targets);
@@ -383,8 +378,8 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
                              {"device", device->description()}};
     reporter =
         make_reporter(*folder, progress, options, paths, values, facts, total_steps(options, *batches.train));
-    progress.message(banner_of(options, paths, *dataset, *network, *batches.train, environment,
-                               values["precision"], memory, room, *device, progress.columns()));
+    progress.message(banner_of(options, paths, *dataset, *network, *batches.train, environment, precision,
+                               memory, room, *device, progress.columns()));
   }
   for (const std::string& note : notes_on_run(options, *dataset, world_size)) {
     const std::string lines = engine::wrapped(note, progress.columns(), 2);
@@ -422,24 +417,10 @@ void train_in(JoinedJob& job, const TrainOptions& options, const OptionSet& set)
 }  // namespace
 
 void train(CommandLine command_line) {
-  TrainOptions options;
-  OptionSet set("train", "Trains a detector (docs/training.md).");
-  add_train_options(set, options);
-  if (!set.parse(command_line)) return;
-  if (options.features_root.empty() && !options.resume.empty()) {
-    throw UsageError(
-        "--features_root PATH is needed with --resume, as are the run's other options: --config {} has "
-        "all of them",
-        engine::RunFolder::config_path_of(run_paths(options).run_dir).string());
-  }
-  set.require("features_root");
-  check_recordable(set.values());
-  check_values(options);
-  check_combinations(options, set);
-  static_cast<void>(trainer_config(options));
-  static_cast<void>(task_of(options));
-  in_job(options_to_agree_on(set.values()), options.comm_timeout,
-         [&](JoinedJob& job) { train_in(job, options, set); });
+  TrainArguments arguments;
+  if (!read_train_arguments(command_line, arguments)) return;
+  in_job(arguments.set.values_of_all_ranks(), arguments.options.comm_timeout,
+         [&](JoinedJob& job) { train_in(job, arguments); });
 }
 
 }  // namespace voca::tools

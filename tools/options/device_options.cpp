@@ -6,18 +6,22 @@
 
 namespace voca::tools {
 
-DeviceChoice parse_device(const std::string& text) {
+std::optional<DeviceChoice> DeviceChoice::parse(std::string_view text) {
   constexpr std::string_view kIndexed = "cuda:";
-  if (text == "auto") return {.kind = DeviceChoice::Kind::kAuto};
-  if (text == "cpu") return {.kind = DeviceChoice::Kind::kCpu};
-  if (text == "cuda") return {.kind = DeviceChoice::Kind::kCuda};
-  if (text.starts_with(kIndexed)) {
-    DeviceChoice choice{.kind = DeviceChoice::Kind::kCuda};
-    const char* const end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data() + kIndexed.size(), end, choice.index);
-    if (error == std::errc{} && rest == end && choice.index >= 0) return choice;
-  }
-  throw engine::UsageError("--device: \"{}\" is not one of auto, cpu, cuda, cuda:N", text);
+  for (const Kind kind : {Kind::kAuto, Kind::kCpu, Kind::kCuda})
+    if (const DeviceChoice choice{.kind = kind}; choice.text() == text) return choice;
+  if (!text.starts_with(kIndexed)) return std::nullopt;
+  DeviceChoice choice{.kind = Kind::kCuda};
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data() + kIndexed.size(), end, choice.index);
+  if (error != std::errc{} || rest != end || choice.index < 0) return std::nullopt;
+  return choice;
+}
+
+std::string DeviceChoice::text() const {
+  if (kind == Kind::kAuto) return "auto";
+  if (kind == Kind::kCpu) return "cpu";
+  return index < 0 ? "cuda" : fmt::format("cuda:{}", index);
 }
 
 std::string promised_gpus(const engine::EnvVars& variables) {
@@ -37,13 +41,13 @@ std::string promised_gpus(const engine::EnvVars& variables) {
 
 std::unique_ptr<engine::Device> make_device(const DeviceOptions& options,
                                             const std::function<void(const std::string&)>& note) {
-  const DeviceChoice choice = parse_device(options.device);
+  const DeviceChoice& choice = options.choice;
   if (choice.kind != DeviceChoice::Kind::kCpu) {
     const engine::CudaAvailability cuda = engine::cuda_availability();
     if (cuda.devices > 0)
       return engine::make_cuda_device(choice.index < 0 ? cuda.first : choice.index, options.cuda);
     if (choice.kind == DeviceChoice::Kind::kCuda) {
-      throw engine::UsageError("--device {}: {}; --device cpu computes without a GPU", options.device,
+      throw engine::UsageError("--device {}: {}; --device cpu computes without a GPU", choice.text(),
                                cuda.reason);
     }
     if (const std::string promise = promised_gpus(engine::EnvVars::of_process()); !promise.empty()) {
@@ -55,12 +59,6 @@ std::unique_ptr<engine::Device> make_device(const DeviceOptions& options,
     if (engine::built_with_cuda()) note(fmt::format("computing on the CPU: {}", cuda.reason));
   }
   return engine::make_cpu_device(static_cast<int>(options.threads));
-}
-
-void check_threads(const char* option, std::int64_t threads) {
-  constexpr std::int64_t kMaxThreads = 1024;
-  if (threads < 0 || threads > kMaxThreads)
-    throw engine::UsageError("{}: is {}, must be from 0 to {}", option, threads, kMaxThreads);
 }
 
 }  // namespace voca::tools

@@ -2,7 +2,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "engine/core/cuda_device.h"
 #include "engine/core/device.h"
@@ -10,22 +12,23 @@
 
 namespace voca::tools {
 
-/// Parsed value of --device.
+/// Value of --device.
 struct DeviceChoice {
   enum class Kind : std::uint8_t { kAuto, kCpu, kCuda };
   Kind kind = Kind::kAuto;
   int index = -1;  ///< GPU index; −1: the first usable one
-};
 
-/// Parses "auto", "cpu", "cuda" or "cuda:N"; throws UsageError naming --device for anything else.
-[[nodiscard]] DeviceChoice parse_device(const std::string& text);
+  static constexpr std::string_view kForm = "auto, cpu, cuda or cuda:N";
+  [[nodiscard]] static std::optional<DeviceChoice> parse(std::string_view text);
+  [[nodiscard]] std::string text() const;
+};
 
 /// Environment variable that launch sets to the number of GPUs found on the node.
 inline constexpr const char* kLaunchedForGpus = "VOCA_LAUNCHED_FOR_GPUS";
 
 struct DeviceOptions {
-  std::string device = "auto";  ///< --device
-  std::int64_t threads = 0;     ///< --threads
+  DeviceChoice choice;       ///< --device
+  std::int64_t threads = 0;  ///< --threads
   engine::CudaDeviceOptions cuda{};
 };
 
@@ -38,9 +41,5 @@ struct DeviceOptions {
 /// cannot be used, and with auto if the process was started for GPUs.
 [[nodiscard]] std::unique_ptr<engine::Device> make_device(
     const DeviceOptions& options, const std::function<void(const std::string&)>& note);
-
-/// Throws UsageError naming `option` unless `threads` is from 0 to 1024: more threads cost more than they
-/// compute, and the system refuses them.
-void check_threads(const char* option, std::int64_t threads);
 
 }  // namespace voca::tools

@@ -5,14 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <ranges>
-#include <variant>
 
 #include "engine/base/atomic_file.h"
 #include "engine/base/error.h"
@@ -35,101 +32,59 @@ namespace {
 
 constexpr std::size_t kMaxShown = 40;  // maximum length of a value in a message, in bytes
 
+enum class HelpForm : std::uint8_t { kText, kMarkdown };
+constexpr auto names_of(HelpForm /*tag*/) {
+  return std::to_array<engine::Named<HelpForm>>(
+      {{"text", HelpForm::kText}, {"markdown", HelpForm::kMarkdown}});
+}
+
 std::string with_underscores(std::string_view name) {
   std::string result(name);
   std::replace(result.begin(), result.end(), '-', '_');
   return result;
 }
 
-template <typename T>
-std::optional<T> parse_number(const std::string& text) {
-  T value{};
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc{} || rest != end) return std::nullopt;
-  if constexpr (std::is_floating_point_v<T>)
-    if (!std::isfinite(value)) return std::nullopt;
-  return value;
-}
-
-/// Parses the value of a switch: true, yes, on, 1 and their opposites.
-std::optional<bool> parse_switch(std::string_view text) {
-  std::string word(text);
-  std::transform(word.begin(), word.end(), word.begin(),
-                 [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
-  for (const char* on : {"true", "yes", "on", "1"})
-    if (word == on) return true;
-  for (const char* off : {"false", "no", "off", "0"})
-    if (word == off) return false;
-  return std::nullopt;
-}
-
-UsageError not_of_a_switch(std::string_view source, std::string_view text) {
-  return UsageError("{}: is \"{}\"; it is a switch: leave the value out, or write true or false", source,
-                    text);
-}
-
 }  // namespace
 
+/// A row and its variable.
 struct OptionSet::Option {
-  std::string name;
+  OptionRow row;
   std::string group;
-  std::string argument;
-  std::string help;
-  std::variant<std::int64_t*, std::uint64_t*, double*, std::string*, bool*> value;
-  std::optional<std::string> implicit{};  // value if none is given
-  bool positional = false;
-  std::string shown_default{};  // shown in --help instead of the value
-  bool given = false;
-  bool left_with_run = false;
+  const void* address = nullptr;
+  std::unique_ptr<OptionVariable> variable;
+  Origin origin = Origin::kDefault;
 
-  [[nodiscard]] bool is_switch() const { return std::holds_alternative<bool*>(value); }
+  [[nodiscard]] bool is_switch() const { return std::holds_alternative<bool>(variable->plain(row)); }
   // Whether it takes several values separated by commas: "F.pt[,G.pt...]".
-  [[nodiscard]] bool is_list() const { return argument.find("[,") != argument.npos; }
-  [[nodiscard]] std::string source() const { return positional ? name : "--" + name; }
+  [[nodiscard]] bool is_list() const { return row.argument.find("[,") != row.argument.npos; }
+  [[nodiscard]] std::string argument() const {
+    return row.argument.empty() && !row.implied ? variable->names() : std::string(row.argument);
+  }
+  [[nodiscard]] std::string source() const {
+    return row.positional ? std::string(row.name) : fmt::format("--{}", row.name);
+  }
+  [[nodiscard]] std::optional<std::string_view> implied() const { return is_switch() ? "true" : row.implied; }
   [[nodiscard]] ordered_json json() const {
-    return std::visit([](const auto* pointer) { return ordered_json(*pointer); }, value);
+    return std::visit([](const auto& value) { return ordered_json(value); }, variable->plain(row));
   }
   [[nodiscard]] std::string text() const {
     const ordered_json current = json();
-    return current.is_string() ? current.get<std::string>() : current.dump();
+    return current.is_string() ? current.get<std::string>() : engine::json_text(current);
   }
   // `source` begins the message: "--lr", or the file and the key.
-  void assign(const std::string& text, const std::string& source) {
-    std::visit([&](auto* pointer) { assign_to(pointer, text, source); }, value);
-    given = true;
+  void assign(const std::string& text, Origin from, const std::string& source) {
+    variable->assign(text, row, source);
+    origin = from;
   }
   // Assigns a JSON value; numbers and switches are parsed as on the command line.
-  void assign(const ordered_json& json_value, const std::string& source) {
-    const bool is_text = std::holds_alternative<std::string*>(value);
-    if (json_value.is_structured() || json_value.is_null()) {
+  void assign(const ordered_json& value, const std::string& source) {
+    if (value.is_structured() || value.is_null()) {
       throw UsageError("{}: is {}, expected a value", source,
-                       engine::printable(engine::json_text(json_value), kMaxShown));
+                       engine::printable(engine::json_text(value), kMaxShown));
     }
-    if (json_value.is_string() && !is_text && json_value.get_ref<const std::string&>().empty())
-      throw UsageError("{}: is empty, expected a value", source);
-    assign(json_value.is_string() ? json_value.get<std::string>() : json_value.dump(), source);
-  }
-
- private:
-  template <typename T>
-  static void assign_to(T* pointer, const std::string& text, const std::string& source) {
-    if constexpr (std::is_same_v<T, std::string>) {
-      *pointer = text;
-    } else if constexpr (std::is_same_v<T, bool>) {
-      const std::optional<bool> on = parse_switch(text);
-      if (!on) throw not_of_a_switch(source, text);
-      *pointer = *on;
-    } else {
-      const std::optional<T> number = parse_number<T>(text);
-      if (!number) {
-        throw UsageError("{}: is \"{}\", expected {}", source, text,
-                         std::is_floating_point_v<T> ? "a number"
-                         : std::is_signed_v<T>       ? "a whole number"
-                                                     : "a whole number that is not negative");
-      }
-      *pointer = *number;
-    }
+    const bool is_text = std::holds_alternative<std::string>(variable->plain(row));
+    if (!is_text && value == "") throw UsageError("{}: is empty, expected a value", source);
+    assign(value.is_string() ? value.get<std::string>() : value.dump(), Origin::kConfig, source);
   }
 };
 
@@ -146,15 +101,20 @@ struct OptionSet::State {
   std::string summary;
   std::string group = "General";
   std::string config;
-  std::string help;
+  std::optional<HelpForm> help;
   std::vector<Option> options;
   std::vector<std::string> words;  // the command line
   std::vector<Given> given;        // in command-line order
 
   Option* find(std::string_view name) {
     const auto option =
-        std::find_if(options.begin(), options.end(), [&](const Option& o) { return o.name == name; });
+        std::find_if(options.begin(), options.end(), [&](const Option& o) { return o.row.name == name; });
     return option == options.end() ? nullptr : &*option;
+  }
+  Option* help_option() { return find("help"); }
+  // Whether it is an option of every command, which config.json does not record.
+  [[nodiscard]] bool is_general(const Option& option) const {
+    return option.address == &config || option.address == &help;
   }
   // "; did you mean --hidden?", the replacement of an option of other programs, or a pointer to help
   [[nodiscard]] std::string suggestion(const std::string& name);
@@ -170,11 +130,11 @@ std::string OptionSet::State::suggestion(const std::string& name) {
   if (name.starts_with("no_")) {
     const Option* option = find(name.substr(3));
     if (option != nullptr && option->is_switch())
-      return fmt::format("; write --{}=false, or leave it out", option->name);
+      return fmt::format("; write --{}=false, or leave it out", option->row.name);
   }
   std::vector<std::string_view> names;
   for (const Option& option : options)
-    if (!option.positional) names.emplace_back(option.name);
+    if (!option.row.positional) names.emplace_back(option.row.name);
   if (const std::string near = did_you_mean(name, names); !near.empty())
     return fmt::format("; did you mean --{}?", near);
   return fmt::format("; see voca-engine {} --help", command);
@@ -185,12 +145,13 @@ OptionPage OptionSet::State::page() const {
   for (const Option& o : options) {
     std::string value = o.is_switch() ? (o.text() == "true" ? "on" : "off") : o.text();
     if (value.ends_with(".0")) value.resize(value.size() - 2);
-    page.options.push_back({.group = o.group,
-                            .name = o.name,
-                            .argument = o.is_switch() ? "" : o.argument,
-                            .help = o.help,
-                            .default_text = o.shown_default.empty() ? value : o.shown_default,
-                            .positional = o.positional});
+    page.options.push_back(
+        {.group = o.group,
+         .name = std::string(o.row.name),
+         .argument = o.argument(),
+         .help = std::string(o.row.help),
+         .default_text = std::string(o.row.shown_default.empty() ? value : o.row.shown_default),
+         .positional = o.row.positional});
   }
   return page;
 }
@@ -199,12 +160,12 @@ OptionPage OptionSet::State::page() const {
 UsageError OptionSet::State::stray_word(std::string_view word) {
   const std::string name = with_underscores(word.substr(0, word.find('=')));
   const Option* meant = word.starts_with('-') ? find(std::string_view(name).substr(1)) : nullptr;
-  if (meant != nullptr && !meant->positional)
-    return UsageError("{}: \"{}\" is not an option; did you mean --{}?", command, word, meant->name);
+  if (meant != nullptr && !meant->row.positional)
+    return UsageError("{}: \"{}\" is not an option; did you mean --{}?", command, word, meant->row.name);
   const auto taken =
-      std::find_if(given.begin(), given.end(), [](const Given& g) { return g.option->positional; });
+      std::find_if(given.begin(), given.end(), [](const Given& g) { return g.option->row.positional; });
   if (taken != given.end() && !word.starts_with('-')) {
-    return UsageError(R"({}: "{}" is one {} too many, "{}" is given)", command, word, taken->option->name,
+    return UsageError(R"({}: "{}" is one {} too many, "{}" is given)", command, word, taken->option->row.name,
                       taken->text);
   }
   return UsageError("{}: \"{}\" is not an option; options begin with --", command, word);
@@ -216,39 +177,40 @@ void OptionSet::State::read(CommandLine command_line) {
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string_view word = words[i];
     if (word == "-h") {
-      given.push_back({find("help"), "text", i, i + 1});
+      given.push_back({help_option(), std::string(*help_option()->row.implied), i, i + 1});
       continue;
     }
     if (!word.starts_with("--")) {
-      const auto positional = std::find_if(options.begin(), options.end(),
-                                           [](const Option& o) { return o.positional && !o.given; });
+      const auto positional = std::find_if(options.begin(), options.end(), [](const Option& o) {
+        return o.row.positional && o.origin == Origin::kDefault;
+      });
       if (positional == options.end()) {
         if (i > 0 && !given.empty() && given.back().end == i && given.back().option->is_switch())
-          throw not_of_a_switch("--" + given.back().option->name, word);
+          throw not_of_a_switch(given.back().option->source(), word);
         throw stray_word(word);
       }
-      positional->given = true;
+      positional->origin = Origin::kCommandLine;
       given.push_back({&*positional, std::string(word), i, i + 1});
       continue;
     }
     const std::size_t equals = word.find('=');
     const std::string name = with_underscores(word.substr(2, equals == word.npos ? word.npos : equals - 2));
     Option* option = find(name);
-    if (option == nullptr || option->positional)
+    if (option == nullptr || option->row.positional)
       throw UsageError("--{}: no such option of {}{}", name, command, suggestion(name));
     const std::string* next =
         i + 1 < words.size() && !words[i + 1].starts_with("--") ? &words[i + 1] : nullptr;
     if (option->is_switch() && next != nullptr && !parse_switch(*next)) next = nullptr;
-    if (name == "help") next = nullptr;
+    if (option == help_option()) next = nullptr;
     if (equals != word.npos) {
       given.push_back({option, std::string(word.substr(equals + 1)), i, i + 1});
     } else if (next != nullptr) {
       given.push_back({option, *next, i, i + 2});
       ++i;
-    } else if (option->implicit) {
-      given.push_back({option, *option->implicit, i, i + 1});
+    } else if (option->implied()) {
+      given.push_back({option, std::string(*option->implied()), i, i + 1});
     } else {
-      throw UsageError("--{}: needs a value: {}", name, option->argument);
+      throw UsageError("--{}: needs a value: {}", name, option->argument());
     }
   }
 }
@@ -261,11 +223,11 @@ void OptionSet::State::apply() {
     const auto before = std::find_if(given.begin(), given.begin() + static_cast<std::ptrdiff_t>(i),
                                      [&](const Given& earlier) { return earlier.option == now.option; });
     const ordered_json value = now.option->json();
-    now.option->assign(now.text, now.option->source());
+    now.option->assign(now.text, Origin::kCommandLine, now.option->source());
     if (before == given.begin() + static_cast<std::ptrdiff_t>(i) || now.option->json() == value) continue;
     throw UsageError("{}: given twice ({}, {}); give one{}", now.option->source(), before->text, now.text,
                      now.option->is_list() ? fmt::format(", or both with a comma: --{} {},{}",
-                                                         now.option->name, before->text, now.text)
+                                                         now.option->row.name, before->text, now.text)
                                            : "");
   }
 }
@@ -281,96 +243,54 @@ void OptionSet::begin_group(std::string title) {
   state_->group = std::move(title);
 }
 
-void OptionSet::add_option(Option option) {
-  VOCA_CHECK(state_->find(option.name) == nullptr);
-  option.group = state_->group;
-  state_->options.push_back(std::move(option));
+void OptionSet::add_row(const void* address, const OptionRow& row, std::unique_ptr<OptionVariable> variable) {
+  VOCA_CHECK(state_->find(row.name) == nullptr);
+  state_->options.push_back(
+      {.row = row, .group = state_->group, .address = address, .variable = std::move(variable)});
 }
 
-void OptionSet::add(const std::string& name, std::int64_t* value, const std::string& argument,
-                    const std::string& help) {
-  add_option({.name = name, .group = {}, .argument = argument, .help = help, .value = value});
-}
-
-void OptionSet::add(const std::string& name, std::uint64_t* value, const std::string& argument,
-                    const std::string& help) {
-  add_option({.name = name, .group = {}, .argument = argument, .help = help, .value = value});
-}
-
-void OptionSet::add(const std::string& name, double* value, const std::string& argument,
-                    const std::string& help) {
-  add_option({.name = name, .group = {}, .argument = argument, .help = help, .value = value});
-}
-
-void OptionSet::add(const std::string& name, std::string* value, const std::string& argument,
-                    const std::string& help) {
-  add_option({.name = name, .group = {}, .argument = argument, .help = help, .value = value});
-}
-
-void OptionSet::add_flag(const std::string& name, bool* value, const std::string& help) {
-  add_option({.name = name, .group = {}, .argument = {}, .help = help, .value = value, .implicit = "true"});
-}
-
-void OptionSet::add_optional(const std::string& name, std::string* value, const std::string& implicit,
-                             const std::string& argument, const std::string& help) {
-  add_option(
-      {.name = name, .group = {}, .argument = argument, .help = help, .value = value, .implicit = implicit});
-}
-
-void OptionSet::add_positional(const std::string& name, std::string* value, const std::string& help) {
-  add_option({.name = name, .group = {}, .argument = name, .help = help, .value = value, .positional = true});
-}
-
-void OptionSet::leave_with_run(std::initializer_list<std::string_view> names) {
-  for (const std::string_view name : names) {
-    Option* option = state_->find(name);
-    VOCA_CHECK(option != nullptr);
-    option->left_with_run = true;
-  }
-}
-
-void OptionSet::show_default(std::string_view name, std::string text) {
-  Option* option = state_->find(name);
-  VOCA_CHECK(option != nullptr);
-  option->shown_default = std::move(text);
+const OptionRow& OptionSet::row_of(const void* address) const {
+  const auto option = std::find_if(state_->options.begin(), state_->options.end(),
+                                   [&](const Option& o) { return o.address == address; });
+  VOCA_CHECK(option != state_->options.end());
+  return option->row;
 }
 
 bool OptionSet::parse(CommandLine command_line) {
   begin_group("General");
-  add("config", &state_->config, "FILE.json", "defaults for the options, by name");
-  add_option({.name = "help",
-              .group = {},
-              .argument = {},
-              .help = "this text",
-              .value = &state_->help,
-              .implicit = "text"});
+  add(state_->config, {"config", "FILE.json", "defaults for the options, by name"});
+  add(state_->help, {.name = "help", .help = "this text", .implied = "text"});
   state_->read(command_line);
   for (const Given& given : state_->given) {
-    if (given.option->name != "help") continue;
-    if (given.text != "text" && given.text != "markdown")
-      throw UsageError("--help: \"{}\" is not one of text, markdown", given.text);
-    std::cout << (given.text == "text" ? help_text(state_->page(), engine::terminal_columns(STDOUT_FILENO))
-                                       : markdown_text(state_->page()));
+    if (given.option != state_->help_option()) continue;
+    const OptionPage page = state_->page();
+    given.option->assign(given.text, Origin::kCommandLine, given.option->source());
+    std::cout << (state_->help == HelpForm::kMarkdown
+                      ? markdown_text(page)
+                      : help_text(page, engine::terminal_columns(STDOUT_FILENO)));
     return false;
   }
-  for (const Given& given : state_->given)
-    if (given.option->name == "config") given.option->assign(given.text, "--config");
+  for (const Given& given : state_->given) {
+    if (given.option->address == &state_->config)
+      given.option->assign(given.text, Origin::kCommandLine, given.option->source());
+  }
   if (!state_->config.empty()) read_config(state_->config);
   state_->apply();
   return true;
 }
 
-std::vector<std::string> OptionSet::words_with(
-    const std::vector<std::pair<std::string, std::string>>& values) const {
+std::vector<std::string> OptionSet::words_with(const std::vector<Setting>& settings) const {
   std::vector<std::string> words = state_->words;
   for (const Given& given : std::views::reverse(state_->given)) {
-    const bool replaced = std::any_of(values.begin(), values.end(),
-                                      [&](const auto& value) { return value.first == given.option->name; });
+    const bool replaced = std::any_of(settings.begin(), settings.end(), [&](const Setting& setting) {
+      return setting.variable == given.option->address;
+    });
     if (!replaced) continue;
     words.erase(words.begin() + static_cast<std::ptrdiff_t>(given.begin),
                 words.begin() + static_cast<std::ptrdiff_t>(given.end));
   }
-  for (const auto& [name, text] : values) words.push_back(fmt::format("--{}={}", name, text));
+  for (const Setting& setting : settings)
+    words.push_back(fmt::format("--{}={}", row_of(setting.variable).name, setting.text));
   return words;
 }
 
@@ -395,8 +315,8 @@ void OptionSet::read_config(const std::filesystem::path& path) {
     }
     Option* option = state_->find(name);
     if (option == nullptr && of_other_command) continue;
-    if (of_run && option != nullptr && option->left_with_run) continue;
-    if (option == nullptr || option->positional || name == "config" || name == "help") {
+    if (of_run && option != nullptr && option->row.left_with_run) continue;
+    if (option == nullptr || option->row.positional || state_->is_general(*option)) {
       throw UsageError("--config {}: \"{}\" is not an option of {}{}", path.string(), engine::printable(key),
                        state_->command, state_->suggestion(name));
     }
@@ -404,47 +324,57 @@ void OptionSet::read_config(const std::filesystem::path& path) {
   }
 }
 
-bool OptionSet::given(std::string_view name) const {
+OptionSet::Origin OptionSet::origin_of(std::string_view name) const {
   const Option* option = state_->find(name);
   VOCA_CHECK(option != nullptr);
-  return option->given;
+  return option->origin;
 }
 
-bool OptionSet::given_on_command_line(std::string_view name) const {
-  return std::any_of(state_->given.begin(), state_->given.end(),
-                     [&](const Given& given) { return given.option->name == name; });
-}
-
-void OptionSet::require(std::string_view name) const {
-  const Option* option = state_->find(name);
-  VOCA_CHECK(option != nullptr);
+void OptionSet::require_row(const OptionRow& row) const {
+  const Option* option = state_->find(row.name);
   if (!option->text().empty()) return;
-  if (option->positional) throw UsageError("{}: needs {}: {}", state_->command, name, option->help);
-  throw UsageError("{}: --{} {} is needed: {}", state_->command, name, option->argument, option->help);
-}
-
-bool is_switched_on(CommandLine command_line, std::string_view name) {
-  bool on = false;
-  for (std::size_t i = 0; i < command_line.size(); ++i) {
-    const std::string_view word = command_line[i];
-    const std::size_t equals = std::min(word.find('='), word.size());
-    if (!word.starts_with("--") ||
-        with_underscores(word.substr(2, std::max<std::size_t>(equals, 2) - 2)) != name)
-      continue;
-    if (equals < word.size()) {
-      on = parse_switch(word.substr(equals + 1)).value_or(false);
-    } else {
-      on = i + 1 == command_line.size() || parse_switch(command_line[i + 1]).value_or(true);
-    }
-  }
-  return on;
+  if (row.positional) throw UsageError("{}: needs {}: {}", state_->command, row.name, row.help);
+  throw UsageError("{}: --{} {} is needed: {}", state_->command, row.name, option->argument(), row.help);
 }
 
 ordered_json OptionSet::values() const {
   ordered_json json = ordered_json::object();
   for (const Option& option : state_->options)
-    if (option.name != "config" && option.name != "help") json[option.name] = option.json();
+    if (!state_->is_general(option)) json[std::string(option.row.name)] = option.json();
   return json;
+}
+
+ordered_json OptionSet::values_for_numbers(const ordered_json& values) const {
+  ordered_json numeric = ordered_json::object();
+  for (const auto& [name, value] : values.items()) {
+    const Option* option = state_->find(name);
+    if (option == nullptr || option->row.effect == Effect::kNumbers) numeric[name] = value;
+  }
+  return numeric;
+}
+
+std::vector<std::pair<std::string, std::string>> OptionSet::values_of_all_ranks() const {
+  std::vector<std::pair<std::string, std::string>> values;
+  for (const Option& option : state_->options) {
+    if (!state_->is_general(option) && option.row.effect != Effect::kRank)
+      values.emplace_back(option.source(), option.text());
+  }
+  return values;
+}
+
+bool OptionSet::read_back_row(const ordered_json& values, const OptionRow& row) {
+  const auto value = values.find(row.name);
+  if (value == values.end()) return false;
+  try {
+    state_->find(row.name)->assign(*value, std::string(row.name));
+    return true;
+  } catch (const UsageError&) {
+    return false;
+  }
+}
+
+const std::string& OptionSet::config() const {
+  return state_->config;
 }
 
 }  // namespace voca::tools

@@ -84,7 +84,7 @@ TEST(Sampler, RanksCountTheirOwnSamples) {
 
 TEST(Sampler, FewerTrainingSamplesThanRanksAreRefused) {
   EXPECT_THROW(Sampler(every_third(2), {.batch_size = 4, .rank = 0, .world_size = 3}), engine::UsageError);
-  EXPECT_THROW(Sampler(every_third(2), {.batch_size = 0}), engine::UsageError);
+  EXPECT_THROW(Sampler(every_third(2), {.batch_size = 0}), engine::InternalError);
 }
 
 /// Each sample must come at each place about equally often: χ² over 16 places, 4000 epochs.

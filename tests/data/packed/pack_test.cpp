@@ -301,17 +301,17 @@ TEST(Pack, GroupsAreKeptTogetherAndStored) {
   write_good_tree(scratch / "tree");
   PackOptions options = options_for(scratch / "tree", scratch / "a.h5");
   EXPECT_GT(pack_features(options).audit.identities.crossing, 0);
-  options.group_by = "identity";
+  options.group_by = GroupBy::parse("identity").value();
   EXPECT_EQ(pack_features(options).audit.identities.crossing, 0);
   const Dataset data(scratch / "a.h5");
   EXPECT_EQ(data.group(0), 0);
   EXPECT_EQ(data.group(0), data.group(10));  // fake and real clips of id00000
   EXPECT_NE(data.group(0), data.group(2));
   EXPECT_EQ(data.summary().groups, 5);
-  options.group_by = "clip([0-9])";
+  options.group_by = GroupBy::parse("clip([0-9])").value();
   pack_features(options);
   EXPECT_EQ(Dataset(scratch / "a.h5").summary().groups, 10);
-  options.group_by = "clip(";
+  options.group_by = GroupBy::parse("clip(").value();
   EXPECT_THROW(pack_features(options), engine::UsageError);
 }
 
@@ -351,7 +351,7 @@ TEST(Pack, SplitFoldersBringSplitsAndLabelsOfTheirOwn) {
   options.split_ratios = SplitRatios{0.6, 0.2, 0.2};
   EXPECT_THAT(message_of([&] { pack_features(options); }), HasSubstr("--split_ratios"));
   options.split_ratios.reset();
-  options.group_by = "identity";
+  options.group_by = GroupBy::parse("identity").value();
   EXPECT_THAT(message_of([&] { pack_features(options); }), HasSubstr("--group_by"));
 }
 
@@ -379,11 +379,11 @@ TEST(Pack, WarnsOfAGroupThatHoldsMostVideos) {
     testing::write_video(scratch / "tree/fake" / (own + "_id0000" + std::to_string((i + 1) % 10)), 3, 3, -i);
   }
   PackOptions options = options_for(scratch / "tree", scratch / "a.h5");
-  options.group_by = "identity";
+  options.group_by = GroupBy::parse("identity").value();
   const PackReport report = pack_features(options);
   EXPECT_EQ(report.largest_group, 20);
   EXPECT_THAT(report_text(report), HasSubstr("warning: 20 of 20 videos are one group"));
-  options.group_by = "^(id[0-9]+)";
+  options.group_by = GroupBy::parse("^(id[0-9]+)").value();
   EXPECT_THAT(report_text(pack_features(options)), ::testing::Not(HasSubstr("are one group")));
 }
 

@@ -37,11 +37,19 @@ std::array<std::int64_t, kSplits> counts_of(std::span<const Split> splits,
 }
 
 TEST(Ratios, AreThreeSharesOfSumOne) {
-  EXPECT_EQ(parse_split_ratios("0.6,0.2,0.2"), kUsual);
-  EXPECT_EQ(parse_split_ratios("1,0,0"), (SplitRatios{1.0, 0.0, 0.0}));
+  EXPECT_EQ(SplitRatios::parse("0.6,0.2,0.2"), kUsual);
+  EXPECT_EQ(SplitRatios::parse("1,0,0"), (SplitRatios{1.0, 0.0, 0.0}));
   for (const char* const bad : {"", "1", "0.5,0.5", "0.5,0.5,0.5", "1.5,-0.5,0", "a,b,c", "0.6,0.2,0.2,0",
                                 "nan,0,1", "0.6,0.2,0.2 ", "inf,0,0"})
-    EXPECT_THROW(static_cast<void>(parse_split_ratios(bad)), engine::UsageError) << bad;
+    EXPECT_FALSE(SplitRatios::parse(bad)) << bad;
+  EXPECT_EQ(kUsual.text(), "0.6,0.2,0.2");
+}
+
+TEST(GroupBy, IsReadAndWritten) {
+  EXPECT_EQ(GroupBy::parse("none").value().kind, GroupBy::Kind::kNone);
+  EXPECT_EQ(GroupBy::parse("identity").value().kind, GroupBy::Kind::kIdentity);
+  EXPECT_EQ(GroupBy::parse("a(b)").value().expression, "a(b)");
+  for (const char* text : {"none", "identity", "a(b)"}) EXPECT_EQ(GroupBy::parse(text).value().text(), text);
 }
 
 TEST(DrawSplits, EachLabelIsSharedOutByTheRatios) {

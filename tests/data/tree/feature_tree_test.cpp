@@ -209,9 +209,10 @@ TEST(FeatureTree, TheFingerprintChangesWithTheFiles) {
 }
 
 TEST(Splits, NamesAreReadBothWays) {
-  for (const Split split : kAllSplits) EXPECT_EQ(parse_split(name_of(split)), split);
-  EXPECT_EQ(parse_split("dev"), Split::kVal);
-  EXPECT_THROW(static_cast<void>(parse_split("all")), engine::UsageError);
+  for (const Split split : kAllSplits) EXPECT_EQ(engine::value_named<Split>(name_of(split)), split);
+  EXPECT_EQ(engine::value_named<Split>("dev"), Split::kVal);
+  EXPECT_EQ(engine::value_named<Split>("all"), std::nullopt);
+  EXPECT_EQ(engine::list_of_names<Split>(engine::kNames<Split>, "|"), "train|val|test");  // "dev" is an alias
 }
 
 }  // namespace

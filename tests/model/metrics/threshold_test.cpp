@@ -60,7 +60,8 @@ TEST(FitThreshold, IsTheBestByItsRuleOfAllThresholds) {
       tried.push_back(2.0);
       double best = -std::numeric_limits<double>::infinity();
       for (const double other : tried) best = std::max(best, goodness_at(other));
-      EXPECT_NEAR(goodness_at(fit_threshold(curve, parse_threshold_rule(c.rule)).value()), best, 1e-12)
+      EXPECT_NEAR(goodness_at(fit_threshold(curve, ThresholdRule::parse(c.rule).value()).value()), best,
+                  1e-12)
           << c.rule;
     }
   }
@@ -81,11 +82,14 @@ TEST(FitThreshold, BalancedAccuracyFindsTheFewRealsThatAccuracyGivesUp) {
 TEST(FitThreshold, OfEqualRatesOfFakesPassedTheLowestIsTaken) {
   // At most one of four fakes may pass: 0.7 finds both reals and passes none.
   EXPECT_DOUBLE_EQ(
-      fitted({0.9, 0.8, 0.6, 0.2, 0.2, 0.2}, {1, 1, 0, 0, 0, 0}, parse_threshold_rule("fpr=0.25")), 0.7);
+      fitted({0.9, 0.8, 0.6, 0.2, 0.2, 0.2}, {1, 1, 0, 0, 0, 0}, ThresholdRule::parse("fpr=0.25").value()),
+      0.7);
   EXPECT_DOUBLE_EQ(
-      fitted({0.9, 0.8, 0.6, 0.4, 0.2, 0.2}, {1, 0, 1, 0, 0, 0}, parse_threshold_rule("fpr=0.25")), 0.5);
+      fitted({0.9, 0.8, 0.6, 0.4, 0.2, 0.2}, {1, 0, 1, 0, 0, 0}, ThresholdRule::parse("fpr=0.25").value()),
+      0.5);
   EXPECT_DOUBLE_EQ(
-      fitted({0.9, 0.8, 0.6, 0.4, 0.2, 0.2}, {1, 0, 1, 0, 0, 0}, parse_threshold_rule("fpr=0.1")), 0.85);
+      fitted({0.9, 0.8, 0.6, 0.4, 0.2, 0.2}, {1, 0, 1, 0, 0, 0}, ThresholdRule::parse("fpr=0.1").value()),
+      0.85);
 }
 
 TEST(FitThreshold, LiesMidwayAndTowardAHalf) {
@@ -119,17 +123,10 @@ TEST(FitThreshold, OfOneClassIsUndefined) {
 
 TEST(ThresholdRule, IsReadAndNamed) {
   for (const char* text : {"balanced_acc", "acc", "f1_real", "f1_fake", "eer", "fpr=0.01", "fpr=0.001"})
-    EXPECT_EQ(name_of(parse_threshold_rule(text)), text);
-  EXPECT_EQ(name_of(ThresholdRule{}), "balanced_acc");
-  for (const char* text :
-       {"", "auc", "fpr", "fpr=", "fpr=0", "fpr=1", "fpr=2", "fpr=nan", "fpr=0.1x", "ACC"}) {
-    try {
-      static_cast<void>(parse_threshold_rule(text));
-      ADD_FAILURE() << text;
-    } catch (const engine::UsageError& error) {
-      EXPECT_THAT(error.what(), HasSubstr("--threshold_by"));
-    }
-  }
+    EXPECT_EQ(ThresholdRule::parse(text).value().text(), text);
+  EXPECT_EQ(ThresholdRule{}.text(), "balanced_acc");
+  for (const char* text : {"", "auc", "fpr", "fpr=", "fpr=0", "fpr=1", "fpr=2", "fpr=nan", "fpr=0.1x", "ACC"})
+    EXPECT_FALSE(ThresholdRule::parse(text)) << text;
 }
 
 }  // namespace

@@ -18,8 +18,8 @@ ModelConfig model_config(const golden::Config& c) {
           .seq_len = c.seq_len,
           .num_classes = c.num_classes,
           .dropout = 0,
-          .cross_attention = parse_cross_attention(c.cross_attention),
-          .positional_encoding = parse_positional_encoding(c.positional_encoding)};
+          .cross_attention = engine::value_named<CrossAttention>(c.cross_attention).value(),
+          .positional_encoding = engine::value_named<PositionalEncoding>(c.positional_encoding).value()};
 }
 
 LossConfig loss_config(const golden::Config& c) {

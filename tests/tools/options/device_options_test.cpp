@@ -38,19 +38,22 @@ bool gpu_is_here() {
 }
 
 TEST(DeviceOption, HasFourForms) {
-  EXPECT_EQ(parse_device("auto").kind, Kind::kAuto);
-  EXPECT_EQ(parse_device("cpu").kind, Kind::kCpu);
-  EXPECT_EQ(parse_device("cuda").kind, Kind::kCuda);
-  EXPECT_LT(parse_device("cuda").index, 0);
-  EXPECT_EQ(parse_device("cuda:3").kind, Kind::kCuda);
-  EXPECT_EQ(parse_device("cuda:3").index, 3);
+  EXPECT_EQ(DeviceChoice::parse("auto").value().kind, Kind::kAuto);
+  EXPECT_EQ(DeviceChoice::parse("cpu").value().kind, Kind::kCpu);
+  EXPECT_EQ(DeviceChoice::parse("cuda").value().kind, Kind::kCuda);
+  EXPECT_LT(DeviceChoice::parse("cuda").value().index, 0);
+  EXPECT_EQ(DeviceChoice::parse("cuda:3").value().kind, Kind::kCuda);
+  EXPECT_EQ(DeviceChoice::parse("cuda:3").value().index, 3);
   for (const char* wrong : {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:1x", "cuda1", "cpu:0"})
-    EXPECT_THROW((void)parse_device(wrong), UsageError) << wrong;
+    EXPECT_FALSE(DeviceChoice::parse(wrong)) << wrong;
+  for (const char* text : {"auto", "cpu", "cuda", "cuda:3"})
+    EXPECT_EQ(DeviceChoice::parse(text).value().text(), text);
 }
 
 TEST(MakeDevice, TakesTheCpuWithoutAWordWhereItIsAskedFor) {
   Notes notes;
-  EXPECT_EQ(make_device({.device = "cpu"}, notes.listener())->kind(), engine::DeviceKind::kCpu);
+  EXPECT_EQ(make_device({.choice = {.kind = Kind::kCpu}}, notes.listener())->kind(),
+            engine::DeviceKind::kCpu);
   EXPECT_TRUE(notes.lines.empty());
 }
 
@@ -59,7 +62,8 @@ TEST(MakeDevice, WithoutAGpuSaysWhyItTakesTheCpuAndRefusesAGpuWithTheSameReason)
   const std::string reason = engine::cuda_availability().reason;
   ASSERT_FALSE(reason.empty());
   Notes notes;
-  EXPECT_EQ(make_device({.device = "auto"}, notes.listener())->kind(), engine::DeviceKind::kCpu);
+  EXPECT_EQ(make_device({.choice = {.kind = Kind::kAuto}}, notes.listener())->kind(),
+            engine::DeviceKind::kCpu);
   if (engine::built_with_cuda()) {
     ASSERT_EQ(notes.lines.size(), 1U);
     EXPECT_THAT(notes.lines[0], HasSubstr(reason));
@@ -68,7 +72,7 @@ TEST(MakeDevice, WithoutAGpuSaysWhyItTakesTheCpuAndRefusesAGpuWithTheSameReason)
   }
   for (const char* device : {"cuda", "cuda:0"}) {
     try {
-      (void)make_device({.device = device}, notes.listener());
+      (void)make_device({.choice = DeviceChoice::parse(device).value()}, notes.listener());
       FAIL() << "nothing was thrown";
     } catch (const UsageError& error) {
       EXPECT_THAT(error.what(), HasSubstr(std::string("--device ") + device));
@@ -104,24 +108,27 @@ TEST(MakeDevice, DoesNotFallToTheCpuWhereGpusWerePromised) {
   Notes notes;
   ::setenv("SLURM_GPUS_PER_TASK", "1", 1);
   try {
-    (void)make_device({.device = "auto"}, notes.listener());
+    (void)make_device({.choice = {.kind = Kind::kAuto}}, notes.listener());
     ADD_FAILURE() << "nothing was thrown";
   } catch (const UsageError& error) {
     EXPECT_THAT(error.what(), HasSubstr("--device auto: " + engine::cuda_availability().reason));
     EXPECT_THAT(error.what(), HasSubstr("SLURM_GPUS_PER_TASK=1"));
     EXPECT_THAT(error.what(), HasSubstr("--device cpu"));
   }
-  EXPECT_EQ(make_device({.device = "cpu"}, notes.listener())->kind(), engine::DeviceKind::kCpu);
+  EXPECT_EQ(make_device({.choice = {.kind = Kind::kCpu}}, notes.listener())->kind(),
+            engine::DeviceKind::kCpu);
   ::unsetenv("SLURM_GPUS_PER_TASK");
 }
 
 TEST(PlannedDevice, IsTheCpuWithItsMeasuredRateWhereNoGpuIsMeant) {
-  const PlannedDevice cpu = look_at_device({.device = "cpu"}, 0, always_float32, [](const std::string&) {});
+  const PlannedDevice cpu =
+      look_at_device({.choice = {.kind = Kind::kCpu}}, 0, always_float32, [](const std::string&) {});
   EXPECT_EQ(cpu.kind, engine::DeviceKind::kCpu);
   EXPECT_GT(cpu.flops_per_s.value_or(0), 0);
   ASSERT_TRUE(cpu.free);
   EXPECT_GT(cpu.free->bytes, 0U);
-  EXPECT_THROW((void)look_at_device({.device = "cpu"}, 80 * kGib, always_float32, [](const std::string&) {}),
+  EXPECT_THROW((void)look_at_device({.choice = {.kind = Kind::kCpu}}, 80 * kGib, always_float32,
+                                    [](const std::string&) {}),
                UsageError);
 }
 
@@ -129,15 +136,17 @@ TEST(PlannedDevice, MayBeAGpuThatIsNotHere) {
   if (gpu_is_here()) GTEST_SKIP() << "there is a GPU";
   const auto ignore = [](const std::string&) {};
   if (!engine::built_with_cuda()) {
-    EXPECT_THROW((void)look_at_device({.device = "cuda"}, 0, always_float32, ignore), UsageError);
+    EXPECT_THROW((void)look_at_device({.choice = {.kind = Kind::kCuda}}, 0, always_float32, ignore),
+                 UsageError);
     return;
   }
-  const PlannedDevice gpu = look_at_device({.device = "cuda"}, 80 * kGib, always_float32, ignore);
+  const PlannedDevice gpu =
+      look_at_device({.choice = {.kind = Kind::kCuda}}, 80 * kGib, always_float32, ignore);
   EXPECT_EQ(gpu.kind, engine::DeviceKind::kCuda);
   ASSERT_TRUE(gpu.free);
   EXPECT_EQ(gpu.free->bytes, 80 * kGib);
   EXPECT_EQ(gpu.flops_per_s, std::nullopt);
-  EXPECT_FALSE(look_at_device({.device = "cuda"}, 0, always_float32, ignore).free);
+  EXPECT_FALSE(look_at_device({.choice = {.kind = Kind::kCuda}}, 0, always_float32, ignore).free);
 }
 
 TEST(PeakFlops, DependOnTypeAndAreUnknownForOtherGpus) {

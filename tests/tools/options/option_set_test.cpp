@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <string>
@@ -23,6 +24,13 @@ namespace {
 using data::testing::message_of;
 using data::testing::Scratch;
 
+enum class Form : std::uint8_t { kShort, kLong };
+constexpr auto names_of(Form /*tag*/) {
+  return std::to_array<engine::Named<Form>>(
+      {{"short", Form::kShort}, {"long", Form::kLong}, {"brief", Form::kShort}});
+}
+constexpr auto kOnOff = std::to_array<engine::Named<bool>>({{"on", true}, {"off", false}});
+
 // One option of every kind, with the command line they are given.
 struct Example {
   std::int64_t hidden = 768;
@@ -33,6 +41,11 @@ struct Example {
   std::string resume;
   std::string list;
   std::string file;
+  Form form = Form::kLong;
+  bool tune = true;
+  std::optional<double> weight = 1;
+  int workers = 2;
+  double share = 0.5;
 
   bool parse(const std::vector<const char*>& words) {
     OptionSet set("train", "Trains.");
@@ -40,14 +53,25 @@ struct Example {
     return set.parse(words);
   }
   void declare(OptionSet& set) {
-    set.add_positional("FILE", &file, "a file");
-    set.add("hidden", &hidden, "H", "width");
-    set.add("seed", &seed, "S", "seed");
-    set.add("lr", &lr, "LR", "rate");
-    set.add("select_by", &select_by, "auc|acc", "measure");
-    set.add_flag("use_contrastive", &use_contrastive, "loss");
-    set.add("list", &list, "F.pt[,G.pt...]", "files");
-    set.add_optional("resume", &resume, "auto", "auto|PATH", "continue");
+    set.add(file, {.name = "FILE", .help = "a file", .positional = true});
+    set.add(hidden, {"hidden", "H", "width"});
+    set.add(seed, {"seed", "S", "seed", kAny, Effect::kJob});
+    set.add(lr, {"lr", "LR", "rate", {.max = 1e6}});
+    set.add(select_by, {"select_by", "auc|acc", "measure"});
+    set.add(use_contrastive, {"use_contrastive", "", "loss"});
+    set.add(list, {"list", "F.pt[,G.pt...]", "files", kAny, Effect::kRank});
+    set.add(resume, {.name = "resume",
+                     .argument = "auto|PATH",
+                     .help = "continue",
+                     .effect = Effect::kRank,
+                     .left_with_run = true,
+                     .implied = "auto"});
+    set.add(form, {"form", "", "enumeration"});
+    set.add(tune, {"tune", "", "switch with a value"}, kOnOff);
+    set.add(weight,
+            {.name = "weight", .argument = "W|auto", .help = "number", .range = above(0), .none = "auto"});
+    set.add(workers, {"workers", "N", "threads", between(0, 4, " cores")});
+    set.add(share, {"share", "P", "share", kBelowOne});
   }
 };
 
@@ -120,17 +144,80 @@ TEST(OptionSet, ASwitchTakesTrueAndFalseAsItsNextWord) {
             "--use_contrastive: is \"maybe\"; it is a switch: leave the value out, or write true or false");
 }
 
-TEST(OptionSet, ASwitchOfAnotherProcessIsReadInEveryWayItIsWritten) {
-  const auto on = [](const std::vector<const char*>& words) { return is_switched_on(words, "json"); };
-  EXPECT_FALSE(on({}));
-  EXPECT_FALSE(on({"train", "json", "--jsonl"}));
-  EXPECT_TRUE(on({"train", "--json"}));
-  EXPECT_TRUE(on({"--json", "--lr", "3"}));
-  EXPECT_TRUE(on({"--json", "a.pt"}));
-  EXPECT_TRUE(on({"--json", "yes"}));
-  EXPECT_TRUE(on({"--json=1"}));
-  EXPECT_FALSE(on({"--json", "false"}));
-  EXPECT_FALSE(on({"--json=off"}));
+TEST(OptionSet, ValuesAreTypedFromTheParserOn) {
+  Example e;
+  EXPECT_TRUE(e.parse({"--form=brief", "--tune", "off", "--weight=auto", "--workers=4", "--share=0"}));
+  EXPECT_EQ(e.form, Form::kShort);
+  EXPECT_FALSE(e.tune);
+  EXPECT_EQ(e.weight, std::nullopt);
+  EXPECT_EQ(e.workers, 4);
+  EXPECT_EQ(e.share, 0);
+  EXPECT_TRUE(e.parse({"--weight=2.5"}));
+  EXPECT_EQ(e.weight, 2.5);
+  const auto message = [](const char* word) { return message_of([&] { Example().parse({word}); }); };
+  EXPECT_EQ(message("--form=tall"), "--form: \"tall\" is not one of short, long");
+  EXPECT_EQ(message("--tune=maybe"), "--tune: \"maybe\" is not one of on, off");
+  EXPECT_EQ(message("--weight=x"), "--weight: is \"x\", expected a number or auto");
+  EXPECT_EQ(message("--weight=0"), "--weight: is 0, must be above 0");
+  EXPECT_EQ(message("--workers=5"), "--workers: is 5, must be from 0 to 4 cores");
+  EXPECT_EQ(message("--workers=99999999999"), "--workers: is \"99999999999\", expected a whole number");
+  EXPECT_EQ(message("--share=1"), "--share: is 1, must be at least 0 and below 1");
+  EXPECT_EQ(message("--lr=1e7"), "--lr: is 10000000, must be at most 1000000");
+}
+
+TEST(OptionSet, RowsSayWhatNumbersDependOnAndWhatRanksAgreeOn) {
+  Example e;
+  OptionSet set("train", "Trains.");
+  e.declare(set);
+  const std::vector<const char*> words{"--resume=x", "--form=brief", "--weight=auto"};
+  EXPECT_TRUE(set.parse(words));
+  const nlohmann::ordered_json numbers = set.values_for_numbers(set.values());
+  EXPECT_EQ(numbers.dump(),
+            R"({"FILE":"","hidden":768,"lr":0.0003,"select_by":"auc","use_contrastive":false,"form":"short",)"
+            R"("tune":"on","weight":"auto","workers":2,"share":0.5})");
+  // What an earlier version recorded may matter.
+  EXPECT_TRUE(set.values_for_numbers({{"unknown", 1}, {"seed", 1}}) ==
+              nlohmann::ordered_json({{"unknown", 1}}));
+  std::vector<std::string> names;
+  for (const auto& [name, value] : set.values_of_all_ranks()) names.push_back(name + " " + value);
+  EXPECT_THAT(names, ::testing::ElementsAre("FILE ", "--hidden 768", "--seed 0", "--lr 0.0003",
+                                            "--select_by auc", "--use_contrastive false", "--form short",
+                                            "--tune on", "--weight auto", "--workers 2", "--share 0.5"));
+}
+
+TEST(OptionSet, KnowsWhereAValueComesFrom) {
+  const Scratch scratch;
+  const std::string path = (scratch / "c.json").string();
+  engine::write_file_atomically(path,
+                                R"({"command": "train", "options": {"hidden": 32, "lr": 1, "resume": "x"}})");
+  Example e;
+  OptionSet set("train", "Trains.");
+  e.declare(set);
+  const std::vector<const char*> words{"--lr", "0.25", "--config", path.c_str()};
+  EXPECT_TRUE(set.parse(words));
+  EXPECT_EQ(set.origin(e.hidden), OptionSet::Origin::kConfig);
+  EXPECT_EQ(set.origin(e.lr), OptionSet::Origin::kCommandLine);
+  EXPECT_EQ(set.origin(e.seed), OptionSet::Origin::kDefault);
+  EXPECT_EQ(set.origin(e.resume), OptionSet::Origin::kDefault);  // it is left with the run
+  EXPECT_TRUE(set.given(e.hidden));
+  EXPECT_FALSE(set.given(e.seed));
+  EXPECT_EQ(set.name(e.use_contrastive), "use_contrastive");
+  EXPECT_EQ(set.config(), path);
+}
+
+TEST(OptionSet, ReadsBackSingleValuesThatParse) {
+  Example e;
+  OptionSet set("train", "Trains.");
+  e.declare(set);
+  const nlohmann::ordered_json values{{"hidden", 5}, {"form", "short"}, {"workers", 99}, {"share", nullptr}};
+  EXPECT_TRUE(set.read_back(values, e.hidden));
+  EXPECT_TRUE(set.read_back(values, e.form));
+  EXPECT_FALSE(set.read_back(values, e.workers));
+  EXPECT_FALSE(set.read_back(values, e.share));
+  EXPECT_FALSE(set.read_back(values, e.lr));
+  EXPECT_EQ(e.hidden, 5);
+  EXPECT_EQ(e.form, Form::kShort);
+  EXPECT_EQ(e.workers, 2);
 }
 
 TEST(OptionSet, SaysWhatReplacesOptionsOfOtherPrograms) {
@@ -151,7 +238,7 @@ TEST(OptionSet, RepeatsItsCommandLineWithOtherValues) {
                                        "--resume",          "--lr=1", "--resume=auto"};
   EXPECT_TRUE(set.parse(words));
   const std::vector<std::string> expected{"--hidden", "3", "--lr=1", "--use_contrastive=false", "--resume=x"};
-  EXPECT_EQ(set.words_with({{"use_contrastive", "false"}, {"resume", "x"}}), expected);
+  EXPECT_EQ(set.words_with({{e.use_contrastive, "false"}, {e.resume, "x"}}), expected);
 }
 
 TEST(OptionSet, AValueMayBeginWithADash) {
@@ -224,9 +311,9 @@ TEST(OptionSet, RequiresWhatIsNeeded) {
   OptionSet set("train", "Trains.");
   e.declare(set);
   EXPECT_TRUE(set.parse({}));
-  EXPECT_EQ(message_of([&] { set.require("resume"); }), "train: --resume auto|PATH is needed: continue");
-  EXPECT_EQ(message_of([&] { set.require("FILE"); }), "train: needs FILE: a file");
-  set.require("select_by");
+  EXPECT_EQ(message_of([&] { set.require(e.resume); }), "train: --resume auto|PATH is needed: continue");
+  EXPECT_EQ(message_of([&] { set.require(e.file); }), "train: needs FILE: a file");
+  set.require(e.select_by);
 }
 
 TEST(OptionSet, AConfigGivesDefaultsThatTheCommandLineOverrides) {

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "tools/options/option_row.h"
+
+// Rows of options that several commands have.
+
+namespace voca::tools {
+
+/// More threads cost more than they compute, and the system refuses them.
+inline constexpr Range kThreadCount = between(0, 1024);
+
+inline constexpr OptionRow kDeviceRow{"device", "auto|cpu|cuda[:N]", "where to compute", kAny, Effect::kRank};
+inline constexpr OptionRow kThreadsRow{
+    "threads", "N", "CPU threads of the kernels; 0: OMP_NUM_THREADS, or the CPUs this process may use",
+    kThreadCount, Effect::kRank};
+inline constexpr double kUsualCommTimeout = 300;  // seconds
+inline constexpr OptionRow kCommTimeoutRow{"comm_timeout", "SECONDS",
+                                           "longest wait for another rank, anywhere", at_least(1, " second"),
+                                           Effect::kJob};
+inline constexpr OptionRow kQuietRow{"quiet", "", "no progress on stderr", kAny, Effect::kRank};
+inline constexpr OptionRow kJsonRow{"json", "", "print the result as one JSON object", kAny, Effect::kRank};
+
+}  // namespace voca::tools
