@@ -3,7 +3,9 @@
 #include "kernels/cuda/elements.h"
 #include "kernels/cuda/reduce.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -37,22 +39,26 @@ __global__ void __launch_bounds__(kThreads) root_of_sum_kernel(GradientNorm<T> a
 
 }  // namespace
 
-std::size_t gradient_norm_scratch_bytes(std::int64_t elements) {
-  return static_cast<std::size_t>(divide_up(elements, kChunk)) * sizeof(double);
+template <typename T>
+std::size_t scratch_bytes(Cuda, const GradientNorm<T>& args) {
+  return static_cast<std::size_t>(divide_up(args.elements, kChunk)) * sizeof(double);
 }
 
 template <typename T>
-void gradient_norm(const GradientNorm<T>& args, void* stream) {
+void gradient_norm(Cuda backend, const GradientNorm<T>& args) {
   const std::int64_t partials = divide_up(args.elements, kChunk);
   if (partials > 0) {
     simt::launch("partial_squares", partial_squares_kernel<T>,
-                 {blocks_for(partials, 1), dim3(kThreads), 0, stream}, args, on_16_bytes(args.gradient));
+                 {blocks_for(partials, 1), dim3(kThreads), 0, backend.stream}, args,
+                 on_16_bytes(args.gradient));
   }
-  simt::launch("root_of_sum", root_of_sum_kernel<T>, {dim3(1), dim3(kThreads), 0, stream}, args, partials);
+  simt::launch("root_of_sum", root_of_sum_kernel<T>, {dim3(1), dim3(kThreads), 0, backend.stream}, args,
+               partials);
 }
 
-template void gradient_norm(const GradientNorm<float>&, void*);
-template void gradient_norm(const GradientNorm<__nv_bfloat16>&, void*);
-template void gradient_norm(const GradientNorm<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                                  \
+  template void gradient_norm(Cuda, const GradientNorm<T>&); \
+  template std::size_t scratch_bytes(Cuda, const GradientNorm<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

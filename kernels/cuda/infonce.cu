@@ -7,7 +7,9 @@
 // A batch has a few dozen rows: each similarity is a dot product computed by one warp, and everything after
 // it is in double, as on the CPU.
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -148,22 +150,24 @@ __global__ void __launch_bounds__(kThreads) infonce_columns_kernel(InfoNce<T> ar
 
 }  // namespace
 
-std::size_t infonce_scratch_bytes(std::int64_t rows, std::int64_t columns) {
-  return align_up(static_cast<std::size_t>(rows * columns) * sizeof(float)) +
-         static_cast<std::size_t>(rows) * sizeof(double);
+template <typename T>
+std::size_t scratch_bytes(Cuda, const InfoNce<T>& args) {
+  return align_up(static_cast<std::size_t>(args.rows * args.columns) * sizeof(float)) +
+         static_cast<std::size_t>(args.rows) * sizeof(double);
 }
 
 template <typename T>
-void infonce(const InfoNce<T>& args, void* stream) {
-  simt::launch("infonce_rows", infonce_rows_kernel<T>, {blocks_for(args.rows, 1), dim3(kThreads), 0, stream},
-               args);
+void infonce(Cuda backend, const InfoNce<T>& args) {
+  simt::launch("infonce_rows", infonce_rows_kernel<T>,
+               {blocks_for(args.rows, 1), dim3(kThreads), 0, backend.stream}, args);
   const std::int64_t columns = args.dza != nullptr ? args.columns : 1;
   simt::launch("infonce_columns", infonce_columns_kernel<T>,
-               {blocks_for(columns, 1), dim3(kThreads), 0, stream}, args);
+               {blocks_for(columns, 1), dim3(kThreads), 0, backend.stream}, args);
 }
 
-template void infonce(const InfoNce<float>&, void*);
-template void infonce(const InfoNce<__nv_bfloat16>&, void*);
-template void infonce(const InfoNce<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                       \
+  template void infonce(Cuda, const InfoNce<T>&); \
+  template std::size_t scratch_bytes(Cuda, const InfoNce<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

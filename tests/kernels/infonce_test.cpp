@@ -5,23 +5,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu, const InfoNce<T>& args) {
-  cpu::infonce(args);
-}
-template <typename T>
-std::size_t scratch_bytes(Cpu, std::int64_t rows, std::int64_t columns) {
-  return cpu::infonce_scratch_bytes<T>(rows, columns);
-}
-template <typename T>
-void run(AnyCuda, const InfoNce<T>& args) {
-  cuda::infonce(args, nullptr);
-}
-template <typename T>
-std::size_t scratch_bytes(AnyCuda, std::int64_t rows, std::int64_t columns) {
-  return cuda::infonce_scratch_bytes(rows, columns);
-}
-
 struct Problem {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
@@ -113,7 +96,8 @@ class InfoNceTest : public OpTest<C> {
     auto dzv = this->output(p.rows * p.width);
     auto dza = this->output(p.columns * p.width);
     const typename C::Backend backend;
-    Scratch<typename C::Backend> scratch(scratch_bytes<Element>(backend, p.rows, p.columns));
+    Scratch<typename C::Backend> scratch(
+        scratch_bytes(backend, InfoNce<Element>{.rows = p.rows, .columns = p.columns}));
     InfoNce<Element> args;
     args.rows = p.rows;
     args.columns = p.columns;
@@ -128,11 +112,11 @@ class InfoNceTest : public OpTest<C> {
     args.loss_scale = loss_scale.data();
     args.loss = loss.data();
     args.scratch = scratch.data();
-    run(backend, args);
+    infonce(backend, args);
     const double loss_alone = loss.values()[0];
     args.dzv = dzv.data();
     args.dza = dza.data();
-    run(backend, args);
+    infonce(backend, args);
     const double with_gradients = loss.values()[0];
     EXPECT_TRUE(loss_alone == with_gradients || (std::isnan(loss_alone) && std::isnan(with_gradients)));
     return {with_gradients, dzv.values(), dza.values()};

@@ -24,7 +24,7 @@ class Bench {
         arena_(block_.data(), kBytes, DeviceKind::kCpu) {}
 
   Tensor tensor(const char* name, const Shape& shape) {
-    const Tensor result = arena_.allocate(name, shape, DType::kF64);
+    Tensor result = arena_.allocate(name, shape, DType::kF64);
     for (std::int64_t i = 0; i < result.elements(); ++i) result.as<double>()[i] = random_.normal();
     return result;
   }
