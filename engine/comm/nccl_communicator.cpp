@@ -68,10 +68,10 @@ class NcclCommunicator final : public Communicator {
 
   [[nodiscard]] int rank() const override { return host_->rank(); }
   [[nodiscard]] int world_size() const override { return host_->world_size(); }
-  void all_reduce_sum(const char* name, const Tensor& data, Stream stream) override;
+  void all_reduce_sum(const char* name, Tensor data, Stream stream) override;
   void all_gather_rows(const char* name, const Tensor& part, std::span<const std::int64_t> rows_by_rank,
-                       const Tensor& all, Stream stream) override;
-  void broadcast(const char* name, const Tensor& data, int root, Stream stream) override;
+                       Tensor all, Stream stream) override;
+  void broadcast(const char* name, Tensor data, int root, Stream stream) override;
   void barrier(const char* name) override;
   [[nodiscard]] std::vector<double> all_gather_values(const char* name,
                                                       std::span<const double> mine) override;
@@ -247,7 +247,7 @@ void NcclCommunicator::run(const char* collective, const char* name, Queue&& que
   check(collective, name);
 }
 
-void NcclCommunicator::all_reduce_sum(const char* name, const Tensor& data, Stream stream) {
+void NcclCommunicator::all_reduce_sum(const char* name, Tensor data, Stream stream) {
   const ncclDataType_t type = summed_type(data);
   const auto count = static_cast<std::size_t>(data.elements());
   if (count == 0) return;
@@ -257,7 +257,7 @@ void NcclCommunicator::all_reduce_sum(const char* name, const Tensor& data, Stre
 }
 
 void NcclCommunicator::all_gather_rows(const char* name, const Tensor& part,
-                                       std::span<const std::int64_t> rows_by_rank, const Tensor& all,
+                                       std::span<const std::int64_t> rows_by_rank, Tensor all,
                                        Stream stream) {
   VOCA_CHECK(rows_by_rank.size() == static_cast<std::size_t>(world_size()) && part.dtype == all.dtype);
   auto* const queue = stream;
@@ -287,7 +287,7 @@ void NcclCommunicator::all_gather_rows(const char* name, const Tensor& part,
   });
 }
 
-void NcclCommunicator::broadcast(const char* name, const Tensor& data, int root, Stream stream) {
+void NcclCommunicator::broadcast(const char* name, Tensor data, int root, Stream stream) {
   VOCA_CHECK(root >= 0 && root < world_size());
   if (data.bytes() == 0) return;
   run("broadcast", name, [&](ncclComm_t comm) {

@@ -132,13 +132,13 @@ class Scripted final : public Communicator {
   explicit Scripted(std::function<void(int)> on_sum) : on_sum_(std::move(on_sum)) {}
   [[nodiscard]] int rank() const override { return 0; }
   [[nodiscard]] int world_size() const override { return 1; }
-  void all_reduce_sum(const char* /*name*/, const Tensor& /*data*/, Stream stream) override {
+  void all_reduce_sum(const char* /*name*/, Tensor /*data*/, Stream stream) override {
     streams.push_back(stream);
     on_sum_(sums_++);
   }
   void all_gather_rows(const char* /*name*/, const Tensor& /*part*/, std::span<const std::int64_t> /*rows*/,
-                       const Tensor& /*all*/, Stream /*stream*/) override {}
-  void broadcast(const char* /*name*/, const Tensor& /*data*/, int /*root*/, Stream /*stream*/) override {}
+                       Tensor /*all*/, Stream /*stream*/) override {}
+  void broadcast(const char* /*name*/, Tensor /*data*/, int /*root*/, Stream /*stream*/) override {}
   void barrier(const char* /*name*/) override {}
   [[nodiscard]] std::vector<double> all_gather_values(const char* /*name*/,
                                                       std::span<const double> mine) override {

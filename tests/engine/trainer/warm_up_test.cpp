@@ -19,12 +19,12 @@ class Recorded final : public Communicator {
   Recorded(std::string name, std::vector<std::string>& log) : name_(std::move(name)), log_(log) {}
   [[nodiscard]] int rank() const override { return 0; }
   [[nodiscard]] int world_size() const override { return 2; }
-  void all_reduce_sum(const char* /*name*/, const Tensor& data, Stream /*stream*/) override {
+  void all_reduce_sum(const char* /*name*/, Tensor data, Stream /*stream*/) override {
     log_.push_back(fmt::format("{}: sum of {}", name_, data.elements()));
   }
   void all_gather_rows(const char* /*name*/, const Tensor& /*part*/, std::span<const std::int64_t> /*rows*/,
-                       const Tensor& /*all*/, Stream /*stream*/) override {}
-  void broadcast(const char* /*name*/, const Tensor& data, int /*root*/, Stream /*stream*/) override {
+                       Tensor /*all*/, Stream /*stream*/) override {}
+  void broadcast(const char* /*name*/, Tensor data, int /*root*/, Stream /*stream*/) override {
     log_.push_back(fmt::format("{}: broadcast of {}", name_, data.elements()));
   }
   void barrier(const char* /*name*/) override {}
