@@ -7,6 +7,9 @@
 
 namespace voca::kernels {
 
+/// Elements per partial sum.
+inline constexpr std::int64_t kGradientNormChunk = 16384;
+
 template <typename T>
 struct GradientNorm {
   std::int64_t elements = 0;

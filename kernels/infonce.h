@@ -18,6 +18,9 @@
 
 namespace voca::kernels {
 
+/// log(1e-8), from the definition of the loss.
+inline constexpr double kInfoNceLogFloor = -18.420680743952367;
+
 template <typename T>
 struct InfoNce {
   std::int64_t rows = 0;     ///< R

@@ -67,14 +67,14 @@ struct Operand<const T> {
 
 // The unfused path: batched GEMM and softmax.
 template <typename T, typename Backend>
-struct GeneralPath {
+struct UnfusedPath {
   Context& context;
   Backend backend;
   const AttentionShape& shape;
   Tensor probabilities;
   Tensor dropped;
 
-  GeneralPath(Context& c, Backend b, const AttentionShape& s)
+  UnfusedPath(Context& c, Backend b, const AttentionShape& s)
       : context(c),
         backend(b),
         shape(s),
@@ -154,9 +154,9 @@ struct GeneralPath {
 };
 
 template <typename T, typename Backend>
-void general_forward(Context& context, Backend backend, const AttentionShape& s, Attention& a,
+void unfused_forward(Context& context, Backend backend, const AttentionShape& s, Attention& a,
                      std::int64_t hidden) {
-  GeneralPath<T, Backend> path(context, backend, s);
+  UnfusedPath<T, Backend> path(context, backend, s);
   path.compute_probabilities(begin_of<T>(a.q, hidden), begin_of<T>(a.k, hidden), a.dropout);
   path.gemm_per_head(Transpose::kNo, Transpose::kNo, s.query_length, s.head_size, s.key_length,
                      path.matrix(path.dropped), path.values(begin_of<T>(a.v, hidden)),
@@ -164,9 +164,9 @@ void general_forward(Context& context, Backend backend, const AttentionShape& s,
 }
 
 template <typename T, typename Backend>
-void general_backward(Context& context, Backend backend, const AttentionShape& s, AttentionGradient& g,
+void unfused_backward(Context& context, Backend backend, const AttentionShape& s, AttentionGradient& g,
                       std::int64_t hidden) {
-  GeneralPath<T, Backend> path(context, backend, s);
+  UnfusedPath<T, Backend> path(context, backend, s);
   const T* q = begin_of<T>(g.q, hidden);
   const T* k = begin_of<T>(g.k, hidden);
   const T* v = begin_of<T>(g.v, hidden);
@@ -252,7 +252,7 @@ void attention(Context& context, Attention a) {
       if (a.path == AttentionPath::kFused && kernels::attention_is_fused(backend, s))
         return fused_forward<T>(context, backend, s, a, hidden);
     }
-    general_forward<T>(context, backend, s, a, hidden);
+    unfused_forward<T>(context, backend, s, a, hidden);
   });
 }
 
@@ -273,7 +273,7 @@ void attention_backward(Context& context, AttentionGradient g) {
       if (g.path == AttentionPath::kFused && kernels::attention_is_fused(backend, s))
         return fused_backward<T>(context, backend, s, g, hidden);
     }
-    general_backward<T>(context, backend, s, g, hidden);
+    unfused_backward<T>(context, backend, s, g, hidden);
   });
 }
 

@@ -65,10 +65,10 @@ struct LayernormGradient {
 };
 void layernorm_backward(Context& context, LayernormGradient args);
 
-/// kFused never stores the probability matrix; kGeneral, the unfused path, stores it and consists of batched
+/// kFused never stores the probability matrix; kUnfused stores it and consists of batched
 /// GEMM and softmax. Both compute the same function. If a GPU has no fused kernel for the type or head size,
 /// kFused takes the unfused path too.
-enum class AttentionPath : std::uint8_t { kFused, kGeneral };
+enum class AttentionPath : std::uint8_t { kFused, kUnfused };
 
 /// Piece `piece` of a packed projection (batch, length, pieces · hidden) that may hold several.
 struct Heads {

@@ -63,12 +63,14 @@ void cast_from_half(Cpu, std::int64_t elements, const std::uint16_t* from, To* t
   });
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): T is a type
 #define VOCA_INSTANTIATE(T)                                \
   template void weighted_sum(Cpu, const WeightedSum<T>&);  \
   template void wide_sum(Cpu, const WideSum<T>&);          \
   template void fill(Cpu, std::int64_t, T, T*);            \
   template void cast(Cpu, std::int64_t, const float*, T*); \
   template void cast_from_half(Cpu, std::int64_t, const std::uint16_t*, T*);
+// NOLINTEND(bugprone-macro-parentheses)
 VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 template void cast(Cpu, std::int64_t, const double*, float*);
 

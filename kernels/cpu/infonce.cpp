@@ -12,8 +12,6 @@ using namespace cpu;
 
 namespace {
 
-constexpr double kLogFloor = -18.420680743952367;  // log(1e-8)
-
 /// log(e^a + e^b) without overflow; NaN if a or b is NaN.
 double log_add_exp(double a, double b) {
   const double high = a < b ? b : a;
@@ -60,7 +58,7 @@ RowSums row_sums(const Row<T>& row) {
     if (row.weight(j) > 0) positive += row.weight(j) * std::exp(s - maximum_positive);
   }
   // 1e-8 is added to the unshifted sum in log space, so that e^{−maximum} is never computed.
-  return {maximum_positive + std::log(positive), log_add_exp(maximum + std::log(all), kLogFloor)};
+  return {maximum_positive + std::log(positive), log_add_exp(maximum + std::log(all), kInfoNceLogFloor)};
 }
 
 /// Replaces S with e^S / (Σ e^S + 1e-8) − M e^S / Σ M e^S.

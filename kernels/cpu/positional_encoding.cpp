@@ -49,10 +49,12 @@ void sinusoidal_encoding(Cpu, std::int64_t length, std::int64_t columns, T* enco
   }
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): T is a type
 #define VOCA_INSTANTIATE(T)                                                              \
   template void positional_encoding_forward(Cpu, const PositionalEncodingForward<T>&);   \
   template void positional_encoding_backward(Cpu, const PositionalEncodingBackward<T>&); \
   template void sinusoidal_encoding(Cpu, std::int64_t, std::int64_t, T*);
+// NOLINTEND(bugprone-macro-parentheses)
 VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
 }  // namespace voca::kernels

@@ -15,8 +15,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
-/// log(1e-8), from the definition of the loss.
-constexpr double kLogFloor = -18.420680743952367;
 
 /// Gradient weights W · R · temperature (rows, columns), at the start of scratch; the row losses follow.
 template <typename T>
@@ -115,7 +113,7 @@ __global__ void __launch_bounds__(kThreads) infonce_rows_kernel(InfoNce<T> args)
   all = block_sum<kThreads>(all);
   __syncthreads();
   positive = block_sum<kThreads>(positive);
-  const double log_all = log_add_exp(most + log(all), kLogFloor);
+  const double log_all = log_add_exp(most + log(all), kInfoNceLogFloor);
   const double log_positive = most_positive + log(positive);
   if (thread_index() == 0) row_losses_of(args)[i] = log_all - log_positive;
   if (args.dzv == nullptr) return;

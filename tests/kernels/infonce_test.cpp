@@ -164,7 +164,7 @@ TYPED_TEST(InfoNceTest, MatchesTheDefinition) {
   for (const auto& [rows, columns, width, offset] : shapes) {
     Problem p = random_problem(rows, columns, width, offset);
     p.grad = 0.5;
-    this->check(p, kProduct);
+    this->check(p, kGemm);
   }
 }
 
@@ -172,7 +172,7 @@ TYPED_TEST(InfoNceTest, RowsWithoutAnotherOfTheirLabel) {
   Problem p = random_problem(6, 6, 9, 0);
   for (int i = 0; i < 6; ++i)
     p.row_labels[static_cast<std::size_t>(i)] = p.column_labels[static_cast<std::size_t>(i)] = i;
-  this->check(p, kProduct);
+  this->check(p, kGemm);
 }
 
 TYPED_TEST(InfoNceTest, MinimumIsMinusLogTwo) {
@@ -213,7 +213,7 @@ TYPED_TEST(InfoNceTest, PositivesFarBelowTheBestNegativeDoNotVanish) {
   Problem p{.rows = 1, .columns = 2, .width = 1, .temperature = 5e-4, .zv = {1}, .za = {-1, 1}};
   p.row_labels = {0};
   p.column_labels = {0, 1};
-  this->check(p, kProduct);
+  this->check(p, kGemm);
   EXPECT_NEAR(this->compute(p).loss, 4000 - std::log(2.0), 1e-3);
 }
 
@@ -243,7 +243,7 @@ TYPED_TEST(InfoNceTest, RanksTogetherGiveTheSingleRankGradient) {
     for (const double g : got.dzv) dzv.push_back(g / 2);
   }
   using Number = typename TypeParam::Element;
-  const double tolerance = kProduct.of<Number>();
+  const double tolerance = kGemm.of<Number>();
   // For 16-bit types, each of the three gradients is rounded once, by at most ε/2.
   const double rounding = kIsNarrow<Number> ? 1.5 * epsilon<Number>() : 0;
   EXPECT_NEAR(loss, expected.loss, tolerance);

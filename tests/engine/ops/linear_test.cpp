@@ -101,7 +101,7 @@ TYPED_TEST(LinearTest, ForwardMatchesTheFormulaWithAndWithoutBias) {
       this->expect_close(y,
                          reference_forward(s, x.values(), weight.values(),
                                            with_bias ? bias.values() : std::vector<double>{}),
-                         kProduct, "y");
+                         kGemm, "y");
     }
   }
 }
@@ -142,9 +142,9 @@ TYPED_TEST(LinearTest, BackwardMatchesTheFormulaAndAccumulatesWhatItSays) {
                             .accumulate_dx = accumulate,
                             .dweight = dweight.data(),
                             .dbias = dbias.data()});
-      this->expect_close(dx, want_dx, kProduct, "dx");
-      this->expect_close(dweight, want_dweight, kProduct, "dweight");
-      this->expect_close(dbias, want_dbias, kProduct, "dbias");
+      this->expect_close(dx, want_dx, kGemm, "dx");
+      this->expect_close(dweight, want_dweight, kGemm, "dweight");
+      this->expect_close(dbias, want_dbias, kGemm, "dbias");
     }
   }
 }

@@ -86,7 +86,7 @@ TYPED_TEST(GemmTest, MatchesTheNaiveProductForEveryTransposition) {
       args.b = b.data();
       args.c = c.data();
       gemm(typename TypeParam::Backend{}, args);
-      this->expect_close(c, want.result, kProduct, "c");
+      this->expect_close(c, want.result, kGemm, "c");
     }
   }
 }
@@ -126,7 +126,7 @@ TYPED_TEST(GemmTest, BatchedProductsAreThoseOfTheParts) {
   args.b = b.data();
   args.c = c.data();
   gemm(typename TypeParam::Backend{}, args);
-  this->expect_close(c, want, kProduct, "c");
+  this->expect_close(c, want, kGemm, "c");
 }
 
 TYPED_TEST(GemmTest, TheBiasIsAddedToEveryRowOfEveryTileAndBatch) {
@@ -170,7 +170,7 @@ TYPED_TEST(GemmTest, TheBiasIsAddedToEveryRowOfEveryTileAndBatch) {
       args.bias = bias.data();
       args.c = c.data();
       gemm(typename TypeParam::Backend{}, args);
-      this->expect_close(c, want, kProduct, "c");
+      this->expect_close(c, want, kGemm, "c");
     }
   }
 }
