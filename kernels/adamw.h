@@ -73,19 +73,20 @@ struct AdamW {
   Stat<T>* exp_avg = nullptr;     ///< m, (elements), updated in place
   Stat<T>* exp_avg_sq = nullptr;  ///< v, (elements), updated in place
   T* weights = nullptr;     ///< (elements), overwritten with the masters rounded to T; null if T is Stat<T>
-  void* scratch = nullptr;  ///< cuda::adamw_scratch_bytes; the CPU needs none
+  void* scratch = nullptr;  ///< scratch_bytes
 };
 
-namespace cpu {
 template <typename T>
-void adamw(const AdamW<T>& args);
-}  // namespace cpu
+void adamw(Cpu, const AdamW<T>& args);
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cpu, const AdamW<T>& /*args*/) {
+  return 0;
+}
 
-/// T is float, bf16 or fp16; bf16 and fp16 also accept float gradients. `stream` is a cudaStream_t.
-namespace cuda {
+/// The gradients of bf16 and fp16 weights may be float.
 template <typename T, typename G>
-void adamw(const AdamW<T, G>& args, void* stream);
-[[nodiscard]] std::size_t adamw_scratch_bytes();
-}  // namespace cuda
+void adamw(Cuda, const AdamW<T, G>& args);
+template <typename T, typename G>
+[[nodiscard]] std::size_t scratch_bytes(Cuda, const AdamW<T, G>& args);
 
 }  // namespace voca::kernels

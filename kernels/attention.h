@@ -37,7 +37,7 @@ struct AttentionForward {
   Dropout dropout{};
   T* out = nullptr;              ///< (batch, query_length, heads · head_size) contiguous, overwritten
   Stat<T>* logsumexp = nullptr;  ///< (batch, heads, query_length), overwritten; null in inference
-  void* scratch = nullptr;       ///< cpu::attention_forward_scratch_bytes; CUDA needs none
+  void* scratch = nullptr;       ///< scratch_bytes
 };
 
 template <typename T>
@@ -53,34 +53,38 @@ struct AttentionBackward {
   T* dq = nullptr;          ///< same layout as q, overwritten
   T* dk = nullptr;          ///< same layout as k, overwritten
   T* dv = nullptr;          ///< same layout as v, overwritten
-  void* scratch = nullptr;  ///< attention_backward_scratch_bytes
+  void* scratch = nullptr;  ///< scratch_bytes
 };
 
-namespace cpu {
 template <typename T>
-void attention_forward(const AttentionForward<T>& args);
+void attention_forward(Cpu, const AttentionForward<T>& args);
 template <typename T>
-void attention_backward(const AttentionBackward<T>& args);
+void attention_backward(Cpu, const AttentionBackward<T>& args);
 /// Scratch holds one slice per thread, for the value of threads() at the time of the call.
 template <typename T>
-[[nodiscard]] std::size_t attention_forward_scratch_bytes(const AttentionShape& shape);
+[[nodiscard]] std::size_t scratch_bytes(Cpu, const AttentionForward<T>& args);
 template <typename T>
-[[nodiscard]] std::size_t attention_backward_scratch_bytes(const AttentionShape& shape);
-}  // namespace cpu
+[[nodiscard]] std::size_t scratch_bytes(Cpu, const AttentionBackward<T>& args);
 
-/// T is bf16 or fp16, on the tensor cores; float takes the unfused path. `stream` is a cudaStream_t.
-namespace cuda {
-/// Whether the fused kernels support this shape: head size 32, 64, 96 or 128, strides that are multiples of 8
-/// and at most 2^30, lengths of at most 2^20. Other shapes take the unfused path (kernels/softmax.h).
-/// attention_forward and attention_backward throw Error if the shape is not supported, an array is not
-/// 16-byte aligned, or dropout is on and dropout.first_element is not a multiple of 8 (multiples of
-/// attention_mask_size are).
-[[nodiscard]] bool attention_is_fused(const AttentionShape& shape);
+[[nodiscard]] constexpr bool attention_is_fused(Cpu, const AttentionShape& /*shape*/) {
+  return true;
+}
+
+/// Whether a GPU has fused kernels for this shape, in VOCA_TENSOR_CORE_TYPES: head size 32, 64, 96 or 128,
+/// strides that are multiples of 8 and at most 2^30, lengths of at most 2^20. Other types and shapes take the
+/// unfused path (kernels/softmax.h). attention_forward and attention_backward throw cuda::Error if the shape
+/// is not supported, an array is not 16-byte aligned, or dropout is on and dropout.first_element is not a
+/// multiple of 8 (multiples of attention_mask_size are).
+[[nodiscard]] bool attention_is_fused(Cuda, const AttentionShape& shape);
 template <typename T>
-void attention_forward(const AttentionForward<T>& args, void* stream);
+void attention_forward(Cuda, const AttentionForward<T>& args);
 template <typename T>
-void attention_backward(const AttentionBackward<T>& args, void* stream);
-[[nodiscard]] std::size_t attention_backward_scratch_bytes(const AttentionShape& shape);
-}  // namespace cuda
+[[nodiscard]] std::size_t scratch_bytes(Cuda, const AttentionForward<T>& /*args*/) {
+  return 0;
+}
+template <typename T>
+void attention_backward(Cuda, const AttentionBackward<T>& args);
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cuda, const AttentionBackward<T>& args);
 
 }  // namespace voca::kernels

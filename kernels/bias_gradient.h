@@ -13,19 +13,19 @@ struct BiasGradient {
   std::int64_t columns = 0;
   const T* dy = nullptr;    ///< (rows, columns)
   T* dbias = nullptr;       ///< (columns), accumulated into
-  void* scratch = nullptr;  ///< cuda::bias_gradient_scratch_bytes; the CPU needs none
+  void* scratch = nullptr;  ///< scratch_bytes
 };
 
-namespace cpu {
 template <typename T>
-void bias_gradient(const BiasGradient<T>& args);
-}  // namespace cpu
+void bias_gradient(Cpu, const BiasGradient<T>& args);
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cpu, const BiasGradient<T>& /*args*/) {
+  return 0;
+}
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void bias_gradient(const BiasGradient<T>& args, void* stream);
-[[nodiscard]] std::size_t bias_gradient_scratch_bytes(std::int64_t rows, std::int64_t columns);
-}  // namespace cuda
+void bias_gradient(Cuda, const BiasGradient<T>& args);
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cuda, const BiasGradient<T>& args);
 
 }  // namespace voca::kernels

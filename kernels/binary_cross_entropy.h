@@ -26,15 +26,10 @@ struct BinaryCrossEntropy {
   T* dlogits = nullptr;                  ///< (rows), overwritten; null computes only the loss
 };
 
-namespace cpu {
 template <typename T>
-void binary_cross_entropy(const BinaryCrossEntropy<T>& args);
-}  // namespace cpu
+void binary_cross_entropy(Cpu, const BinaryCrossEntropy<T>& args);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void binary_cross_entropy(const BinaryCrossEntropy<T>& args, void* stream);
-}  // namespace cuda
+void binary_cross_entropy(Cuda, const BinaryCrossEntropy<T>& args);
 
 }  // namespace voca::kernels

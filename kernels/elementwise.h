@@ -26,39 +26,33 @@ struct WideSum {
   Stat<T>* sum = nullptr;  ///< overwritten or accumulated into
 };
 
-namespace cpu {
 template <typename T>
-void weighted_sum(const WeightedSum<T>& args);
+void weighted_sum(Cpu, const WeightedSum<T>& args);
 template <typename T>
-void wide_sum(const WideSum<T>& args);
+void wide_sum(Cpu, const WideSum<T>& args);
 /// out[i] = value.
 template <typename T>
-void fill(std::int64_t elements, T value, T* out);
-/// to[i] = from[i], rounded to nearest even. From and To: float, double.
+void fill(Cpu, std::int64_t elements, T value, T* out);
+/// to[i] = from[i], rounded to nearest even. From or To is float.
 template <typename From, typename To>
-void cast(std::int64_t elements, const From* from, To* to);
+void cast(Cpu, std::int64_t elements, const From* from, To* to);
 /// Converts IEEE binary16 bits to float or double; exact.
 template <typename To>
-void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to);
-}  // namespace cpu
+void cast_from_half(Cpu, std::int64_t elements, const std::uint16_t* from, To* to);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void weighted_sum(const WeightedSum<T>& args, void* stream);
+void weighted_sum(Cuda, const WeightedSum<T>& args);
 template <typename T>
-void wide_sum(const WideSum<T>& args, void* stream);
+void wide_sum(Cuda, const WideSum<T>& args);
 template <typename T>
-void fill(std::int64_t elements, T value, T* out, void* stream);
-/// Converts between float and float, bf16 or fp16.
+void fill(Cuda, std::int64_t elements, T value, T* out);
 template <typename From, typename To>
-void cast(std::int64_t elements, const From* from, To* to, void* stream);
+void cast(Cuda, std::int64_t elements, const From* from, To* to);
 /// Converts IEEE binary16 bits to To; rounds if To is bf16.
 template <typename To>
-void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to, void* stream);
+void cast_from_half(Cuda, std::int64_t elements, const std::uint16_t* from, To* to);
 /// Kernel for a CUDA graph node, launched with one thread: *word = value.
 using SetWord = void (*)(std::uint32_t* word, std::uint32_t value);
-[[nodiscard]] SetWord set_word();
-}  // namespace cuda
+[[nodiscard]] SetWord set_word(Cuda);
 
 }  // namespace voca::kernels

@@ -40,15 +40,11 @@ struct GatherFrames {
   return window.first_frame + (rolled < 0 ? rolled + window.frames : rolled);
 }
 
-namespace cpu {
 template <typename T>
-void gather_frames(const GatherFrames<T>& args);
-}  // namespace cpu
+void gather_frames(Cpu, const GatherFrames<T>& args);
 
-/// T is float, bf16 or fp16 (rounded to nearest). `stream` is a cudaStream_t.
-namespace cuda {
+/// Rounds to nearest.
 template <typename T>
-void gather_frames(const GatherFrames<T>& args, void* stream);
-}  // namespace cuda
+void gather_frames(Cuda, const GatherFrames<T>& args);
 
 }  // namespace voca::kernels

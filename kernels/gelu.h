@@ -32,25 +32,21 @@ struct GeluBackward {
   Dropout dropout{};
   T* dx = nullptr;          ///< (rows, columns), overwritten; may be the same array as dy
   T* dbias = nullptr;       ///< (columns), accumulated into; null if not wanted
-  void* scratch = nullptr;  ///< gelu_backward_scratch_bytes
+  void* scratch = nullptr;  ///< scratch_bytes
 };
 
-namespace cpu {
 template <typename T>
-void gelu_forward(const GeluForward<T>& args);
+void gelu_forward(Cpu, const GeluForward<T>& args);
 template <typename T>
-void gelu_backward(const GeluBackward<T>& args);
+void gelu_backward(Cpu, const GeluBackward<T>& args);
 template <typename T>
-[[nodiscard]] std::size_t gelu_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
-}  // namespace cpu
+[[nodiscard]] std::size_t scratch_bytes(Cpu, const GeluBackward<T>& args);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void gelu_forward(const GeluForward<T>& args, void* stream);
+void gelu_forward(Cuda, const GeluForward<T>& args);
 template <typename T>
-void gelu_backward(const GeluBackward<T>& args, void* stream);
-[[nodiscard]] std::size_t gelu_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
-}  // namespace cuda
+void gelu_backward(Cuda, const GeluBackward<T>& args);
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cuda, const GeluBackward<T>& args);
 
 }  // namespace voca::kernels

@@ -7,25 +7,25 @@
 
 namespace voca::kernels {
 
+/// Elements per partial sum.
+inline constexpr std::int64_t kGradientNormChunk = 16384;
+
 template <typename T>
 struct GradientNorm {
   std::int64_t elements = 0;
   const T* gradient = nullptr;  ///< (elements)
   Stat<T>* norm = nullptr;      ///< (1), overwritten
-  void* scratch = nullptr;      ///< gradient_norm_scratch_bytes
+  void* scratch = nullptr;      ///< scratch_bytes
 };
 
-namespace cpu {
 template <typename T>
-void gradient_norm(const GradientNorm<T>& args);
-[[nodiscard]] std::size_t gradient_norm_scratch_bytes(std::int64_t elements);
-}  // namespace cpu
+void gradient_norm(Cpu, const GradientNorm<T>& args);
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cpu, const GradientNorm<T>& args);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void gradient_norm(const GradientNorm<T>& args, void* stream);
-[[nodiscard]] std::size_t gradient_norm_scratch_bytes(std::int64_t elements);
-}  // namespace cuda
+void gradient_norm(Cuda, const GradientNorm<T>& args);
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cuda, const GradientNorm<T>& args);
 
 }  // namespace voca::kernels

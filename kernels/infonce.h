@@ -18,6 +18,9 @@
 
 namespace voca::kernels {
 
+/// log(1e-8), from the definition of the loss.
+inline constexpr double kInfoNceLogFloor = -18.420680743952367;
+
 template <typename T>
 struct InfoNce {
   std::int64_t rows = 0;     ///< R
@@ -34,22 +37,18 @@ struct InfoNce {
   Stat<T>* loss = nullptr;                      ///< (1), overwritten; mean over the rows
   T* dzv = nullptr;                             ///< (rows, width), overwritten; null computes only the loss
   T* dza = nullptr;                             ///< (columns, width), overwritten; null if dzv is null
-  void* scratch = nullptr;                      ///< infonce_scratch_bytes
+  void* scratch = nullptr;                      ///< scratch_bytes
 };
 
-namespace cpu {
 /// Computes the loss and, if dzv is not null, both gradients.
 template <typename T>
-void infonce(const InfoNce<T>& args);
+void infonce(Cpu, const InfoNce<T>& args);
 template <typename T>
-[[nodiscard]] std::size_t infonce_scratch_bytes(std::int64_t rows, std::int64_t columns);
-}  // namespace cpu
+[[nodiscard]] std::size_t scratch_bytes(Cpu, const InfoNce<T>& args);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void infonce(const InfoNce<T>& args, void* stream);
-[[nodiscard]] std::size_t infonce_scratch_bytes(std::int64_t rows, std::int64_t columns);
-}  // namespace cuda
+void infonce(Cuda, const InfoNce<T>& args);
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cuda, const InfoNce<T>& args);
 
 }  // namespace voca::kernels

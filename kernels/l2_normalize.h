@@ -28,19 +28,14 @@ struct L2NormalizeBackward {
   T* dx = nullptr;                ///< (rows, columns), overwritten; may be the same array as dz
 };
 
-namespace cpu {
 template <typename T>
-void l2_normalize_forward(const L2NormalizeForward<T>& args);
+void l2_normalize_forward(Cpu, const L2NormalizeForward<T>& args);
 template <typename T>
-void l2_normalize_backward(const L2NormalizeBackward<T>& args);
-}  // namespace cpu
+void l2_normalize_backward(Cpu, const L2NormalizeBackward<T>& args);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void l2_normalize_forward(const L2NormalizeForward<T>& args, void* stream);
+void l2_normalize_forward(Cuda, const L2NormalizeForward<T>& args);
 template <typename T>
-void l2_normalize_backward(const L2NormalizeBackward<T>& args, void* stream);
-}  // namespace cuda
+void l2_normalize_backward(Cuda, const L2NormalizeBackward<T>& args);
 
 }  // namespace voca::kernels

@@ -51,26 +51,22 @@ struct LayernormBackward {
   T* dgamma = nullptr;                ///< (columns), accumulated into
   T* dbeta = nullptr;                 ///< (columns), accumulated into
   T* dbias = nullptr;                 ///< (columns), accumulated into; null if not wanted
-  void* scratch = nullptr;            ///< layernorm_backward_scratch_bytes
+  void* scratch = nullptr;            ///< scratch_bytes
 };
 
-namespace cpu {
 template <typename T>
-void layernorm_forward(const LayernormForward<T>& args);
+void layernorm_forward(Cpu, const LayernormForward<T>& args);
 template <typename T>
-void layernorm_backward(const LayernormBackward<T>& args);
+void layernorm_backward(Cpu, const LayernormBackward<T>& args);
 /// Scratch holds partial sums of the three parameter gradients per fixed chunk of rows.
 template <typename T>
-[[nodiscard]] std::size_t layernorm_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
-}  // namespace cpu
+[[nodiscard]] std::size_t scratch_bytes(Cpu, const LayernormBackward<T>& args);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void layernorm_forward(const LayernormForward<T>& args, void* stream);
+void layernorm_forward(Cuda, const LayernormForward<T>& args);
 template <typename T>
-void layernorm_backward(const LayernormBackward<T>& args, void* stream);
-[[nodiscard]] std::size_t layernorm_backward_scratch_bytes(std::int64_t rows, std::int64_t columns);
-}  // namespace cuda
+void layernorm_backward(Cuda, const LayernormBackward<T>& args);
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cuda, const LayernormBackward<T>& args);
 
 }  // namespace voca::kernels

@@ -7,12 +7,6 @@
 // Philox4x32, the counter-based generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC
 // 2011). Counter and key determine the number, so any thread on any device can recompute a mask.
 
-#if defined(__CUDACC__)
-#define VOCA_HOST_DEVICE __host__ __device__
-#else
-#define VOCA_HOST_DEVICE
-#endif
-
 namespace voca::kernels {
 
 struct Philox4 {

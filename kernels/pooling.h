@@ -30,19 +30,14 @@ struct PoolingBackward {
   bool accumulate_dx = false;            ///< dx is accumulated into instead of overwritten
 };
 
-namespace cpu {
 template <typename T>
-void pooling_forward(const PoolingForward<T>& args);
+void pooling_forward(Cpu, const PoolingForward<T>& args);
 template <typename T>
-void pooling_backward(const PoolingBackward<T>& args);
-}  // namespace cpu
+void pooling_backward(Cpu, const PoolingBackward<T>& args);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void pooling_forward(const PoolingForward<T>& args, void* stream);
+void pooling_forward(Cuda, const PoolingForward<T>& args);
 template <typename T>
-void pooling_backward(const PoolingBackward<T>& args, void* stream);
-}  // namespace cuda
+void pooling_backward(Cuda, const PoolingBackward<T>& args);
 
 }  // namespace voca::kernels

@@ -28,24 +28,19 @@ struct PositionalEncodingBackward {
   T* dencoding = nullptr;  ///< (length, columns), accumulated into
 };
 
-namespace cpu {
 template <typename T>
-void positional_encoding_forward(const PositionalEncodingForward<T>& args);
+void positional_encoding_forward(Cpu, const PositionalEncodingForward<T>& args);
 template <typename T>
-void positional_encoding_backward(const PositionalEncodingBackward<T>& args);
+void positional_encoding_backward(Cpu, const PositionalEncodingBackward<T>& args);
 /// Fills encoding (length, columns) with the sinusoidal encoding, computed in double.
 template <typename T>
-void sinusoidal_encoding(std::int64_t length, std::int64_t columns, T* encoding);
-}  // namespace cpu
+void sinusoidal_encoding(Cpu, std::int64_t length, std::int64_t columns, T* encoding);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void positional_encoding_forward(const PositionalEncodingForward<T>& args, void* stream);
+void positional_encoding_forward(Cuda, const PositionalEncodingForward<T>& args);
 template <typename T>
-void positional_encoding_backward(const PositionalEncodingBackward<T>& args, void* stream);
+void positional_encoding_backward(Cuda, const PositionalEncodingBackward<T>& args);
 template <typename T>
-void sinusoidal_encoding(std::int64_t length, std::int64_t columns, T* encoding, void* stream);
-}  // namespace cuda
+void sinusoidal_encoding(Cuda, std::int64_t length, std::int64_t columns, T* encoding);
 
 }  // namespace voca::kernels

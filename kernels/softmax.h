@@ -37,19 +37,14 @@ struct SoftmaxBackward {
   T* dscores = nullptr;  ///< same shape, overwritten; may be the same array as ddropped
 };
 
-namespace cpu {
 template <typename T>
-void softmax_forward(const SoftmaxForward<T>& args);
+void softmax_forward(Cpu, const SoftmaxForward<T>& args);
 template <typename T>
-void softmax_backward(const SoftmaxBackward<T>& args);
-}  // namespace cpu
+void softmax_backward(Cpu, const SoftmaxBackward<T>& args);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void softmax_forward(const SoftmaxForward<T>& args, void* stream);
+void softmax_forward(Cuda, const SoftmaxForward<T>& args);
 template <typename T>
-void softmax_backward(const SoftmaxBackward<T>& args, void* stream);
-}  // namespace cuda
+void softmax_backward(Cuda, const SoftmaxBackward<T>& args);
 
 }  // namespace voca::kernels

@@ -26,15 +26,10 @@ struct SoftmaxCrossEntropy {
   T* dlogits = nullptr;                  ///< (rows, classes), overwritten; null computes only the loss
 };
 
-namespace cpu {
 template <typename T>
-void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args);
-}  // namespace cpu
+void softmax_cross_entropy(Cpu, const SoftmaxCrossEntropy<T>& args);
 
-/// T is float, bf16 or fp16. `stream` is a cudaStream_t.
-namespace cuda {
 template <typename T>
-void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args, void* stream);
-}  // namespace cuda
+void softmax_cross_entropy(Cuda, const SoftmaxCrossEntropy<T>& args);
 
 }  // namespace voca::kernels

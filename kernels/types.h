@@ -4,10 +4,19 @@
 #include <cstdint>
 #include <type_traits>
 
-// Conventions of all operations. Operations are templates over the element type T: float and double on the
-// CPU; float, bf16 and fp16 on a GPU. They take plain pointers and sizes, allocate nothing and keep no state.
+#include "kernels/backend.h"
+
+// Conventions of all operations. Operations are templates over the element type T: VOCA_CPU_TYPES on the CPU,
+// VOCA_CUDA_TYPES on a GPU. They take plain pointers and sizes, allocate nothing and keep no state. Where an
+// operation needs scratch, scratch_bytes(backend, args) says how much; it reads only the sizes of `args`.
 // Each output is documented as "overwritten" or "accumulated into" (+=). Pointers must not alias unless the
 // documentation of a field allows it.
+
+#if defined(__CUDACC__)
+#define VOCA_HOST_DEVICE __host__ __device__
+#else
+#define VOCA_HOST_DEVICE
+#endif
 
 namespace voca::kernels {
 
@@ -19,6 +28,28 @@ using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
 [[nodiscard]] constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
+
+/// Partition of rows into chunks, for sums over rows in two steps. Depends only on the shape: at most
+/// `max_chunks`, of `min_rows` rows or more.
+struct RowChunks {
+  std::int64_t rows;
+  std::int64_t rows_per_chunk;
+  std::int64_t count;
+
+  RowChunks(std::int64_t row_count, std::int64_t min_rows, std::int64_t max_chunks) : rows(row_count) {
+    const std::int64_t share = divide_up(row_count, max_chunks);
+    rows_per_chunk = share > min_rows ? share : min_rows;
+    count = divide_up(row_count, rows_per_chunk);
+  }
+
+  [[nodiscard]] VOCA_HOST_DEVICE std::int64_t begin(std::int64_t chunk) const {
+    return chunk * rows_per_chunk;
+  }
+  [[nodiscard]] VOCA_HOST_DEVICE std::int64_t end(std::int64_t chunk) const {
+    const std::int64_t end = (chunk + 1) * rows_per_chunk;
+    return end < rows ? end : rows;
+  }
+};
 
 /// Alignment of scratch sub-allocations, in bytes.
 inline constexpr std::size_t kScratchAlignment = 64;

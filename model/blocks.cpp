@@ -29,7 +29,7 @@ class InferenceScope {
 // y = D_out(LN(residual + D_in(x + bias))); in training x is overwritten with z, saved for backward.
 NormState normalize(const Pass& pass, const NormParameters& norm, const Tensor& x, const Tensor& bias,
                     const Tensor& residual, const kernels::Dropout& input_dropout,
-                    const kernels::Dropout& output_dropout, const Tensor& y) {
+                    const kernels::Dropout& output_dropout, Tensor y) {
   NormState state;
   if (pass.training()) {
     const std::int64_t rows = x.elements() / x.shape[x.shape.rank() - 1];
@@ -58,7 +58,7 @@ Tensor Pass::allocate_statistics(const char* name, const Shape& shape) const {
   return context.allocate(name, shape, wide ? engine::DType::kF64 : engine::DType::kF32);
 }
 
-NormState project(const Pass& pass, const Projection& block, const Tensor& x, const Tensor& y) {
+NormState project(const Pass& pass, const Projection& block, const Tensor& x, Tensor y) {
   const InferenceScope scope(pass);
   const Tensor u = pass.allocate("projected features", y.shape);
   ops::linear(pass.context, x, pass.weight(block.parameters.linear.weight), {}, u);
@@ -67,7 +67,7 @@ NormState project(const Pass& pass, const Projection& block, const Tensor& x, co
 }
 
 void project_backward(const Pass& pass, const Projection& block, const NormState& state, const Tensor& x,
-                      const Tensor& dy) {
+                      Tensor dy) {
   const ProjectionParameters& p = block.parameters;
   ops::layernorm_backward(
       pass.context, {.dy = dy,
@@ -159,7 +159,7 @@ void project_heads_backward(const Pass& pass, const AttentionBlock& block, const
 }  // namespace
 
 AttentionState attend(const Pass& pass, const AttentionBlock& block, const Tensor& query,
-                      const Tensor& memory, const Tensor& y) {
+                      const Tensor& memory, Tensor y) {
   const InferenceScope scope(pass);
   AttentionState state;
   project_heads(pass, block, query, memory, state);
@@ -235,7 +235,7 @@ kernels::Dropout residual_dropout(const Pass& pass, const FeedForward& block, co
 
 }  // namespace
 
-FeedForwardState feed_forward(const Pass& pass, const FeedForward& block, const Tensor& x, const Tensor& y) {
+FeedForwardState feed_forward(const Pass& pass, const FeedForward& block, const Tensor& x, Tensor y) {
   const InferenceScope scope(pass);
   const FeedForwardParameters& p = block.parameters;
   const Shape wide{x.shape[0], x.shape[1], 4 * x.shape[2]};
@@ -253,7 +253,7 @@ FeedForwardState feed_forward(const Pass& pass, const FeedForward& block, const 
 }
 
 void feed_forward_backward(const Pass& pass, const FeedForward& block, const FeedForwardState& state,
-                           const Tensor& x, const Tensor& dy, const Tensor& dx) {
+                           const Tensor& x, const Tensor& dy, Tensor dx) {
   const ArenaScope scope(pass.context.arena);
   const FeedForwardParameters& p = block.parameters;
   const Tensor dprojected = pass.allocate("d feed-forward output", x.shape);
@@ -284,7 +284,7 @@ void feed_forward_backward(const Pass& pass, const FeedForward& block, const Fee
                                       .dweight = pass.gradient(p.linear1.weight)});
 }
 
-MlpState mlp(const Pass& pass, const Mlp& block, const Tensor& x, const Tensor& y) {
+MlpState mlp(const Pass& pass, const Mlp& block, const Tensor& x, Tensor y) {
   const InferenceScope scope(pass);
   const Tensor weight = pass.weight(block.first.weight);
   const Shape middle{x.shape[0], weight.shape[0]};
@@ -299,7 +299,7 @@ MlpState mlp(const Pass& pass, const Mlp& block, const Tensor& x, const Tensor& 
 }
 
 void mlp_backward(const Pass& pass, const Mlp& block, const MlpState& state, const Tensor& x,
-                  const Tensor& dy, const Tensor& dx) {
+                  const Tensor& dy, Tensor dx) {
   const ArenaScope scope(pass.context.arena);
   const Tensor dh = pass.allocate("d mlp h", state.h.shape);
   ops::linear_backward(pass.context, {.dy = dy,

@@ -50,11 +50,10 @@ struct Projection {
 };
 
 /// x (B, T, width) → y (B, T, H), overwritten.
-NormState project(const Pass& pass, const Projection& block, const engine::Tensor& x,
-                  const engine::Tensor& y);
+NormState project(const Pass& pass, const Projection& block, const engine::Tensor& x, engine::Tensor y);
 /// Overwrites dy. Gradients of the parameters accumulate; the features' gradient is not computed.
 void project_backward(const Pass& pass, const Projection& block, const NormState& state,
-                      const engine::Tensor& x, const engine::Tensor& dy);
+                      const engine::Tensor& x, engine::Tensor dy);
 
 /// Attention block with residual and norm: y = LN(query + dropout(MHA(query, memory))).
 struct AttentionBlock {
@@ -78,7 +77,7 @@ struct AttentionState {
 
 /// query (B, T_q, H), memory (B, T_k, H). y is overwritten.
 AttentionState attend(const Pass& pass, const AttentionBlock& block, const engine::Tensor& query,
-                      const engine::Tensor& memory, const engine::Tensor& y);
+                      const engine::Tensor& memory, engine::Tensor y);
 
 struct AttentionInputGradients {
   engine::Tensor dquery;
@@ -106,10 +105,10 @@ struct FeedForwardState {
 };
 
 FeedForwardState feed_forward(const Pass& pass, const FeedForward& block, const engine::Tensor& x,
-                              const engine::Tensor& y);
+                              engine::Tensor y);
 /// Overwrites dx; does not modify dy.
 void feed_forward_backward(const Pass& pass, const FeedForward& block, const FeedForwardState& state,
-                           const engine::Tensor& x, const engine::Tensor& dy, const engine::Tensor& dx);
+                           const engine::Tensor& x, const engine::Tensor& dy, engine::Tensor dx);
 
 /// Two linear maps with a GELU between them: the classifier and the contrastive head.
 struct Mlp {
@@ -125,9 +124,9 @@ struct MlpState {
 };
 
 /// x (rows, in) → y (rows, out), overwritten.
-MlpState mlp(const Pass& pass, const Mlp& block, const engine::Tensor& x, const engine::Tensor& y);
+MlpState mlp(const Pass& pass, const Mlp& block, const engine::Tensor& x, engine::Tensor y);
 /// Overwrites dx.
 void mlp_backward(const Pass& pass, const Mlp& block, const MlpState& state, const engine::Tensor& x,
-                  const engine::Tensor& dy, const engine::Tensor& dx);
+                  const engine::Tensor& dy, engine::Tensor dx);
 
 }  // namespace voca::model

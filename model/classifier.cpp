@@ -14,7 +14,7 @@ struct HeadState {
   MlpState mlp;
 };
 
-HeadState forward(const Pass& pass, const Classifier& head, const Tensor& x, const Tensor& logits) {
+HeadState forward(const Pass& pass, const Classifier& head, const Tensor& x, Tensor logits) {
   const engine::Shape pooled{x.shape[0], x.shape[2]};
   HeadState state;
   state.argmax = pass.context.allocate("argmax", pooled, engine::DType::kI32);
@@ -36,12 +36,12 @@ void cross_entropy(const Pass& pass, const Classifier& head, ops::CrossEntropy a
 
 }  // namespace
 
-void classify(const Pass& pass, const Classifier& head, const Tensor& x, const Tensor& logits) {
+void classify(const Pass& pass, const Classifier& head, const Tensor& x, Tensor logits) {
   static_cast<void>(forward(pass, head, x, logits));
 }
 
 void classification_losses(const Pass& pass, const Classifier& head, const Tensor& logits,
-                           const Tensor& labels, const Tensor& row_losses) {
+                           const Tensor& labels, Tensor row_losses) {
   cross_entropy(pass, head,
                 {.logits = logits,
                  .labels = labels,
@@ -50,7 +50,7 @@ void classification_losses(const Pass& pass, const Classifier& head, const Tenso
 }
 
 void train_classifier(const Pass& pass, const Classifier& head, const Tensor& x, const ClassifierStep& step,
-                      const Tensor& dx) {
+                      Tensor dx) {
   const ArenaScope scope(pass.context.arena);
   const HeadState state = forward(pass, head, x, step.logits);
   const Tensor dlogits = pass.allocate("d logits", step.logits.shape);

@@ -13,12 +13,11 @@ struct Classifier {
 };
 
 /// x (B, T, H) → logits (B, classes), overwritten.
-void classify(const Pass& pass, const Classifier& head, const engine::Tensor& x,
-              const engine::Tensor& logits);
+void classify(const Pass& pass, const Classifier& head, const engine::Tensor& x, engine::Tensor logits);
 
 /// Overwrites `row_losses` (B), of the statistics type, with each sample's cross-entropy.
 void classification_losses(const Pass& pass, const Classifier& head, const engine::Tensor& logits,
-                           const engine::Tensor& labels, const engine::Tensor& row_losses);
+                           const engine::Tensor& labels, engine::Tensor row_losses);
 
 struct ClassifierStep {
   engine::Tensor labels;
@@ -28,6 +27,6 @@ struct ClassifierStep {
 };
 /// Runs from x (B, T, H) to the loss and back; overwrites dx. Gradients of the parameters accumulate.
 void train_classifier(const Pass& pass, const Classifier& head, const engine::Tensor& x,
-                      const ClassifierStep& step, const engine::Tensor& dx);
+                      const ClassifierStep& step, engine::Tensor dx);
 
 }  // namespace voca::model

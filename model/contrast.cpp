@@ -45,7 +45,7 @@ ContrastState forward(const Pass& pass, const ContrastiveHead& head, const Tenso
 
 // own_dza (B, 256) receives the gradient of this rank's embeddings of a.
 Columns columns_of(const Pass& pass, const ContrastiveHead& head, const ContrastiveStep& step,
-                   const Tensor& own_za, const Tensor& own_dza) {
+                   const Tensor& own_za, Tensor own_dza) {
   const std::span<const std::int64_t> rows = step.rows_by_rank;
   if (head.scope == ContrastiveScope::kLocal || rows.size() <= 1)
     return {.za = own_za, .labels = step.labels, .dza = own_dza};
@@ -67,7 +67,7 @@ Columns columns_of(const Pass& pass, const ContrastiveHead& head, const Contrast
 }  // namespace
 
 void train_contrast(const Pass& pass, const ContrastiveHead& head, const Tensor& v, const Tensor& a,
-                    const ContrastiveStep& step, const Tensor& dpooled) {
+                    const ContrastiveStep& step, Tensor dpooled) {
   const ArenaScope scope(pass.context.arena);
   const ContrastState state = forward(pass, head, v, a);
   const std::int64_t rows = v.shape[0];

@@ -27,6 +27,6 @@ struct ContrastiveStep {
 /// means over time, v above a. Gradients of the parameters accumulate. With a global scope and several ranks,
 /// takes part in collectives of the context's communicator.
 void train_contrast(const Pass& pass, const ContrastiveHead& head, const engine::Tensor& v,
-                    const engine::Tensor& a, const ContrastiveStep& step, const engine::Tensor& dpooled);
+                    const engine::Tensor& a, const ContrastiveStep& step, engine::Tensor dpooled);
 
 }  // namespace voca::model

@@ -155,7 +155,7 @@ void CrossModalTransformer::forward_backward(Context& context, const ParameterSt
     engine::ops::fill(context, 0, contrastive_loss);
   }
   if (recompute_) context.arena.release(mark);
-  const auto head = [&](const Tensor& encoded, const Tensor& dencoded) {
+  const auto head = [&](const Tensor& encoded, Tensor dencoded) {
     train_classifier(pass, classifier_, encoded,
                      {labels, gradient_scale, outputs.at(kLogits), classification_loss}, dencoded);
   };

@@ -14,7 +14,7 @@ struct LayerState {
 };
 
 // x (B, T, H) → y, overwritten. In inference x and y may be the same array.
-LayerState forward(const Pass& pass, const EncoderLayer& layer, const Tensor& x, const Tensor& y) {
+LayerState forward(const Pass& pass, const EncoderLayer& layer, const Tensor& x, Tensor y) {
   LayerState state;
   state.attended = pass.allocate("x after self-attention", x.shape);
   state.attention = attend(pass, layer.attention, x, x, state.attended);
@@ -24,7 +24,7 @@ LayerState forward(const Pass& pass, const EncoderLayer& layer, const Tensor& x,
 
 // On entry dx is the gradient of the layer's output, on return that of its input x.
 void backward(const Pass& pass, const EncoderLayer& layer, const LayerState& state, const Tensor& x,
-              const Tensor& dx) {
+              Tensor dx) {
   const ArenaScope scope(pass.context.arena);
   const Tensor dattended = pass.allocate("d x after self-attention", dx.shape);
   feed_forward_backward(pass, layer.feed_forward, state.feed_forward, state.attended, dx, dattended);
@@ -35,7 +35,7 @@ void backward(const Pass& pass, const EncoderLayer& layer, const LayerState& sta
 
 }  // namespace
 
-void Encoder::predict(const Pass& pass, const Tensor& x) const {
+void Encoder::predict(const Pass& pass, Tensor x) const {
   for (const EncoderLayer& layer : layers_) {
     const ArenaScope scope(pass.context.arena);
     static_cast<void>(forward(pass, layer, x, x));
@@ -44,7 +44,7 @@ void Encoder::predict(const Pass& pass, const Tensor& x) const {
 
 // Runs layer i and all that follows; the activations of a layer lie below those of the next on the arena's
 // stack.
-void Encoder::train_from(std::size_t i, const Pass& pass, const Tensor& x, const Tensor& dx,
+void Encoder::train_from(std::size_t i, const Pass& pass, const Tensor& x, Tensor dx,
                          const Head& head) const {
   if (i == layers_.size()) return head(x, dx);
   const ArenaScope scope(pass.context.arena);

@@ -23,18 +23,18 @@ class Encoder {
       : layers_(std::move(layers)), recompute_(recompute) {}
 
   /// x (B, T, H) is overwritten with the output. Inference only: nothing is saved for backward.
-  void predict(const Pass& pass, const engine::Tensor& x) const;
+  void predict(const Pass& pass, engine::Tensor x) const;
 
   /// What follows the encoder: reads its output x (B, T, H), and overwrites dx with the gradient of that.
-  using Head = std::function<void(const engine::Tensor& x, const engine::Tensor& dx)>;
+  using Head = std::function<void(const engine::Tensor& x, engine::Tensor dx)>;
   /// Runs all layers forward, then `head`, then all layers backward; dx is overwritten with the gradient of
   /// the input x, which is kept. Pass `head` through std::ref: then nothing is allocated.
-  void train(const Pass& pass, const engine::Tensor& x, const engine::Tensor& dx, const Head& head) const {
+  void train(const Pass& pass, const engine::Tensor& x, engine::Tensor dx, const Head& head) const {
     train_from(0, pass, x, dx, head);
   }
 
  private:
-  void train_from(std::size_t i, const Pass& pass, const engine::Tensor& x, const engine::Tensor& dx,
+  void train_from(std::size_t i, const Pass& pass, const engine::Tensor& x, engine::Tensor dx,
                   const Head& head) const;
 
   std::vector<EncoderLayer> layers_;

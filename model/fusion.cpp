@@ -25,8 +25,8 @@ void add_positions(const Pass& pass, const Fusion& fusion, FusionState& state) {
 }
 
 // Overwrites dv and da; scales dx in place.
-void cross_backward(const Pass& pass, const Fusion& fusion, const FusionState& state, const Tensor& dx,
-                    const Tensor& dv, const Tensor& da) {
+void cross_backward(const Pass& pass, const Fusion& fusion, const FusionState& state, Tensor dx, Tensor dv,
+                    Tensor da) {
   if (fusion.bidirectional) ops::weighted_sum(pass.context, 0.5, dx, 0, {}, dx);
   attend_backward(pass, fusion.a2v, state.a2v, state.a_positioned, state.v_positioned, dx,
                   {.dquery = da, .dmemory = dv});
@@ -40,7 +40,7 @@ void cross_backward(const Pass& pass, const Fusion& fusion, const FusionState& s
 }  // namespace
 
 FusionState fuse(const Pass& pass, const Fusion& fusion, const Tensor& visual, const Tensor& audio,
-                 const Tensor& x) {
+                 Tensor x) {
   FusionState state;
   state.v = pass.allocate("v", x.shape);
   state.v_norm = project(pass, fusion.visual, visual, state.v);
@@ -56,7 +56,7 @@ FusionState fuse(const Pass& pass, const Fusion& fusion, const Tensor& visual, c
 }
 
 void fuse_backward(const Pass& pass, const Fusion& fusion, const FusionState& state, const Tensor& visual,
-                   const Tensor& audio, const Tensor& dx, const Tensor& dmeans) {
+                   const Tensor& audio, Tensor dx, const Tensor& dmeans) {
   const Tensor dv = pass.allocate("d v", dx.shape);
   const Tensor da = pass.allocate("d a", dx.shape);
   cross_backward(pass, fusion, state, dx, dv, da);

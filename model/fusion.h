@@ -31,13 +31,13 @@ struct FusionState {
 
 /// Overwrites x (B, T, H) with the fused sequence.
 FusionState fuse(const Pass& pass, const Fusion& fusion, const engine::Tensor& visual,
-                 const engine::Tensor& audio, const engine::Tensor& x);
+                 const engine::Tensor& audio, engine::Tensor x);
 
 /// dx (B, T, H) is the gradient of the fused sequence; it is scaled in place. `dmeans` (2B, H), or empty, is
 /// a further gradient of the means of v and of a over time. Gradients of the parameters accumulate; the
 /// features' gradients are not computed.
 void fuse_backward(const Pass& pass, const Fusion& fusion, const FusionState& state,
-                   const engine::Tensor& visual, const engine::Tensor& audio, const engine::Tensor& dx,
+                   const engine::Tensor& visual, const engine::Tensor& audio, engine::Tensor dx,
                    const engine::Tensor& dmeans);
 
 }  // namespace voca::model

@@ -21,15 +21,15 @@ double measure_gemm_rate() {
   double best = std::numeric_limits<double>::infinity();
   for (int i = 0; i < 5; ++i) {
     const auto begin = std::chrono::steady_clock::now();
-    kernels::cpu::gemm<float>({.m = kSize,
-                               .n = kSize,
-                               .k = kSize,
-                               .a = a.data(),
-                               .lda = kSize,
-                               .b = b.data(),
-                               .ldb = kSize,
-                               .c = c.data(),
-                               .ldc = kSize});
+    kernels::gemm<float>(kernels::Cpu{}, {.m = kSize,
+                                          .n = kSize,
+                                          .k = kSize,
+                                          .a = a.data(),
+                                          .lda = kSize,
+                                          .b = b.data(),
+                                          .ldb = kSize,
+                                          .c = c.data(),
+                                          .ldc = kSize});
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     best = std::min(best, seconds.count());
   }

@@ -118,7 +118,7 @@ void check_widths(const TrainedNetwork& network, const data::Dataset& dataset) {
 
 void load_weights(const std::string& path, std::span<const engine::NamedTensor> weights,
                   engine::ParameterStore& parameters) {
-  parameters.assign([&](const std::vector<engine::Tensor>& values) {
+  parameters.assign([&](std::vector<engine::Tensor>& values) {
     std::vector<engine::ParameterTarget> targets = targets_of(parameters.specs());
     for (std::size_t id = 0; id < values.size(); ++id)
       targets[id].elements = {values[id].as<float>(), static_cast<std::size_t>(values[id].elements())};
@@ -172,7 +172,7 @@ engine::Predictions predict_samples(const TrainedNetwork& network,
   static_cast<void>(plan_run_that_fits(
       {.network = network.model.get(),
        .request = request,
-       .backend = {.device = device.kind(), .products = device.products()},
+       .backend = {.device = device.kind(), .gemm_library = device.gemm_library()},
        .batches = batches,
        .pinned = true,
        .visual_dim = network.config.visual_dim,

@@ -12,8 +12,8 @@ namespace {
 using Number = __nv_bfloat16;
 constexpr double kBytes = sizeof(Number);
 
-void* stream() {
-  return gpu()->compute_stream();
+Cuda backend() {
+  return {gpu()->compute_stream()};
 }
 
 void weighted_sum(benchmark::State& state) {
@@ -25,7 +25,7 @@ void weighted_sum(benchmark::State& state) {
   const Rotating<Number> b(sets, elements);
   const Rotating<Number> out(sets, elements);
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::weighted_sum<Number>({.elements = elements, .a = a[i], .b = b[i], .out = out[i]}, stream());
+    weighted_sum<Number>(backend(), {.elements = elements, .a = a[i], .b = b[i], .out = out[i]});
   });
 }
 
@@ -36,8 +36,7 @@ void fill(benchmark::State& state) {
   const double bytes = kBytes * static_cast<double>(elements);
   const std::size_t sets = rotations(bytes);
   const Rotating<Number> out(sets, elements);
-  measure(state, sets, bytes, 0,
-          [&](std::size_t i) { cuda::fill(elements, Number(0.0F), out[i], stream()); });
+  measure(state, sets, bytes, 0, [&](std::size_t i) { fill(backend(), elements, Number(0.0F), out[i]); });
 }
 
 void cast_from_float(benchmark::State& state) {
@@ -48,7 +47,7 @@ void cast_from_float(benchmark::State& state) {
   const Rotating<float> from(sets, elements);
   const Rotating<Number> to(sets, elements);
   measure(state, sets, bytes, 0,
-          [&](std::size_t i) { cuda::cast<float, Number>(elements, from[i], to[i], stream()); });
+          [&](std::size_t i) { cast<float, Number>(backend(), elements, from[i], to[i]); });
 }
 
 void positional_encoding_forward(benchmark::State& state) {
@@ -62,9 +61,12 @@ void positional_encoding_forward(benchmark::State& state) {
   const Rotating<Number> y(sets, batch * length * columns);
   const Rotating<Number> encoding(1, length * columns);
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::positional_encoding_forward<Number>(
-        {.batch = batch, .length = length, .columns = columns, .x = x[i], .encoding = encoding[0], .y = y[i]},
-        stream());
+    positional_encoding_forward<Number>(backend(), {.batch = batch,
+                                                    .length = length,
+                                                    .columns = columns,
+                                                    .x = x[i],
+                                                    .encoding = encoding[0],
+                                                    .y = y[i]});
   });
 }
 
@@ -78,9 +80,9 @@ void positional_encoding_backward(benchmark::State& state) {
   const Rotating<Number> dy(sets, batch * length * columns);
   const Rotating<Number> dencoding(1, length * columns);
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::positional_encoding_backward<Number>(
-        {.batch = batch, .length = length, .columns = columns, .dy = dy[i], .dencoding = dencoding[0]},
-        stream());
+    positional_encoding_backward<Number>(
+        backend(),
+        {.batch = batch, .length = length, .columns = columns, .dy = dy[i], .dencoding = dencoding[0]});
   });
 }
 

@@ -18,8 +18,8 @@ constexpr double kBytes = sizeof(Number);
 constexpr std::int64_t kBaseRows = 64 * 256;
 constexpr std::int64_t kLargeRows = 80 * 320;
 
-void* stream() {
-  return gpu()->compute_stream();
+Cuda backend() {
+  return {gpu()->compute_stream()};
 }
 
 Dropout dropout_of(std::int64_t percent) {
@@ -40,19 +40,18 @@ void layernorm_forward(benchmark::State& state) {
   const Rotating<float> statistics(2, rows);
   const Number* p = parameters[0];
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::layernorm_forward<Number>({.rows = rows,
-                                     .columns = columns,
-                                     .x = x[i],
-                                     .bias = p,
-                                     .residual = residual[i],
-                                     .gamma = p,
-                                     .beta = p,
-                                     .input_dropout = dropout_of(state.range(2)),
-                                     .z = z[i],
-                                     .mean = statistics[0],
-                                     .rstd = statistics[1],
-                                     .y = y[i]},
-                                    stream());
+    layernorm_forward<Number>(backend(), {.rows = rows,
+                                          .columns = columns,
+                                          .x = x[i],
+                                          .bias = p,
+                                          .residual = residual[i],
+                                          .gamma = p,
+                                          .beta = p,
+                                          .input_dropout = dropout_of(state.range(2)),
+                                          .z = z[i],
+                                          .mean = statistics[0],
+                                          .rstd = statistics[1],
+                                          .y = y[i]});
   });
 }
 
@@ -68,24 +67,23 @@ void layernorm_backward(benchmark::State& state) {
   const Rotating<Number> dresidual(sets, rows * columns);
   const Rotating<Number> parameters(4, columns);
   const Rotating<float> statistics(2, rows);
-  const Rotating<char> scratch(
-      1, static_cast<std::int64_t>(cuda::layernorm_backward_scratch_bytes(rows, columns)));
+  const Rotating<char> scratch(1, static_cast<std::int64_t>(scratch_bytes(
+                                      Cuda{}, LayernormBackward<Number>{.rows = rows, .columns = columns})));
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::layernorm_backward<Number>({.rows = rows,
-                                      .columns = columns,
-                                      .dy = dy[i],
-                                      .z = z[i],
-                                      .mean = statistics[0],
-                                      .rstd = statistics[1],
-                                      .gamma = parameters[0],
-                                      .input_dropout = dropout_of(state.range(2)),
-                                      .dx = dx[i],
-                                      .dresidual = dresidual[i],
-                                      .dgamma = parameters[1],
-                                      .dbeta = parameters[2],
-                                      .dbias = parameters[3],
-                                      .scratch = scratch[0]},
-                                     stream());
+    layernorm_backward<Number>(backend(), {.rows = rows,
+                                           .columns = columns,
+                                           .dy = dy[i],
+                                           .z = z[i],
+                                           .mean = statistics[0],
+                                           .rstd = statistics[1],
+                                           .gamma = parameters[0],
+                                           .input_dropout = dropout_of(state.range(2)),
+                                           .dx = dx[i],
+                                           .dresidual = dresidual[i],
+                                           .dgamma = parameters[1],
+                                           .dbeta = parameters[2],
+                                           .dbias = parameters[3],
+                                           .scratch = scratch[0]});
   });
 }
 
@@ -99,13 +97,12 @@ void gelu_forward(benchmark::State& state) {
   const Rotating<Number> y(sets, rows * columns);
   const Rotating<Number> bias(1, columns);
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::gelu_forward<Number>({.rows = rows,
-                                .columns = columns,
-                                .x = x[i],
-                                .bias = bias[0],
-                                .dropout = dropout_of(state.range(2)),
-                                .y = y[i]},
-                               stream());
+    gelu_forward<Number>(backend(), {.rows = rows,
+                                     .columns = columns,
+                                     .x = x[i],
+                                     .bias = bias[0],
+                                     .dropout = dropout_of(state.range(2)),
+                                     .y = y[i]});
   });
 }
 
@@ -119,19 +116,18 @@ void gelu_backward(benchmark::State& state) {
   const Rotating<Number> x(sets, rows * columns);
   const Rotating<Number> dx(sets, rows * columns);
   const Rotating<Number> bias(2, columns);
-  const Rotating<char> scratch(1,
-                               static_cast<std::int64_t>(cuda::gelu_backward_scratch_bytes(rows, columns)));
+  const Rotating<char> scratch(1, static_cast<std::int64_t>(scratch_bytes(
+                                      Cuda{}, GeluBackward<Number>{.rows = rows, .columns = columns})));
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::gelu_backward<Number>({.rows = rows,
-                                 .columns = columns,
-                                 .dy = dy[i],
-                                 .x = x[i],
-                                 .bias = bias[0],
-                                 .dropout = dropout_of(state.range(2)),
-                                 .dx = dx[i],
-                                 .dbias = bias[1],
-                                 .scratch = scratch[0]},
-                                stream());
+    gelu_backward<Number>(backend(), {.rows = rows,
+                                      .columns = columns,
+                                      .dy = dy[i],
+                                      .x = x[i],
+                                      .bias = bias[0],
+                                      .dropout = dropout_of(state.range(2)),
+                                      .dx = dx[i],
+                                      .dbias = bias[1],
+                                      .scratch = scratch[0]});
   });
 }
 
@@ -169,14 +165,13 @@ void attention_forward(benchmark::State& state) {
   const Rotating<Number> out(p.sets(), p.rows * p.width);
   const Rotating<float> logsumexp(p.sets(), p.rows * p.shape.heads);
   measure(state, p.sets(), 0, 2 * p.product_flops(), [&](std::size_t i) {
-    cuda::attention_forward<Number>({.shape = p.shape,
-                                     .q = qkv[i],
-                                     .k = qkv[i] + p.width,
-                                     .v = qkv[i] + 2 * p.width,
-                                     .dropout = p.dropout,
-                                     .out = out[i],
-                                     .logsumexp = logsumexp[i]},
-                                    stream());
+    attention_forward<Number>(backend(), {.shape = p.shape,
+                                          .q = qkv[i],
+                                          .k = qkv[i] + p.width,
+                                          .v = qkv[i] + 2 * p.width,
+                                          .dropout = p.dropout,
+                                          .out = out[i],
+                                          .logsumexp = logsumexp[i]});
   });
 }
 
@@ -189,21 +184,21 @@ void attention_backward(benchmark::State& state) {
   const Rotating<Number> out(sets, p.rows * p.width);
   const Rotating<Number> dout(sets, p.rows * p.width);
   const Rotating<float> logsumexp(sets, p.rows * p.shape.heads);
-  const Rotating<char> scratch(1, static_cast<std::int64_t>(cuda::attention_backward_scratch_bytes(p.shape)));
+  const Rotating<char> scratch(
+      1, static_cast<std::int64_t>(scratch_bytes(Cuda{}, AttentionBackward<Number>{.shape = p.shape})));
   measure(state, sets, 0, 5 * p.product_flops(), [&](std::size_t i) {
-    cuda::attention_backward<Number>({.shape = p.shape,
-                                      .dout = dout[i],
-                                      .q = qkv[i],
-                                      .k = qkv[i] + p.width,
-                                      .v = qkv[i] + 2 * p.width,
-                                      .out = out[i],
-                                      .logsumexp = logsumexp[i],
-                                      .dropout = p.dropout,
-                                      .dq = dqkv[i],
-                                      .dk = dqkv[i] + p.width,
-                                      .dv = dqkv[i] + 2 * p.width,
-                                      .scratch = scratch[0]},
-                                     stream());
+    attention_backward<Number>(backend(), {.shape = p.shape,
+                                           .dout = dout[i],
+                                           .q = qkv[i],
+                                           .k = qkv[i] + p.width,
+                                           .v = qkv[i] + 2 * p.width,
+                                           .out = out[i],
+                                           .logsumexp = logsumexp[i],
+                                           .dropout = p.dropout,
+                                           .dq = dqkv[i],
+                                           .dk = dqkv[i] + p.width,
+                                           .dv = dqkv[i] + 2 * p.width,
+                                           .scratch = scratch[0]});
   });
 }
 
@@ -218,9 +213,9 @@ void pooling_forward(benchmark::State& state) {
   const Rotating<Number> y(1, batch * columns);
   const Rotating<std::int32_t> argmax(1, batch * columns);
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::pooling_forward<Number>(
-        {.batch = batch, .length = length, .columns = columns, .x = x[i], .y = y[0], .argmax = argmax[0]},
-        stream());
+    pooling_forward<Number>(
+        backend(),
+        {.batch = batch, .length = length, .columns = columns, .x = x[i], .y = y[0], .argmax = argmax[0]});
   });
 }
 
@@ -235,9 +230,12 @@ void pooling_backward(benchmark::State& state) {
   const Rotating<std::int32_t> argmax(1, batch * columns);
   const Rotating<Number> dx(sets, batch * length * columns);
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::pooling_backward<Number>(
-        {.batch = batch, .length = length, .columns = columns, .dy = dy[0], .argmax = argmax[0], .dx = dx[i]},
-        stream());
+    pooling_backward<Number>(backend(), {.batch = batch,
+                                         .length = length,
+                                         .columns = columns,
+                                         .dy = dy[0],
+                                         .argmax = argmax[0],
+                                         .dx = dx[i]});
   });
 }
 
@@ -249,11 +247,11 @@ void bias_gradient(benchmark::State& state) {
   const std::size_t sets = rotations(bytes);
   const Rotating<Number> dy(sets, rows * columns);
   const Rotating<Number> dbias(1, columns);
-  const Rotating<char> scratch(1,
-                               static_cast<std::int64_t>(cuda::bias_gradient_scratch_bytes(rows, columns)));
+  const Rotating<char> scratch(1, static_cast<std::int64_t>(scratch_bytes(
+                                      Cuda{}, BiasGradient<Number>{.rows = rows, .columns = columns})));
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::bias_gradient<Number>(
-        {.rows = rows, .columns = columns, .dy = dy[i], .dbias = dbias[0], .scratch = scratch[0]}, stream());
+    bias_gradient<Number>(
+        backend(), {.rows = rows, .columns = columns, .dy = dy[i], .dbias = dbias[0], .scratch = scratch[0]});
   });
 }
 
@@ -264,10 +262,11 @@ void gradient_norm(benchmark::State& state) {
   const std::size_t sets = rotations(bytes);
   const Rotating<Number> gradient(sets, elements);
   const Rotating<float> norm(1, 1);
-  const Rotating<char> scratch(1, static_cast<std::int64_t>(cuda::gradient_norm_scratch_bytes(elements)));
+  const Rotating<char> scratch(
+      1, static_cast<std::int64_t>(scratch_bytes(Cuda{}, GradientNorm<Number>{.elements = elements})));
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::gradient_norm<Number>(
-        {.elements = elements, .gradient = gradient[i], .norm = norm[0], .scratch = scratch[0]}, stream());
+    gradient_norm<Number>(
+        backend(), {.elements = elements, .gradient = gradient[i], .norm = norm[0], .scratch = scratch[0]});
   });
 }
 
@@ -289,8 +288,7 @@ void gather_frames(benchmark::State& state) {
   VOCA_CUDA(
       cudaMemcpy(placed[0], windows.data(), windows.size() * sizeof(FrameWindow), cudaMemcpyHostToDevice));
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::gather_frames<Number>({batch, length, width, FrameType::kHalf, frames[i], placed[0], out[i]},
-                                stream());
+    gather_frames<Number>(backend(), {batch, length, width, FrameType::kHalf, frames[i], placed[0], out[i]});
   });
 }
 

@@ -1,5 +1,5 @@
 #include "benchmarks/cuda/support/gpu.h"
-#include "engine/core/matrix_products.h"
+#include "engine/core/gemm_library.h"
 #include "kernels/adamw.h"
 #include "kernels/binary_cross_entropy.h"
 #include "kernels/infonce.h"
@@ -16,8 +16,8 @@ namespace {
 using Number = __nv_bfloat16;
 constexpr double kBytes = sizeof(Number);
 
-void* stream() {
-  return gpu()->compute_stream();
+Cuda backend() {
+  return {gpu()->compute_stream()};
 }
 
 /// Reads the gradient; reads and writes master weights and both moments; writes the weights.
@@ -34,7 +34,7 @@ void adamw(benchmark::State& state) {
   const Rotating<OptimizerState> optimizer(1, 1);
   const OptimizerState start{.lr = 1e-6};
   VOCA_CUDA(cudaMemcpy(optimizer[0], &start, sizeof start, cudaMemcpyHostToDevice));
-  const Rotating<char> scratch(1, static_cast<std::int64_t>(cuda::adamw_scratch_bytes()));
+  const Rotating<char> scratch(1, static_cast<std::int64_t>(scratch_bytes(Cuda{}, AdamW<Number>{})));
   measure(state, 1, bytes, 0, [&](std::size_t) {
     AdamW<Number> args;
     args.elements = elements;
@@ -48,7 +48,7 @@ void adamw(benchmark::State& state) {
     args.exp_avg_sq = exp_avg_sq[0];
     args.weights = weights[0];
     args.scratch = scratch[0];
-    cuda::adamw(args, stream());
+    adamw(backend(), args);
   });
 }
 
@@ -64,7 +64,8 @@ void infonce(benchmark::State& state) {
   const Rotating<Number> dza(1, columns * kWidth);
   const Rotating<std::int32_t> labels(1, columns);
   const Rotating<float> loss(1, 1);
-  const Rotating<char> scratch(1, static_cast<std::int64_t>(cuda::infonce_scratch_bytes(rows, columns)));
+  const Rotating<char> scratch(
+      1, static_cast<std::int64_t>(scratch_bytes(Cuda{}, InfoNce<Number>{.rows = rows, .columns = columns})));
   measure(state, 1, 0, flops, [&](std::size_t) {
     InfoNce<Number> args;
     args.rows = rows;
@@ -79,7 +80,7 @@ void infonce(benchmark::State& state) {
     args.dzv = dzv[0];
     args.dza = dza[0];
     args.scratch = scratch[0];
-    cuda::infonce(args, stream());
+    infonce(backend(), args);
   });
 }
 
@@ -99,7 +100,7 @@ void binary_cross_entropy(benchmark::State& state) {
     args.labels = labels[0];
     args.loss = loss[0];
     args.dlogits = dlogits[0];
-    cuda::binary_cross_entropy(args, stream());
+    binary_cross_entropy(backend(), args);
   });
 }
 
@@ -122,7 +123,7 @@ void softmax_cross_entropy(benchmark::State& state) {
     args.labels = labels[0];
     args.loss = loss[0];
     args.dlogits = dlogits[0];
-    cuda::softmax_cross_entropy(args, stream());
+    softmax_cross_entropy(backend(), args);
   });
 }
 
@@ -137,7 +138,7 @@ void l2_normalize_backward(benchmark::State& state) {
   const Rotating<Number> dx(sets, rows * kWidth);
   const Rotating<float> norm(1, rows);
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::l2_normalize_backward<Number>({rows, kWidth, dz[i], z[i], norm[0], dx[i]}, stream());
+    l2_normalize_backward<Number>(backend(), {rows, kWidth, dz[i], z[i], norm[0], dx[i]});
   });
 }
 
@@ -151,7 +152,7 @@ void l2_normalize_forward(benchmark::State& state) {
   const Rotating<Number> z(sets, rows * kWidth);
   const Rotating<float> norm(1, rows);
   measure(state, sets, bytes, 0, [&](std::size_t i) {
-    cuda::l2_normalize_forward<Number>({rows, kWidth, x[i], z[i], norm[0]}, stream());
+    l2_normalize_forward<Number>(backend(), {rows, kWidth, x[i], z[i], norm[0]});
   });
 }
 
@@ -178,7 +179,7 @@ void softmax_forward(benchmark::State& state) {
     args.dropout = dropout_of(10);
     args.probabilities = probabilities[i];
     args.dropped = dropped[i];
-    cuda::softmax_forward(args, stream());
+    softmax_forward(backend(), args);
   });
 }
 
@@ -200,13 +201,13 @@ void softmax_backward(benchmark::State& state) {
     args.probabilities = probabilities[i];
     args.dropout = dropout_of(10);
     args.dscores = dscores[i];
-    cuda::softmax_backward(args, stream());
+    softmax_backward(backend(), args);
   });
 }
 
 /// y (rows, n) = x · Wᵀ, dx = dy · W or dW = dyᵀ · x, with the autotuned algorithm or the first one of the
 /// library.
-void matrix_product(benchmark::State& state) {
+void gemm(benchmark::State& state) {
   if (skipped(state)) return;
   enum : std::int64_t { kForward, kInputGradient, kWeightGradient };
   const std::int64_t rows = state.range(0);
@@ -214,8 +215,8 @@ void matrix_product(benchmark::State& state) {
   const std::int64_t in = state.range(2);
   static const std::unique_ptr<engine::Device> untuned =
       engine::make_cuda_device(engine::cuda_availability().first, {.autotune = false});
-  engine::MatrixProducts& products = state.range(4) != 0 ? *gpu()->products() : *untuned->products();
-  engine::MatrixProduct p{.dtype = engine::DType::kBF16};
+  engine::GemmLibrary& library = state.range(4) != 0 ? *gpu()->gemm_library() : *untuned->gemm_library();
+  engine::LibraryGemm p{{}, engine::DType::kBF16};
   switch (state.range(3)) {
     case kForward:
       p.transpose_b = Transpose::kYes;
@@ -227,7 +228,7 @@ void matrix_product(benchmark::State& state) {
     default:
       p.transpose_a = Transpose::kYes;
       p.m = out, p.n = in, p.k = rows;
-      p.accumulate = true;
+      p.beta = 1;
   }
   p.lda = p.transpose_a == Transpose::kYes ? p.m : p.k;
   p.ldb = p.transpose_b == Transpose::kYes ? p.k : p.n;
@@ -237,20 +238,20 @@ void matrix_product(benchmark::State& state) {
   const Rotating<Number> a(sets, p.m * p.k);
   const Rotating<Number> b(sets, p.k * p.n);
   const Rotating<Number> c(sets, p.m * p.n);
-  const Rotating<char> workspace(1, static_cast<std::int64_t>(products.workspace_bytes()));
+  const Rotating<char> workspace(1, static_cast<std::int64_t>(library.workspace_bytes()));
   const Rotating<char> memory(1, std::int64_t{1} << 30);
-  products.prepare(p);
-  products.tune(reinterpret_cast<std::byte*>(workspace[0]), reinterpret_cast<std::byte*>(memory[0]),
-                std::size_t{1} << 30);
+  library.prepare(p);
+  library.tune(reinterpret_cast<std::byte*>(workspace[0]), reinterpret_cast<std::byte*>(memory[0]),
+               std::size_t{1} << 30);
   measure(state, sets, 0, 2.0 * static_cast<double>(p.m * p.n * p.k), [&](std::size_t i) {
-    engine::MatrixProduct placed = p;
+    engine::LibraryGemm placed = p;
     placed.a = a[i];
     placed.b = b[i];
     placed.c = c[i];
-    products.multiply(placed, stream());
+    library.gemm(placed, backend().stream);
   });
 }
-void products_of_the_recipes(benchmark::internal::Benchmark* bench) {
+void gemms_of_the_recipes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"rows", "out", "in", "pass", "tuned"})->UseManualTime()->Iterations(kIterations);
   for (const std::int64_t tuned : {0, 1}) {
     for (const std::int64_t pass : {0, 1, 2}) {
@@ -286,7 +287,7 @@ BENCHMARK(softmax_backward)
     ->Iterations(kIterations)
     ->Args({64 * 8, 256})
     ->Args({80 * 16, 320});
-BENCHMARK(matrix_product)->Apply(products_of_the_recipes);
+BENCHMARK(gemm)->Apply(gemms_of_the_recipes);
 
 }  // namespace
 }  // namespace voca::kernels::benchmarks

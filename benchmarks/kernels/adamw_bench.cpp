@@ -24,7 +24,7 @@ void adamw(benchmark::State& state) {
   args.master = master.data();
   args.exp_avg = exp_avg.data();
   args.exp_avg_sq = exp_avg_sq.data();
-  for (auto _ : state) cpu::adamw(args);
+  for (auto _ : state) adamw(Cpu{}, args);
   report(state, 28.0 * static_cast<double>(n), 0);
 }
 // A small model, and that of the base recipe.

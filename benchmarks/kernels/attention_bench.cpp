@@ -24,12 +24,12 @@ struct Problem {
     logsumexp.resize(static_cast<std::size_t>(rows * shape.heads));
   }
   void forward() {
-    AlignedScratch scratch(cpu::attention_forward_scratch_bytes<float>(shape));
+    AlignedScratch scratch(scratch_bytes(Cpu{}, AttentionForward<float>{.shape = shape}));
     forward(scratch);
   }
   void forward(AlignedScratch& scratch) {
-    cpu::attention_forward<float>({shape, qkv.data(), qkv.data() + width, qkv.data() + 2 * width, dropout,
-                                   out.data(), logsumexp.data(), scratch.data()});
+    attention_forward<float>(Cpu{}, {shape, qkv.data(), qkv.data() + width, qkv.data() + 2 * width, dropout,
+                                     out.data(), logsumexp.data(), scratch.data()});
   }
   // FLOPs of one GEMM over all heads.
   [[nodiscard]] double product_flops() const {
@@ -47,7 +47,7 @@ struct Problem {
 
 void attention_forward(benchmark::State& state) {
   Problem problem(state);
-  AlignedScratch scratch(cpu::attention_forward_scratch_bytes<float>(problem.shape));
+  AlignedScratch scratch(scratch_bytes(Cpu{}, AttentionForward<float>{.shape = problem.shape}));
   for (auto _ : state) problem.forward(scratch);
   report(state, 0, 2 * problem.product_flops());
 }
@@ -57,14 +57,14 @@ void attention_backward(benchmark::State& state) {
   problem.forward();
   const auto dout = numbers(problem.rows * problem.width, 4);
   std::vector<float> gradient(problem.qkv.size());
-  AlignedScratch scratch(cpu::attention_backward_scratch_bytes<float>(problem.shape));
+  AlignedScratch scratch(scratch_bytes(Cpu{}, AttentionBackward<float>{.shape = problem.shape}));
   const float* qkv = problem.qkv.data();
   const std::int64_t width = problem.width;
   for (auto _ : state) {
-    cpu::attention_backward<float>({problem.shape, dout.data(), qkv, qkv + width, qkv + 2 * width,
-                                    problem.out.data(), problem.logsumexp.data(), problem.dropout,
-                                    gradient.data(), gradient.data() + width, gradient.data() + 2 * width,
-                                    scratch.data()});
+    attention_backward<float>(
+        Cpu{}, {problem.shape, dout.data(), qkv, qkv + width, qkv + 2 * width, problem.out.data(),
+                problem.logsumexp.data(), problem.dropout, gradient.data(), gradient.data() + width,
+                gradient.data() + 2 * width, scratch.data()});
   }
   report(state, 0, 5 * problem.product_flops());
 }
@@ -84,8 +84,8 @@ void softmax_forward(benchmark::State& state) {
   std::vector<float> p(scores.size());
   std::vector<float> dropped(scores.size());
   for (auto _ : state) {
-    cpu::softmax_forward<float>(
-        {batch, length, length, 0.125, scores.data(), dropout_of(10), p.data(), dropped.data()});
+    softmax_forward<float>(
+        Cpu{}, {batch, length, length, 0.125, scores.data(), dropout_of(10), p.data(), dropped.data()});
   }
   report(state, 12.0 * static_cast<double>(scores.size()), 0);
 }
@@ -97,8 +97,8 @@ void softmax_backward(benchmark::State& state) {
   const auto ddropped = numbers(batch * length * length, 2);
   std::vector<float> dscores(p.size());
   for (auto _ : state) {
-    cpu::softmax_backward<float>(
-        {batch, length, length, 0.125, ddropped.data(), p.data(), dropout_of(10), dscores.data()});
+    softmax_backward<float>(
+        Cpu{}, {batch, length, length, 0.125, ddropped.data(), p.data(), dropout_of(10), dscores.data()});
   }
   report(state, 12.0 * static_cast<double>(p.size()), 0);
 }

@@ -10,7 +10,7 @@ void weighted_sum(benchmark::State& state) {
   const auto a = numbers(n);
   const auto b = numbers(n, 2);
   std::vector<float> out(a.size());
-  for (auto _ : state) cpu::weighted_sum<float>({n, 0.5, a.data(), 0.5, b.data(), out.data()});
+  for (auto _ : state) weighted_sum<float>(Cpu{}, {n, 0.5, a.data(), 0.5, b.data(), out.data()});
   report(state, 12.0 * static_cast<double>(n), 0);
 }
 
@@ -18,7 +18,7 @@ void fill(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   std::vector<float> out(static_cast<std::size_t>(n));
   for (auto _ : state) {
-    cpu::fill(n, 0.0F, out.data());
+    fill(Cpu{}, n, 0.0F, out.data());
     benchmark::ClobberMemory();
   }
   report(state, 4.0 * static_cast<double>(n), 0);
@@ -28,7 +28,7 @@ void cast_to_double(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   const auto from = numbers(n);
   std::vector<double> to(from.size());
-  for (auto _ : state) cpu::cast(n, from.data(), to.data());
+  for (auto _ : state) cast(Cpu{}, n, from.data(), to.data());
   report(state, 12.0 * static_cast<double>(n), 0);
 }
 
@@ -36,7 +36,7 @@ void cast_from_half(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   const std::vector<std::uint16_t> from(static_cast<std::size_t>(n), 0x3555);
   std::vector<float> to(from.size());
-  for (auto _ : state) cpu::cast_from_half(n, from.data(), to.data());
+  for (auto _ : state) cast_from_half(Cpu{}, n, from.data(), to.data());
   report(state, 6.0 * static_cast<double>(n), 0);
 }
 

@@ -20,7 +20,7 @@ void gather_frames(benchmark::State& state) {
   std::vector<float> out(static_cast<std::size_t>(batch * length * width));
   const void* source = type == FrameType::kHalf ? static_cast<const void*>(halves.data()) : values.data();
   for (auto _ : state) {
-    cpu::gather_frames<float>({batch, length, width, type, source, windows.data(), out.data()});
+    gather_frames<float>(Cpu{}, {batch, length, width, type, source, windows.data(), out.data()});
   }
   const double bytes_an_element = static_cast<double>(state.range(0)) / 8 + 4;
   report(state, bytes_an_element * static_cast<double>(out.size()), 0);

@@ -16,7 +16,7 @@ void gelu_forward(benchmark::State& state) {
   const auto bias = numbers(columns, 2);
   std::vector<float> y(x.size());
   for (auto _ : state) {
-    cpu::gelu_forward<float>({rows, columns, x.data(), bias.data(), dropout_of(state.range(2)), y.data()});
+    gelu_forward<float>(Cpu{}, {rows, columns, x.data(), bias.data(), dropout_of(state.range(2)), y.data()});
   }
   report(state, 8.0 * static_cast<double>(rows * columns), 0);
 }
@@ -29,10 +29,10 @@ void gelu_backward(benchmark::State& state) {
   const auto dy = numbers(rows * columns, 3);
   std::vector<float> dx(x.size());
   std::vector<float> dbias(bias.size());
-  AlignedScratch scratch(cpu::gelu_backward_scratch_bytes<float>(rows, columns));
+  AlignedScratch scratch(scratch_bytes(Cpu{}, GeluBackward<float>{.rows = rows, .columns = columns}));
   for (auto _ : state) {
-    cpu::gelu_backward<float>({rows, columns, dy.data(), x.data(), bias.data(), dropout_of(state.range(2)),
-                               dx.data(), dbias.data(), scratch.data()});
+    gelu_backward<float>(Cpu{}, {rows, columns, dy.data(), x.data(), bias.data(), dropout_of(state.range(2)),
+                                 dx.data(), dbias.data(), scratch.data()});
   }
   report(state, 12.0 * static_cast<double>(rows * columns), 0);
 }

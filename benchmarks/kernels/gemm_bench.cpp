@@ -3,7 +3,6 @@
 #include <cblas.h>
 
 #include "benchmarks/kernels/support/roof.h"
-#include "kernels/linear.h"
 
 // GEMMs of the network: ours (tiles distributed over threads, each a single-threaded BLAS call), and those of
 // the BLAS with its own threads.
@@ -14,7 +13,7 @@ namespace {
 enum Kind : std::int64_t { kForward, kInputGradient, kWeightGradient };
 
 // GEMM of a linear layer, rows × in → out.
-Gemm<float> product(std::int64_t kind, std::int64_t rows, std::int64_t in, std::int64_t out) {
+Gemm<float> gemm_of_layer(std::int64_t kind, std::int64_t rows, std::int64_t in, std::int64_t out) {
   switch (kind) {
     case kForward:
       return {.transpose_b = Transpose::kYes, .m = rows, .n = out, .k = in, .lda = in, .ldb = in, .ldc = out};
@@ -33,31 +32,31 @@ Gemm<float> product(std::int64_t kind, std::int64_t rows, std::int64_t in, std::
 }
 
 template <typename F>
-void run_product(benchmark::State& state, F multiply) {
-  Gemm<float> args = product(state.range(0), state.range(1), state.range(2), state.range(3));
+void run_gemm(benchmark::State& state, F run) {
+  Gemm<float> args = gemm_of_layer(state.range(0), state.range(1), state.range(2), state.range(3));
   const auto a = numbers(args.m * args.k, 1);
   const auto b = numbers(args.k * args.n, 2);
   std::vector<float> c(static_cast<std::size_t>(args.m * args.n));
   args.a = a.data();
   args.b = b.data();
   args.c = c.data();
-  for (auto _ : state) multiply(args);
+  for (auto _ : state) run(args);
   report(state, 0,
          2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k));
 }
 
 void gemm(benchmark::State& state) {
-  run_product(state, [](const Gemm<float>& args) { cpu::gemm(args); });
+  run_gemm(state, [](const Gemm<float>& args) { gemm(Cpu{}, args); });
 }
 
 void gemm_of_blas(benchmark::State& state) {
   openblas_set_num_threads(cpu::threads());
   const auto transpose = [](Transpose t) { return t == Transpose::kYes ? CblasTrans : CblasNoTrans; };
-  run_product(state, [&](const Gemm<float>& g) {
+  run_gemm(state, [&](const Gemm<float>& g) {
     cblas_sgemm(CblasRowMajor, transpose(g.transpose_a), transpose(g.transpose_b), static_cast<blasint>(g.m),
-                static_cast<blasint>(g.n), static_cast<blasint>(g.k), g.alpha, g.a,
-                static_cast<blasint>(g.lda), g.b, static_cast<blasint>(g.ldb), g.beta, g.c,
-                static_cast<blasint>(g.ldc));
+                static_cast<blasint>(g.n), static_cast<blasint>(g.k), static_cast<float>(g.alpha), g.a,
+                static_cast<blasint>(g.lda), g.b, static_cast<blasint>(g.ldb), static_cast<float>(g.beta),
+                g.c, static_cast<blasint>(g.ldc));
   });
   openblas_set_num_threads(1);
 }

@@ -9,9 +9,9 @@ void gradient_norm(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   const auto gradient = numbers(n);
   float norm = 0;
-  AlignedScratch scratch(cpu::gradient_norm_scratch_bytes(n));
+  AlignedScratch scratch(scratch_bytes(Cpu{}, GradientNorm<float>{.elements = n}));
   for (auto _ : state) {
-    cpu::gradient_norm<float>({n, gradient.data(), &norm, scratch.data()});
+    gradient_norm<float>(Cpu{}, {n, gradient.data(), &norm, scratch.data()});
     benchmark::DoNotOptimize(norm);
   }
   report(state, 4.0 * static_cast<double>(n), 0);

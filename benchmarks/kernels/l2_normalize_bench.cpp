@@ -13,7 +13,7 @@ void l2_normalize_forward(benchmark::State& state) {
   std::vector<float> z(x.size());
   std::vector<float> norm(static_cast<std::size_t>(rows));
   for (auto _ : state) {
-    cpu::l2_normalize_forward<float>({rows, columns, x.data(), z.data(), norm.data()});
+    l2_normalize_forward<float>(Cpu{}, {rows, columns, x.data(), z.data(), norm.data()});
   }
   report(state, 8.0 * static_cast<double>(x.size()), 0);
 }
@@ -27,7 +27,7 @@ void l2_normalize_backward(benchmark::State& state) {
   const std::vector<float> norm(static_cast<std::size_t>(rows), 0.9F);
   std::vector<float> dx(dz.size());
   for (auto _ : state) {
-    cpu::l2_normalize_backward<float>({rows, columns, dz.data(), z.data(), norm.data(), dx.data()});
+    l2_normalize_backward<float>(Cpu{}, {rows, columns, dz.data(), z.data(), norm.data(), dx.data()});
   }
   report(state, 12.0 * static_cast<double>(dz.size()), 0);
 }

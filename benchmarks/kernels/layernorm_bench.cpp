@@ -23,18 +23,18 @@ void layernorm_forward(benchmark::State& state) {
   std::vector<float> rstd(static_cast<std::size_t>(rows));
   const float* p = parameters.data();
   for (auto _ : state) {
-    cpu::layernorm_forward<float>({.rows = rows,
-                                   .columns = columns,
-                                   .x = x.data(),
-                                   .bias = p,
-                                   .residual = residual.data(),
-                                   .gamma = p,
-                                   .beta = p,
-                                   .input_dropout = dropout_of(state.range(2)),
-                                   .z = z.data(),
-                                   .mean = mean.data(),
-                                   .rstd = rstd.data(),
-                                   .y = y.data()});
+    layernorm_forward<float>(Cpu{}, {.rows = rows,
+                                     .columns = columns,
+                                     .x = x.data(),
+                                     .bias = p,
+                                     .residual = residual.data(),
+                                     .gamma = p,
+                                     .beta = p,
+                                     .input_dropout = dropout_of(state.range(2)),
+                                     .z = z.data(),
+                                     .mean = mean.data(),
+                                     .rstd = rstd.data(),
+                                     .y = y.data()});
   }
   report(state, 16.0 * static_cast<double>(rows * columns), 0);
 }
@@ -50,22 +50,22 @@ void layernorm_backward(benchmark::State& state) {
   std::vector<float> dx(dy.size());
   std::vector<float> dresidual(dy.size());
   std::vector<float> sums(3 * gamma.size());
-  AlignedScratch scratch(cpu::layernorm_backward_scratch_bytes<float>(rows, columns));
+  AlignedScratch scratch(scratch_bytes(Cpu{}, LayernormBackward<float>{.rows = rows, .columns = columns}));
   for (auto _ : state) {
-    cpu::layernorm_backward<float>({.rows = rows,
-                                    .columns = columns,
-                                    .dy = dy.data(),
-                                    .z = z.data(),
-                                    .mean = mean.data(),
-                                    .rstd = rstd.data(),
-                                    .gamma = gamma.data(),
-                                    .input_dropout = dropout_of(state.range(2)),
-                                    .dx = dx.data(),
-                                    .dresidual = dresidual.data(),
-                                    .dgamma = sums.data(),
-                                    .dbeta = sums.data() + columns,
-                                    .dbias = sums.data() + 2 * columns,
-                                    .scratch = scratch.data()});
+    layernorm_backward<float>(Cpu{}, {.rows = rows,
+                                      .columns = columns,
+                                      .dy = dy.data(),
+                                      .z = z.data(),
+                                      .mean = mean.data(),
+                                      .rstd = rstd.data(),
+                                      .gamma = gamma.data(),
+                                      .input_dropout = dropout_of(state.range(2)),
+                                      .dx = dx.data(),
+                                      .dresidual = dresidual.data(),
+                                      .dgamma = sums.data(),
+                                      .dbeta = sums.data() + columns,
+                                      .dbias = sums.data() + 2 * columns,
+                                      .scratch = scratch.data()});
   }
   report(state, 16.0 * static_cast<double>(rows * columns), 0);
 }
@@ -75,7 +75,7 @@ void bias_gradient(benchmark::State& state) {
   const std::int64_t columns = state.range(1);
   const auto dy = numbers(rows * columns);
   std::vector<float> dbias(static_cast<std::size_t>(columns));
-  for (auto _ : state) cpu::bias_gradient<float>({rows, columns, dy.data(), dbias.data()});
+  for (auto _ : state) bias_gradient<float>(Cpu{}, {rows, columns, dy.data(), dbias.data()});
   report(state, 4.0 * static_cast<double>(rows * columns), 0);
 }
 

@@ -1,11 +1,15 @@
-#include "kernels/linear.h"
-
 #include "benchmarks/kernels/support/roof.h"
+#include "engine/core/arena.h"
+#include "engine/ops/ops.h"
 
 // Linear layers of the network with their bias; gemm_bench.cpp has the GEMMs alone.
 
 namespace voca::kernels::benchmarks {
 namespace {
+
+engine::Tensor tensor(std::vector<float>& data, const engine::Shape& shape) {
+  return {data.data(), shape, engine::DType::kF32, engine::DeviceKind::kCpu, "operand"};
+}
 
 struct Problem {
   explicit Problem(const benchmark::State& state)
@@ -20,6 +24,9 @@ struct Problem {
     return 2.0 * static_cast<double>(rows * in) * static_cast<double>(out);
   }
 
+  engine::Tensor x_view() { return tensor(x, {rows, in}); }
+  engine::Tensor weight_view() { return tensor(weight, {out, in}); }
+
   std::int64_t rows;
   std::int64_t in;
   std::int64_t out;
@@ -29,31 +36,32 @@ struct Problem {
 };
 
 void linear_forward(benchmark::State& state) {
-  const Problem problem(state);
+  Problem problem(state);
+  engine::Arena arena(nullptr, 0, engine::DeviceKind::kCpu);
+  engine::Context context{arena};
   std::vector<float> y(static_cast<std::size_t>(problem.rows * problem.out));
   for (auto _ : state) {
-    cpu::linear_forward<float>({problem.rows, problem.in, problem.out, problem.x.data(),
-                                problem.weight.data(), problem.bias.data(), y.data()});
+    engine::ops::linear(context, problem.x_view(), problem.weight_view(), tensor(problem.bias, {problem.out}),
+                        tensor(y, {problem.rows, problem.out}));
   }
   report(state, 0, problem.flops());
 }
 
 void linear_backward(benchmark::State& state) {
-  const Problem problem(state);
-  const auto dy = numbers(problem.rows * problem.out, 4);
+  Problem problem(state);
+  engine::Arena arena(nullptr, 0, engine::DeviceKind::kCpu);
+  engine::Context context{arena};
+  auto dy = numbers(problem.rows * problem.out, 4);
   std::vector<float> dx(problem.x.size());
   std::vector<float> dweight(problem.weight.size());
   std::vector<float> dbias(problem.bias.size());
   for (auto _ : state) {
-    cpu::linear_backward<float>({.rows = problem.rows,
-                                 .in_features = problem.in,
-                                 .out_features = problem.out,
-                                 .dy = dy.data(),
-                                 .x = problem.x.data(),
-                                 .weight = problem.weight.data(),
-                                 .dx = dx.data(),
-                                 .dweight = dweight.data(),
-                                 .dbias = dbias.data()});
+    engine::ops::linear_backward(context, {.dy = tensor(dy, {problem.rows, problem.out}),
+                                           .x = problem.x_view(),
+                                           .weight = problem.weight_view(),
+                                           .dx = tensor(dx, {problem.rows, problem.in}),
+                                           .dweight = tensor(dweight, {problem.out, problem.in}),
+                                           .dbias = tensor(dbias, {problem.out})});
   }
   report(state, 0, 2 * problem.flops());
 }

@@ -24,13 +24,13 @@ void binary_cross_entropy(benchmark::State& state) {
   std::vector<float> dlogits(logits.size());
   float loss = 0;
   for (auto _ : state) {
-    cpu::binary_cross_entropy<float>({.rows = rows,
-                                      .smoothing = 0.1,
-                                      .grad = 1,
-                                      .logits = logits.data(),
-                                      .labels = labels.data(),
-                                      .loss = &loss,
-                                      .dlogits = dlogits.data()});
+    binary_cross_entropy<float>(Cpu{}, {.rows = rows,
+                                        .smoothing = 0.1,
+                                        .grad = 1,
+                                        .logits = logits.data(),
+                                        .labels = labels.data(),
+                                        .loss = &loss,
+                                        .dlogits = dlogits.data()});
     benchmark::DoNotOptimize(loss);
   }
   report(state, 12.0 * static_cast<double>(rows), 0);
@@ -46,14 +46,14 @@ void softmax_cross_entropy(benchmark::State& state) {
   std::vector<float> dlogits(logits.size());
   float loss = 0;
   for (auto _ : state) {
-    cpu::softmax_cross_entropy<float>({.rows = rows,
-                                       .classes = classes,
-                                       .smoothing = 0.1,
-                                       .grad = 1,
-                                       .logits = logits.data(),
-                                       .labels = labels.data(),
-                                       .loss = &loss,
-                                       .dlogits = dlogits.data()});
+    softmax_cross_entropy<float>(Cpu{}, {.rows = rows,
+                                         .classes = classes,
+                                         .smoothing = 0.1,
+                                         .grad = 1,
+                                         .logits = logits.data(),
+                                         .labels = labels.data(),
+                                         .loss = &loss,
+                                         .dlogits = dlogits.data()});
     benchmark::DoNotOptimize(loss);
   }
   report(state, static_cast<double>(rows) * (8.0 * static_cast<double>(classes) + 4.0), 0);
@@ -77,20 +77,20 @@ void infonce(benchmark::State& state) {
   std::vector<float> dzv(zv.size());
   std::vector<float> dza(za.size());
   float loss = 0;
-  AlignedScratch scratch(cpu::infonce_scratch_bytes<float>(rows, rows));
+  AlignedScratch scratch(scratch_bytes(Cpu{}, InfoNce<float>{.rows = rows, .columns = rows}));
   for (auto _ : state) {
-    cpu::infonce<float>({.rows = rows,
-                         .columns = rows,
-                         .width = width,
-                         .zv = zv.data(),
-                         .za = za.data(),
-                         .row_labels = labels.data(),
-                         .column_labels = labels.data(),
-                         .grad = 0.5,
-                         .loss = &loss,
-                         .dzv = dzv.data(),
-                         .dza = dza.data(),
-                         .scratch = scratch.data()});
+    infonce<float>(Cpu{}, {.rows = rows,
+                           .columns = rows,
+                           .width = width,
+                           .zv = zv.data(),
+                           .za = za.data(),
+                           .row_labels = labels.data(),
+                           .column_labels = labels.data(),
+                           .grad = 0.5,
+                           .loss = &loss,
+                           .dzv = dzv.data(),
+                           .dza = dza.data(),
+                           .scratch = scratch.data()});
     benchmark::DoNotOptimize(loss);
   }
   report(state, 0, 6.0 * static_cast<double>(rows * rows * width));

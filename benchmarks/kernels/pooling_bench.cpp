@@ -13,7 +13,7 @@ void pooling_forward(benchmark::State& state) {
   std::vector<float> y(static_cast<std::size_t>(batch * columns));
   std::vector<std::int32_t> argmax(y.size());
   std::int32_t* saved = state.range(3) != 0 ? argmax.data() : nullptr;
-  for (auto _ : state) cpu::pooling_forward<float>({batch, length, columns, x.data(), y.data(), saved});
+  for (auto _ : state) pooling_forward<float>(Cpu{}, {batch, length, columns, x.data(), y.data(), saved});
   report(state, 4.0 * static_cast<double>(x.size()), 0);
 }
 
@@ -27,7 +27,7 @@ void pooling_backward(benchmark::State& state) {
   std::vector<float> dx(static_cast<std::size_t>(batch * length * columns));
   const std::int32_t* saved = state.range(3) != 0 ? argmax.data() : nullptr;
   for (auto _ : state) {
-    cpu::pooling_backward<float>({batch, length, columns, dy.data(), saved, dx.data(), false});
+    pooling_backward<float>(Cpu{}, {batch, length, columns, dy.data(), saved, dx.data(), false});
   }
   report(state, 4.0 * static_cast<double>(dx.size()), 0);
 }

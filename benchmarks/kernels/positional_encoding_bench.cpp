@@ -14,7 +14,7 @@ void positional_encoding_forward(benchmark::State& state) {
   const auto encoding = numbers(length * columns, 2);
   std::vector<float> y(x.size());
   for (auto _ : state) {
-    cpu::positional_encoding_forward<float>({batch, length, columns, x.data(), encoding.data(), y.data()});
+    positional_encoding_forward<float>(Cpu{}, {batch, length, columns, x.data(), encoding.data(), y.data()});
   }
   report(state, 8.0 * static_cast<double>(x.size()), 0);
 }
@@ -27,7 +27,7 @@ void positional_encoding_backward(benchmark::State& state) {
   const auto dy = numbers(batch * length * columns);
   std::vector<float> dencoding(static_cast<std::size_t>(length * columns));
   for (auto _ : state) {
-    cpu::positional_encoding_backward<float>({batch, length, columns, dy.data(), dencoding.data()});
+    positional_encoding_backward<float>(Cpu{}, {batch, length, columns, dy.data(), dencoding.data()});
   }
   report(state, 4.0 * static_cast<double>(dy.size()), 0);
 }

@@ -211,7 +211,7 @@ const engine::Batch* ResidentBatchSource::State::next() {
   ++next_batch;
   slot.copied.synchronize();
   direct(slot.host.data(), size);
-  void* const stream = device.compute_stream();
+  const engine::Stream stream = device.compute_stream();
   device.copy_to_device(directions.data(), slot.host.data(), Directions::bytes(size), stream);
   slot.copied.record(stream);
   engine::Context context{.arena = no_memory, .stream = stream};

@@ -30,16 +30,15 @@ class Communicator {
   [[nodiscard]] virtual int world_size() const = 0;
 
   /// In-place all-reduce: data = Σ over ranks of data.
-  virtual void all_reduce_sum(const char* name, const Tensor& data, void* stream) = 0;
+  virtual void all_reduce_sum(const char* name, Tensor data, Stream stream) = 0;
   /// Overwrites `all` with the parts of all ranks, concatenated in rank order along the outermost extent:
   /// rank r's part has rows_by_rank[r] ≥ 0 rows, `all` has their sum. `part` and `all` must not overlap.
   virtual void all_gather_rows(const char* name, const Tensor& part,
-                               std::span<const std::int64_t> rows_by_rank, const Tensor& all,
-                               void* stream) = 0;
+                               std::span<const std::int64_t> rows_by_rank, Tensor all, Stream stream) = 0;
   /// all_gather_rows() for parts of equal size: `all` has world_size · (elements of `part`) elements.
-  void all_gather(const char* name, const Tensor& part, const Tensor& all, void* stream);
+  void all_gather(const char* name, const Tensor& part, Tensor all, Stream stream);
   /// Overwrites `data` with root's data.
-  virtual void broadcast(const char* name, const Tensor& data, int root, void* stream) = 0;
+  virtual void broadcast(const char* name, Tensor data, int root, Stream stream) = 0;
   /// Returns when every rank has called it. Synchronises host threads only: work queued on a GPU continues.
   virtual void barrier(const char* name) = 0;
   /// Returns the host values of all ranks, concatenated in rank order; `mine` has the same length on every

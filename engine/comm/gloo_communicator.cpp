@@ -75,10 +75,10 @@ class GlooCommunicator final : public Communicator {
 
   [[nodiscard]] int rank() const override { return rank_; }
   [[nodiscard]] int world_size() const override { return world_size_; }
-  void all_reduce_sum(const char* name, const Tensor& data, void* stream) override;
+  void all_reduce_sum(const char* name, Tensor data, Stream stream) override;
   void all_gather_rows(const char* name, const Tensor& part, std::span<const std::int64_t> rows_by_rank,
-                       const Tensor& all, void* stream) override;
-  void broadcast(const char* name, const Tensor& data, int root, void* stream) override;
+                       Tensor all, Stream stream) override;
+  void broadcast(const char* name, Tensor data, int root, Stream stream) override;
   void barrier(const char* name) override { begin(Kind::kBarrier, name, 0); }
   [[nodiscard]] std::vector<double> all_gather_values(const char* name,
                                                       std::span<const double> mine) override;
@@ -179,7 +179,7 @@ void GlooCommunicator::gather_slices(const Tensor& data) {
   exchange(out, in);
 }
 
-void GlooCommunicator::all_reduce_sum(const char* name, const Tensor& data, void* /*stream*/) {
+void GlooCommunicator::all_reduce_sum(const char* name, Tensor data, Stream /*stream*/) {
   VOCA_CHECK(data.device == DeviceKind::kCpu);
   begin(Kind::kAllReduce, name, data.bytes());
   const Piece mine = slice(data, rank_);
@@ -205,8 +205,8 @@ void GlooCommunicator::all_reduce_sum(const char* name, const Tensor& data, void
 }
 
 void GlooCommunicator::all_gather_rows(const char* name, const Tensor& part,
-                                       std::span<const std::int64_t> rows_by_rank, const Tensor& all,
-                                       void* /*stream*/) {
+                                       std::span<const std::int64_t> rows_by_rank, Tensor all,
+                                       Stream /*stream*/) {
   VOCA_CHECK(part.device == DeviceKind::kCpu && all.device == DeviceKind::kCpu && part.dtype == all.dtype);
   VOCA_CHECK(rows_by_rank.size() == static_cast<std::size_t>(world_size_));
   Region out{.data = part.data};
@@ -235,7 +235,7 @@ void GlooCommunicator::all_gather_rows(const char* name, const Tensor& part,
   exchange(out, in);
 }
 
-void GlooCommunicator::broadcast(const char* name, const Tensor& data, int root, void* /*stream*/) {
+void GlooCommunicator::broadcast(const char* name, Tensor data, int root, Stream /*stream*/) {
   VOCA_CHECK(data.device == DeviceKind::kCpu && root >= 0 && root < world_size_);
   begin(Kind::kBroadcast, name, data.bytes(), static_cast<std::uint32_t>(root));
   // Root sends each rank its slice, then all ranks all-gather: no link carries more than twice the data.

@@ -41,7 +41,7 @@ GradientBuckets::GradientBuckets(Communicator& communicator, const Tensor& gradi
 }
 
 GradientBuckets::GradientBuckets(Communicator& communicator, const Tensor& gradients,
-                                 CommunicationStream& communication, void* compute,
+                                 CommunicationStream& communication, Stream compute,
                                  const BucketOptions& options)
     : GradientBuckets(communicator, gradients, {.bucket_bytes = options.bucket_bytes, .overlap = false}) {
   communication_ = &communication;
@@ -61,7 +61,7 @@ GradientBuckets::~GradientBuckets() {
   if (worker_.joinable()) worker_.join();
 }
 
-void GradientBuckets::sum(std::size_t bucket, void* stream) {
+void GradientBuckets::sum(std::size_t bucket, Stream stream) {
   const auto [begin, end] = buckets_[bucket];
   communicator_.all_reduce_sum("gradients", gradients_.rows(begin, end - begin), stream);
 }

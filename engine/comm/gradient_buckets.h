@@ -32,11 +32,11 @@ class CommunicationStream {
   CommunicationStream& operator=(const CommunicationStream&) = delete;
   virtual ~CommunicationStream() = default;
 
-  [[nodiscard]] virtual void* stream() const = 0;
+  [[nodiscard]] virtual Stream stream() const = 0;
   /// Work queued here from now on waits for the work queued on `compute` so far.
-  virtual void wait_for(void* compute) = 0;
+  virtual void wait_for(Stream compute) = 0;
   /// Work queued on `compute` from now on waits for the work queued here so far.
-  virtual void hold_up(void* compute) = 0;
+  virtual void hold_up(Stream compute) = 0;
 };
 
 struct BucketOptions {
@@ -55,7 +55,7 @@ class GradientBuckets final : public GradientListener {
   /// GPU: all-reduces are queued on `communication`, after the work on `compute` at the time a bucket becomes
   /// final.
   GradientBuckets(Communicator& communicator, const Tensor& gradients, CommunicationStream& communication,
-                  void* compute, const BucketOptions& options = {});
+                  Stream compute, const BucketOptions& options = {});
   /// If finish() was not reached, aborts the communicator to end a running all-reduce.
   ~GradientBuckets() override;
   GradientBuckets(const GradientBuckets&) = delete;
@@ -70,12 +70,12 @@ class GradientBuckets final : public GradientListener {
 
  private:
   void work();
-  void sum(std::size_t bucket, void* stream);
+  void sum(std::size_t bucket, Stream stream);
 
   Communicator& communicator_;
   Tensor gradients_;
   CommunicationStream* communication_ = nullptr;
-  void* compute_ = nullptr;
+  Stream compute_ = nullptr;
   bool overlap_;
   std::vector<Bucket> buckets_;
 

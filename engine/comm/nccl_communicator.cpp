@@ -68,10 +68,10 @@ class NcclCommunicator final : public Communicator {
 
   [[nodiscard]] int rank() const override { return host_->rank(); }
   [[nodiscard]] int world_size() const override { return host_->world_size(); }
-  void all_reduce_sum(const char* name, const Tensor& data, void* stream) override;
+  void all_reduce_sum(const char* name, Tensor data, Stream stream) override;
   void all_gather_rows(const char* name, const Tensor& part, std::span<const std::int64_t> rows_by_rank,
-                       const Tensor& all, void* stream) override;
-  void broadcast(const char* name, const Tensor& data, int root, void* stream) override;
+                       Tensor all, Stream stream) override;
+  void broadcast(const char* name, Tensor data, int root, Stream stream) override;
   void barrier(const char* name) override;
   [[nodiscard]] std::vector<double> all_gather_values(const char* name,
                                                       std::span<const double> mine) override;
@@ -247,21 +247,20 @@ void NcclCommunicator::run(const char* collective, const char* name, Queue&& que
   check(collective, name);
 }
 
-void NcclCommunicator::all_reduce_sum(const char* name, const Tensor& data, void* stream) {
+void NcclCommunicator::all_reduce_sum(const char* name, Tensor data, Stream stream) {
   const ncclDataType_t type = summed_type(data);
   const auto count = static_cast<std::size_t>(data.elements());
   if (count == 0) return;
   run("all_reduce_sum", name, [&](ncclComm_t comm) {
-    return api_.all_reduce(data.data, data.data, count, type, ncclSum, comm,
-                           static_cast<cudaStream_t>(stream));
+    return api_.all_reduce(data.data, data.data, count, type, ncclSum, comm, stream);
   });
 }
 
 void NcclCommunicator::all_gather_rows(const char* name, const Tensor& part,
-                                       std::span<const std::int64_t> rows_by_rank, const Tensor& all,
-                                       void* stream) {
+                                       std::span<const std::int64_t> rows_by_rank, Tensor all,
+                                       Stream stream) {
   VOCA_CHECK(rows_by_rank.size() == static_cast<std::size_t>(world_size()) && part.dtype == all.dtype);
-  auto* const queue = static_cast<cudaStream_t>(stream);
+  auto* const queue = stream;
   const auto differs = [&](std::int64_t rows) { return rows != rows_by_rank[0]; };
   if (std::none_of(rows_by_rank.begin(), rows_by_rank.end(), differs)) {
     VOCA_CHECK(part.bytes() * rows_by_rank.size() == all.bytes());
@@ -288,12 +287,11 @@ void NcclCommunicator::all_gather_rows(const char* name, const Tensor& part,
   });
 }
 
-void NcclCommunicator::broadcast(const char* name, const Tensor& data, int root, void* stream) {
+void NcclCommunicator::broadcast(const char* name, Tensor data, int root, Stream stream) {
   VOCA_CHECK(root >= 0 && root < world_size());
   if (data.bytes() == 0) return;
   run("broadcast", name, [&](ncclComm_t comm) {
-    return api_.broadcast(data.data, data.data, data.bytes(), ncclUint8, root, comm,
-                          static_cast<cudaStream_t>(stream));
+    return api_.broadcast(data.data, data.data, data.bytes(), ncclUint8, root, comm, stream);
   });
 }
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "engine/core/arena.h"
-#include "engine/core/matrix_products.h"
+#include "engine/core/gemm_library.h"
 #include "engine/core/tensor.h"
 #include "kernels/philox.h"
 
@@ -26,8 +26,8 @@ class GradientListener {
 /// Execution context of an operation: device, stream and memory.
 struct Context {
   Arena& arena;
-  void* stream = nullptr;              ///< the backend's stream; null on the CPU
-  MatrixProducts* products = nullptr;  ///< GEMM library on a GPU; null on the CPU, which has its own kernels
+  Stream stream = nullptr;              ///< the backend's stream; null on the CPU
+  GemmLibrary* gemm_library = nullptr;  ///< on a GPU; null on the CPU, which has its own kernels
   /// Set in the pass that completes the gradients: a step's last micro-batch. Null: no notification.
   GradientListener* gradients = nullptr;
   /// Communicator of the job, for a loss that spans ranks; null in a world of one.
@@ -35,6 +35,8 @@ struct Context {
 
   [[nodiscard]] DeviceKind device() const { return arena.device(); }
   [[nodiscard]] DeviceKind backend() const { return arena.backend(); }
+  /// Whether there is no memory: operations check their arguments, take their scratch and compute nothing.
+  [[nodiscard]] bool is_dry_run() const { return device() == DeviceKind::kMeta; }
   /// Allocates an activation of unspecified content, released by the caller's ArenaScope.
   [[nodiscard]] Tensor allocate(const char* name, const Shape& shape, DType dtype) {
     return arena.allocate(name, shape, dtype);

@@ -11,8 +11,8 @@
 #include "engine/base/thread.h"
 #include "engine/core/thread_budget.h"
 #include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/gemm_buffers.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/product_buffers.h"
 
 namespace voca::engine {
 namespace {
@@ -27,7 +27,7 @@ std::byte* allocate_zeroed(std::size_t bytes) {
 
 /// Address space that OpenBLAS reserves per thread from its first GEMM on, of which it touches a few MiB:
 /// BUFFER_SIZE of 0.3.21 for x86-64, measured.
-constexpr std::size_t kProductAddresses = std::size_t{128} << 20;
+constexpr std::size_t kGemmAddresses = std::size_t{128} << 20;
 
 /// Address space of a thread that runs GEMM, including its stack.
 std::size_t addresses_of_thread() {
@@ -36,7 +36,7 @@ std::size_t addresses_of_thread() {
   ::pthread_attr_init(&attributes);
   ::pthread_attr_getstacksize(&attributes, &stack);
   ::pthread_attr_destroy(&attributes);
-  return kProductAddresses + stack;
+  return kGemmAddresses + stack;
 }
 
 /// Throws if address space is insufficient: OpenBLAS would retry forever.
@@ -48,7 +48,7 @@ void check_addresses(int threads) {
   const std::size_t needed = static_cast<std::size_t>(threads) * addresses_of_thread();
   if (needed <= free.bytes) return;
   const std::size_t fit = free.bytes / addresses_of_thread();
-  throw IoError("cpu: {} thread{} need{} {} of addresses for matrix products, {}: raise the limit{}", threads,
+  throw IoError("cpu: {} thread{} need{} {} of addresses for GEMM, {}: raise the limit{}", threads,
                 threads == 1 ? "" : "s", threads == 1 ? "s" : "", memory_text(needed), free.text(),
                 fit > 0 ? fmt::format(", or give --threads {}", fit) : "");
 }
@@ -70,9 +70,9 @@ class CpuDevice final : public Device {
   [[nodiscard]] std::size_t free_bytes() const override { return free_memory().bytes; }
   [[nodiscard]] FreeMemory free_memory() const override {
     const auto threads = static_cast<std::size_t>(kernels::cpu::threads());
-    return free_host_memory("/", kernels::cpu::has_multiplied() ? 0 : threads * kProductAddresses);
+    return free_host_memory("/", kernels::cpu::has_run_gemm() ? 0 : threads * kGemmAddresses);
   }
-  void synchronize(void* /*stream*/) override {}
+  void synchronize(Stream /*stream*/) override {}
 
  protected:
   std::byte* allocate_bytes(std::size_t bytes) override { return allocate_zeroed(bytes); }
@@ -130,15 +130,15 @@ void Device::free_pinned(std::byte* data) noexcept {
   std::free(data);
 }
 
-void Device::copy_to_device(void* to, const void* host, std::size_t bytes, void* /*stream*/) {
+void Device::copy_to_device(void* to, const void* host, std::size_t bytes, Stream /*stream*/) {
   std::memcpy(to, host, bytes);
 }
 
-void Device::copy_to_host(void* host, const void* from, std::size_t bytes, void* /*stream*/) {
+void Device::copy_to_host(void* host, const void* from, std::size_t bytes, Stream /*stream*/) {
   std::memcpy(host, from, bytes);
 }
 
-void Device::queue_together(std::uint64_t /*kind*/, void* /*stream*/, const std::function<void()>& work) {
+void Device::queue_together(std::uint64_t /*kind*/, Stream /*stream*/, const std::function<void()>& work) {
   work();
 }
 

@@ -19,7 +19,7 @@ struct MemoryLine {
   std::size_t bytes = 0;
 };
 
-class MatrixProducts;
+class GemmLibrary;
 
 /// One device: its memory, its streams, and copies to and from the host. All device memory of the program
 /// comes from allocate(), by name and before the first step; lines() lists the live allocations. Work is
@@ -41,26 +41,26 @@ class Device {
   /// free_bytes() with the limit that binds.
   [[nodiscard]] virtual FreeMemory free_memory() const { return {.bytes = free_bytes(), .limit = ""}; }
   /// Waits for all work queued on `stream`; a no-op on the CPU.
-  virtual void synchronize(void* stream) = 0;
+  virtual void synchronize(Stream stream) = 0;
 
   /// Streams for steps and for copies that overlap with them.
-  [[nodiscard]] virtual void* compute_stream() const { return nullptr; }
-  [[nodiscard]] virtual void* copy_stream() const { return nullptr; }
+  [[nodiscard]] virtual Stream compute_stream() const { return nullptr; }
+  [[nodiscard]] virtual Stream copy_stream() const { return nullptr; }
   /// GEMM library of the device; null if GEMMs are kernels.
-  [[nodiscard]] virtual MatrixProducts* products() { return nullptr; }
+  [[nodiscard]] virtual GemmLibrary* gemm_library() { return nullptr; }
 
   /// Queues a copy of `bytes` bytes from `host` to this device. `host` must stay unchanged until the copy is
   /// done; the call is asynchronous only if `host` is pinned.
-  virtual void copy_to_device(void* to, const void* host, std::size_t bytes, void* stream);
+  virtual void copy_to_device(void* to, const void* host, std::size_t bytes, Stream stream);
   /// Queues a copy from this device to `host`, with the same rules.
-  virtual void copy_to_host(void* host, const void* from, std::size_t bytes, void* stream);
+  virtual void copy_to_host(void* host, const void* from, std::size_t bytes, Stream stream);
 
   /// Queues on `stream` everything that `work` queues there, as one launch if the device supports it: less
   /// launch overhead and shorter gaps. `kind` identifies work of one shape (the same operations on arrays of
   /// the same shapes; contents and addresses may differ): the first of a kind is queued call by call, which
   /// loads its kernels. `work` must not wait for the device or allocate; it may be called again if it could
   /// not be captured.
-  virtual void queue_together(std::uint64_t kind, void* stream, const std::function<void()>& work);
+  virtual void queue_together(std::uint64_t kind, Stream stream, const std::function<void()>& work);
 
   /// A point in a stream's order of work. Move-only; must not outlive its device.
   class Event {
@@ -78,9 +78,9 @@ class Device {
       if (device_ != nullptr) device_->destroy_event(handle_);
     }
     /// Marks the work queued on `stream` so far.
-    void record(void* stream) { device_->record_event(handle_, stream); }
+    void record(Stream stream) { device_->record_event(handle_, stream); }
     /// Work queued on `stream` from now on waits for the event. An event never recorded is complete.
-    void wait_on(void* stream) const { device_->stream_wait(stream, handle_); }
+    void wait_on(Stream stream) const { device_->stream_wait(stream, handle_); }
     /// Blocks the calling thread until the event completes.
     void synchronize() const { device_->synchronize_event(handle_); }
 
@@ -174,8 +174,8 @@ class Device {
 
   [[nodiscard]] virtual void* make_event() { return nullptr; }
   virtual void destroy_event(void* /*event*/) noexcept {}
-  virtual void record_event(void* /*event*/, void* /*stream*/) {}
-  virtual void stream_wait(void* /*stream*/, void* /*event*/) {}
+  virtual void record_event(void* /*event*/, Stream /*stream*/) {}
+  virtual void stream_wait(Stream /*stream*/, void* /*event*/) {}
   virtual void synchronize_event(void* /*event*/) {}
 
  private:

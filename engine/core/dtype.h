@@ -5,8 +5,11 @@
 #include <string_view>
 
 #include "engine/base/error.h"
+#include "kernels/backend.h"
 
 namespace voca::engine {
+
+using kernels::Stream;
 
 /// Element types of tensors, datasets and checkpoints. The engine computes in kF32 and kF64 on the CPU, in
 /// kF32, kBF16 and kF16 on a GPU.
@@ -34,6 +37,11 @@ enum class DType : std::uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8
 
 [[nodiscard]] constexpr bool is_floating(DType dtype) {
   return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
+/// Type of statistics, losses and norms (kernels::Stat) where the elements are of type `dtype`.
+[[nodiscard]] constexpr DType statistics_type(DType dtype) {
+  return dtype == DType::kF64 ? DType::kF64 : DType::kF32;
 }
 
 [[nodiscard]] constexpr std::string_view name_of(DType dtype) {

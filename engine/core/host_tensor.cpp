@@ -8,7 +8,7 @@ void read_from(Device& device, const Tensor& tensor, void* out, std::size_t byte
   device.synchronize(device.compute_stream());
 }
 
-void write_to(Device& device, const Tensor& tensor, std::size_t offset, const void* from, std::size_t bytes) {
+void write_to(Device& device, Tensor tensor, std::size_t offset, const void* from, std::size_t bytes) {
   VOCA_CHECK(tensor.device == device.kind() && offset + bytes <= tensor.bytes());
   device.copy_to_device(static_cast<std::byte*>(tensor.data) + offset, from, bytes, device.compute_stream());
   device.synchronize(device.compute_stream());

@@ -13,7 +13,7 @@ namespace voca::engine {
 void read_from(Device& device, const Tensor& tensor, void* out, std::size_t bytes);
 /// Copies `bytes` bytes to a device tensor at byte `offset`, after the work queued on the compute stream, and
 /// waits.
-void write_to(Device& device, const Tensor& tensor, std::size_t offset, const void* from, std::size_t bytes);
+void write_to(Device& device, Tensor tensor, std::size_t offset, const void* from, std::size_t bytes);
 
 /// A tensor in host-accessible memory: the tensor itself if the device's memory is the host's, else a copy.
 /// The constructor and write_back() wait for the work queued on the device's compute stream.

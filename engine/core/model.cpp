@@ -24,17 +24,13 @@ Tensor meta_tensor(const char* name, const Shape& shape, DType dtype) {
   return {.shape = shape, .dtype = dtype, .name = name};
 }
 
-DType statistics_type(DType compute_type) {
-  return compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
-}
-
 }  // namespace
 
 ArenaPlan plan_training(const Model& model, DType compute_type, std::int64_t batch_size,
                         const Backend& backend) {
   const ParameterStore parameters(model.parameters(), compute_type, true, nullptr);
   Arena arena(backend.device);
-  Context context{.arena = arena, .products = backend.products};
+  Context context{.arena = arena, .gemm_library = backend.gemm_library};
   const std::vector<std::int64_t> rows_by_rank(static_cast<std::size_t>(backend.world_size), batch_size);
   const auto losses = static_cast<std::int64_t>(model.signature().losses.size());
   model.forward_backward(context, parameters, meta_batch(model, compute_type, batch_size, rows_by_rank), {},
@@ -47,7 +43,7 @@ ArenaPlan plan_prediction(const Model& model, DType compute_type, std::int64_t b
                           const Backend& backend) {
   const ParameterStore parameters(model.parameters(), compute_type, false, nullptr);
   Arena arena(backend.device);
-  Context context{.arena = arena, .products = backend.products};
+  Context context{.arena = arena, .gemm_library = backend.gemm_library};
   model.predict(context, parameters, meta_batch(model, compute_type, batch_size),
                 meta_tensors(model.signature().outputs, batch_size, compute_type),
                 meta_tensor("row losses", {batch_size}, statistics_type(compute_type)));

@@ -58,8 +58,8 @@ class Model {
 /// Target of a dry run.
 struct Backend {
   DeviceKind device = DeviceKind::kCpu;
-  MatrixProducts* products = nullptr;  ///< of a GPU, records every GEMM; or null
-  int world_size = 1;                  ///< ranks, each with its own batch
+  GemmLibrary* gemm_library = nullptr;  ///< of a GPU, records every GEMM; or null
+  int world_size = 1;                   ///< ranks, each with its own batch
 };
 
 /// Arena memory that `model` needs for training (forward_backward) or prediction with batches of up to

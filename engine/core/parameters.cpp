@@ -51,7 +51,7 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_t
     offsets_[static_cast<std::size_t>(id)] = flat_elements_;
     flat_elements_ = flat_end(id);
   }
-  const DType statistics = compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
+  const DType statistics = statistics_type(compute_type);
   weights_ = make_buffer("weights", compute_type, device);
   if (!training) return;
   gradients_ = make_buffer("gradients", compute_type, device);
@@ -100,11 +100,11 @@ Tensor ParameterStore::slice(const Tensor& flat, ParameterId id) const {
 }
 
 void ParameterStore::initialise(std::uint64_t seed) {
-  assign([&](const std::vector<Tensor>& values) {
+  assign([&](std::vector<Tensor>& values) {
     for (int id = 0; id < count(); ++id) {
       const ParameterSpec& spec = specs_[static_cast<std::size_t>(id)];
       const int source = spec.same_start_as >= 0 ? spec.same_start_as : id;
-      const Tensor& target = values[static_cast<std::size_t>(id)];
+      Tensor& target = values[static_cast<std::size_t>(id)];
       if (target.dtype == DType::kF64) {
         fill_parameter(spec, seed, source, target.as<double>(), target.elements());
       } else {
@@ -114,9 +114,9 @@ void ParameterStore::initialise(std::uint64_t seed) {
   });
 }
 
-void ParameterStore::assign(const std::function<void(const std::vector<Tensor>& values)>& fill) {
+void ParameterStore::assign(const std::function<void(std::vector<Tensor>& values)>& fill) {
   const bool in_place = device().kind() == DeviceKind::kCpu && masters().data == weights_.data;
-  const DType type = compute_type_ == DType::kF64 ? DType::kF64 : DType::kF32;
+  const DType type = statistics_type(compute_type_);
   Tensor flat{.shape = weights_.shape, .dtype = type, .device = DeviceKind::kCpu, .name = "parameter values"};
   std::vector<std::byte> staged(in_place ? 0 : flat.bytes());
   flat.data = in_place ? weights_.data : staged.data();

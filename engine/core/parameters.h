@@ -84,7 +84,7 @@ class ParameterStore {
   /// Overwrites every parameter. `fill` writes the values to host tensors in registration order, with the
   /// parameters' shapes and the masters' type; separate masters are overwritten, and the weights are rounded
   /// to nearest even. If `fill` throws, a GPU's parameters are unchanged.
-  void assign(const std::function<void(const std::vector<Tensor>& values)>& fill);
+  void assign(const std::function<void(std::vector<Tensor>& values)>& fill);
 
   /// The device of its memory; throws InternalError if it was constructed without one.
   [[nodiscard]] Device& device() const;

@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "engine/base/error.h"
 #include "engine/core/dtype.h"
@@ -77,12 +78,17 @@ struct Tensor {
   /// Whether the tensor is set; an empty tensor stands for an omitted optional argument.
   [[nodiscard]] explicit operator bool() const { return shape.rank() > 0; }
 
-  /// The elements as T; throws InternalError naming the tensor if its type differs.
+  /// The elements as T, read-only through a const view; throws InternalError naming the tensor if its type
+  /// differs.
   template <typename T>
-  [[nodiscard]] T* as() const {
+  [[nodiscard]] const T* as() const {
     if (dtype != kDTypeOf<T>)
       throw InternalError("tensor {}: is {}, used as {}", name, name_of(dtype), name_of(kDTypeOf<T>));
-    return static_cast<T*>(data);
+    return static_cast<const T*>(data);
+  }
+  template <typename T>
+  [[nodiscard]] T* as() {
+    return const_cast<T*>(std::as_const(*this).as<T>());
   }
 
   /// View of the elements with another shape; throws InternalError if the number of elements differs.

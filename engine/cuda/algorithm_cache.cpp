@@ -46,7 +46,7 @@ class CacheLock {
   UniqueFd file_;
 };
 
-ordered_json describe(const ProductLibrary& library) {
+ordered_json describe(const GemmLibraryVersion& library) {
   return {{"device", library.device},
           {"capability", library.capability},
           {"driver", library.driver},
@@ -73,7 +73,7 @@ Algorithm algorithm_of(const std::string& text) {
   return algorithm;
 }
 
-std::string product_key(const MatrixProduct& p, bool allow_tf32) {
+std::string gemm_key(const LibraryGemm& p, bool allow_tf32) {
   const auto letter = [](kernels::Transpose transpose) {
     return transpose == kernels::Transpose::kYes ? 't' : 'n';
   };
@@ -81,7 +81,7 @@ std::string product_key(const MatrixProduct& p, bool allow_tf32) {
                                 allow_tf32 && p.dtype == DType::kF32 ? " as tf32" : "", letter(p.transpose_a),
                                 letter(p.transpose_b), p.m, p.n, p.k, p.lda, p.ldb, p.ldc);
   if (p.add_bias) key += " bias";
-  if (p.accumulate) key += " accumulate";
+  if (p.beta != 0) key += " accumulate";
   key += fmt::format(" batch {}", p.batch);
   if (p.batch > 1) key += fmt::format(" stride {} {} {}", p.stride_a, p.stride_b, p.stride_c);
   return key + fmt::format(" align {}", p.alignment);
@@ -99,7 +99,7 @@ std::optional<std::size_t> choose_candidate(std::span<const double> microseconds
   return microseconds[*best] < kWorthwhile * microseconds[*first] ? best : first;
 }
 
-AlgorithmCache::AlgorithmCache(const std::filesystem::path& folder, ProductLibrary library)
+AlgorithmCache::AlgorithmCache(const std::filesystem::path& folder, GemmLibraryVersion library)
     : library_(std::move(library)) {
   if (folder.empty()) return;
   const std::string name = sha256_hex(describe(library_).dump()).substr(0, 16);

@@ -8,7 +8,7 @@
 #include <span>
 #include <string>
 
-#include "engine/core/matrix_products.h"
+#include "engine/core/gemm_library.h"
 
 // On-disk cache of the GEMM algorithms tuned on a GPU. Independent of any GPU library; docs/determinism.md
 // explains the consequences.
@@ -16,7 +16,7 @@
 namespace voca::engine {
 
 /// Device and library for which an algorithm is valid. If any field differs, a different cache is used.
-struct ProductLibrary {
+struct GemmLibraryVersion {
   std::string device;         ///< "NVIDIA A800-SXM4-80GB"
   std::string capability;     ///< "8.0"
   int driver = 0;             ///< as CUDA counts: 12020 is 12.2
@@ -40,7 +40,7 @@ struct ChosenAlgorithm {
 
 /// Everything on which an algorithm depends, in one line: "bfloat16 nt 512x768x256 ld 256 256 768 bias batch
 /// 1 align 16".
-[[nodiscard]] std::string product_key(const MatrixProduct& product, bool allow_tf32);
+[[nodiscard]] std::string gemm_key(const LibraryGemm& gemm, bool allow_tf32);
 
 /// Index of the best candidate by time. Candidates are in the order in which the library proposes them: the
 /// first wins unless another is more than 2 % faster, so that noise rarely decides. A non-finite time marks a
@@ -51,7 +51,7 @@ struct ChosenAlgorithm {
 class AlgorithmCache {
  public:
   /// If `folder` is empty, nothing is stored on disk.
-  AlgorithmCache(const std::filesystem::path& folder, ProductLibrary library);
+  AlgorithmCache(const std::filesystem::path& folder, GemmLibraryVersion library);
 
   /// $XDG_CACHE_HOME/voca-engine, ~/.cache/voca-engine, or empty if neither variable is set.
   [[nodiscard]] static std::filesystem::path default_folder();
@@ -74,7 +74,7 @@ class AlgorithmCache {
   [[nodiscard]] std::optional<Table> read_file();
   void write_file() const;
 
-  ProductLibrary library_;
+  GemmLibraryVersion library_;
   std::filesystem::path path_;  // empty: nothing on disk
   Table chosen_;
   bool changed_ = false;

@@ -40,9 +40,9 @@ AlgorithmChoice::AlgorithmChoice(AlgorithmCache& cache, const AlgorithmSharing& 
   if (!sharing.chooses) told_ = read_told(sharing.hear());
 }
 
-void AlgorithmChoice::choose(const std::string& key, const ProductLibraryCalls& library) {
+void AlgorithmChoice::choose(const std::string& key, const GemmLibraryCalls& library) {
   if (taken_.contains(key)) return;
-  report_activity("choosing algorithms of matrix products");
+  report_activity("choosing algorithms for GEMMs");
   const auto told = told_.find(key);
   const ChosenAlgorithm* const cached = sharing_.chooses ? cache_.find(key) : nullptr;
   if (told != told_.end() && library.can_run(told->second)) {

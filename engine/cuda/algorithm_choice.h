@@ -11,7 +11,7 @@
 namespace voca::engine {
 
 /// Queries to the GEMM library about one GEMM.
-struct ProductLibraryCalls {
+struct GemmLibraryCalls {
   std::function<bool(const Algorithm&)> can_run;
   /// Times the library's candidates, which takes a while; nullopt if there is no memory for operands.
   std::function<std::optional<ChosenAlgorithm>()> search;
@@ -37,7 +37,7 @@ class AlgorithmChoice {
   AlgorithmChoice(AlgorithmCache& cache, const AlgorithmSharing& sharing);
 
   /// Chooses the algorithm of `key`; a no-op if it already has one.
-  void choose(const std::string& key, const ProductLibraryCalls& library);
+  void choose(const std::string& key, const GemmLibraryCalls& library);
   /// Saves, adopts algorithms that other processes have found meanwhile if they can run, and sends the result
   /// to the other ranks.
   void settle(const std::function<bool(const std::string& key, const Algorithm&)>& can_run);

@@ -36,9 +36,9 @@ class CudaCommunicationStream final : public CommunicationStream {
   CudaCommunicationStream(const CudaCommunicationStream&) = delete;
   CudaCommunicationStream& operator=(const CudaCommunicationStream&) = delete;
 
-  [[nodiscard]] void* stream() const override { return stream_; }
-  void wait_for(void* compute) override { order(static_cast<cudaStream_t>(compute), stream_); }
-  void hold_up(void* compute) override { order(stream_, static_cast<cudaStream_t>(compute)); }
+  [[nodiscard]] Stream stream() const override { return stream_; }
+  void wait_for(Stream compute) override { order(compute, stream_); }
+  void hold_up(Stream compute) override { order(stream_, compute); }
 
  private:
   // A wait refers to the latest record, so one event can be reused for every ordering.

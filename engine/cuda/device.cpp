@@ -6,7 +6,7 @@
 #include "engine/base/error.h"
 #include "engine/core/cuda_device.h"
 #include "engine/cuda/check.h"
-#include "engine/cuda/cublaslt_products.h"
+#include "engine/cuda/cublaslt.h"
 #include "engine/cuda/graphs.h"
 
 namespace voca::engine {
@@ -55,10 +55,10 @@ class CudaDevice final : public Device {
       throw UsageError("--device cuda:{}: {}", index, why);
     VOCA_CUDA(cudaStreamCreateWithFlags(&compute_, cudaStreamNonBlocking));
     VOCA_CUDA(cudaStreamCreateWithFlags(&copy_, cudaStreamNonBlocking));
-    products_ = cuda::make_cublaslt_products(properties_, options);
+    gemm_library_ = cuda::make_cublaslt(properties_, options);
   }
   ~CudaDevice() override {
-    products_.reset();
+    gemm_library_.reset();
     VOCA_REPORT(cudaStreamDestroy(copy_));
     VOCA_REPORT(cudaStreamDestroy(compute_));
   }
@@ -78,21 +78,19 @@ class CudaDevice final : public Device {
     // 0 would mean unknown.
     return free > kReservedBytes ? free - kReservedBytes : 1;
   }
-  void synchronize(void* stream) override {
-    VOCA_CUDA(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)));
-  }
-  [[nodiscard]] void* compute_stream() const override { return compute_; }
-  [[nodiscard]] void* copy_stream() const override { return copy_; }
-  [[nodiscard]] MatrixProducts* products() override { return products_.get(); }
+  void synchronize(Stream stream) override { VOCA_CUDA(cudaStreamSynchronize(stream)); }
+  [[nodiscard]] Stream compute_stream() const override { return compute_; }
+  [[nodiscard]] Stream copy_stream() const override { return copy_; }
+  [[nodiscard]] GemmLibrary* gemm_library() override { return gemm_library_.get(); }
 
-  void copy_to_device(void* to, const void* host, std::size_t bytes, void* stream) override {
-    VOCA_CUDA(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream)));
+  void copy_to_device(void* to, const void* host, std::size_t bytes, Stream stream) override {
+    VOCA_CUDA(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream));
   }
-  void copy_to_host(void* host, const void* from, std::size_t bytes, void* stream) override {
-    VOCA_CUDA(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream)));
+  void copy_to_host(void* host, const void* from, std::size_t bytes, Stream stream) override {
+    VOCA_CUDA(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream));
   }
-  void queue_together(std::uint64_t kind, void* stream, const std::function<void()>& work) override {
-    graphs_.queue(kind, static_cast<cudaStream_t>(stream), work);
+  void queue_together(std::uint64_t kind, Stream stream, const std::function<void()>& work) override {
+    graphs_.queue(kind, stream, work);
   }
 
  protected:
@@ -121,11 +119,11 @@ class CudaDevice final : public Device {
   void destroy_event(void* event) noexcept override {
     VOCA_REPORT(cudaEventDestroy(static_cast<cudaEvent_t>(event)));
   }
-  void record_event(void* event, void* stream) override {
-    VOCA_CUDA(cudaEventRecord(static_cast<cudaEvent_t>(event), static_cast<cudaStream_t>(stream)));
+  void record_event(void* event, Stream stream) override {
+    VOCA_CUDA(cudaEventRecord(static_cast<cudaEvent_t>(event), stream));
   }
-  void stream_wait(void* stream, void* event) override {
-    VOCA_CUDA(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), static_cast<cudaEvent_t>(event), 0));
+  void stream_wait(Stream stream, void* event) override {
+    VOCA_CUDA(cudaStreamWaitEvent(stream, static_cast<cudaEvent_t>(event), 0));
   }
   void synchronize_event(void* event) override {
     VOCA_CUDA(cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
@@ -146,7 +144,7 @@ class CudaDevice final : public Device {
   cudaDeviceProp properties_{};
   cudaStream_t compute_ = nullptr;
   cudaStream_t copy_ = nullptr;
-  std::unique_ptr<MatrixProducts> products_;
+  std::unique_ptr<GemmLibrary> gemm_library_;
   cuda::Graphs graphs_;
 };
 

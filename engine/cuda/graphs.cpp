@@ -66,7 +66,7 @@ void set_words_by_kernels(cudaGraph_t graph) {
     if (set.elementSize == 2) value = (value & 0xFFFFU) * 0x00010001U;
     void* arguments[] = {static_cast<void*>(&word), static_cast<void*>(&value)};
     cudaKernelNodeParams kernel{};
-    kernel.func = reinterpret_cast<void*>(kernels::cuda::set_word());
+    kernel.func = reinterpret_cast<void*>(kernels::set_word(kernels::Cuda{}));
     kernel.gridDim = dim3(1);
     kernel.blockDim = dim3(1);
     kernel.kernelParams = arguments;

@@ -1,10 +1,11 @@
 #include "kernels/attention.h"
 
 #include <cmath>
+#include <type_traits>
+#include <utility>
 
-#include "engine/ops/check.h"
+#include "engine/ops/gemm.h"
 #include "engine/ops/ops.h"
-#include "kernels/gemm.h"
 #include "kernels/softmax.h"
 
 namespace voca::engine::ops {
@@ -15,9 +16,13 @@ using kernels::Transpose;
 
 // First element of a piece. The row stride is the packed row's; a piece has `hidden` elements per row.
 template <typename T>
-T* begin_of(const Heads& heads, std::int64_t hidden) {
-  T* base = heads.packed.as<T>();
+const T* begin_of(const Heads& heads, std::int64_t hidden) {
+  const T* base = heads.packed.as<T>();
   return base == nullptr ? nullptr : base + heads.piece * hidden;
+}
+template <typename T>
+T* begin_of(Heads& heads, std::int64_t hidden) {
+  return const_cast<T*>(begin_of<T>(std::as_const(heads), hidden));
 }
 
 void expect_heads(const Context& context, const char* operation, const Heads& heads, std::int64_t batch,
@@ -49,95 +54,93 @@ struct Operand {
   std::int64_t row_stride;
   std::int64_t length;
   bool per_head;  ///< (batch · heads, length, columns), rather than heads side by side within a row
+
+  operator Operand<const T>() const { return {data, row_stride, length, per_head}; }
+};
+template <typename T>
+struct Operand<const T> {
+  const T* data;
+  std::int64_t row_stride;
+  std::int64_t length;
+  bool per_head;
 };
 
-// One GEMM for every batch and head, c = op(a) · op(b): one call per head, batched over samples.
-template <typename T>
-void per_head_products(Context& context, const AttentionShape& s, Transpose ta, Transpose tb, std::int64_t m,
-                       std::int64_t n, std::int64_t k, const Operand<T>& a, const Operand<T>& b,
-                       const Operand<T>& c) {
-  const auto at = [&s](const Operand<T>& x, std::int64_t head) -> T* {
-    if (x.data == nullptr) return nullptr;
-    return x.data + head * (x.per_head ? x.length * x.row_stride : s.head_size);
-  };
-  const auto stride = [&s](const Operand<T>& x) {
-    return (x.per_head ? s.heads : 1) * x.length * x.row_stride;
-  };
-  // Heads start at multiples of the head size, matrices at multiples of query_length · key_length.
-  const int alignment = alignment_of(
-      s.head_size | s.query_stride | s.key_stride | s.value_stride | s.query_length * s.key_length,
-      kDTypeOf<T>);
-  for (std::int64_t head = 0; head < s.heads; ++head) {
-    if (context.backend() == DeviceKind::kCuda) {
-      multiply(context, {.dtype = kDTypeOf<T>,
-                         .transpose_a = ta,
-                         .transpose_b = tb,
-                         .m = m,
-                         .n = n,
-                         .k = k,
-                         .a = at(a, head),
-                         .lda = a.row_stride,
-                         .b = at(b, head),
-                         .ldb = b.row_stride,
-                         .c = at(c, head),
-                         .ldc = c.row_stride,
-                         .batch = s.batch,
-                         .stride_a = stride(a),
-                         .stride_b = stride(b),
-                         .stride_c = stride(c),
-                         .alignment = alignment});
-      continue;
-    }
-    if constexpr (kOnCpu<T>) {
-      if (context.device() == DeviceKind::kMeta) return;
-      kernels::cpu::batched_gemm<T>({.one = {.transpose_a = ta,
-                                             .transpose_b = tb,
-                                             .m = m,
-                                             .n = n,
-                                             .k = k,
-                                             .a = at(a, head),
-                                             .lda = a.row_stride,
-                                             .b = at(b, head),
-                                             .ldb = b.row_stride,
-                                             .c = at(c, head),
-                                             .ldc = c.row_stride},
-                                     .batch = s.batch,
-                                     .stride_a = stride(a),
-                                     .stride_b = stride(b),
-                                     .stride_c = stride(c)});
-    }
-  }
-}
-
-template <typename T>
-struct GeneralPath {
+// The unfused path: batched GEMM and softmax.
+template <typename T, typename Backend>
+struct UnfusedPath {
   Context& context;
+  Backend backend;
   const AttentionShape& shape;
   Tensor probabilities;
   Tensor dropped;
 
-  GeneralPath(Context& c, const AttentionShape& s)
+  UnfusedPath(Context& c, Backend b, const AttentionShape& s)
       : context(c),
+        backend(b),
         shape(s),
         probabilities(c.allocate("attention probabilities", {s.batch * s.heads, s.query_length, s.key_length},
                                  kDTypeOf<T>)),
         dropped(c.allocate("dropped attention probabilities", probabilities.shape, kDTypeOf<T>)) {}
 
-  Operand<T> queries(T* data) const { return {data, shape.query_stride, shape.query_length, false}; }
-  Operand<T> keys(T* data) const { return {data, shape.key_stride, shape.key_length, false}; }
-  Operand<T> values(T* data) const { return {data, shape.value_stride, shape.key_length, false}; }
-  Operand<T> outputs(T* data) const {
+  // U is T, or const T where the operand is only read.
+  template <typename U>
+  Operand<U> queries(U* data) const {
+    return {data, shape.query_stride, shape.query_length, false};
+  }
+  template <typename U>
+  Operand<U> keys(U* data) const {
+    return {data, shape.key_stride, shape.key_length, false};
+  }
+  template <typename U>
+  Operand<U> values(U* data) const {
+    return {data, shape.value_stride, shape.key_length, false};
+  }
+  template <typename U>
+  Operand<U> outputs(U* data) const {
     return {data, shape.heads * shape.head_size, shape.query_length, false};
   }
-  [[nodiscard]] Operand<T> matrix(const Tensor& tensor) const {
+  [[nodiscard]] Operand<T> matrix(Tensor& tensor) const {
     return {tensor.as<T>(), shape.key_length, shape.query_length, true};
   }
   [[nodiscard]] double scale() const { return 1.0 / std::sqrt(static_cast<double>(shape.head_size)); }
 
+  /// c = op(a) · op(b) for every batch and head: one call per head, batched over samples.
+  void gemm_per_head(Transpose ta, Transpose tb, std::int64_t m, std::int64_t n, std::int64_t k,
+                     const Operand<const T>& a, const Operand<const T>& b, const Operand<T>& c) {
+    const auto at = [this](const auto& x, std::int64_t head) {
+      return x.data == nullptr ? nullptr
+                               : x.data + head * (x.per_head ? x.length * x.row_stride : shape.head_size);
+    };
+    const auto stride = [this](const auto& x) {
+      return (x.per_head ? shape.heads : 1) * x.length * x.row_stride;
+    };
+    for (std::int64_t head = 0; head < shape.heads; ++head) {
+      // Heads start at multiples of the head size, matrices at multiples of query_length · key_length.
+      gemm<T>(context, backend,
+              {.transpose_a = ta,
+               .transpose_b = tb,
+               .m = m,
+               .n = n,
+               .k = k,
+               .a = at(a, head),
+               .lda = a.row_stride,
+               .b = at(b, head),
+               .ldb = b.row_stride,
+               .c = at(c, head),
+               .ldc = c.row_stride,
+               .batch = shape.batch,
+               .stride_a = stride(a),
+               .stride_b = stride(b),
+               .stride_c = stride(c)},
+              shape.head_size | shape.query_stride | shape.key_stride | shape.value_stride |
+                  shape.query_length * shape.key_length);
+    }
+  }
+
   /// probabilities = softmax(Q Kᵀ · scale), dropped = D(probabilities).
-  void compute_probabilities(T* q, T* k, const Dropout& dropout) {
-    per_head_products<T>(context, shape, Transpose::kNo, Transpose::kYes, shape.query_length,
-                         shape.key_length, shape.head_size, queries(q), keys(k), matrix(probabilities));
+  void compute_probabilities(const T* q, const T* k, const Dropout& dropout) {
+    gemm_per_head(Transpose::kNo, Transpose::kYes, shape.query_length, shape.key_length, shape.head_size,
+                  queries(q), keys(k), matrix(probabilities));
     const kernels::SoftmaxForward<T> args{.batch = shape.batch * shape.heads,
                                           .query_length = shape.query_length,
                                           .key_length = shape.key_length,
@@ -146,33 +149,34 @@ struct GeneralPath {
                                           .dropout = dropout,
                                           .probabilities = probabilities.as<T>(),
                                           .dropped = dropped.as<T>()};
-    VOCA_DISPATCH(context, softmax_forward, args);
+    if (!context.is_dry_run()) kernels::softmax_forward(backend, args);
   }
 };
 
-template <typename T>
-void general_forward(Context& context, const AttentionShape& s, const Attention& a, std::int64_t hidden) {
-  GeneralPath<T> path(context, s);
+template <typename T, typename Backend>
+void unfused_forward(Context& context, Backend backend, const AttentionShape& s, Attention& a,
+                     std::int64_t hidden) {
+  UnfusedPath<T, Backend> path(context, backend, s);
   path.compute_probabilities(begin_of<T>(a.q, hidden), begin_of<T>(a.k, hidden), a.dropout);
-  per_head_products<T>(context, s, Transpose::kNo, Transpose::kNo, s.query_length, s.head_size, s.key_length,
-                       path.matrix(path.dropped), path.values(begin_of<T>(a.v, hidden)),
-                       path.outputs(a.out.as<T>()));
+  path.gemm_per_head(Transpose::kNo, Transpose::kNo, s.query_length, s.head_size, s.key_length,
+                     path.matrix(path.dropped), path.values(begin_of<T>(a.v, hidden)),
+                     path.outputs(a.out.as<T>()));
 }
 
-template <typename T>
-void general_backward(Context& context, const AttentionShape& s, const AttentionGradient& g,
+template <typename T, typename Backend>
+void unfused_backward(Context& context, Backend backend, const AttentionShape& s, AttentionGradient& g,
                       std::int64_t hidden) {
-  GeneralPath<T> path(context, s);
-  T* q = begin_of<T>(g.q, hidden);
-  T* k = begin_of<T>(g.k, hidden);
-  T* v = begin_of<T>(g.v, hidden);
+  UnfusedPath<T, Backend> path(context, backend, s);
+  const T* q = begin_of<T>(g.q, hidden);
+  const T* k = begin_of<T>(g.k, hidden);
+  const T* v = begin_of<T>(g.v, hidden);
   path.compute_probabilities(q, k, g.dropout);
-  const Operand<T> dout = path.outputs(g.dout.as<T>());
-  per_head_products<T>(context, s, Transpose::kYes, Transpose::kNo, s.key_length, s.head_size, s.query_length,
-                       path.matrix(path.dropped), dout, path.values(begin_of<T>(g.dv, hidden)));
+  const Operand<const T> dout = path.outputs(g.dout.as<T>());
+  path.gemm_per_head(Transpose::kYes, Transpose::kNo, s.key_length, s.head_size, s.query_length,
+                     path.matrix(path.dropped), dout, path.values(begin_of<T>(g.dv, hidden)));
   const Operand<T> dscores = path.matrix(path.dropped);  // the dropped probabilities are no longer needed
-  per_head_products<T>(context, s, Transpose::kNo, Transpose::kYes, s.query_length, s.key_length, s.head_size,
-                       dout, path.values(v), dscores);
+  path.gemm_per_head(Transpose::kNo, Transpose::kYes, s.query_length, s.key_length, s.head_size, dout,
+                     path.values(v), dscores);
   const kernels::SoftmaxBackward<T> args{.batch = s.batch * s.heads,
                                          .query_length = s.query_length,
                                          .key_length = s.key_length,
@@ -181,49 +185,55 @@ void general_backward(Context& context, const AttentionShape& s, const Attention
                                          .probabilities = path.probabilities.template as<T>(),
                                          .dropout = g.dropout,
                                          .dscores = dscores.data};
-  VOCA_DISPATCH(context, softmax_backward, args);
-  per_head_products<T>(context, s, Transpose::kNo, Transpose::kNo, s.query_length, s.head_size, s.key_length,
-                       dscores, path.keys(k), path.queries(begin_of<T>(g.dq, hidden)));
-  per_head_products<T>(context, s, Transpose::kYes, Transpose::kNo, s.key_length, s.head_size, s.query_length,
-                       dscores, path.queries(q), path.keys(begin_of<T>(g.dk, hidden)));
+  if (!context.is_dry_run()) kernels::softmax_backward(backend, args);
+  path.gemm_per_head(Transpose::kNo, Transpose::kNo, s.query_length, s.head_size, s.key_length, dscores,
+                     path.keys(k), path.queries(begin_of<T>(g.dq, hidden)));
+  path.gemm_per_head(Transpose::kYes, Transpose::kNo, s.key_length, s.head_size, s.query_length, dscores,
+                     path.queries(q), path.keys(begin_of<T>(g.dk, hidden)));
 }
 
-// The fused path exists on the CPU for every shape, on a GPU for 16-bit types and some head sizes.
-
-template <typename T>
-inline constexpr bool kFusedOnCuda = kOnCuda<T> && !std::is_same_v<T, float>;
-
-template <typename T>
-bool is_fused(const Context& context, const AttentionShape& s, AttentionPath path) {
-  if (path == AttentionPath::kGeneral) return false;
-  if (context.backend() == DeviceKind::kCpu) return true;
-  if constexpr (kFusedOnCuda<T>) return kernels::cuda::attention_is_fused(s);
-  return false;
+template <typename T, typename Backend>
+void fused_forward(Context& context, Backend backend, const AttentionShape& s, Attention& a,
+                   std::int64_t hidden) {
+  kernels::AttentionForward<T> args{.shape = s,
+                                    .q = begin_of<T>(a.q, hidden),
+                                    .k = begin_of<T>(a.k, hidden),
+                                    .v = begin_of<T>(a.v, hidden),
+                                    .dropout = a.dropout,
+                                    .out = a.out.as<T>(),
+                                    .logsumexp = pointer<kernels::Stat<T>>(a.logsumexp)};
+  args.scratch = context.arena.scratch("attention scratch", scratch_bytes(backend, args)).data;
+  if (!context.is_dry_run()) kernels::attention_forward(backend, args);
 }
 
-template <typename T>
-void run_fused(const Context& context, const kernels::AttentionForward<T>& args) {
-  if constexpr (kOnCpu<T>) {
-    if (context.device() == DeviceKind::kCpu) kernels::cpu::attention_forward(args);
-  }
-  if constexpr (kFusedOnCuda<T>) {
-    if (context.device() == DeviceKind::kCuda) kernels::cuda::attention_forward(args, context.stream);
-  }
+template <typename T, typename Backend>
+void fused_backward(Context& context, Backend backend, const AttentionShape& s, AttentionGradient& g,
+                    std::int64_t hidden) {
+  expect(context, "attention_backward", g.out, g.dout.shape, g.dout.dtype);
+  expect(context, "attention_backward", g.logsumexp, {s.batch, g.heads, s.query_length},
+         statistics_type(g.dout.dtype));
+  kernels::AttentionBackward<T> args{.shape = s,
+                                     .dout = g.dout.as<T>(),
+                                     .q = begin_of<T>(g.q, hidden),
+                                     .k = begin_of<T>(g.k, hidden),
+                                     .v = begin_of<T>(g.v, hidden),
+                                     .out = g.out.as<T>(),
+                                     .logsumexp = g.logsumexp.as<kernels::Stat<T>>(),
+                                     .dropout = g.dropout,
+                                     .dq = begin_of<T>(g.dq, hidden),
+                                     .dk = begin_of<T>(g.dk, hidden),
+                                     .dv = begin_of<T>(g.dv, hidden)};
+  args.scratch = context.arena.scratch("attention scratch", scratch_bytes(backend, args)).data;
+  if (!context.is_dry_run()) kernels::attention_backward(backend, args);
 }
 
-template <typename T>
-void run_fused(const Context& context, const kernels::AttentionBackward<T>& args) {
-  if constexpr (kOnCpu<T>) {
-    if (context.device() == DeviceKind::kCpu) kernels::cpu::attention_backward(args);
-  }
-  if constexpr (kFusedOnCuda<T>) {
-    if (context.device() == DeviceKind::kCuda) kernels::cuda::attention_backward(args, context.stream);
-  }
-}
+/// Whether a backend has fused kernels for T.
+template <typename Backend, typename T>
+inline constexpr bool kHasFused = std::is_same_v<Backend, kernels::Cpu> || sizeof(T) == 2;
 
 }  // namespace
 
-void attention(Context& context, const Attention& a) {
+void attention(Context& context, Attention a) {
   VOCA_CHECK(a.out.shape.rank() == 3 && a.heads > 0);
   const std::int64_t hidden = a.out.shape[2];
   const std::int64_t batch = a.out.shape[0];
@@ -236,58 +246,34 @@ void attention(Context& context, const Attention& a) {
   expect(context, "attention", a.out, {batch, s.query_length, hidden}, dtype);
   expect_optional(context, "attention", a.logsumexp, {batch, a.heads, s.query_length},
                   statistics_type(dtype));
-  by_type("attention", dtype, [&]<typename T>() {
+  dispatch(context, "attention", dtype, [&]<typename T>(auto backend) {
     const ArenaScope scope(context.arena);
-    if (!is_fused<T>(context, s, a.path)) return general_forward<T>(context, s, a, hidden);
-    const Tensor scratch = context.arena.scratch(
-        "attention scratch",
-        VOCA_SCRATCH_BYTES(context, "attention", kernels::cpu::attention_forward_scratch_bytes<T>(s), 0));
-    const kernels::AttentionForward<T> args{.shape = s,
-                                            .q = begin_of<T>(a.q, hidden),
-                                            .k = begin_of<T>(a.k, hidden),
-                                            .v = begin_of<T>(a.v, hidden),
-                                            .dropout = a.dropout,
-                                            .out = a.out.as<T>(),
-                                            .logsumexp = pointer<kernels::Stat<T>>(a.logsumexp),
-                                            .scratch = scratch.data};
-    run_fused(context, args);
+    if constexpr (kHasFused<decltype(backend), T>) {
+      if (a.path == AttentionPath::kFused && kernels::attention_is_fused(backend, s))
+        return fused_forward<T>(context, backend, s, a, hidden);
+    }
+    unfused_forward<T>(context, backend, s, a, hidden);
   });
 }
 
-void attention_backward(Context& context, const AttentionGradient& g) {
+void attention_backward(Context& context, AttentionGradient g) {
   VOCA_CHECK(g.dout.shape.rank() == 3 && g.heads > 0);
   const std::int64_t hidden = g.dout.shape[2];
   const std::int64_t batch = g.dout.shape[0];
   const DType dtype = g.dout.dtype;
-  for (const Heads* heads : {&g.q, &g.k, &g.v, &g.dq, &g.dk, &g.dv})
+  for (const Heads* heads : std::initializer_list<const Heads*>{&g.q, &g.k, &g.v, &g.dq, &g.dk, &g.dv})
     expect_heads(context, "attention_backward", *heads, batch, hidden, dtype);
   const AttentionShape s = shape_of(g.q, g.k, g.v, g.heads, hidden);
   VOCA_CHECK(g.dq.packed.shape == g.q.packed.shape && g.dk.packed.shape == g.k.packed.shape &&
              g.dv.packed.shape == g.v.packed.shape);
   expect(context, "attention_backward", g.dout, {batch, s.query_length, hidden}, dtype);
-  by_type("attention_backward", dtype, [&]<typename T>() {
+  dispatch(context, "attention_backward", dtype, [&]<typename T>(auto backend) {
     const ArenaScope scope(context.arena);
-    if (!is_fused<T>(context, s, g.path)) return general_backward<T>(context, s, g, hidden);
-    expect(context, "attention_backward", g.out, g.dout.shape, dtype);
-    expect(context, "attention_backward", g.logsumexp, {batch, g.heads, s.query_length},
-           statistics_type(dtype));
-    const Tensor scratch = context.arena.scratch(
-        "attention scratch", VOCA_SCRATCH_BYTES(context, "attention_backward",
-                                                kernels::cpu::attention_backward_scratch_bytes<T>(s),
-                                                kernels::cuda::attention_backward_scratch_bytes(s)));
-    const kernels::AttentionBackward<T> args{.shape = s,
-                                             .dout = g.dout.as<T>(),
-                                             .q = begin_of<T>(g.q, hidden),
-                                             .k = begin_of<T>(g.k, hidden),
-                                             .v = begin_of<T>(g.v, hidden),
-                                             .out = g.out.as<T>(),
-                                             .logsumexp = g.logsumexp.as<kernels::Stat<T>>(),
-                                             .dropout = g.dropout,
-                                             .dq = begin_of<T>(g.dq, hidden),
-                                             .dk = begin_of<T>(g.dk, hidden),
-                                             .dv = begin_of<T>(g.dv, hidden),
-                                             .scratch = scratch.data};
-    run_fused(context, args);
+    if constexpr (kHasFused<decltype(backend), T>) {
+      if (g.path == AttentionPath::kFused && kernels::attention_is_fused(backend, s))
+        return fused_backward<T>(context, backend, s, g, hidden);
+    }
+    unfused_backward<T>(context, backend, s, g, hidden);
   });
 }
 

@@ -5,7 +5,7 @@
 
 namespace voca::engine::ops {
 
-void layernorm(Context& context, const Layernorm& l) {
+void layernorm(Context& context, Layernorm l) {
   const DType dtype = l.x.dtype;
   const DType statistics = statistics_type(dtype);
   const std::int64_t rows = rows_of(l.x);
@@ -19,7 +19,7 @@ void layernorm(Context& context, const Layernorm& l) {
   expect_optional(context, "layernorm", l.mean, {rows}, statistics);
   expect_optional(context, "layernorm", l.rstd, {rows}, statistics);
   expect(context, "layernorm", l.y, l.x.shape, dtype);
-  by_type("layernorm", dtype, [&]<typename T>() {
+  dispatch(context, "layernorm", dtype, [&]<typename T>(auto backend) {
     const kernels::LayernormForward<T> args{.rows = rows,
                                             .columns = columns,
                                             .x = l.x.as<T>(),
@@ -33,11 +33,11 @@ void layernorm(Context& context, const Layernorm& l) {
                                             .mean = pointer<kernels::Stat<T>>(l.mean),
                                             .rstd = pointer<kernels::Stat<T>>(l.rstd),
                                             .y = l.y.as<T>()};
-    VOCA_DISPATCH(context, layernorm_forward, args);
+    if (!context.is_dry_run()) kernels::layernorm_forward(backend, args);
   });
 }
 
-void layernorm_backward(Context& context, const LayernormGradient& g) {
+void layernorm_backward(Context& context, LayernormGradient g) {
   const DType dtype = g.z.dtype;
   const DType statistics = statistics_type(dtype);
   const std::int64_t rows = rows_of(g.z);
@@ -52,30 +52,25 @@ void layernorm_backward(Context& context, const LayernormGradient& g) {
   expect(context, "layernorm_backward", g.dgamma, {columns}, dtype);
   expect(context, "layernorm_backward", g.dbeta, {columns}, dtype);
   expect_optional(context, "layernorm_backward", g.dbias, {columns}, dtype);
-  by_type("layernorm_backward", dtype, [&]<typename T>() {
+  dispatch(context, "layernorm_backward", dtype, [&]<typename T>(auto backend) {
     const ArenaScope scope(context.arena);
-    const Tensor scratch = context.arena.scratch(
-        "layernorm scratch",
-        VOCA_SCRATCH_BYTES(context, "layernorm_backward",
-                           kernels::cpu::layernorm_backward_scratch_bytes<T>(rows, columns),
-                           kernels::cuda::layernorm_backward_scratch_bytes(rows, columns)));
-    const kernels::LayernormBackward<T> args{.rows = rows,
-                                             .columns = columns,
-                                             .dy = g.dy.as<T>(),
-                                             .z = g.z.as<T>(),
-                                             .mean = g.mean.as<kernels::Stat<T>>(),
-                                             .rstd = g.rstd.as<kernels::Stat<T>>(),
-                                             .gamma = g.gamma.as<T>(),
-                                             .input_dropout = g.input_dropout,
-                                             .output_dropout = g.output_dropout,
-                                             .dx = g.dx.as<T>(),
-                                             .dresidual = pointer<T>(g.dresidual),
-                                             .accumulate_dresidual = g.accumulate_dresidual,
-                                             .dgamma = g.dgamma.as<T>(),
-                                             .dbeta = g.dbeta.as<T>(),
-                                             .dbias = pointer<T>(g.dbias),
-                                             .scratch = scratch.data};
-    VOCA_DISPATCH(context, layernorm_backward, args);
+    kernels::LayernormBackward<T> args{.rows = rows,
+                                       .columns = columns,
+                                       .dy = g.dy.as<T>(),
+                                       .z = g.z.as<T>(),
+                                       .mean = g.mean.as<kernels::Stat<T>>(),
+                                       .rstd = g.rstd.as<kernels::Stat<T>>(),
+                                       .gamma = g.gamma.as<T>(),
+                                       .input_dropout = g.input_dropout,
+                                       .output_dropout = g.output_dropout,
+                                       .dx = g.dx.as<T>(),
+                                       .dresidual = pointer<T>(g.dresidual),
+                                       .accumulate_dresidual = g.accumulate_dresidual,
+                                       .dgamma = g.dgamma.as<T>(),
+                                       .dbeta = g.dbeta.as<T>(),
+                                       .dbias = pointer<T>(g.dbias)};
+    args.scratch = context.arena.scratch("layernorm scratch", scratch_bytes(backend, args)).data;
+    if (!context.is_dry_run()) kernels::layernorm_backward(backend, args);
   });
 }
 

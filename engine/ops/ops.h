@@ -11,31 +11,34 @@
 // (throwing an InternalError that names the wrong tensor), takes scratch from the context's arena and
 // releases it, and calls the backend of the context's device; on kMeta nothing runs. "Rows" of a tensor are
 // its leading extents combined. An empty tensor omits an optional argument.
+//
+// An operation reads the arguments that are const (`const Tensor&`, or a const member of its struct) and
+// writes to the others.
 
 namespace voca::engine::ops {
 
 using kernels::Dropout;
 
 /// y (rows, out) = x (rows, in) · weightᵀ + bias; weight (out, in), bias (out) or empty.
-void linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y);
+void linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor y);
 
 struct LinearGradient {
-  Tensor dy{};
-  Tensor x{};
-  Tensor weight{};
+  const Tensor dy{};
+  const Tensor x{};
+  const Tensor weight{};
   Tensor dx{};                 ///< overwritten; empty if not needed
   bool accumulate_dx = false;  ///< accumulate into dx instead
   Tensor dweight{};            ///< accumulated into
   Tensor dbias{};              ///< accumulated into; empty if another operation computes it
 };
-void linear_backward(Context& context, const LinearGradient& args);
+void linear_backward(Context& context, LinearGradient args);
 
 struct Layernorm {
-  Tensor x{};         ///< (rows, columns); may be z
-  Tensor bias{};      ///< (columns) or empty
-  Tensor residual{};  ///< shape of x, or empty
-  Tensor gamma{};
-  Tensor beta{};
+  const Tensor x{};         ///< (rows, columns); may be z
+  const Tensor bias{};      ///< (columns) or empty
+  const Tensor residual{};  ///< shape of x, or empty
+  const Tensor gamma{};
+  const Tensor beta{};
   Dropout input_dropout{};
   Dropout output_dropout{};
   Tensor z{};  ///< saved; empty in inference, as are mean and rstd (rows)
@@ -43,14 +46,14 @@ struct Layernorm {
   Tensor rstd{};
   Tensor y{};  ///< overwritten
 };
-void layernorm(Context& context, const Layernorm& args);
+void layernorm(Context& context, Layernorm args);
 
 struct LayernormGradient {
-  Tensor dy{};
-  Tensor z{};
-  Tensor mean{};
-  Tensor rstd{};
-  Tensor gamma{};
+  const Tensor dy{};
+  const Tensor z{};
+  const Tensor mean{};
+  const Tensor rstd{};
+  const Tensor gamma{};
   Dropout input_dropout{};
   Dropout output_dropout{};
   Tensor dx{};                        ///< overwritten; may be dy
@@ -60,12 +63,12 @@ struct LayernormGradient {
   Tensor dbeta{};                     ///< accumulated into
   Tensor dbias{};                     ///< accumulated into, or empty
 };
-void layernorm_backward(Context& context, const LayernormGradient& args);
+void layernorm_backward(Context& context, LayernormGradient args);
 
-/// kFused never stores the probability matrix; kGeneral, the unfused path, stores it and consists of batched
+/// kFused never stores the probability matrix; kUnfused stores it and consists of batched
 /// GEMM and softmax. Both compute the same function. If a GPU has no fused kernel for the type or head size,
 /// kFused takes the unfused path too.
-enum class AttentionPath : std::uint8_t { kFused, kGeneral };
+enum class AttentionPath : std::uint8_t { kFused, kUnfused };
 
 /// Piece `piece` of a packed projection (batch, length, pieces · hidden) that may hold several.
 struct Heads {
@@ -75,61 +78,61 @@ struct Heads {
 
 struct Attention {
   std::int64_t heads = 0;
-  Heads q{};
-  Heads k{};
-  Heads v{};
+  const Heads q{};
+  const Heads k{};
+  const Heads v{};
   Dropout dropout{};
   Tensor out{};        ///< (batch, query_length, hidden), overwritten
   Tensor logsumexp{};  ///< (batch, heads, query_length), saved; empty in inference
   AttentionPath path = AttentionPath::kFused;
 };
-void attention(Context& context, const Attention& args);
+void attention(Context& context, Attention args);
 
 struct AttentionGradient {
   std::int64_t heads = 0;
-  Tensor dout{};
-  Heads q{};
-  Heads k{};
-  Heads v{};
-  Tensor out{};
-  Tensor logsumexp{};
+  const Tensor dout{};
+  const Heads q{};
+  const Heads k{};
+  const Heads v{};
+  const Tensor out{};
+  const Tensor logsumexp{};
   Dropout dropout{};
   Heads dq{};  ///< this piece is overwritten; dk and dv too
   Heads dk{};
   Heads dv{};
   AttentionPath path = AttentionPath::kFused;
 };
-void attention_backward(Context& context, const AttentionGradient& args);
+void attention_backward(Context& context, AttentionGradient args);
 
 /// y = dropout(gelu(x + bias)); `bias` may be empty.
-void gelu(Context& context, const Tensor& x, const Tensor& bias, const Dropout& dropout, const Tensor& y);
+void gelu(Context& context, const Tensor& x, const Tensor& bias, const Dropout& dropout, Tensor y);
 /// Overwrites dx, which may be dy; accumulates into dbias, which may be empty.
 void gelu_backward(Context& context, const Tensor& dy, const Tensor& x, const Tensor& bias,
-                   const Dropout& dropout, const Tensor& dx, const Tensor& dbias);
+                   const Dropout& dropout, Tensor dx, Tensor dbias);
 
 /// y (batch, columns) = mean over time of x (batch, length, columns), plus the maximum over time if argmax
 /// (batch, columns) int32 is given.
-void pooling(Context& context, const Tensor& x, const Tensor& y, const Tensor& argmax);
-void pooling_backward(Context& context, const Tensor& dy, const Tensor& argmax, const Tensor& dx,
+void pooling(Context& context, const Tensor& x, Tensor y, Tensor argmax);
+void pooling_backward(Context& context, const Tensor& dy, const Tensor& argmax, Tensor dx,
                       bool accumulate_dx);
 
 /// y = x + encoding; x (batch, length, columns), encoding (length, columns); y may be x.
-void positional_encoding(Context& context, const Tensor& x, const Tensor& encoding, const Tensor& y);
+void positional_encoding(Context& context, const Tensor& x, const Tensor& encoding, Tensor y);
 /// Accumulates into dencoding.
-void positional_encoding_backward(Context& context, const Tensor& dy, const Tensor& dencoding);
+void positional_encoding_backward(Context& context, const Tensor& dy, Tensor dencoding);
 /// Overwrites encoding (length, columns) with the sinusoidal encoding.
-void sinusoidal_encoding(Context& context, const Tensor& encoding);
+void sinusoidal_encoding(Context& context, Tensor encoding);
 
 /// z = x / ‖x‖ row by row; norm (rows) is saved.
-void l2_normalize(Context& context, const Tensor& x, const Tensor& z, const Tensor& norm);
+void l2_normalize(Context& context, const Tensor& x, Tensor z, Tensor norm);
 void l2_normalize_backward(Context& context, const Tensor& dz, const Tensor& z, const Tensor& norm,
-                           const Tensor& dx);
+                           Tensor dx);
 
 struct InfoNce {
-  Tensor zv{};             ///< (rows, width)
-  Tensor za{};             ///< (columns, width)
-  Tensor row_labels{};     ///< (rows) int32
-  Tensor column_labels{};  ///< (columns) int32
+  const Tensor zv{};             ///< (rows, width)
+  const Tensor za{};             ///< (columns, width)
+  const Tensor row_labels{};     ///< (rows) int32
+  const Tensor column_labels{};  ///< (columns) int32
   std::int64_t diagonal_offset = 0;
   double temperature = 0.07;
   GradientScale grad{};
@@ -137,11 +140,11 @@ struct InfoNce {
   Tensor dzv{};   ///< overwritten; dzv and dza empty: loss only
   Tensor dza{};
 };
-void infonce(Context& context, const InfoNce& args);
+void infonce(Context& context, InfoNce args);
 
 struct CrossEntropy {
-  Tensor logits{};  ///< (rows) or (rows, 1): binary; (rows, classes): softmax
-  Tensor labels{};  ///< (rows) int32
+  const Tensor logits{};  ///< (rows) or (rows, 1): binary; (rows, classes): softmax
+  const Tensor labels{};  ///< (rows) int32
   double smoothing = 0;
   double pos_weight = 1;  ///< binary only
   GradientScale grad{};
@@ -149,39 +152,38 @@ struct CrossEntropy {
   Tensor row_losses{};  ///< (rows), overwritten, or empty
   Tensor dlogits{};     ///< shape of logits, overwritten, or empty
 };
-void binary_cross_entropy(Context& context, const CrossEntropy& args);
-void softmax_cross_entropy(Context& context, const CrossEntropy& args);
+void binary_cross_entropy(Context& context, CrossEntropy args);
+void softmax_cross_entropy(Context& context, CrossEntropy args);
 
 /// to = from, rounded to the type of `to`; `from` is float32 and has the same shape.
-void cast(Context& context, const Tensor& from, const Tensor& to);
+void cast(Context& context, const Tensor& from, Tensor to);
 /// Gathers out (batch, length, width) from packed frames (rows, width), float16 or float32, by windows
 /// (batch, sizeof(kernels::FrameWindow)), as bytes.
-void gather_frames(Context& context, const Tensor& frames, const Tensor& windows, const Tensor& out);
+void gather_frames(Context& context, const Tensor& frames, const Tensor& windows, Tensor out);
 
-void fill(Context& context, double value, const Tensor& out);
+void fill(Context& context, double value, Tensor out);
 /// out = alpha · a + beta · b; b may be empty, out may be a or b.
-void weighted_sum(Context& context, double alpha, const Tensor& a, double beta, const Tensor& b,
-                  const Tensor& out);
+void weighted_sum(Context& context, double alpha, const Tensor& a, double beta, const Tensor& b, Tensor out);
 
 /// sum = from, or sum += from if `add`; `sum` has the statistics type of `from`.
-void wide_sum(Context& context, const Tensor& from, bool add, const Tensor& sum);
+void wide_sum(Context& context, const Tensor& from, bool add, Tensor sum);
 
 /// norm (1) = ‖gradient‖₂.
-void gradient_norm(Context& context, const Tensor& gradient, const Tensor& norm);
+void gradient_norm(Context& context, const Tensor& gradient, Tensor norm);
 
 struct AdamWStep {
   double weight_decay = 0;
   double max_norm = 0;               ///< 0: no clipping
   std::int64_t growth_interval = 0;  ///< of the loss scale; 0 keeps the scale fixed
   Tensor state{};                    ///< (1) OptimizerState as bytes, updated
-  Tensor norm{};                     ///< (1) norm of `gradient`, with the loss scale still applied
-  Tensor losses{};    ///< statistics type, any shape, or empty; the step is skipped unless all are finite
-  Tensor gradient{};  ///< of the weights' or the masters' type
+  const Tensor norm{};               ///< (1) norm of `gradient`, with the loss scale still applied
+  const Tensor losses{};  ///< statistics type, any shape, or empty; the step is skipped unless all are finite
+  const Tensor gradient{};  ///< of the weights' or the masters' type
   Tensor master{};
   Tensor exp_avg{};
   Tensor exp_avg_sq{};
   Tensor weights{};  ///< may share memory with master
 };
-void adamw(Context& context, const AdamWStep& args);
+void adamw(Context& context, AdamWStep args);
 
 }  // namespace voca::engine::ops

@@ -15,11 +15,7 @@ constexpr const char* kRowLosses = "row losses";
 constexpr const char* kLosses = "losses";
 constexpr const char* kGradientNorm = "gradient norm";
 constexpr const char* kOptimizerState = "optimizer state";
-constexpr const char* kProductWorkspace = "matrix product workspace";
-
-DType statistics_type(DType compute_type) {
-  return compute_type == DType::kF64 ? DType::kF64 : DType::kF32;
-}
+constexpr const char* kGemmWorkspace = "GEMM workspace";
 
 /// Results that a run keeps outside the arena, without memory; empty where the run does not need one.
 struct Results {
@@ -83,13 +79,13 @@ ArenaPlan plan_arena(const Model& model, const MemoryRequest& request, const Par
 /// Size of the GEMM workspace on a GPU; 0 on the CPU, where GEMMs are kernels.
 std::size_t product_workspace_bytes(const Backend& backend) {
   if (backend.device != DeviceKind::kCuda) return 0;
-  return backend.products != nullptr ? backend.products->workspace_bytes() : kProductWorkspaceBytes;
+  return backend.gemm_library != nullptr ? backend.gemm_library->workspace_bytes() : kGemmWorkspaceBytes;
 }
 
 /// Throws before anything is allocated: on the CPU, overcommitted memory fails only when it is touched.
 const Model& check_fits(const Model& model, const MemoryRequest& request, Device& device) {
   const FreeMemory free = device.free_memory();
-  const Backend backend{.device = device.kind(), .products = device.products()};
+  const Backend backend{.device = device.kind(), .gemm_library = device.gemm_library()};
   const MemoryPlan plan = plan_memory(model, request, backend);
   if (!free.known() || plan.bytes() <= free.bytes) return model;
   const std::int64_t batch = std::max(request.train_batch, request.eval_batch);
@@ -119,7 +115,7 @@ MemoryPlan plan_memory(const Model& model, const MemoryRequest& request, const B
   MemoryPlan plan{.lines = parameters.lines(), .arena_lines = std::move(arena.lines)};
   plan.lines.push_back({kActivations, arena.bytes});
   if (const std::size_t bytes = product_workspace_bytes(backend); bytes > 0)
-    plan.lines.push_back({kProductWorkspace, bytes});
+    plan.lines.push_back({kGemmWorkspace, bytes});
   for (const Tensor& tensor : results.outputs) plan.lines.push_back({tensor.name, tensor.bytes()});
   for (const Tensor* tensor :
        {&results.row_losses, &results.losses, &results.gradient_norm, &results.optimizer_state})
@@ -174,13 +170,13 @@ Workspace::Workspace(const Model& model, const MemoryRequest& request, Device& d
   };
   const Results results = lay_out_results(model, request);
   const Backend backend{
-      .device = device.kind(), .products = device.products(), .world_size = request.world_size};
+      .device = device.kind(), .gemm_library = device.gemm_library(), .world_size = request.world_size};
   const std::size_t arena_bytes = plan_arena(model, request, parameters_, results, backend).bytes;
   arena_ = Arena(take(kActivations, arena_bytes), arena_bytes, device.kind());
   std::byte* const activations = blocks_.back().data();
   if (const std::size_t bytes = product_workspace_bytes(backend); bytes > 0) {
-    std::byte* const workspace = take(kProductWorkspace, bytes);
-    if (backend.products != nullptr) backend.products->tune(workspace, activations, arena_bytes);
+    std::byte* const workspace = take(kGemmWorkspace, bytes);
+    if (backend.gemm_library != nullptr) backend.gemm_library->tune(workspace, activations, arena_bytes);
   }
   const auto place = [&](Tensor tensor) {
     if (!tensor) return tensor;

@@ -30,7 +30,7 @@ struct MemoryPlan {
   std::vector<MemoryLine> arena_lines;  ///< live allocations in the "activations" line at its peak
   [[nodiscard]] std::size_t bytes() const;
 };
-/// On a GPU the plan includes the GEMM library's workspace: that of `backend.products`, or the engine's
+/// On a GPU the plan includes the GEMM library's workspace: that of `backend.gemm_library`, or the engine's
 /// default if it is null.
 [[nodiscard]] MemoryPlan plan_memory(const Model& model, const MemoryRequest& request,
                                      const Backend& backend = {});
@@ -70,7 +70,7 @@ class Workspace {
   [[nodiscard]] ParameterStore& parameters() { return parameters_; }
   [[nodiscard]] const ParameterStore& parameters() const { return parameters_; }
   [[nodiscard]] Context context() {
-    return {.arena = arena_, .stream = device_.compute_stream(), .products = device_.products()};
+    return {.arena = arena_, .stream = device_.compute_stream(), .gemm_library = device_.gemm_library()};
   }
   [[nodiscard]] Device& device() const { return device_; }
   [[nodiscard]] const MemoryRequest& request() const { return request_; }

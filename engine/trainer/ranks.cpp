@@ -76,7 +76,7 @@ std::string text_of_first_rank(const Ranks& ranks, const char* name, const std::
   return text;
 }
 
-void broadcast_parameters(const Ranks& ranks, const ParameterStore& parameters, void* stream) {
+void broadcast_parameters(const Ranks& ranks, const ParameterStore& parameters, Stream stream) {
   if (ranks.alone()) return;
   ranks.main->broadcast("initial masters", parameters.masters(), 0, stream);
   if (parameters.weights().data != parameters.masters().data)

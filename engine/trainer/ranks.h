@@ -45,7 +45,7 @@ void warm_up(const Ranks& ranks, Device& device);
 [[nodiscard]] std::string text_of_first_rank(const Ranks& ranks, const char* name, const std::string& mine);
 
 /// Broadcasts rank 0's weights, masters and moments.
-void broadcast_parameters(const Ranks& ranks, const ParameterStore& parameters, void* stream);
+void broadcast_parameters(const Ranks& ranks, const ParameterStore& parameters, Stream stream);
 /// Throws InternalError naming the ranks whose weights or moments differ from rank 0's in any bit.
 void check_ranks_agree(const Ranks& ranks, const ParameterStore& parameters);
 

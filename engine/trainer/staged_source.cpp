@@ -96,7 +96,7 @@ void StagedBatchSource::stage(Slot& slot) {
     return;
   }
   if (batch == nullptr) return;
-  void* const stream = device_.copy_stream();
+  const Stream stream = device_.copy_stream();
   slot.consumed.wait_on(stream);
   slot.batch = *batch;
   slot.samples.assign(batch->samples.begin(), batch->samples.end());

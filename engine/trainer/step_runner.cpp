@@ -51,7 +51,7 @@ void StepRunner::queue(const StepPlace& place) {
     queue_batch(place, slot.samples, batch);
   }
   Device& device = workspace_.device();
-  void* const stream = workspace_.context().stream;
+  const Stream stream = workspace_.context().stream;
   device.copy_to_host(slot.losses.data(), workspace_.losses().data, slot.losses.bytes(), stream);
   device.copy_to_host(slot.state.data(), workspace_.optimizer_state().data, slot.state.bytes(), stream);
   slot.arrived.record(stream);

@@ -5,7 +5,9 @@
 
 #include "kernels/cpu/chunks.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -65,7 +67,7 @@ void update(const AdamW<T>& args, const Factors<Stat<T>>& f, std::int64_t begin,
 }  // namespace
 
 template <typename T>
-void adamw(const AdamW<T>& args) {
+void adamw(Cpu, const AdamW<T>& args) {
   const auto finite = [](Stat<T> x) { return std::isfinite(x); };
   const auto loss_scale = static_cast<double>(args.state->loss_scale);  // advance() may change it
   const double norm = static_cast<double>(args.norm[0]) / loss_scale;
@@ -80,7 +82,7 @@ void adamw(const AdamW<T>& args) {
              [&](std::int64_t begin, std::int64_t end) { update(args, f, begin, end); });
 }
 
-template void adamw(const AdamW<float>& args);
-template void adamw(const AdamW<double>& args);
+#define VOCA_INSTANTIATE(T) template void adamw(Cpu, const AdamW<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

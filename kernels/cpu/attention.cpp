@@ -7,7 +7,9 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/rows.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -48,7 +50,7 @@ struct Scratch {
 };
 
 template <typename T>
-std::size_t scratch_bytes(const AttentionShape& shape, int matrices) {
+std::size_t slices_bytes(const AttentionShape& shape, int matrices) {
   std::byte unused{};
   return Scratch<T>(shape, matrices, &unused, 0).bytes * static_cast<std::size_t>(threads());
 }
@@ -253,36 +255,34 @@ void backward_head(const AttentionBackward<T>& args, std::int64_t matrix, const 
 }  // namespace
 
 template <typename T>
-void attention_forward(const AttentionForward<T>& args) {
+void attention_forward(Cpu, const AttentionForward<T>& args) {
   parallel_for(args.shape.batch * args.shape.heads, [&](std::int64_t matrix, int thread) {
     forward_head(args, matrix, Scratch<T>(args.shape, 1, args.scratch, thread));
   });
 }
 
 template <typename T>
-void attention_backward(const AttentionBackward<T>& args) {
+void attention_backward(Cpu, const AttentionBackward<T>& args) {
   parallel_for(args.shape.batch * args.shape.heads, [&](std::int64_t matrix, int thread) {
     backward_head(args, matrix, Scratch<T>(args.shape, 2, args.scratch, thread));
   });
 }
 
 template <typename T>
-std::size_t attention_forward_scratch_bytes(const AttentionShape& shape) {
-  return scratch_bytes<T>(shape, 1);
+std::size_t scratch_bytes(Cpu, const AttentionForward<T>& args) {
+  return slices_bytes<T>(args.shape, 1);
 }
 
 template <typename T>
-std::size_t attention_backward_scratch_bytes(const AttentionShape& shape) {
-  return scratch_bytes<T>(shape, 2);
+std::size_t scratch_bytes(Cpu, const AttentionBackward<T>& args) {
+  return slices_bytes<T>(args.shape, 2);
 }
 
-template void attention_forward(const AttentionForward<float>&);
-template void attention_forward(const AttentionForward<double>&);
-template void attention_backward(const AttentionBackward<float>&);
-template void attention_backward(const AttentionBackward<double>&);
-template std::size_t attention_forward_scratch_bytes<float>(const AttentionShape&);
-template std::size_t attention_forward_scratch_bytes<double>(const AttentionShape&);
-template std::size_t attention_backward_scratch_bytes<float>(const AttentionShape&);
-template std::size_t attention_backward_scratch_bytes<double>(const AttentionShape&);
+#define VOCA_INSTANTIATE(T)                                            \
+  template void attention_forward(Cpu, const AttentionForward<T>&);    \
+  template void attention_backward(Cpu, const AttentionBackward<T>&);  \
+  template std::size_t scratch_bytes(Cpu, const AttentionForward<T>&); \
+  template std::size_t scratch_bytes(Cpu, const AttentionBackward<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

@@ -4,7 +4,9 @@
 
 #include "kernels/cpu/parallel.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -25,7 +27,7 @@ void add_rows(std::int64_t rows, std::int64_t stride, const T* dy, T* sum) {
 }  // namespace
 
 template <typename T>
-void bias_gradient(const BiasGradient<T>& args) {
+void bias_gradient(Cpu, const BiasGradient<T>& args) {
   const auto sum_columns = [&](std::int64_t block) {
     const std::int64_t begin = block * kColumns;
     const std::int64_t width = std::min(kColumns, args.columns - begin);
@@ -49,7 +51,7 @@ void bias_gradient(const BiasGradient<T>& args) {
   }
 }
 
-template void bias_gradient(const BiasGradient<float>&);
-template void bias_gradient(const BiasGradient<double>&);
+#define VOCA_INSTANTIATE(T) template void bias_gradient(Cpu, const BiasGradient<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

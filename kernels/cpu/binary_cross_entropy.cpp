@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
 
 namespace {
 
@@ -21,7 +21,7 @@ double sigmoid(double x) {
 }  // namespace
 
 template <typename T>
-void binary_cross_entropy(const BinaryCrossEntropy<T>& args) {
+void binary_cross_entropy(Cpu, const BinaryCrossEntropy<T>& args) {
   const auto rows = static_cast<double>(args.rows);
   const double grad = scaled(args.grad, args.loss_scale);
   double total = 0;
@@ -42,7 +42,7 @@ void binary_cross_entropy(const BinaryCrossEntropy<T>& args) {
   args.loss[0] = static_cast<Stat<T>>(total / rows);
 }
 
-template void binary_cross_entropy(const BinaryCrossEntropy<float>& args);
-template void binary_cross_entropy(const BinaryCrossEntropy<double>& args);
+#define VOCA_INSTANTIATE(T) template void binary_cross_entropy(Cpu, const BinaryCrossEntropy<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

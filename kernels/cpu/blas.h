@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/cpu/product_buffers.h"
+#include "kernels/cpu/gemm_buffers.h"
 #include "kernels/gemm.h"
 
 // Single-threaded BLAS GEMM, row-major.
@@ -17,7 +17,7 @@ namespace detail {
 inline void use_one_blas_thread() {
   static const bool done = [] {
     openblas_set_num_threads(1);
-    multiplied = true;
+    gemm_ran = true;
     return true;
   }();
   static_cast<void>(done);
@@ -28,13 +28,14 @@ inline void use_one_blas_thread() {
 }
 }  // namespace detail
 
-/// Runs one BLAS GEMM on the calling thread.
+/// Runs one BLAS GEMM on the calling thread, without batch and bias.
 inline void blas_gemm(const Gemm<float>& args) {
   detail::use_one_blas_thread();
   cblas_sgemm(CblasRowMajor, detail::cblas_of(args.transpose_a), detail::cblas_of(args.transpose_b),
               static_cast<blasint>(args.m), static_cast<blasint>(args.n), static_cast<blasint>(args.k),
-              args.alpha, args.a, static_cast<blasint>(args.lda), args.b, static_cast<blasint>(args.ldb),
-              args.beta, args.c, static_cast<blasint>(args.ldc));
+              static_cast<float>(args.alpha), args.a, static_cast<blasint>(args.lda), args.b,
+              static_cast<blasint>(args.ldb), static_cast<float>(args.beta), args.c,
+              static_cast<blasint>(args.ldc));
 }
 
 inline void blas_gemm(const Gemm<double>& args) {
@@ -44,10 +45,5 @@ inline void blas_gemm(const Gemm<double>& args) {
               args.alpha, args.a, static_cast<blasint>(args.lda), args.b, static_cast<blasint>(args.ldb),
               args.beta, args.c, static_cast<blasint>(args.ldc));
 }
-
-/// gemm() with every row of C initialised to `bias` (n) and args.beta ignored; plain gemm() if `bias` is
-/// null.
-template <typename T>
-void gemm_with_bias(const Gemm<T>& args, const T* bias);
 
 }  // namespace voca::kernels::cpu

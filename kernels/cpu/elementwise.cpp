@@ -5,10 +5,12 @@
 #include "kernels/cpu/chunks.h"
 #include "kernels/cpu/half.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 template <typename T>
-void weighted_sum(const WeightedSum<T>& args) {
+void weighted_sum(Cpu, const WeightedSum<T>& args) {
   const auto alpha = static_cast<T>(args.alpha);
   const auto beta = static_cast<T>(args.beta);
   const T* a = args.a;
@@ -29,7 +31,7 @@ void weighted_sum(const WeightedSum<T>& args) {
 }
 
 template <typename T>
-void wide_sum(const WideSum<T>& args) {
+void wide_sum(Cpu, const WideSum<T>& args) {
   const T* from = args.from;
   Stat<T>* sum = args.sum;
   const bool add = args.add;
@@ -40,13 +42,13 @@ void wide_sum(const WideSum<T>& args) {
 }
 
 template <typename T>
-void fill(std::int64_t elements, T value, T* out) {
+void fill(Cpu, std::int64_t elements, T value, T* out) {
   for_chunks(elements, kChunkElements,
              [=](std::int64_t begin, std::int64_t end) { std::fill(out + begin, out + end, value); });
 }
 
 template <typename From, typename To>
-void cast(std::int64_t elements, const From* from, To* to) {
+void cast(Cpu, std::int64_t elements, const From* from, To* to) {
   for_chunks(elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(from[i]);
@@ -54,24 +56,22 @@ void cast(std::int64_t elements, const From* from, To* to) {
 }
 
 template <typename To>
-void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to) {
+void cast_from_half(Cpu, std::int64_t elements, const std::uint16_t* from, To* to) {
   for_chunks(elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(half_to_float(from[i]));
   });
 }
 
-template void weighted_sum(const WeightedSum<float>& args);
-template void weighted_sum(const WeightedSum<double>& args);
-template void wide_sum(const WideSum<float>& args);
-template void wide_sum(const WideSum<double>& args);
-template void fill(std::int64_t elements, float value, float* out);
-template void fill(std::int64_t elements, double value, double* out);
-template void cast(std::int64_t elements, const float* from, float* to);
-template void cast(std::int64_t elements, const float* from, double* to);
-template void cast(std::int64_t elements, const double* from, float* to);
-template void cast(std::int64_t elements, const double* from, double* to);
-template void cast_from_half(std::int64_t elements, const std::uint16_t* from, float* to);
-template void cast_from_half(std::int64_t elements, const std::uint16_t* from, double* to);
+// NOLINTBEGIN(bugprone-macro-parentheses): T is a type
+#define VOCA_INSTANTIATE(T)                                \
+  template void weighted_sum(Cpu, const WeightedSum<T>&);  \
+  template void wide_sum(Cpu, const WideSum<T>&);          \
+  template void fill(Cpu, std::int64_t, T, T*);            \
+  template void cast(Cpu, std::int64_t, const float*, T*); \
+  template void cast_from_half(Cpu, std::int64_t, const std::uint16_t*, T*);
+// NOLINTEND(bugprone-macro-parentheses)
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
+template void cast(Cpu, std::int64_t, const double*, float*);
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

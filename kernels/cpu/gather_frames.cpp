@@ -6,7 +6,9 @@
 #include "kernels/cpu/chunks.h"
 #include "kernels/cpu/half.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -37,7 +39,7 @@ void gather(const GatherFrames<T>& args, const Frame* frames) {
 }  // namespace
 
 template <typename T>
-void gather_frames(const GatherFrames<T>& args) {
+void gather_frames(Cpu, const GatherFrames<T>& args) {
   if (args.type == FrameType::kHalf) {
     gather(args, static_cast<const std::uint16_t*>(args.frames));
   } else {
@@ -45,7 +47,7 @@ void gather_frames(const GatherFrames<T>& args) {
   }
 }
 
-template void gather_frames(const GatherFrames<float>& args);
-template void gather_frames(const GatherFrames<double>& args);
+#define VOCA_INSTANTIATE(T) template void gather_frames(Cpu, const GatherFrames<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

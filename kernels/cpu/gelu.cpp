@@ -4,7 +4,9 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/rows.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -19,8 +21,8 @@ void for_runs(const RowChunks& chunks, std::int64_t chunk, std::int64_t columns,
 }  // namespace
 
 template <typename T>
-void gelu_forward(const GeluForward<T>& args) {
-  const RowChunks chunks(args.rows, args.columns);
+void gelu_forward(Cpu, const GeluForward<T>& args) {
+  const RowChunks chunks = row_chunks(args.rows, args.columns);
   parallel_for(chunks.count, [&](std::int64_t chunk) {
     DropoutRun<T> dropout(args.dropout);
     const std::int32_t threshold = dropout.threshold();
@@ -42,8 +44,8 @@ void gelu_forward(const GeluForward<T>& args) {
 }
 
 template <typename T>
-void gelu_backward(const GeluBackward<T>& args) {
-  const RowChunks chunks(args.rows, args.columns);
+void gelu_backward(Cpu, const GeluBackward<T>& args) {
+  const RowChunks chunks = row_chunks(args.rows, args.columns);
   T* partials = args.dbias != nullptr ? static_cast<T*>(args.scratch) : nullptr;
   parallel_for(chunks.count, [&](std::int64_t chunk) {
     DropoutRun<T> dropout(args.dropout);
@@ -74,15 +76,14 @@ void gelu_backward(const GeluBackward<T>& args) {
 }
 
 template <typename T>
-std::size_t gelu_backward_scratch_bytes(std::int64_t rows, std::int64_t columns) {
-  return static_cast<std::size_t>(RowChunks(rows, columns).count * columns) * sizeof(T);
+std::size_t scratch_bytes(Cpu, const GeluBackward<T>& args) {
+  return static_cast<std::size_t>(row_chunks(args.rows, args.columns).count * args.columns) * sizeof(T);
 }
 
-template void gelu_forward(const GeluForward<float>&);
-template void gelu_forward(const GeluForward<double>&);
-template void gelu_backward(const GeluBackward<float>&);
-template void gelu_backward(const GeluBackward<double>&);
-template std::size_t gelu_backward_scratch_bytes<float>(std::int64_t, std::int64_t);
-template std::size_t gelu_backward_scratch_bytes<double>(std::int64_t, std::int64_t);
+#define VOCA_INSTANTIATE(T)                                 \
+  template void gelu_forward(Cpu, const GeluForward<T>&);   \
+  template void gelu_backward(Cpu, const GeluBackward<T>&); \
+  template std::size_t scratch_bytes(Cpu, const GeluBackward<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

@@ -5,7 +5,9 @@
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/parallel.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -43,51 +45,54 @@ Gemm<T> tile_of(const Gemm<T>& args, std::int64_t row, std::int64_t rows, std::i
   tile.n = columns;
   tile.a += args.transpose_a == Transpose::kYes ? row : row * args.lda;
   tile.b += args.transpose_b == Transpose::kYes ? column * args.ldb : column;
+  if (args.add_bias) tile.bias += column;
   tile.c += row * args.ldc + column;
   return tile;
+}
+
+// One BLAS call. Starts from bias + beta · C if there is a bias.
+template <typename T>
+void one_call(const Gemm<T>& args) {
+  if (!args.add_bias) return blas_gemm(args);
+  for (std::int64_t i = 0; i < args.m; ++i) {
+    T* const row = args.c + i * args.ldc;
+    if (args.beta == 0) {
+      std::copy_n(args.bias, args.n, row);
+      continue;
+    }
+    const auto beta = static_cast<T>(args.beta);
+    for (std::int64_t j = 0; j < args.n; ++j) row[j] = args.bias[j] + beta * row[j];
+  }
+  Gemm<T> rest = args;
+  rest.beta = 1;
+  blas_gemm(rest);
 }
 
 }  // namespace
 
 template <typename T>
-void gemm_with_bias(const Gemm<T>& args, const T* bias) {
+void gemm(Cpu, const Gemm<T>& args) {
   if (args.m <= 0 || args.n <= 0) return;
+  if (args.batch != 1) {
+    return parallel_for(args.batch, [&](std::int64_t i) {
+      Gemm<T> one = args;
+      one.a += i * args.stride_a;
+      one.b += i * args.stride_b;
+      one.c += i * args.stride_c;
+      one_call(one);
+    });
+  }
   const Tiles tiles = tiles_of(args.m, args.n, args.k, args.transpose_a);
   const std::int64_t across = divide_up(args.n, tiles.columns);
   parallel_for(divide_up(args.m, tiles.rows) * across, [&](std::int64_t index) {
     const std::int64_t row = index / across * tiles.rows;
     const std::int64_t column = index % across * tiles.columns;
-    Gemm<T> tile = tile_of(args, row, std::min(tiles.rows, args.m - row), column,
-                           std::min(tiles.columns, args.n - column));
-    if (bias != nullptr) {
-      for (std::int64_t i = 0; i < tile.m; ++i) std::copy_n(bias + column, tile.n, tile.c + i * tile.ldc);
-      tile.beta = 1;
-    }
-    blas_gemm(tile);
+    one_call(tile_of(args, row, std::min(tiles.rows, args.m - row), column,
+                     std::min(tiles.columns, args.n - column)));
   });
 }
 
-template <typename T>
-void gemm(const Gemm<T>& args) {
-  gemm_with_bias<T>(args, nullptr);
-}
+#define VOCA_INSTANTIATE(T) template void gemm(Cpu, const Gemm<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-template <typename T>
-void batched_gemm(const BatchedGemm<T>& args) {
-  parallel_for(args.batch, [&](std::int64_t i) {
-    Gemm<T> one = args.one;
-    one.a += i * args.stride_a;
-    one.b += i * args.stride_b;
-    one.c += i * args.stride_c;
-    if (one.m > 0 && one.n > 0) blas_gemm(one);
-  });
-}
-
-template void gemm_with_bias(const Gemm<float>&, const float*);
-template void gemm_with_bias(const Gemm<double>&, const double*);
-template void gemm(const Gemm<float>&);
-template void gemm(const Gemm<double>&);
-template void batched_gemm(const BatchedGemm<float>&);
-template void batched_gemm(const BatchedGemm<double>&);
-
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

@@ -5,28 +5,33 @@
 #include "kernels/cpu/chunks.h"
 #include "kernels/cpu/rows.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
 
-std::size_t gradient_norm_scratch_bytes(std::int64_t elements) {
-  return align_up(static_cast<std::size_t>(divide_up(elements, kChunkElements)) * sizeof(double));
+using namespace cpu;
+
+template <typename T>
+std::size_t scratch_bytes(Cpu, const GradientNorm<T>& args) {
+  return align_up(static_cast<std::size_t>(divide_up(args.elements, kGradientNormChunk)) * sizeof(double));
 }
 
 template <typename T>
-void gradient_norm(const GradientNorm<T>& args) {
+void gradient_norm(Cpu, const GradientNorm<T>& args) {
   auto* partial = static_cast<double*>(args.scratch);
-  for_chunks(args.elements, kChunkElements, [&](std::int64_t begin, std::int64_t end) {
+  for_chunks(args.elements, kGradientNormChunk, [&](std::int64_t begin, std::int64_t end) {
     const T* gradient = args.gradient + begin;
-    partial[begin / kChunkElements] = lane_sum<double>(end - begin, [gradient](std::int64_t i) {
+    partial[begin / kGradientNormChunk] = lane_sum<double>(end - begin, [gradient](std::int64_t i) {
       const auto value = static_cast<double>(gradient[i]);
       return value * value;
     });
   });
   double total = 0;
-  for (std::int64_t c = 0; c < divide_up(args.elements, kChunkElements); ++c) total += partial[c];
+  for (std::int64_t c = 0; c < divide_up(args.elements, kGradientNormChunk); ++c) total += partial[c];
   args.norm[0] = static_cast<Stat<T>>(std::sqrt(total));
 }
 
-template void gradient_norm(const GradientNorm<float>& args);
-template void gradient_norm(const GradientNorm<double>& args);
+#define VOCA_INSTANTIATE(T)                                 \
+  template void gradient_norm(Cpu, const GradientNorm<T>&); \
+  template std::size_t scratch_bytes(Cpu, const GradientNorm<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

@@ -6,11 +6,11 @@
 #include "kernels/cpu/chunks.h"
 #include "kernels/gemm.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
-
-constexpr double kLogFloor = -18.420680743952367;  // log(1e-8)
 
 /// log(e^a + e^b) without overflow; NaN if a or b is NaN.
 double log_add_exp(double a, double b) {
@@ -58,7 +58,7 @@ RowSums row_sums(const Row<T>& row) {
     if (row.weight(j) > 0) positive += row.weight(j) * std::exp(s - maximum_positive);
   }
   // 1e-8 is added to the unshifted sum in log space, so that e^{−maximum} is never computed.
-  return {maximum_positive + std::log(positive), log_add_exp(maximum + std::log(all), kLogFloor)};
+  return {maximum_positive + std::log(positive), log_add_exp(maximum + std::log(all), kInfoNceLogFloor)};
 }
 
 /// Replaces S with e^S / (Σ e^S + 1e-8) − M e^S / Σ M e^S.
@@ -74,8 +74,8 @@ void row_gradient(const Row<T>& row, const RowSums& sums) {
 }
 
 template <typename T>
-Gemm<T> product(Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n,
-                std::int64_t k) {
+Gemm<T> contiguous_gemm(Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n,
+                        std::int64_t k) {
   Gemm<T> gemm;
   gemm.transpose_a = transpose_a;
   gemm.transpose_b = transpose_b;
@@ -91,24 +91,25 @@ Gemm<T> product(Transpose transpose_a, Transpose transpose_b, std::int64_t m, st
 }  // namespace
 
 template <typename T>
-std::size_t infonce_scratch_bytes(std::int64_t rows, std::int64_t columns) {
-  return align_up(static_cast<std::size_t>(rows * columns) * sizeof(T)) +
-         align_up(static_cast<std::size_t>(rows) * sizeof(double));
+std::size_t scratch_bytes(Cpu, const InfoNce<T>& args) {
+  return align_up(static_cast<std::size_t>(args.rows * args.columns) * sizeof(T)) +
+         align_up(static_cast<std::size_t>(args.rows) * sizeof(double));
 }
 
 template <typename T>
-void infonce(const InfoNce<T>& args) {
+void infonce(Cpu, const InfoNce<T>& args) {
   auto* s = static_cast<T*>(args.scratch);
   auto* row_losses =
       reinterpret_cast<double*>(static_cast<std::byte*>(args.scratch) +
                                 align_up(static_cast<std::size_t>(args.rows * args.columns) * sizeof(T)));
 
-  Gemm<T> similarity = product<T>(Transpose::kNo, Transpose::kYes, args.rows, args.columns, args.width);
-  similarity.alpha = static_cast<T>(1.0 / args.temperature);
+  Gemm<T> similarity =
+      contiguous_gemm<T>(Transpose::kNo, Transpose::kYes, args.rows, args.columns, args.width);
+  similarity.alpha = 1.0 / args.temperature;
   similarity.a = args.zv;
   similarity.b = args.za;
   similarity.c = s;
-  gemm(similarity);
+  gemm(Cpu{}, similarity);
 
   // Three exponentials per element: chunks are an eighth of those of cheaper operations.
   for_row_chunks(args.rows, 8 * args.columns, [&](std::int64_t begin, std::int64_t end) {
@@ -125,25 +126,25 @@ void infonce(const InfoNce<T>& args) {
   args.loss[0] = static_cast<Stat<T>>(total / static_cast<double>(args.rows));
   if (args.dzv == nullptr) return;
 
-  const auto scale = static_cast<T>(scaled(args.grad, args.loss_scale) /
-                                    (static_cast<double>(args.rows) * args.temperature));
-  Gemm<T> dzv = product<T>(Transpose::kNo, Transpose::kNo, args.rows, args.width, args.columns);
+  const double scale =
+      scaled(args.grad, args.loss_scale) / (static_cast<double>(args.rows) * args.temperature);
+  Gemm<T> dzv = contiguous_gemm<T>(Transpose::kNo, Transpose::kNo, args.rows, args.width, args.columns);
   dzv.alpha = scale;
   dzv.a = s;
   dzv.b = args.za;
   dzv.c = args.dzv;
-  gemm(dzv);
-  Gemm<T> dza = product<T>(Transpose::kYes, Transpose::kNo, args.columns, args.width, args.rows);
+  gemm(Cpu{}, dzv);
+  Gemm<T> dza = contiguous_gemm<T>(Transpose::kYes, Transpose::kNo, args.columns, args.width, args.rows);
   dza.alpha = scale;
   dza.a = s;
   dza.b = args.zv;
   dza.c = args.dza;
-  gemm(dza);
+  gemm(Cpu{}, dza);
 }
 
-template void infonce(const InfoNce<float>& args);
-template void infonce(const InfoNce<double>& args);
-template std::size_t infonce_scratch_bytes<float>(std::int64_t rows, std::int64_t columns);
-template std::size_t infonce_scratch_bytes<double>(std::int64_t rows, std::int64_t columns);
+#define VOCA_INSTANTIATE(T)                      \
+  template void infonce(Cpu, const InfoNce<T>&); \
+  template std::size_t scratch_bytes(Cpu, const InfoNce<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

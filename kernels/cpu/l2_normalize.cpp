@@ -5,7 +5,9 @@
 #include "kernels/cpu/chunks.h"
 #include "kernels/cpu/rows.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -41,7 +43,7 @@ void backward_row(const T* dz, const T* z, double norm, std::int64_t columns, T*
 }  // namespace
 
 template <typename T>
-void l2_normalize_forward(const L2NormalizeForward<T>& args) {
+void l2_normalize_forward(Cpu, const L2NormalizeForward<T>& args) {
   const std::int64_t columns = args.columns;
   for_row_chunks(args.rows, columns, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
@@ -51,7 +53,7 @@ void l2_normalize_forward(const L2NormalizeForward<T>& args) {
 }
 
 template <typename T>
-void l2_normalize_backward(const L2NormalizeBackward<T>& args) {
+void l2_normalize_backward(Cpu, const L2NormalizeBackward<T>& args) {
   const std::int64_t columns = args.columns;
   for_row_chunks(args.rows, columns, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
@@ -61,9 +63,9 @@ void l2_normalize_backward(const L2NormalizeBackward<T>& args) {
   });
 }
 
-template void l2_normalize_forward(const L2NormalizeForward<float>& args);
-template void l2_normalize_forward(const L2NormalizeForward<double>& args);
-template void l2_normalize_backward(const L2NormalizeBackward<float>& args);
-template void l2_normalize_backward(const L2NormalizeBackward<double>& args);
+#define VOCA_INSTANTIATE(T)                                              \
+  template void l2_normalize_forward(Cpu, const L2NormalizeForward<T>&); \
+  template void l2_normalize_backward(Cpu, const L2NormalizeBackward<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

@@ -5,7 +5,9 @@
 #include "kernels/cpu/dropout.h"
 #include "kernels/cpu/rows.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -117,8 +119,8 @@ void backward_row(const LayernormBackward<T>& args, std::int64_t row, DropoutRun
 }  // namespace
 
 template <typename T>
-void layernorm_forward(const LayernormForward<T>& args) {
-  const RowChunks chunks(args.rows, args.columns);
+void layernorm_forward(Cpu, const LayernormForward<T>& args) {
+  const RowChunks chunks = row_chunks(args.rows, args.columns);
   const auto n = static_cast<Stat<T>>(args.columns);
   parallel_for(chunks.count, [&](std::int64_t chunk) {
     DropoutRun<T> input_dropout(args.input_dropout);
@@ -142,8 +144,8 @@ void layernorm_forward(const LayernormForward<T>& args) {
 }
 
 template <typename T>
-void layernorm_backward(const LayernormBackward<T>& args) {
-  const RowChunks chunks(args.rows, args.columns);
+void layernorm_backward(Cpu, const LayernormBackward<T>& args) {
+  const RowChunks chunks = row_chunks(args.rows, args.columns);
   auto* partials = static_cast<Stat<T>*>(args.scratch);
   const std::int64_t stride = 3 * args.columns;
   parallel_for(chunks.count, [&](std::int64_t chunk) {
@@ -164,15 +166,15 @@ void layernorm_backward(const LayernormBackward<T>& args) {
 }
 
 template <typename T>
-std::size_t layernorm_backward_scratch_bytes(std::int64_t rows, std::int64_t columns) {
-  return static_cast<std::size_t>(RowChunks(rows, columns).count * 3 * columns) * sizeof(Stat<T>);
+std::size_t scratch_bytes(Cpu, const LayernormBackward<T>& args) {
+  return static_cast<std::size_t>(row_chunks(args.rows, args.columns).count * 3 * args.columns) *
+         sizeof(Stat<T>);
 }
 
-template void layernorm_forward(const LayernormForward<float>&);
-template void layernorm_forward(const LayernormForward<double>&);
-template void layernorm_backward(const LayernormBackward<float>&);
-template void layernorm_backward(const LayernormBackward<double>&);
-template std::size_t layernorm_backward_scratch_bytes<float>(std::int64_t, std::int64_t);
-template std::size_t layernorm_backward_scratch_bytes<double>(std::int64_t, std::int64_t);
+#define VOCA_INSTANTIATE(T)                                           \
+  template void layernorm_forward(Cpu, const LayernormForward<T>&);   \
+  template void layernorm_backward(Cpu, const LayernormBackward<T>&); \
+  template std::size_t scratch_bytes(Cpu, const LayernormBackward<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

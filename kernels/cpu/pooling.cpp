@@ -5,7 +5,9 @@
 
 #include "kernels/cpu/chunks.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -81,7 +83,7 @@ void backward_row(const T* dy, const std::int32_t* argmax, std::int32_t t, T inv
 }  // namespace
 
 template <typename T>
-void pooling_forward(const PoolingForward<T>& args) {
+void pooling_forward(Cpu, const PoolingForward<T>& args) {
   const std::int64_t blocks = divide_up(args.columns, kColumnBlock);
   const std::int64_t block_elements = args.length * std::min(kColumnBlock, args.columns);
   for_row_chunks(args.batch * blocks, block_elements, [&](std::int64_t begin, std::int64_t end) {
@@ -105,7 +107,7 @@ void pooling_forward(const PoolingForward<T>& args) {
 }
 
 template <typename T>
-void pooling_backward(const PoolingBackward<T>& args) {
+void pooling_backward(Cpu, const PoolingBackward<T>& args) {
   const T inverse_length = static_cast<T>(1.0 / static_cast<double>(args.length));
   for_row_chunks(args.batch * args.length, args.columns, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
@@ -123,9 +125,9 @@ void pooling_backward(const PoolingBackward<T>& args) {
   });
 }
 
-template void pooling_forward(const PoolingForward<float>& args);
-template void pooling_forward(const PoolingForward<double>& args);
-template void pooling_backward(const PoolingBackward<float>& args);
-template void pooling_backward(const PoolingBackward<double>& args);
+#define VOCA_INSTANTIATE(T)                                     \
+  template void pooling_forward(Cpu, const PoolingForward<T>&); \
+  template void pooling_backward(Cpu, const PoolingBackward<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

@@ -4,11 +4,13 @@
 
 #include "kernels/cpu/rows.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 template <typename T>
-void positional_encoding_forward(const PositionalEncodingForward<T>& args) {
-  const RowChunks chunks(args.batch * args.length, args.columns);
+void positional_encoding_forward(Cpu, const PositionalEncodingForward<T>& args) {
+  const RowChunks chunks = row_chunks(args.batch * args.length, args.columns);
   parallel_for(chunks.count, [&](std::int64_t chunk) {
     for (std::int64_t row = chunks.begin(chunk); row < chunks.end(chunk); ++row) {
       const T* x = args.x + row * args.columns;
@@ -21,9 +23,9 @@ void positional_encoding_forward(const PositionalEncodingForward<T>& args) {
 }
 
 template <typename T>
-void positional_encoding_backward(const PositionalEncodingBackward<T>& args) {
+void positional_encoding_backward(Cpu, const PositionalEncodingBackward<T>& args) {
   // A task owns whole rows of the encoding and sums over the batch in order.
-  const RowChunks chunks(args.length, args.batch * args.columns);
+  const RowChunks chunks = row_chunks(args.length, args.batch * args.columns);
   parallel_for(chunks.count, [&](std::int64_t chunk) {
     for (std::int64_t t = chunks.begin(chunk); t < chunks.end(chunk); ++t) {
       T* dencoding = args.dencoding + t * args.columns;
@@ -37,7 +39,7 @@ void positional_encoding_backward(const PositionalEncodingBackward<T>& args) {
 }
 
 template <typename T>
-void sinusoidal_encoding(std::int64_t length, std::int64_t columns, T* encoding) {
+void sinusoidal_encoding(Cpu, std::int64_t length, std::int64_t columns, T* encoding) {
   for (std::int64_t t = 0; t < length; ++t) {
     for (std::int64_t j = 0; j < columns; ++j) {
       const double exponent = static_cast<double>(j - j % 2) / static_cast<double>(columns);
@@ -47,11 +49,12 @@ void sinusoidal_encoding(std::int64_t length, std::int64_t columns, T* encoding)
   }
 }
 
-template void positional_encoding_forward(const PositionalEncodingForward<float>&);
-template void positional_encoding_forward(const PositionalEncodingForward<double>&);
-template void positional_encoding_backward(const PositionalEncodingBackward<float>&);
-template void positional_encoding_backward(const PositionalEncodingBackward<double>&);
-template void sinusoidal_encoding(std::int64_t, std::int64_t, float*);
-template void sinusoidal_encoding(std::int64_t, std::int64_t, double*);
+// NOLINTBEGIN(bugprone-macro-parentheses): T is a type
+#define VOCA_INSTANTIATE(T)                                                              \
+  template void positional_encoding_forward(Cpu, const PositionalEncodingForward<T>&);   \
+  template void positional_encoding_backward(Cpu, const PositionalEncodingBackward<T>&); \
+  template void sinusoidal_encoding(Cpu, std::int64_t, std::int64_t, T*);
+// NOLINTEND(bugprone-macro-parentheses)
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

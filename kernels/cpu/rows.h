@@ -84,24 +84,10 @@ template <typename T>
   return lanes[0];
 }
 
-/// Chunks of rows as units of parallel work. Depends only on the shape: at most 64 chunks of about 8192
-/// elements or more.
-struct RowChunks {
-  std::int64_t rows;
-  std::int64_t rows_per_chunk;
-  std::int64_t count;
-
-  RowChunks(std::int64_t row_count, std::int64_t columns)
-      : rows(row_count),
-        rows_per_chunk(
-            std::max(divide_up(row_count, 64), divide_up(8192, std::max<std::int64_t>(columns, 1)))),
-        count(divide_up(row_count, rows_per_chunk)) {}
-
-  [[nodiscard]] std::int64_t begin(std::int64_t chunk) const { return chunk * rows_per_chunk; }
-  [[nodiscard]] std::int64_t end(std::int64_t chunk) const {
-    return std::min(rows, begin(chunk) + rows_per_chunk);
-  }
-};
+/// Chunks of rows as units of parallel work: at most 64, of about 8192 elements or more.
+[[nodiscard]] inline RowChunks row_chunks(std::int64_t rows, std::int64_t columns) {
+  return {rows, divide_up(8192, std::max<std::int64_t>(columns, 1)), 64};
+}
 
 /// out[j] += Σ_chunk partial[chunk · stride + j], in the order of the chunks.
 template <typename S, typename T>

@@ -4,7 +4,9 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/rows.h"
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
+
+using namespace cpu;
 
 namespace {
 
@@ -44,7 +46,7 @@ void for_tiles(const Dropout& dropout, std::int64_t matrix, std::int64_t row, st
 }  // namespace
 
 template <typename T>
-void softmax_forward(const SoftmaxForward<T>& args) {
+void softmax_forward(Cpu, const SoftmaxForward<T>& args) {
   const std::int64_t bands = divide_up(args.query_length, kTile);
   const T keep_scale = static_cast<T>(args.dropout.scale());
   const auto threshold = static_cast<std::int32_t>(args.dropout.threshold);
@@ -70,7 +72,7 @@ void softmax_forward(const SoftmaxForward<T>& args) {
 }
 
 template <typename T>
-void softmax_backward(const SoftmaxBackward<T>& args) {
+void softmax_backward(Cpu, const SoftmaxBackward<T>& args) {
   const std::int64_t bands = divide_up(args.query_length, kTile);
   const T keep_scale = static_cast<T>(args.dropout.scale());
   const auto threshold = static_cast<std::int32_t>(args.dropout.threshold);
@@ -98,9 +100,9 @@ void softmax_backward(const SoftmaxBackward<T>& args) {
   });
 }
 
-template void softmax_forward(const SoftmaxForward<float>&);
-template void softmax_forward(const SoftmaxForward<double>&);
-template void softmax_backward(const SoftmaxBackward<float>&);
-template void softmax_backward(const SoftmaxBackward<double>&);
+#define VOCA_INSTANTIATE(T)                                     \
+  template void softmax_forward(Cpu, const SoftmaxForward<T>&); \
+  template void softmax_backward(Cpu, const SoftmaxBackward<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-namespace voca::kernels::cpu {
+namespace voca::kernels {
 
 namespace {
 
@@ -23,7 +23,7 @@ double log_sum(const T* x, std::int64_t classes, double* maximum) {
 }  // namespace
 
 template <typename T>
-void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args) {
+void softmax_cross_entropy(Cpu, const SoftmaxCrossEntropy<T>& args) {
   const auto rows = static_cast<double>(args.rows);
   const double grad = scaled(args.grad, args.loss_scale);
   const double smooth_share = args.smoothing / static_cast<double>(args.classes);
@@ -58,7 +58,7 @@ void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args) {
   args.loss[0] = static_cast<Stat<T>>(total / rows);
 }
 
-template void softmax_cross_entropy(const SoftmaxCrossEntropy<float>& args);
-template void softmax_cross_entropy(const SoftmaxCrossEntropy<double>& args);
+#define VOCA_INSTANTIATE(T) template void softmax_cross_entropy(Cpu, const SoftmaxCrossEntropy<T>&);
+VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cpu
+}  // namespace voca::kernels

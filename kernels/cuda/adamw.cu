@@ -2,7 +2,9 @@
 
 #include "kernels/cuda/elements.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -82,23 +84,27 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamW<T, G> args, bool 
 
 }  // namespace
 
-std::size_t adamw_scratch_bytes() {
+template <typename T, typename G>
+std::size_t scratch_bytes(Cuda, const AdamW<T, G>& /*args*/) {
   return sizeof(Factors);
 }
 
 template <typename T, typename G>
-void adamw(const AdamW<T, G>& args, void* stream) {
-  simt::launch("adamw_factors", adamw_factors_kernel<T, G>, {dim3(1), dim3(1), 0, stream}, args);
+void adamw(Cuda backend, const AdamW<T, G>& args) {
+  simt::launch("adamw_factors", adamw_factors_kernel<T, G>, {dim3(1), dim3(1), 0, backend.stream}, args);
   if (args.elements == 0) return;
   simt::launch("adamw", adamw_kernel<T, G>,
-               {blocks_for(divide_up(args.elements, kVec8), kThreads), dim3(kThreads), 0, stream}, args,
-               on_16_bytes(args.gradient, args.master, args.exp_avg, args.exp_avg_sq, args.weights));
+               {blocks_for(divide_up(args.elements, kVec8), kThreads), dim3(kThreads), 0, backend.stream},
+               args, on_16_bytes(args.gradient, args.master, args.exp_avg, args.exp_avg_sq, args.weights));
 }
 
-template void adamw(const AdamW<float>&, void*);
-template void adamw(const AdamW<__nv_bfloat16>&, void*);
-template void adamw(const AdamW<__half>&, void*);
-template void adamw(const AdamW<__nv_bfloat16, float>&, void*);
-template void adamw(const AdamW<__half, float>&, void*);
+#define VOCA_INSTANTIATE(T)                   \
+  template void adamw(Cuda, const AdamW<T>&); \
+  template std::size_t scratch_bytes(Cuda, const AdamW<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
+#define VOCA_INSTANTIATE_WIDE_GRADIENT(T)            \
+  template void adamw(Cuda, const AdamW<T, float>&); \
+  template std::size_t scratch_bytes(Cuda, const AdamW<T, float>&);
+VOCA_TENSOR_CORE_TYPES(VOCA_INSTANTIATE_WIDE_GRADIENT)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

@@ -8,7 +8,9 @@
 // c, so both kernels work with dS / c = P ∘ (kept dP − delta / c) and P / c, and multiply the accumulated
 // results by c.
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -262,12 +264,14 @@ __global__ void __launch_bounds__(kAttentionThreads, kDkDvBlocks<kHead>)
 
 }  // namespace
 
-std::size_t attention_backward_scratch_bytes(const AttentionShape& shape) {
-  return static_cast<std::size_t>(shape.batch * shape.heads * shape.query_length) * sizeof(float);
+template <typename T>
+std::size_t scratch_bytes(Cuda, const AttentionBackward<T>& args) {
+  return static_cast<std::size_t>(args.shape.batch * args.shape.heads * args.shape.query_length) *
+         sizeof(float);
 }
 
 template <typename T>
-void attention_backward(const AttentionBackward<T>& args, void* stream) {
+void attention_backward(Cuda backend, const AttentionBackward<T>& args) {
   const AttentionShape& shape = args.shape;
   if (shape.batch * shape.heads == 0) return;
   const Mask mask(args.dropout);
@@ -277,16 +281,18 @@ void attention_backward(const AttentionBackward<T>& args, void* stream) {
     const std::size_t shared = kShared<kHead> * sizeof(T);
     if (shape.query_length > 0) {
       simt::launch("attention_dq", attention_dq_kernel<T, kHead>,
-                   {tile_blocks(shape, shape.query_length), dim3(kAttentionThreads), shared, stream}, args,
-                   mask, softmax_scale(shape));
+                   {tile_blocks(shape, shape.query_length), dim3(kAttentionThreads), shared, backend.stream},
+                   args, mask, softmax_scale(shape));
     }
     simt::launch("attention_dkdv", attention_dkdv_kernel<T, kHead>,
-                 {tile_blocks(shape, shape.key_length), dim3(kAttentionThreads), shared, stream}, args, mask,
-                 softmax_scale(shape));
+                 {tile_blocks(shape, shape.key_length), dim3(kAttentionThreads), shared, backend.stream},
+                 args, mask, softmax_scale(shape));
   });
 }
 
-template void attention_backward(const AttentionBackward<__nv_bfloat16>&, void*);
-template void attention_backward(const AttentionBackward<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                                            \
+  template void attention_backward(Cuda, const AttentionBackward<T>&); \
+  template std::size_t scratch_bytes(Cuda, const AttentionBackward<T>&);
+VOCA_TENSOR_CORE_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

@@ -2,7 +2,9 @@
 
 #include "kernels/cuda/attention.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -139,7 +141,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kBlocks<kHead>)
 
 }  // namespace
 
-bool attention_is_fused(const AttentionShape& shape) {
+bool attention_is_fused(Cuda, const AttentionShape& shape) {
   const bool size =
       shape.head_size == 32 || shape.head_size == 64 || shape.head_size == 96 || shape.head_size == 128;
   const auto fits = [](std::int64_t stride) { return stride % 8 == 0 && stride <= std::int64_t{1} << 30; };
@@ -149,8 +151,8 @@ bool attention_is_fused(const AttentionShape& shape) {
          fits(shape.key_stride) && fits(shape.value_stride);
 }
 
-void check_attention(const AttentionShape& shape, const Mask& mask, bool aligned) {
-  if (attention_is_fused(shape) && mask.whole() && aligned) return;
+void cuda::check_attention(const AttentionShape& shape, const Mask& mask, bool aligned) {
+  if (attention_is_fused(Cuda{}, shape) && mask.whole() && aligned) return;
   throw Error("fused attention: head size " + std::to_string(shape.head_size) +
               " is not 32, 64, 96 or 128, lengths " + std::to_string(shape.query_length) + " and " +
               std::to_string(shape.key_length) +
@@ -159,7 +161,7 @@ void check_attention(const AttentionShape& shape, const Mask& mask, bool aligned
 }
 
 template <typename T>
-void attention_forward(const AttentionForward<T>& args, void* stream) {
+void attention_forward(Cuda backend, const AttentionForward<T>& args) {
   const AttentionShape& shape = args.shape;
   if (shape.batch * shape.heads * shape.query_length == 0) return;
   const Mask mask(args.dropout);
@@ -167,12 +169,12 @@ void attention_forward(const AttentionForward<T>& args, void* stream) {
   by_head_size(shape.head_size, [&]<int kHead>() {
     simt::launch("attention_forward", attention_forward_kernel<T, kHead>,
                  {tile_blocks(shape, shape.query_length), dim3(kAttentionThreads),
-                  kStages * kStage<kHead> * sizeof(T), stream},
+                  kStages * kStage<kHead> * sizeof(T), backend.stream},
                  args, mask, softmax_scale(shape));
   });
 }
 
-template void attention_forward(const AttentionForward<__nv_bfloat16>&, void*);
-template void attention_forward(const AttentionForward<__half>&, void*);
+#define VOCA_INSTANTIATE(T) template void attention_forward(Cuda, const AttentionForward<T>&);
+VOCA_TENSOR_CORE_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

@@ -2,7 +2,9 @@
 
 #include "kernels/cuda/column_sums.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -21,23 +23,25 @@ __global__ void __launch_bounds__(kColumnThreads)
 }  // namespace
 
 template <typename T>
-void bias_gradient(const BiasGradient<T>& args, void* stream) {
+void bias_gradient(Cuda backend, const BiasGradient<T>& args) {
   if (args.rows * args.columns == 0) return;
   const RowChunks chunks = column_chunks(args.rows);
   by_vec8s(args.columns % kVec8 == 0 && on_16_bytes(args.dy), [&]<bool kWhole>() {
     simt::launch("bias_gradient", bias_gradient_kernel<T, kWhole>,
-                 column_blocks(args.rows, args.columns, stream), args, chunks);
+                 column_blocks(args.rows, args.columns, backend.stream), args, chunks);
   });
   add_partial_sums<T>({chunks.count, args.columns, 1, static_cast<const float*>(args.scratch), {args.dbias}},
-                      stream);
+                      backend.stream);
 }
 
-std::size_t bias_gradient_scratch_bytes(std::int64_t rows, std::int64_t columns) {
-  return column_sums_bytes(rows, columns);
+template <typename T>
+std::size_t scratch_bytes(Cuda, const BiasGradient<T>& args) {
+  return column_sums_bytes(args.rows, args.columns);
 }
 
-template void bias_gradient(const BiasGradient<float>&, void*);
-template void bias_gradient(const BiasGradient<__nv_bfloat16>&, void*);
-template void bias_gradient(const BiasGradient<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                                  \
+  template void bias_gradient(Cuda, const BiasGradient<T>&); \
+  template std::size_t scratch_bytes(Cuda, const BiasGradient<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

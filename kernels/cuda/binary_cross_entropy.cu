@@ -3,7 +3,9 @@
 #include "kernels/cuda/elements.h"
 #include "kernels/cuda/reduce.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -41,13 +43,12 @@ __global__ void __launch_bounds__(kThreads) binary_cross_entropy_kernel(BinaryCr
 }  // namespace
 
 template <typename T>
-void binary_cross_entropy(const BinaryCrossEntropy<T>& args, void* stream) {
-  simt::launch("binary_cross_entropy", binary_cross_entropy_kernel<T>, {dim3(1), dim3(kThreads), 0, stream},
-               args);
+void binary_cross_entropy(Cuda backend, const BinaryCrossEntropy<T>& args) {
+  simt::launch("binary_cross_entropy", binary_cross_entropy_kernel<T>,
+               {dim3(1), dim3(kThreads), 0, backend.stream}, args);
 }
 
-template void binary_cross_entropy(const BinaryCrossEntropy<float>&, void*);
-template void binary_cross_entropy(const BinaryCrossEntropy<__nv_bfloat16>&, void*);
-template void binary_cross_entropy(const BinaryCrossEntropy<__half>&, void*);
+#define VOCA_INSTANTIATE(T) template void binary_cross_entropy(Cuda, const BinaryCrossEntropy<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

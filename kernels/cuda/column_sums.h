@@ -17,7 +17,7 @@ inline constexpr int kColumnsPerBlock = kWarp * kVec8;
 [[nodiscard]] inline std::size_t column_sums_bytes(std::int64_t rows, std::int64_t columns) {
   return static_cast<std::size_t>(column_chunks(rows).count * columns) * sizeof(float);
 }
-[[nodiscard]] inline simt::LaunchShape column_blocks(std::int64_t rows, std::int64_t columns, void* stream) {
+[[nodiscard]] inline simt::LaunchShape column_blocks(std::int64_t rows, std::int64_t columns, Stream stream) {
   return {dim3(static_cast<unsigned>(divide_up(columns, kColumnsPerBlock)),
                static_cast<unsigned>(column_chunks(rows).count)),
           dim3(kColumnThreads), 0, stream};

@@ -2,7 +2,9 @@
 
 #include "kernels/cuda/elements.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -65,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
   store_vec8(to + first, count, wide, values);
 }
 
-simt::LaunchShape shape_for(std::int64_t elements, void* stream) {
+simt::LaunchShape shape_for(std::int64_t elements, Stream stream) {
   return {blocks_for(divide_up(elements, kVec8), kThreads), dim3(kThreads), 0, stream};
 }
 
@@ -75,58 +77,51 @@ __global__ void set_word_kernel(std::uint32_t* word, std::uint32_t value) {
 
 }  // namespace
 
-SetWord set_word() {
+SetWord set_word(Cuda) {
   return set_word_kernel;
 }
 
 template <typename T>
-void weighted_sum(const WeightedSum<T>& args, void* stream) {
+void weighted_sum(Cuda backend, const WeightedSum<T>& args) {
   if (args.elements == 0) return;
-  simt::launch("weighted_sum", weighted_sum_kernel<T>, shape_for(args.elements, stream), args,
+  simt::launch("weighted_sum", weighted_sum_kernel<T>, shape_for(args.elements, backend.stream), args,
                on_16_bytes(args.a, args.b, args.out));
 }
 
 template <typename T>
-void wide_sum(const WideSum<T>& args, void* stream) {
+void wide_sum(Cuda backend, const WideSum<T>& args) {
   if (args.elements == 0) return;
-  simt::launch("wide_sum", wide_sum_kernel<T>, shape_for(args.elements, stream), args,
+  simt::launch("wide_sum", wide_sum_kernel<T>, shape_for(args.elements, backend.stream), args,
                on_16_bytes(args.from, args.sum));
 }
 
 template <typename T>
-void fill(std::int64_t elements, T value, T* out, void* stream) {
+void fill(Cuda backend, std::int64_t elements, T value, T* out) {
   if (elements == 0) return;
-  simt::launch("fill", fill_kernel<T>, shape_for(elements, stream), elements, value, out, on_16_bytes(out));
+  simt::launch("fill", fill_kernel<T>, shape_for(elements, backend.stream), elements, value, out,
+               on_16_bytes(out));
 }
 
 template <typename From, typename To>
-void cast(std::int64_t elements, const From* from, To* to, void* stream) {
+void cast(Cuda backend, std::int64_t elements, const From* from, To* to) {
   if (elements == 0) return;
-  simt::launch("cast", cast_kernel<From, To>, shape_for(elements, stream), elements, from, to,
+  simt::launch("cast", cast_kernel<From, To>, shape_for(elements, backend.stream), elements, from, to,
                on_16_bytes(from, to));
 }
 
 template <typename To>
-void cast_from_half(std::int64_t elements, const std::uint16_t* from, To* to, void* stream) {
-  cast(elements, reinterpret_cast<const __half*>(from), to, stream);
+void cast_from_half(Cuda backend, std::int64_t elements, const std::uint16_t* from, To* to) {
+  cast(backend, elements, reinterpret_cast<const __half*>(from), to);
 }
 
-template void weighted_sum(const WeightedSum<float>&, void*);
-template void weighted_sum(const WeightedSum<__nv_bfloat16>&, void*);
-template void weighted_sum(const WeightedSum<__half>&, void*);
-template void wide_sum(const WideSum<float>&, void*);
-template void wide_sum(const WideSum<__nv_bfloat16>&, void*);
-template void wide_sum(const WideSum<__half>&, void*);
-template void fill(std::int64_t, float, float*, void*);
-template void fill(std::int64_t, __nv_bfloat16, __nv_bfloat16*, void*);
-template void fill(std::int64_t, __half, __half*, void*);
-template void cast(std::int64_t, const float*, float*, void*);
-template void cast(std::int64_t, const float*, __nv_bfloat16*, void*);
-template void cast(std::int64_t, const float*, __half*, void*);
-template void cast(std::int64_t, const __nv_bfloat16*, float*, void*);
-template void cast(std::int64_t, const __half*, float*, void*);
-template void cast_from_half(std::int64_t, const std::uint16_t*, float*, void*);
-template void cast_from_half(std::int64_t, const std::uint16_t*, __nv_bfloat16*, void*);
-template void cast_from_half(std::int64_t, const std::uint16_t*, __half*, void*);
+#define VOCA_INSTANTIATE(T)                                 \
+  template void weighted_sum(Cuda, const WeightedSum<T>&);  \
+  template void wide_sum(Cuda, const WideSum<T>&);          \
+  template void fill(Cuda, std::int64_t, T, T*);            \
+  template void cast(Cuda, std::int64_t, const float*, T*); \
+  template void cast_from_half(Cuda, std::int64_t, const std::uint16_t*, T*);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
+#define VOCA_INSTANTIATE_WIDENING(T) template void cast(Cuda, std::int64_t, const T*, float*);
+VOCA_TENSOR_CORE_TYPES(VOCA_INSTANTIATE_WIDENING)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

@@ -2,7 +2,9 @@
 
 #include "kernels/cuda/elements.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -30,17 +32,16 @@ __global__ void __launch_bounds__(kThreads) gather_frames_kernel(GatherFrames<T>
 }  // namespace
 
 template <typename T>
-void gather_frames(const GatherFrames<T>& args, void* stream) {
+void gather_frames(Cuda backend, const GatherFrames<T>& args) {
   const std::int64_t work = args.batch * args.length * divide_up(args.width, kVec8);
   if (work == 0) return;
   const bool wide =
       args.width % kVec8 == 0 && on_16_bytes(static_cast<const std::byte*>(args.frames), args.out);
   simt::launch("gather_frames", gather_frames_kernel<T>,
-               {blocks_for(work, kThreads), dim3(kThreads), 0, stream}, args, wide);
+               {blocks_for(work, kThreads), dim3(kThreads), 0, backend.stream}, args, wide);
 }
 
-template void gather_frames(const GatherFrames<float>&, void*);
-template void gather_frames(const GatherFrames<__nv_bfloat16>&, void*);
-template void gather_frames(const GatherFrames<__half>&, void*);
+#define VOCA_INSTANTIATE(T) template void gather_frames(Cuda, const GatherFrames<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

@@ -4,7 +4,9 @@
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/normal.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -97,7 +99,7 @@ __global__ void __launch_bounds__(kColumnThreads, (kBackwardBlocks<T, kWhole>))
 }  // namespace
 
 template <typename T>
-void gelu_forward(const GeluForward<T>& args, void* stream) {
+void gelu_forward(Cuda backend, const GeluForward<T>& args) {
   if (args.rows * args.columns == 0) return;
   const Mask mask(args.dropout);
   const dim3 grid(static_cast<unsigned>(divide_up(args.rows, kRowsPerBlock)),
@@ -105,34 +107,34 @@ void gelu_forward(const GeluForward<T>& args, void* stream) {
   by_vec8s(args.columns % kVec8 == 0 && mask.whole() && on_16_bytes(args.x, args.bias, args.y),
            [&]<bool kWhole>() {
              simt::launch("gelu_forward", gelu_forward_kernel<T, kWhole>,
-                          {grid, dim3(kColumnThreads), 0, stream}, args, mask);
+                          {grid, dim3(kColumnThreads), 0, backend.stream}, args, mask);
            });
 }
 
 template <typename T>
-void gelu_backward(const GeluBackward<T>& args, void* stream) {
+void gelu_backward(Cuda backend, const GeluBackward<T>& args) {
   if (args.rows * args.columns == 0) return;
   const RowChunks chunks = column_chunks(args.rows);
   const Mask mask(args.dropout);
   by_vec8s(args.columns % kVec8 == 0 && mask.whole() && on_16_bytes(args.dy, args.x, args.bias, args.dx),
            [&]<bool kWhole>() {
              simt::launch("gelu_backward", gelu_backward_kernel<T, kWhole>,
-                          column_blocks(args.rows, args.columns, stream), args, chunks, mask);
+                          column_blocks(args.rows, args.columns, backend.stream), args, chunks, mask);
            });
   if (args.dbias == nullptr) return;
   add_partial_sums<T>({chunks.count, args.columns, 1, static_cast<const float*>(args.scratch), {args.dbias}},
-                      stream);
+                      backend.stream);
 }
 
-std::size_t gelu_backward_scratch_bytes(std::int64_t rows, std::int64_t columns) {
-  return column_sums_bytes(rows, columns);
+template <typename T>
+std::size_t scratch_bytes(Cuda, const GeluBackward<T>& args) {
+  return column_sums_bytes(args.rows, args.columns);
 }
 
-template void gelu_forward(const GeluForward<float>&, void*);
-template void gelu_forward(const GeluForward<__nv_bfloat16>&, void*);
-template void gelu_forward(const GeluForward<__half>&, void*);
-template void gelu_backward(const GeluBackward<float>&, void*);
-template void gelu_backward(const GeluBackward<__nv_bfloat16>&, void*);
-template void gelu_backward(const GeluBackward<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                                  \
+  template void gelu_forward(Cuda, const GeluForward<T>&);   \
+  template void gelu_backward(Cuda, const GeluBackward<T>&); \
+  template std::size_t scratch_bytes(Cuda, const GeluBackward<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

@@ -3,18 +3,19 @@
 #include "kernels/cuda/elements.h"
 #include "kernels/cuda/reduce.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
 constexpr int kThreads = 256;
-/// Elements per partial sum.
-constexpr std::int64_t kChunk = 16384;
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads) partial_squares_kernel(GradientNorm<T> args, bool wide) {
-  const std::int64_t begin = block_index() * kChunk;
-  const std::int64_t end = begin + kChunk < args.elements ? begin + kChunk : args.elements;
+  const std::int64_t begin = block_index() * kGradientNormChunk;
+  const std::int64_t end =
+      begin + kGradientNormChunk < args.elements ? begin + kGradientNormChunk : args.elements;
   double sum = 0;
   for (std::int64_t i = begin + thread_index() * kVec8; i < end; i += kThreads * kVec8) {
     float values[kVec8];
@@ -37,22 +38,26 @@ __global__ void __launch_bounds__(kThreads) root_of_sum_kernel(GradientNorm<T> a
 
 }  // namespace
 
-std::size_t gradient_norm_scratch_bytes(std::int64_t elements) {
-  return static_cast<std::size_t>(divide_up(elements, kChunk)) * sizeof(double);
+template <typename T>
+std::size_t scratch_bytes(Cuda, const GradientNorm<T>& args) {
+  return static_cast<std::size_t>(divide_up(args.elements, kGradientNormChunk)) * sizeof(double);
 }
 
 template <typename T>
-void gradient_norm(const GradientNorm<T>& args, void* stream) {
-  const std::int64_t partials = divide_up(args.elements, kChunk);
+void gradient_norm(Cuda backend, const GradientNorm<T>& args) {
+  const std::int64_t partials = divide_up(args.elements, kGradientNormChunk);
   if (partials > 0) {
     simt::launch("partial_squares", partial_squares_kernel<T>,
-                 {blocks_for(partials, 1), dim3(kThreads), 0, stream}, args, on_16_bytes(args.gradient));
+                 {blocks_for(partials, 1), dim3(kThreads), 0, backend.stream}, args,
+                 on_16_bytes(args.gradient));
   }
-  simt::launch("root_of_sum", root_of_sum_kernel<T>, {dim3(1), dim3(kThreads), 0, stream}, args, partials);
+  simt::launch("root_of_sum", root_of_sum_kernel<T>, {dim3(1), dim3(kThreads), 0, backend.stream}, args,
+               partials);
 }
 
-template void gradient_norm(const GradientNorm<float>&, void*);
-template void gradient_norm(const GradientNorm<__nv_bfloat16>&, void*);
-template void gradient_norm(const GradientNorm<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                                  \
+  template void gradient_norm(Cuda, const GradientNorm<T>&); \
+  template std::size_t scratch_bytes(Cuda, const GradientNorm<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

@@ -7,14 +7,14 @@
 // A batch has a few dozen rows: each similarity is a dot product computed by one warp, and everything after
 // it is in double, as on the CPU.
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
-/// log(1e-8), from the definition of the loss.
-constexpr double kLogFloor = -18.420680743952367;
 
 /// Gradient weights W · R · temperature (rows, columns), at the start of scratch; the row losses follow.
 template <typename T>
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kThreads) infonce_rows_kernel(InfoNce<T> args)
   all = block_sum<kThreads>(all);
   __syncthreads();
   positive = block_sum<kThreads>(positive);
-  const double log_all = log_add_exp(most + log(all), kLogFloor);
+  const double log_all = log_add_exp(most + log(all), kInfoNceLogFloor);
   const double log_positive = most_positive + log(positive);
   if (thread_index() == 0) row_losses_of(args)[i] = log_all - log_positive;
   if (args.dzv == nullptr) return;
@@ -148,22 +148,24 @@ __global__ void __launch_bounds__(kThreads) infonce_columns_kernel(InfoNce<T> ar
 
 }  // namespace
 
-std::size_t infonce_scratch_bytes(std::int64_t rows, std::int64_t columns) {
-  return align_up(static_cast<std::size_t>(rows * columns) * sizeof(float)) +
-         static_cast<std::size_t>(rows) * sizeof(double);
+template <typename T>
+std::size_t scratch_bytes(Cuda, const InfoNce<T>& args) {
+  return align_up(static_cast<std::size_t>(args.rows * args.columns) * sizeof(float)) +
+         static_cast<std::size_t>(args.rows) * sizeof(double);
 }
 
 template <typename T>
-void infonce(const InfoNce<T>& args, void* stream) {
-  simt::launch("infonce_rows", infonce_rows_kernel<T>, {blocks_for(args.rows, 1), dim3(kThreads), 0, stream},
-               args);
+void infonce(Cuda backend, const InfoNce<T>& args) {
+  simt::launch("infonce_rows", infonce_rows_kernel<T>,
+               {blocks_for(args.rows, 1), dim3(kThreads), 0, backend.stream}, args);
   const std::int64_t columns = args.dza != nullptr ? args.columns : 1;
   simt::launch("infonce_columns", infonce_columns_kernel<T>,
-               {blocks_for(columns, 1), dim3(kThreads), 0, stream}, args);
+               {blocks_for(columns, 1), dim3(kThreads), 0, backend.stream}, args);
 }
 
-template void infonce(const InfoNce<float>&, void*);
-template void infonce(const InfoNce<__nv_bfloat16>&, void*);
-template void infonce(const InfoNce<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                       \
+  template void infonce(Cuda, const InfoNce<T>&); \
+  template std::size_t scratch_bytes(Cuda, const InfoNce<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

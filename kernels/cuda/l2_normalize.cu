@@ -3,7 +3,9 @@
 #include "kernels/cuda/elements.h"
 #include "kernels/cuda/reduce.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -59,24 +61,22 @@ __global__ void __launch_bounds__(kThreads) l2_normalize_backward_kernel(L2Norma
 }  // namespace
 
 template <typename T>
-void l2_normalize_forward(const L2NormalizeForward<T>& args, void* stream) {
+void l2_normalize_forward(Cuda backend, const L2NormalizeForward<T>& args) {
   if (args.rows == 0) return;
   simt::launch("l2_normalize_forward", l2_normalize_forward_kernel<T>,
-               {blocks_for(args.rows, kWarps), dim3(kThreads), 0, stream}, args);
+               {blocks_for(args.rows, kWarps), dim3(kThreads), 0, backend.stream}, args);
 }
 
 template <typename T>
-void l2_normalize_backward(const L2NormalizeBackward<T>& args, void* stream) {
+void l2_normalize_backward(Cuda backend, const L2NormalizeBackward<T>& args) {
   if (args.rows == 0) return;
   simt::launch("l2_normalize_backward", l2_normalize_backward_kernel<T>,
-               {blocks_for(args.rows, kWarps), dim3(kThreads), 0, stream}, args);
+               {blocks_for(args.rows, kWarps), dim3(kThreads), 0, backend.stream}, args);
 }
 
-template void l2_normalize_forward(const L2NormalizeForward<float>&, void*);
-template void l2_normalize_forward(const L2NormalizeForward<__nv_bfloat16>&, void*);
-template void l2_normalize_forward(const L2NormalizeForward<__half>&, void*);
-template void l2_normalize_backward(const L2NormalizeBackward<float>&, void*);
-template void l2_normalize_backward(const L2NormalizeBackward<__nv_bfloat16>&, void*);
-template void l2_normalize_backward(const L2NormalizeBackward<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                                               \
+  template void l2_normalize_forward(Cuda, const L2NormalizeForward<T>&); \
+  template void l2_normalize_backward(Cuda, const L2NormalizeBackward<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

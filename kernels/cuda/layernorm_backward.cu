@@ -5,7 +5,9 @@
 #include "kernels/cuda/tensor_core.h"
 #include "kernels/layernorm.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -361,7 +363,7 @@ __global__ void __launch_bounds__(kWideThreads, 2)
 }  // namespace
 
 template <typename T>
-void layernorm_backward(const LayernormBackward<T>& args, void* stream) {
+void layernorm_backward(Cuda backend, const LayernormBackward<T>& args) {
   if (args.rows * args.columns == 0) return;
   const Mask input_mask(args.input_dropout);
   const Mask output_mask(args.output_dropout);
@@ -372,8 +374,8 @@ void layernorm_backward(const LayernormBackward<T>& args, void* stream) {
   // For 16-bit elements, registers hold the sums of three or four Vec8s per lane.
   const auto by_warps = [&]<int kVec8s>() {
     simt::launch("layernorm_backward_warp", layernorm_backward_warp_kernel<T, kVec8s>,
-                 {grid, dim3(kWarpThreads), kRowRingBytes<T, kVec8s>, stream}, args, chunks, input_mask,
-                 output_mask);
+                 {grid, dim3(kWarpThreads), kRowRingBytes<T, kVec8s>, backend.stream}, args, chunks,
+                 input_mask, output_mask);
   };
   constexpr std::int64_t kVec8Columns = kWarp * kVec8;
   const bool warps =
@@ -388,25 +390,28 @@ void layernorm_backward(const LayernormBackward<T>& args, void* stream) {
       const BackwardGroups shape(args.columns);
       if (shape.fits()) {
         simt::launch("layernorm_backward", layernorm_backward_kernel<T, kWhole>,
-                     {grid, dim3(static_cast<unsigned>(shape.threads * shape.groups)), 0, stream}, args,
-                     shape, chunks, input_mask, output_mask);
+                     {grid, dim3(static_cast<unsigned>(shape.threads * shape.groups)), 0, backend.stream},
+                     args, shape, chunks, input_mask, output_mask);
       } else {
         simt::launch("layernorm_backward_wide", layernorm_backward_wide_kernel<T, kWhole>,
-                     {grid, dim3(kWideThreads), 0, stream}, args, chunks, input_mask, output_mask);
+                     {grid, dim3(kWideThreads), 0, backend.stream}, args, chunks, input_mask, output_mask);
       }
     });
   }
   const auto* partials = static_cast<const float*>(args.scratch);
   add_partial_sums<T>({chunks.count, args.columns, 3, partials, {args.dgamma, args.dbeta, args.dbias}},
-                      stream);
+                      backend.stream);
 }
 
-std::size_t layernorm_backward_scratch_bytes(std::int64_t rows, std::int64_t columns) {
-  return static_cast<std::size_t>(backward_chunks(rows, columns).count * 3 * columns) * sizeof(float);
+template <typename T>
+std::size_t scratch_bytes(Cuda, const LayernormBackward<T>& args) {
+  return static_cast<std::size_t>(backward_chunks(args.rows, args.columns).count * 3 * args.columns) *
+         sizeof(float);
 }
 
-template void layernorm_backward(const LayernormBackward<float>&, void*);
-template void layernorm_backward(const LayernormBackward<__nv_bfloat16>&, void*);
-template void layernorm_backward(const LayernormBackward<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                                            \
+  template void layernorm_backward(Cuda, const LayernormBackward<T>&); \
+  template std::size_t scratch_bytes(Cuda, const LayernormBackward<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

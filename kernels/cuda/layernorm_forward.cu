@@ -3,7 +3,9 @@
 #include "kernels/cuda/reduce.h"
 #include "kernels/layernorm.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -157,7 +159,7 @@ __global__ void __launch_bounds__(kWideThreads)
 }  // namespace
 
 template <typename T>
-void layernorm_forward(const LayernormForward<T>& args, void* stream) {
+void layernorm_forward(Cuda backend, const LayernormForward<T>& args) {
   if (args.rows * args.columns == 0) return;
   const Mask input_mask(args.input_dropout);
   const Mask output_mask(args.output_dropout);
@@ -166,17 +168,17 @@ void layernorm_forward(const LayernormForward<T>& args, void* stream) {
   by_vec8s(whole, [&]<bool kWhole>() {
     if (args.columns <= kWarpColumns) {
       simt::launch("layernorm_forward", layernorm_forward_kernel<T, kWhole>,
-                   {blocks_for(args.rows, kWarpThreads / kWarp), dim3(kWarpThreads), 0, stream}, args,
+                   {blocks_for(args.rows, kWarpThreads / kWarp), dim3(kWarpThreads), 0, backend.stream}, args,
                    input_mask, output_mask);
     } else {
       simt::launch("layernorm_forward_wide", layernorm_forward_wide_kernel<T, kWhole>,
-                   {blocks_for(args.rows, 1), dim3(kWideThreads), 0, stream}, args, input_mask, output_mask);
+                   {blocks_for(args.rows, 1), dim3(kWideThreads), 0, backend.stream}, args, input_mask,
+                   output_mask);
     }
   });
 }
 
-template void layernorm_forward(const LayernormForward<float>&, void*);
-template void layernorm_forward(const LayernormForward<__nv_bfloat16>&, void*);
-template void layernorm_forward(const LayernormForward<__half>&, void*);
+#define VOCA_INSTANTIATE(T) template void layernorm_forward(Cuda, const LayernormForward<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

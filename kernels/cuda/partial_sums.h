@@ -3,30 +3,11 @@
 #include "kernels/cuda/elements.h"
 #include "kernels/types.h"
 
-// Sums over rows in two steps and a fixed order: blocks write one row of partial sums per chunk of rows, and
-// a second kernel adds them.
+// Sums over rows in two steps and a fixed order: blocks write one row of partial sums per chunk of rows
+// (RowChunks: enough to fill any device, few enough that the partial sums are a small part of the memory
+// traffic), and a second kernel adds them.
 
 namespace voca::kernels::cuda {
-
-/// Partition of rows into chunks. Depends only on the shape: enough chunks to fill any device, few enough
-/// that the partial sums are a small part of the memory traffic.
-struct RowChunks {
-  std::int64_t rows = 0;
-  std::int64_t rows_per_chunk = 1;
-  std::int64_t count = 0;
-
-  RowChunks(std::int64_t row_count, std::int64_t least_rows, std::int64_t most_chunks) : rows(row_count) {
-    const std::int64_t share = divide_up(row_count, most_chunks);
-    rows_per_chunk = share > least_rows ? share : least_rows;
-    count = divide_up(row_count, rows_per_chunk);
-  }
-
-  SIMT_DEVICE std::int64_t begin(std::int64_t chunk) const { return chunk * rows_per_chunk; }
-  SIMT_DEVICE std::int64_t end(std::int64_t chunk) const {
-    const std::int64_t end = (chunk + 1) * rows_per_chunk;
-    return end < rows ? end : rows;
-  }
-};
 
 /// Arguments of add_partial_sums(), for up to three arrays.
 template <typename T>
@@ -62,7 +43,7 @@ __global__ void __launch_bounds__(kPartialThreads) add_partial_sums_kernel(Parti
 }
 
 template <typename T>
-void add_partial_sums(const PartialSums<T>& args, void* stream) {
+void add_partial_sums(const PartialSums<T>& args, Stream stream) {
   unsigned wanted = 0;
   while (wanted < 3 && args.out[wanted] != nullptr) ++wanted;
   const dim3 grid(static_cast<unsigned>(divide_up(args.columns, kWarp)), wanted);

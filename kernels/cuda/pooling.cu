@@ -2,7 +2,9 @@
 
 #include "kernels/cuda/elements.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -148,33 +150,31 @@ __global__ void __launch_bounds__(kThreads) pooling_backward_kernel(PoolingBackw
 }  // namespace
 
 template <typename T>
-void pooling_forward(const PoolingForward<T>& args, void* stream) {
+void pooling_forward(Cuda backend, const PoolingForward<T>& args) {
   if (args.batch * args.columns == 0) return;
   const dim3 grid(static_cast<unsigned>(divide_up(args.columns, kColumns)),
                   static_cast<unsigned>(args.batch));
   by_vec8s(args.columns % kVec8 == 0 && on_16_bytes(args.x), [&]<bool kWhole>() {
-    simt::launch("pooling_forward", pooling_forward_kernel<T, kWhole>, {grid, dim3(kThreads), 0, stream},
-                 args);
+    simt::launch("pooling_forward", pooling_forward_kernel<T, kWhole>,
+                 {grid, dim3(kThreads), 0, backend.stream}, args);
   });
 }
 
 template <typename T>
-void pooling_backward(const PoolingBackward<T>& args, void* stream) {
+void pooling_backward(Cuda backend, const PoolingBackward<T>& args) {
   if (args.batch * args.length * args.columns == 0) return;
   const dim3 grid(static_cast<unsigned>(divide_up(args.length, kFramesOfBlock)),
                   static_cast<unsigned>(divide_up(args.columns, kColumns)),
                   static_cast<unsigned>(args.batch));
   by_vec8s(args.columns % kVec8 == 0 && on_16_bytes(args.dy, args.argmax, args.dx), [&]<bool kWhole>() {
-    simt::launch("pooling_backward", pooling_backward_kernel<T, kWhole>, {grid, dim3(kThreads), 0, stream},
-                 args);
+    simt::launch("pooling_backward", pooling_backward_kernel<T, kWhole>,
+                 {grid, dim3(kThreads), 0, backend.stream}, args);
   });
 }
 
-template void pooling_forward(const PoolingForward<float>&, void*);
-template void pooling_forward(const PoolingForward<__nv_bfloat16>&, void*);
-template void pooling_forward(const PoolingForward<__half>&, void*);
-template void pooling_backward(const PoolingBackward<float>&, void*);
-template void pooling_backward(const PoolingBackward<__nv_bfloat16>&, void*);
-template void pooling_backward(const PoolingBackward<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                                      \
+  template void pooling_forward(Cuda, const PoolingForward<T>&); \
+  template void pooling_backward(Cuda, const PoolingBackward<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

@@ -2,7 +2,9 @@
 
 #include "kernels/cuda/elements.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -59,39 +61,35 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 template <typename T>
-void positional_encoding_forward(const PositionalEncodingForward<T>& args, void* stream) {
+void positional_encoding_forward(Cuda backend, const PositionalEncodingForward<T>& args) {
   const std::int64_t work = args.batch * args.length * divide_up(args.columns, kVec8);
   if (work == 0) return;
   simt::launch("positional_encoding_forward", positional_encoding_forward_kernel<T>,
-               {blocks_for(work, kThreads), dim3(kThreads), 0, stream}, args,
+               {blocks_for(work, kThreads), dim3(kThreads), 0, backend.stream}, args,
                args.columns % kVec8 == 0 && on_16_bytes(args.x, args.encoding, args.y));
 }
 
 template <typename T>
-void positional_encoding_backward(const PositionalEncodingBackward<T>& args, void* stream) {
+void positional_encoding_backward(Cuda backend, const PositionalEncodingBackward<T>& args) {
   const std::int64_t size = args.length * args.columns;
   if (size == 0) return;
   simt::launch("positional_encoding_backward", positional_encoding_backward_kernel<T>,
-               {blocks_for(divide_up(size, kVec8), kThreads), dim3(kThreads), 0, stream}, args,
+               {blocks_for(divide_up(size, kVec8), kThreads), dim3(kThreads), 0, backend.stream}, args,
                size % kVec8 == 0 && on_16_bytes(args.dy, args.dencoding));
 }
 
 template <typename T>
-void sinusoidal_encoding(std::int64_t length, std::int64_t columns, T* encoding, void* stream) {
+void sinusoidal_encoding(Cuda backend, std::int64_t length, std::int64_t columns, T* encoding) {
   if (length * columns == 0) return;
   simt::launch("sinusoidal_encoding", sinusoidal_encoding_kernel<T>,
-               {blocks_for(length * columns, kThreads), dim3(kThreads), 0, stream}, length, columns,
+               {blocks_for(length * columns, kThreads), dim3(kThreads), 0, backend.stream}, length, columns,
                encoding);
 }
 
-template void positional_encoding_forward(const PositionalEncodingForward<float>&, void*);
-template void positional_encoding_forward(const PositionalEncodingForward<__nv_bfloat16>&, void*);
-template void positional_encoding_forward(const PositionalEncodingForward<__half>&, void*);
-template void positional_encoding_backward(const PositionalEncodingBackward<float>&, void*);
-template void positional_encoding_backward(const PositionalEncodingBackward<__nv_bfloat16>&, void*);
-template void positional_encoding_backward(const PositionalEncodingBackward<__half>&, void*);
-template void sinusoidal_encoding(std::int64_t, std::int64_t, float*, void*);
-template void sinusoidal_encoding(std::int64_t, std::int64_t, __nv_bfloat16*, void*);
-template void sinusoidal_encoding(std::int64_t, std::int64_t, __half*, void*);
+#define VOCA_INSTANTIATE(T)                                                               \
+  template void positional_encoding_forward(Cuda, const PositionalEncodingForward<T>&);   \
+  template void positional_encoding_backward(Cuda, const PositionalEncodingBackward<T>&); \
+  template void sinusoidal_encoding(Cuda, std::int64_t, std::int64_t, T*);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

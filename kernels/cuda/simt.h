@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/backend.h"
 #include "kernels/cuda/error.h"
 
 // CUDA constructs used by the .cu files, which are compiled twice: by nvcc for the device, and by the host
@@ -27,7 +28,7 @@ struct LaunchShape {
   dim3 grid{};
   dim3 block{};
   std::size_t shared_bytes = 0;  ///< dynamic shared memory
-  void* stream = nullptr;        ///< cudaStream_t
+  kernels::Stream stream = nullptr;
 };
 
 /// Threads per warp, and the mask of all of them.
@@ -68,7 +69,7 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& 
                                       static_cast<int>(shape.shared_bytes)),
                  shape);
   }
-  kernel<<<shape.grid, shape.block, shape.shared_bytes, static_cast<cudaStream_t>(shape.stream)>>>(
+  kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(
       static_cast<Parameters>(arguments)...);
   check_launch(name, cudaGetLastError(), shape);
 }

@@ -3,7 +3,9 @@
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/reduce.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -128,26 +130,24 @@ __global__ void __launch_bounds__(kThreads) softmax_backward_kernel(SoftmaxBackw
 }  // namespace
 
 template <typename T>
-void softmax_forward(const SoftmaxForward<T>& args, void* stream) {
+void softmax_forward(Cuda backend, const SoftmaxForward<T>& args) {
   const std::int64_t rows = args.batch * args.query_length;
   if (rows * args.key_length == 0) return;
   simt::launch("softmax_forward", softmax_forward_kernel<T>,
-               {blocks_for(rows, kWarps), dim3(kThreads), 0, stream}, args, Mask(args.dropout));
+               {blocks_for(rows, kWarps), dim3(kThreads), 0, backend.stream}, args, Mask(args.dropout));
 }
 
 template <typename T>
-void softmax_backward(const SoftmaxBackward<T>& args, void* stream) {
+void softmax_backward(Cuda backend, const SoftmaxBackward<T>& args) {
   const std::int64_t rows = args.batch * args.query_length;
   if (rows * args.key_length == 0) return;
   simt::launch("softmax_backward", softmax_backward_kernel<T>,
-               {blocks_for(rows, kWarps), dim3(kThreads), 0, stream}, args, Mask(args.dropout));
+               {blocks_for(rows, kWarps), dim3(kThreads), 0, backend.stream}, args, Mask(args.dropout));
 }
 
-template void softmax_forward(const SoftmaxForward<float>&, void*);
-template void softmax_forward(const SoftmaxForward<__nv_bfloat16>&, void*);
-template void softmax_forward(const SoftmaxForward<__half>&, void*);
-template void softmax_backward(const SoftmaxBackward<float>&, void*);
-template void softmax_backward(const SoftmaxBackward<__nv_bfloat16>&, void*);
-template void softmax_backward(const SoftmaxBackward<__half>&, void*);
+#define VOCA_INSTANTIATE(T)                                      \
+  template void softmax_forward(Cuda, const SoftmaxForward<T>&); \
+  template void softmax_backward(Cuda, const SoftmaxBackward<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

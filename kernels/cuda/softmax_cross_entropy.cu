@@ -3,7 +3,9 @@
 #include "kernels/cuda/elements.h"
 #include "kernels/cuda/reduce.h"
 
-namespace voca::kernels::cuda {
+namespace voca::kernels {
+
+using namespace cuda;
 
 namespace {
 
@@ -82,13 +84,12 @@ __global__ void __launch_bounds__(kThreads) softmax_cross_entropy_kernel(Softmax
 }  // namespace
 
 template <typename T>
-void softmax_cross_entropy(const SoftmaxCrossEntropy<T>& args, void* stream) {
-  simt::launch("softmax_cross_entropy", softmax_cross_entropy_kernel<T>, {dim3(1), dim3(kThreads), 0, stream},
-               args);
+void softmax_cross_entropy(Cuda backend, const SoftmaxCrossEntropy<T>& args) {
+  simt::launch("softmax_cross_entropy", softmax_cross_entropy_kernel<T>,
+               {dim3(1), dim3(kThreads), 0, backend.stream}, args);
 }
 
-template void softmax_cross_entropy(const SoftmaxCrossEntropy<float>&, void*);
-template void softmax_cross_entropy(const SoftmaxCrossEntropy<__nv_bfloat16>&, void*);
-template void softmax_cross_entropy(const SoftmaxCrossEntropy<__half>&, void*);
+#define VOCA_INSTANTIATE(T) template void softmax_cross_entropy(Cuda, const SoftmaxCrossEntropy<T>&);
+VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 
-}  // namespace voca::kernels::cuda
+}  // namespace voca::kernels

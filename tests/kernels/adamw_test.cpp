@@ -9,20 +9,15 @@ namespace voca::kernels::testing {
 namespace {
 
 /// Runs one update. The state is copied to the memory of the backend and back.
-template <typename T>
-void run(Cpu, AdamW<T> args, OptimizerState& state) {
-  args.state = &state;
-  cpu::adamw(args);
-}
-template <typename T, typename G>
-void run(AnyCuda, AdamW<T, G> args, OptimizerState& state) {
-  Scratch<TestedBackend> scratch(cuda::adamw_scratch_bytes());
-  Scratch<TestedBackend> state_memory(sizeof state);
-  TestedBackend::copy_in(state_memory.data(), &state, sizeof state);
+template <typename Backend, typename T, typename G>
+void run(Backend backend, AdamW<T, G> args, OptimizerState& state) {
+  Scratch<Backend> scratch(scratch_bytes(backend, args));
+  Scratch<Backend> state_memory(sizeof state);
+  Backend::copy_in(state_memory.data(), &state, sizeof state);
   args.state = static_cast<OptimizerState*>(state_memory.data());
   args.scratch = scratch.data();
-  cuda::adamw(args, nullptr);
-  TestedBackend::copy_out(&state, state_memory.data(), sizeof state);
+  adamw(backend, args);
+  Backend::copy_out(&state, state_memory.data(), sizeof state);
 }
 
 /// One case of tests/golden/adamw/adamw.txt, which make_goldens.py in the same directory generates.

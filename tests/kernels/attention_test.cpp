@@ -6,39 +6,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu /*backend*/, const AttentionForward<T>& args) {
-  cpu::attention_forward(args);
-}
-template <typename T>
-void run(Cpu /*backend*/, const AttentionBackward<T>& args) {
-  cpu::attention_backward(args);
-}
-template <typename T>
-std::size_t forward_scratch(Cpu /*backend*/, const AttentionShape& shape) {
-  return cpu::attention_forward_scratch_bytes<T>(shape);
-}
-template <typename T>
-std::size_t backward_scratch(Cpu /*backend*/, const AttentionShape& shape) {
-  return cpu::attention_backward_scratch_bytes<T>(shape);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const AttentionForward<T>& args) {
-  cuda::attention_forward(args, nullptr);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const AttentionBackward<T>& args) {
-  cuda::attention_backward(args, nullptr);
-}
-template <typename T>
-std::size_t forward_scratch(AnyCuda /*backend*/, const AttentionShape& /*shape*/) {
-  return 0;
-}
-template <typename T>
-std::size_t backward_scratch(AnyCuda /*backend*/, const AttentionShape& shape) {
-  return cuda::attention_backward_scratch_bytes(shape);
-}
-
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
@@ -51,14 +18,14 @@ AttentionShape shape_of(std::int64_t batch, std::int64_t heads, std::int64_t d, 
 }
 
 template <typename T>
-std::vector<AttentionShape> shapes_of(Cpu /*backend*/) {
+std::vector<AttentionShape> shapes_of(Cpu) {
   return {shape_of(1, 1, 1, 1, 1),       shape_of(2, 3, 5, 1, 7),       shape_of(1, 2, 64, 7, 1),
           shape_of(2, 2, 32, 48, 48, 9), shape_of(1, 3, 17, 37, 71, 1), shape_of(3, 1, 96, 71, 37, 2),
           shape_of(1, 2, 64, 331, 129),  shape_of(1, 1, 33, 19, 1500),  shape_of(1, 1, 8, 17, 9001)};
 }
 /// Shapes for the fused kernels: every head size; lengths of one, of whole tiles and of partial tiles.
 template <typename T>
-std::vector<AttentionShape> shapes_of(AnyCuda /*backend*/) {
+std::vector<AttentionShape> shapes_of(Cuda) {
   return {shape_of(1, 1, 32, 1, 1),       shape_of(2, 3, 32, 1, 7),       shape_of(1, 2, 64, 7, 1),
           shape_of(2, 2, 32, 48, 48, 8),  shape_of(1, 3, 64, 37, 71, 16), shape_of(2, 1, 96, 71, 37, 8),
           shape_of(1, 2, 64, 128, 64),    shape_of(1, 1, 96, 65, 129),    shape_of(1, 1, 128, 64, 64),
@@ -183,12 +150,13 @@ class AttentionTest : public OpTest<C> {
     auto q = this->input(in.q);
     auto k = this->input(in.k);
     auto v = this->input(in.v);
-    Scratch<typename C::Backend> scratch(forward_scratch<Number>(typename C::Backend{}, s));
+    Scratch<typename C::Backend> scratch(
+        scratch_bytes(typename C::Backend{}, AttentionForward<Number>{.shape = s}));
     Forward result{this->output(out_size(s)),
                    this->template output<Statistic>(s.batch * s.heads * s.query_length)};
-    run(typename C::Backend{},
-        AttentionForward<Number>{s, q.data(), k.data(), v.data(), dropout, result.out.data(),
-                                 result.logsumexp.data(), scratch.data()});
+    attention_forward(typename C::Backend{},
+                      AttentionForward<Number>{s, q.data(), k.data(), v.data(), dropout, result.out.data(),
+                                               result.logsumexp.data(), scratch.data()});
     return result;
   }
 
@@ -200,15 +168,16 @@ class AttentionTest : public OpTest<C> {
     auto dout = this->input(upstream);
     auto out = this->input(saved.out.values());
     auto logsumexp = this->template input<Statistic>(saved.logsumexp.values());
-    Scratch<typename C::Backend> scratch(backward_scratch<Number>(typename C::Backend{}, s));
+    Scratch<typename C::Backend> scratch(
+        scratch_bytes(typename C::Backend{}, AttentionBackward<Number>{.shape = s}));
     const double nan = std::nan("");
     Gradients result{this->accumulated(poisoned(s, s.batch * s.query_length, s.query_stride, nan)),
                      this->accumulated(poisoned(s, s.batch * s.key_length, s.key_stride, nan)),
                      this->accumulated(poisoned(s, s.batch * s.key_length, s.value_stride, nan))};
-    run(typename C::Backend{},
-        AttentionBackward<Number>{s, dout.data(), q.data(), k.data(), v.data(), out.data(), logsumexp.data(),
-                                  dropout, result.dq.data(), result.dk.data(), result.dv.data(),
-                                  scratch.data()});
+    attention_backward(typename C::Backend{},
+                       AttentionBackward<Number>{s, dout.data(), q.data(), k.data(), v.data(), out.data(),
+                                                 logsumexp.data(), dropout, result.dq.data(),
+                                                 result.dk.data(), result.dv.data(), scratch.data()});
     return result;
   }
 
@@ -292,14 +261,16 @@ TYPED_TEST(AttentionTest, ReadsAndWritesSlicesOfOnePackedProjection) {
   auto out = this->output(out_size(packed));
   auto logsumexp = this->template output<Stat<Element>>(2 * 3 * 40);
   auto gradient = this->output(2 * 40 * stride);
-  Scratch<Backend> first(forward_scratch<Element>(Backend{}, packed));
-  Scratch<Backend> second(backward_scratch<Element>(Backend{}, packed));
-  run(Backend{}, AttentionForward<Element>{packed, all.data(), all.data() + width, all.data() + 2 * width,
-                                           test_dropout(0.1), out.data(), logsumexp.data(), first.data()});
-  run(Backend{}, AttentionBackward<Element>{packed, upstream.data(), all.data(), all.data() + width,
-                                            all.data() + 2 * width, out.data(), logsumexp.data(),
-                                            test_dropout(0.1), gradient.data(), gradient.data() + width,
-                                            gradient.data() + 2 * width, second.data()});
+  Scratch<Backend> first(scratch_bytes(Backend{}, AttentionForward<Element>{.shape = packed}));
+  Scratch<Backend> second(scratch_bytes(Backend{}, AttentionBackward<Element>{.shape = packed}));
+  attention_forward(Backend{},
+                    AttentionForward<Element>{packed, all.data(), all.data() + width, all.data() + 2 * width,
+                                              test_dropout(0.1), out.data(), logsumexp.data(), first.data()});
+  attention_backward(Backend{},
+                     AttentionBackward<Element>{packed, upstream.data(), all.data(), all.data() + width,
+                                                all.data() + 2 * width, out.data(), logsumexp.data(),
+                                                test_dropout(0.1), gradient.data(), gradient.data() + width,
+                                                gradient.data() + 2 * width, second.data()});
   EXPECT_EQ(out.raw(), saved.out.raw());
   const auto got = gradient.raw();
   std::vector<Raw<Element>> dq;
@@ -322,9 +293,9 @@ TYPED_TEST(AttentionTest, InferenceNeedsNoLogsumexp) {
   auto k = this->input(in.k);
   auto v = this->input(in.v);
   auto out = this->output(out_size(s));
-  Scratch<Backend> scratch(forward_scratch<Element>(Backend{}, s));
-  run(Backend{},
-      AttentionForward<Element>{s, q.data(), k.data(), v.data(), {}, out.data(), nullptr, scratch.data()});
+  Scratch<Backend> scratch(scratch_bytes(Backend{}, AttentionForward<Element>{.shape = s}));
+  attention_forward(Backend{}, AttentionForward<Element>{
+                                   s, q.data(), k.data(), v.data(), {}, out.data(), nullptr, scratch.data()});
   EXPECT_EQ(out.raw(), want.out.raw());
 }
 

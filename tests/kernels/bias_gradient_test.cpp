@@ -5,23 +5,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu /*backend*/, const BiasGradient<T>& args) {
-  cpu::bias_gradient(args);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const BiasGradient<T>& args) {
-  cuda::bias_gradient(args, nullptr);
-}
-template <typename T>
-std::size_t scratch_bytes(Cpu /*backend*/, std::int64_t /*rows*/, std::int64_t /*columns*/) {
-  return 0;
-}
-template <typename T>
-std::size_t scratch_bytes(AnyCuda /*backend*/, std::int64_t rows, std::int64_t columns) {
-  return cuda::bias_gradient_scratch_bytes(rows, columns);
-}
-
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
@@ -40,16 +23,16 @@ TYPED_TEST(BiasGradientTest, AddsTheSumOfTheRows) {
     auto dbias = this->accumulated(random_values(columns, 2));
     std::vector<double> want = dbias.values();
     Scratch<typename TypeParam::Backend> scratch(
-        scratch_bytes<T>(typename TypeParam::Backend{}, rows, columns));
+        scratch_bytes(typename TypeParam::Backend{}, BiasGradient<T>{.rows = rows, .columns = columns}));
     const auto dyv = dy.values();
     for (std::int64_t i = 0; i < rows * columns; ++i) want[at(i % columns)] += dyv[at(i)];
-    run(typename TypeParam::Backend{},
-        BiasGradient<T>{rows, columns, dy.data(), dbias.data(), scratch.data()});
+    bias_gradient(typename TypeParam::Backend{},
+                  BiasGradient<T>{rows, columns, dy.data(), dbias.data(), scratch.data()});
     this->expect_close(dbias, want, kReduction, "dbias");
     this->expect_same_bits_for_any_thread_count([&] {
       auto again = this->accumulated(random_values(columns, 2));
-      run(typename TypeParam::Backend{},
-          BiasGradient<T>{rows, columns, dy.data(), again.data(), scratch.data()});
+      bias_gradient(typename TypeParam::Backend{},
+                    BiasGradient<T>{rows, columns, dy.data(), again.data(), scratch.data()});
       return again.raw();
     });
   }

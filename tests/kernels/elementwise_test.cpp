@@ -6,47 +6,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu, const WeightedSum<T>& args) {
-  cpu::weighted_sum(args);
-}
-template <typename T>
-void run_wide_sum(Cpu, const WideSum<T>& args) {
-  cpu::wide_sum(args);
-}
-template <typename T>
-void run_wide_sum(AnyCuda, const WideSum<T>& args) {
-  cuda::wide_sum(args, nullptr);
-}
-template <typename T>
-void run_fill(Cpu, std::int64_t n, T value, T* out) {
-  cpu::fill(n, value, out);
-}
-template <typename From, typename To>
-void run_cast(Cpu, std::int64_t n, const From* from, To* to) {
-  cpu::cast(n, from, to);
-}
-template <typename To>
-void run_cast_from_half(Cpu, std::int64_t n, const std::uint16_t* from, To* to) {
-  cpu::cast_from_half(n, from, to);
-}
-template <typename T>
-void run(AnyCuda, const WeightedSum<T>& args) {
-  cuda::weighted_sum(args, nullptr);
-}
-template <typename T>
-void run_fill(AnyCuda, std::int64_t n, T value, T* out) {
-  cuda::fill(n, value, out, nullptr);
-}
-template <typename From, typename To>
-void run_cast(AnyCuda, std::int64_t n, const From* from, To* to) {
-  cuda::cast(n, from, to, nullptr);
-}
-template <typename To>
-void run_cast_from_half(AnyCuda, std::int64_t n, const std::uint16_t* from, To* to) {
-  cuda::cast_from_half(n, from, to, nullptr);
-}
-
 constexpr std::int64_t kSizes[] = {0, 1, 7, 64, 1009, 40000};
 
 template <typename C>
@@ -73,11 +32,11 @@ TYPED_TEST(Elementwise, WeightedSumAlsoInPlace) {
       sum[i] = 0.5 * sum[i] - 1.5 * addend[i];
       scaled[i] *= 0.5;
     }
-    run<Element>(backend, {n, 0.5, a.data(), -1.5, b.data(), out.data()});
-    run<Element>(backend, {n, 0.5, a.data(), 7, nullptr, scaled_out.data()});
-    run<Element>(backend, {n, 0.5, over_a.data(), -1.5, b.data(), over_a.data()});
-    run<Element>(backend, {n, 0.5, a.data(), -1.5, over_b.data(), over_b.data()});
-    run<Element>(backend, {n, 0.25, both.data(), 0.25, both.data(), both.data()});
+    weighted_sum<Element>(backend, {n, 0.5, a.data(), -1.5, b.data(), out.data()});
+    weighted_sum<Element>(backend, {n, 0.5, a.data(), 7, nullptr, scaled_out.data()});
+    weighted_sum<Element>(backend, {n, 0.5, over_a.data(), -1.5, b.data(), over_a.data()});
+    weighted_sum<Element>(backend, {n, 0.5, a.data(), -1.5, over_b.data(), over_b.data()});
+    weighted_sum<Element>(backend, {n, 0.25, both.data(), 0.25, both.data(), both.data()});
     this->expect_close(out, sum, kElementwise, "sum");
     this->expect_close(scaled_out, scaled, kElementwise, "scaled");
     this->expect_close(both, scaled, kElementwise, "twice the same array");
@@ -90,7 +49,8 @@ TYPED_TEST(Elementwise, WeightedSumKeepsNan) {
   auto a = this->input(std::vector<double>{1, NAN, 3});
   auto b = this->input(std::vector<double>{INFINITY, 2, 3});
   auto out = this->output(3);
-  run<typename TypeParam::Element>(typename TypeParam::Backend{}, {3, 1, a.data(), 0, b.data(), out.data()});
+  weighted_sum<typename TypeParam::Element>(typename TypeParam::Backend{},
+                                            {3, 1, a.data(), 0, b.data(), out.data()});
   this->expect_close(out, {NAN, NAN, 3}, {0, 0}, "0 · Inf, NaN");
 }
 
@@ -101,14 +61,14 @@ TYPED_TEST(Elementwise, WideSumOverwritesOrAddsAndRoundsToNothingNarrower) {
   for (const std::int64_t n : kSizes) {
     auto from = this->input(random_values(n, 1));
     auto sum = this->template output<Wide>(n);
-    run_wide_sum<Element>(backend, {n, from.data(), false, sum.data()});
+    wide_sum<Element>(backend, {n, from.data(), false, sum.data()});
     EXPECT_EQ(sum.values(), from.values());
     auto more = this->template accumulated<Wide>(random_values(n, 2));
     std::vector<double> expected = more.values();
     const std::vector<double> addend = from.values();
     for (std::size_t i = 0; i < expected.size(); ++i)
       expected[i] = static_cast<double>(static_cast<Wide>(expected[i] + addend[i]));
-    run_wide_sum<Element>(backend, {n, from.data(), true, more.data()});
+    wide_sum<Element>(backend, {n, from.data(), true, more.data()});
     EXPECT_EQ(more.values(), expected);
   }
 }
@@ -117,7 +77,7 @@ TYPED_TEST(Elementwise, FillWritesEveryElement) {
   using Element = typename TypeParam::Element;
   for (const std::int64_t n : kSizes) {
     auto out = this->output(n);
-    run_fill(typename TypeParam::Backend{}, n, from_double<Element>(-3), out.data());
+    fill(typename TypeParam::Backend{}, n, from_double<Element>(-3), out.data());
     EXPECT_EQ(out.values(), std::vector<double>(static_cast<std::size_t>(n), -3));
   }
 }
@@ -129,8 +89,8 @@ TYPED_TEST(Elementwise, CastRoundsToNearestAndBackIsExact) {
     auto from = this->template input<float>(random_values(n, 4));
     auto to = this->output(n);
     auto back = this->template output<float>(n);
-    run_cast(backend, n, from.data(), to.data());
-    run_cast(backend, n, to.data(), back.data());
+    cast(backend, n, from.data(), to.data());
+    cast(backend, n, to.data(), back.data());
     EXPECT_EQ(to.values(), rounded_to<Element>(from.values()));
     EXPECT_EQ(back.values(), to.values());
   }
@@ -145,7 +105,7 @@ TYPED_TEST(Elementwise, EveryHalfIsRead) {
   // Sizes that are not a multiple of the vector width take another path.
   for (const std::int64_t n : {65536, 65535, 1, 5, 17}) {
     auto to = this->output(n);
-    run_cast_from_half(backend, n, from.data() + (65536 - n), to.data());
+    cast_from_half(backend, n, from.data() + (65536 - n), to.data());
     const std::vector<double> got = to.values();
     for (std::size_t i = 0; i < got.size(); ++i) {
       const std::uint16_t half = halves[i + 65536 - got.size()];
@@ -175,10 +135,10 @@ TYPED_TEST(Elementwise, SameBitsForAnyThreadCount) {
     auto filled = this->output(n);
     auto converted = this->template output<float>(n);
     auto from_half = this->output(n);
-    run<Element>(backend, {n, 0.3, a.data(), 0.7, a.data(), sum.data()});
-    run_fill(backend, n, from_double<Element>(2), filled.data());
-    run_cast(backend, n, a.data(), converted.data());
-    run_cast_from_half(backend, n, halves.data(), from_half.data());
+    weighted_sum<Element>(backend, {n, 0.3, a.data(), 0.7, a.data(), sum.data()});
+    fill(backend, n, from_double<Element>(2), filled.data());
+    cast(backend, n, a.data(), converted.data());
+    cast_from_half(backend, n, halves.data(), from_half.data());
     return concatenate(concatenate(sum.values(), filled.values()),
                        concatenate(converted.values(), from_half.values()));
   });
@@ -197,7 +157,7 @@ TYPED_TEST(WideCast, DoubleToFloatTiesGoToEven) {
   const std::vector<double> expected = {1, 1 + 0x1p-22, 1 + 0x1p-23, infinity, -infinity, 0x1p-149, 0, nan};
   auto in = this->input(from);
   auto to = this->template output<float>(std::ssize(from));
-  run_cast(typename TypeParam::Backend{}, std::ssize(from), in.data(), to.data());
+  cast(typename TypeParam::Backend{}, std::ssize(from), in.data(), to.data());
   EXPECT_EQ(normalised_error(to.raw(), expected), 0);
 }
 

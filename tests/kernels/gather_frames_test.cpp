@@ -6,15 +6,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu, const GatherFrames<T>& args) {
-  cpu::gather_frames(args);
-}
-template <typename T>
-void run(AnyCuda, const GatherFrames<T>& args) {
-  cuda::gather_frames(args, nullptr);
-}
-
 /// Reference augmentation of one video: roll by `shift` over its frames, crop at `start`, then repeat the
 /// last row up to `length`. Returns row indices of the video.
 std::vector<std::int64_t> augment(std::int64_t frames, std::int64_t shift, std::int64_t start,
@@ -68,10 +59,11 @@ class GatherFramesTest : public OpTest<C> {
     auto frames = this->template input<Frame>(packed);
     auto window_fields = this->template input<std::int64_t>(fields);
     auto out = this->output(std::ssize(windows) * length * width);
-    run<Element>(typename C::Backend{},
-                 {std::ssize(windows), length, width,
-                  std::is_same_v<Frame, float> ? FrameType::kFloat : FrameType::kHalf, frames.data(),
-                  reinterpret_cast<const FrameWindow*>(window_fields.data()), out.data()});
+    gather_frames<Element>(
+        typename C::Backend{},
+        {std::ssize(windows), length, width,
+         std::is_same_v<Frame, float> ? FrameType::kFloat : FrameType::kHalf, frames.data(),
+         reinterpret_cast<const FrameWindow*>(window_fields.data()), out.data()});
     return out.raw();
   }
 };

@@ -6,31 +6,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu /*backend*/, const GeluForward<T>& args) {
-  cpu::gelu_forward(args);
-}
-template <typename T>
-void run(Cpu /*backend*/, const GeluBackward<T>& args) {
-  cpu::gelu_backward(args);
-}
-template <typename T>
-std::size_t backward_scratch(Cpu /*backend*/, std::int64_t rows, std::int64_t columns) {
-  return cpu::gelu_backward_scratch_bytes<T>(rows, columns);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const GeluForward<T>& args) {
-  cuda::gelu_forward(args, nullptr);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const GeluBackward<T>& args) {
-  cuda::gelu_backward(args, nullptr);
-}
-template <typename T>
-std::size_t backward_scratch(AnyCuda /*backend*/, std::int64_t rows, std::int64_t columns) {
-  return cuda::gelu_backward_scratch_bytes(rows, columns);
-}
-
 struct Shape {
   std::int64_t rows;
   std::int64_t columns;
@@ -76,16 +51,16 @@ TYPED_TEST(GeluTest, ForwardMatchesTheFormula) {
         auto x = this->input(random_values(s.rows * s.columns, 1, -6, 6));
         auto bias = this->input(random_values(s.columns, 2));
         auto y = this->output(s.rows * s.columns);
-        run(typename TypeParam::Backend{},
-            GeluForward<T>{s.rows, s.columns, x.data(), with_bias ? bias.data() : nullptr, dropout,
-                           y.data()});
+        gelu_forward(typename TypeParam::Backend{},
+                     GeluForward<T>{s.rows, s.columns, x.data(), with_bias ? bias.data() : nullptr, dropout,
+                                    y.data()});
         this->expect_close(
             y, reference_forward(s, x.values(), with_bias ? bias.values() : std::vector<double>{}, dropout),
             kElementwise, "y");
         auto in_place = this->accumulated(random_values(s.rows * s.columns, 1, -6, 6));
-        run(typename TypeParam::Backend{},
-            GeluForward<T>{s.rows, s.columns, in_place.data(), with_bias ? bias.data() : nullptr, dropout,
-                           in_place.data()});
+        gelu_forward(typename TypeParam::Backend{},
+                     GeluForward<T>{s.rows, s.columns, in_place.data(), with_bias ? bias.data() : nullptr,
+                                    dropout, in_place.data()});
         EXPECT_EQ(in_place.raw(), y.raw());
       }
     }
@@ -115,8 +90,8 @@ TYPED_TEST(GeluTest, BackwardMatchesTheFormula) {
           want_dx[at(i)] = dyv[at(i)] * reference_factor(dropout, i) * (cdf(u) + u * pdf(u));
           want_dbias[at(i % s.columns)] += want_dx[at(i)];
         }
-        Scratch<typename TypeParam::Backend> scratch(
-            backward_scratch<T>(typename TypeParam::Backend{}, s.rows, s.columns));
+        Scratch<typename TypeParam::Backend> scratch(scratch_bytes(
+            typename TypeParam::Backend{}, GeluBackward<T>{.rows = s.rows, .columns = s.columns}));
         GeluBackward<T> args{.rows = s.rows,
                              .columns = s.columns,
                              .dy = dy.data(),
@@ -126,14 +101,14 @@ TYPED_TEST(GeluTest, BackwardMatchesTheFormula) {
                              .dx = dx.data(),
                              .dbias = with_bias ? dbias.data() : nullptr,
                              .scratch = scratch.data()};
-        run(typename TypeParam::Backend{}, args);
+        gelu_backward(typename TypeParam::Backend{}, args);
         this->expect_close(dx, want_dx, kElementwise, "dx");
         if (with_bias) this->expect_close(dbias, want_dbias, kReduction, "dbias");
         auto in_place = this->accumulated(random_values(n, 3));
         args.dy = in_place.data();
         args.dx = in_place.data();
         args.dbias = nullptr;
-        run(typename TypeParam::Backend{}, args);
+        gelu_backward(typename TypeParam::Backend{}, args);
         EXPECT_EQ(in_place.raw(), dx.raw());
       }
     }
@@ -144,7 +119,8 @@ TYPED_TEST(GeluTest, NotANumberShowsEvenWhereDropped) {
   using T = typename TypeParam::Element;
   auto x = this->input(std::vector<double>(64, std::nan("")));
   auto y = this->accumulated(std::vector<double>(64));
-  run(typename TypeParam::Backend{}, GeluForward<T>{1, 64, x.data(), nullptr, test_dropout(0.5), y.data()});
+  gelu_forward(typename TypeParam::Backend{},
+               GeluForward<T>{1, 64, x.data(), nullptr, test_dropout(0.5), y.data()});
   for (const double value : y.values()) EXPECT_TRUE(std::isnan(value));
 }
 
@@ -160,12 +136,12 @@ TYPED_TEST(GeluTest, BitsDoNotDependOnTheThreads) {
     auto dx = this->output(n);
     auto dbias = this->accumulated(random_values(s.columns, 4));
     Scratch<typename TypeParam::Backend> scratch(
-        backward_scratch<T>(typename TypeParam::Backend{}, s.rows, s.columns));
-    run(typename TypeParam::Backend{},
-        GeluForward<T>{s.rows, s.columns, x.data(), bias.data(), test_dropout(0.1), y.data()});
-    run(typename TypeParam::Backend{},
-        GeluBackward<T>{s.rows, s.columns, dy.data(), x.data(), bias.data(), test_dropout(0.1), dx.data(),
-                        dbias.data(), scratch.data()});
+        scratch_bytes(typename TypeParam::Backend{}, GeluBackward<T>{.rows = s.rows, .columns = s.columns}));
+    gelu_forward(typename TypeParam::Backend{},
+                 GeluForward<T>{s.rows, s.columns, x.data(), bias.data(), test_dropout(0.1), y.data()});
+    gelu_backward(typename TypeParam::Backend{},
+                  GeluBackward<T>{s.rows, s.columns, dy.data(), x.data(), bias.data(), test_dropout(0.1),
+                                  dx.data(), dbias.data(), scratch.data()});
     return concatenate(concatenate(y.raw(), dx.raw()), dbias.raw());
   });
 }
@@ -186,7 +162,8 @@ TYPED_TEST(GeluDerivative, BackwardIsTheDerivativeOfForward) {
       auto xb = this->input(xs);
       auto bb = this->input(bs);
       auto y = this->output(n);
-      run(Backend{}, GeluForward<double>{s.rows, s.columns, xb.data(), bb.data(), dropout, y.data()});
+      gelu_forward(Backend{},
+                   GeluForward<double>{s.rows, s.columns, xb.data(), bb.data(), dropout, y.data()});
       return weighted_sum_of(w, y.values());
     };
     auto xb = this->input(x);
@@ -194,9 +171,10 @@ TYPED_TEST(GeluDerivative, BackwardIsTheDerivativeOfForward) {
     auto dy = this->input(w);
     auto dx = this->output(n);
     auto dbias = this->accumulated(std::vector<double>(at(s.columns)));
-    Scratch<Backend> scratch(backward_scratch<double>(Backend{}, s.rows, s.columns));
-    run(Backend{}, GeluBackward<double>{s.rows, s.columns, dy.data(), xb.data(), bb.data(), dropout,
-                                        dx.data(), dbias.data(), scratch.data()});
+    Scratch<Backend> scratch(
+        scratch_bytes(Backend{}, GeluBackward<double>{.rows = s.rows, .columns = s.columns}));
+    gelu_backward(Backend{}, GeluBackward<double>{s.rows, s.columns, dy.data(), xb.data(), bb.data(), dropout,
+                                                  dx.data(), dbias.data(), scratch.data()});
     expect_gradient([&](const auto& p) { return objective(p, bias); }, x, dx.values(), "dx");
     expect_gradient([&](const auto& p) { return objective(x, p); }, bias, dbias.values(), "dbias");
   }

@@ -5,23 +5,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu, const GradientNorm<T>& args) {
-  cpu::gradient_norm(args);
-}
-template <typename T>
-std::size_t scratch_bytes(Cpu, std::int64_t elements) {
-  return cpu::gradient_norm_scratch_bytes(elements);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const GradientNorm<T>& args) {
-  cuda::gradient_norm(args, nullptr);
-}
-template <typename T>
-std::size_t scratch_bytes(AnyCuda /*backend*/, std::int64_t elements) {
-  return cuda::gradient_norm_scratch_bytes(elements);
-}
-
 template <typename C>
 class GradientNormTest : public OpTest<C> {
  protected:
@@ -30,8 +13,9 @@ class GradientNormTest : public OpTest<C> {
     const auto n = static_cast<std::int64_t>(values.size());
     auto gradient = this->input(values);
     auto norm = this->template output<Stat<Element>>(1);
-    Scratch<typename C::Backend> scratch(scratch_bytes<Element>(typename C::Backend{}, n));
-    run<Element>(typename C::Backend{}, {n, gradient.data(), norm.data(), scratch.data()});
+    Scratch<typename C::Backend> scratch(
+        scratch_bytes(typename C::Backend{}, GradientNorm<Element>{.elements = n}));
+    gradient_norm<Element>(typename C::Backend{}, {n, gradient.data(), norm.data(), scratch.data()});
     return norm.values();
   }
 

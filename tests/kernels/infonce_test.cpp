@@ -5,23 +5,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu, const InfoNce<T>& args) {
-  cpu::infonce(args);
-}
-template <typename T>
-std::size_t scratch_bytes(Cpu, std::int64_t rows, std::int64_t columns) {
-  return cpu::infonce_scratch_bytes<T>(rows, columns);
-}
-template <typename T>
-void run(AnyCuda, const InfoNce<T>& args) {
-  cuda::infonce(args, nullptr);
-}
-template <typename T>
-std::size_t scratch_bytes(AnyCuda, std::int64_t rows, std::int64_t columns) {
-  return cuda::infonce_scratch_bytes(rows, columns);
-}
-
 struct Problem {
   std::int64_t rows = 0;
   std::int64_t columns = 0;
@@ -113,7 +96,8 @@ class InfoNceTest : public OpTest<C> {
     auto dzv = this->output(p.rows * p.width);
     auto dza = this->output(p.columns * p.width);
     const typename C::Backend backend;
-    Scratch<typename C::Backend> scratch(scratch_bytes<Element>(backend, p.rows, p.columns));
+    Scratch<typename C::Backend> scratch(
+        scratch_bytes(backend, InfoNce<Element>{.rows = p.rows, .columns = p.columns}));
     InfoNce<Element> args;
     args.rows = p.rows;
     args.columns = p.columns;
@@ -128,11 +112,11 @@ class InfoNceTest : public OpTest<C> {
     args.loss_scale = loss_scale.data();
     args.loss = loss.data();
     args.scratch = scratch.data();
-    run(backend, args);
+    infonce(backend, args);
     const double loss_alone = loss.values()[0];
     args.dzv = dzv.data();
     args.dza = dza.data();
-    run(backend, args);
+    infonce(backend, args);
     const double with_gradients = loss.values()[0];
     EXPECT_TRUE(loss_alone == with_gradients || (std::isnan(loss_alone) && std::isnan(with_gradients)));
     return {with_gradients, dzv.values(), dza.values()};
@@ -180,7 +164,7 @@ TYPED_TEST(InfoNceTest, MatchesTheDefinition) {
   for (const auto& [rows, columns, width, offset] : shapes) {
     Problem p = random_problem(rows, columns, width, offset);
     p.grad = 0.5;
-    this->check(p, kProduct);
+    this->check(p, kGemm);
   }
 }
 
@@ -188,7 +172,7 @@ TYPED_TEST(InfoNceTest, RowsWithoutAnotherOfTheirLabel) {
   Problem p = random_problem(6, 6, 9, 0);
   for (int i = 0; i < 6; ++i)
     p.row_labels[static_cast<std::size_t>(i)] = p.column_labels[static_cast<std::size_t>(i)] = i;
-  this->check(p, kProduct);
+  this->check(p, kGemm);
 }
 
 TYPED_TEST(InfoNceTest, MinimumIsMinusLogTwo) {
@@ -229,7 +213,7 @@ TYPED_TEST(InfoNceTest, PositivesFarBelowTheBestNegativeDoNotVanish) {
   Problem p{.rows = 1, .columns = 2, .width = 1, .temperature = 5e-4, .zv = {1}, .za = {-1, 1}};
   p.row_labels = {0};
   p.column_labels = {0, 1};
-  this->check(p, kProduct);
+  this->check(p, kGemm);
   EXPECT_NEAR(this->compute(p).loss, 4000 - std::log(2.0), 1e-3);
 }
 
@@ -259,7 +243,7 @@ TYPED_TEST(InfoNceTest, RanksTogetherGiveTheSingleRankGradient) {
     for (const double g : got.dzv) dzv.push_back(g / 2);
   }
   using Number = typename TypeParam::Element;
-  const double tolerance = kProduct.of<Number>();
+  const double tolerance = kGemm.of<Number>();
   // For 16-bit types, each of the three gradients is rounded once, by at most ε/2.
   const double rounding = kIsNarrow<Number> ? 1.5 * epsilon<Number>() : 0;
   EXPECT_NEAR(loss, expected.loss, tolerance);

@@ -5,23 +5,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu, const L2NormalizeForward<T>& args) {
-  cpu::l2_normalize_forward(args);
-}
-template <typename T>
-void run(Cpu, const L2NormalizeBackward<T>& args) {
-  cpu::l2_normalize_backward(args);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const L2NormalizeForward<T>& args) {
-  cuda::l2_normalize_forward(args, nullptr);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const L2NormalizeBackward<T>& args) {
-  cuda::l2_normalize_backward(args, nullptr);
-}
-
 constexpr std::int64_t kShapes[][2] = {{1, 1},     {1, 256}, {5, 7},  {64, 256},
                                        {3, 20011}, {2, 15},  {2, 16}, {131, 17}};
 
@@ -63,11 +46,13 @@ class L2Normalize : public OpTest<C> {
     auto norm = this->template output<Stat<Element>>(rows);
     auto dx = this->output(rows * columns);
     auto in_place = this->accumulated(dz_values);
-    run<Element>(backend, L2NormalizeForward<Element>{rows, columns, x.data(), z.data(), norm.data()});
-    run<Element>(backend,
-                 L2NormalizeBackward<Element>{rows, columns, dz.data(), z.data(), norm.data(), dx.data()});
-    run<Element>(backend, L2NormalizeBackward<Element>{rows, columns, in_place.data(), z.data(), norm.data(),
-                                                       in_place.data()});
+    l2_normalize_forward<Element>(
+        backend, L2NormalizeForward<Element>{rows, columns, x.data(), z.data(), norm.data()});
+    l2_normalize_backward<Element>(
+        backend, L2NormalizeBackward<Element>{rows, columns, dz.data(), z.data(), norm.data(), dx.data()});
+    l2_normalize_backward<Element>(
+        backend,
+        L2NormalizeBackward<Element>{rows, columns, in_place.data(), z.data(), norm.data(), in_place.data()});
     const Reference<double> expected(x.values(), dz.values(), rows, columns);
     const Reference<Element> naive(x.values(), dz.values(), rows, columns);
     this->expect_close(z, expected.z, kReduction, "z");
@@ -104,8 +89,9 @@ TYPED_TEST(L2Normalize, SameBitsForAnyThreadCount) {
     auto z = this->output(267 * 129);
     auto norm = this->template output<Stat<Element>>(267);
     auto dx = this->output(267 * 129);
-    run(backend, L2NormalizeForward<Element>{267, 129, x.data(), z.data(), norm.data()});
-    run(backend, L2NormalizeBackward<Element>{267, 129, x.data(), z.data(), norm.data(), dx.data()});
+    l2_normalize_forward(backend, L2NormalizeForward<Element>{267, 129, x.data(), z.data(), norm.data()});
+    l2_normalize_backward(backend,
+                          L2NormalizeBackward<Element>{267, 129, x.data(), z.data(), norm.data(), dx.data()});
     return concatenate(z.raw(), dx.raw());
   });
 }
@@ -122,7 +108,7 @@ TYPED_TEST(L2NormalizeGradient, MatchesFiniteDifferences) {
     auto in = this->input(point);
     auto z = this->output(15);
     auto norm = this->output(3);
-    run(backend, L2NormalizeForward<double>{3, 5, in.data(), z.data(), norm.data()});
+    l2_normalize_forward(backend, L2NormalizeForward<double>{3, 5, in.data(), z.data(), norm.data()});
     return weighted_sum_of(weights, z.values());
   };
   auto in = this->input(x);
@@ -130,8 +116,9 @@ TYPED_TEST(L2NormalizeGradient, MatchesFiniteDifferences) {
   auto norm = this->output(3);
   auto dz = this->input(weights);
   auto dx = this->output(15);
-  run(backend, L2NormalizeForward<double>{3, 5, in.data(), z.data(), norm.data()});
-  run(backend, L2NormalizeBackward<double>{3, 5, dz.data(), z.data(), norm.data(), dx.data()});
+  l2_normalize_forward(backend, L2NormalizeForward<double>{3, 5, in.data(), z.data(), norm.data()});
+  l2_normalize_backward(backend,
+                        L2NormalizeBackward<double>{3, 5, dz.data(), z.data(), norm.data(), dx.data()});
   expect_gradient(loss, x, dx.values(), "dx");
 }
 

@@ -6,31 +6,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu /*backend*/, const LayernormForward<T>& args) {
-  cpu::layernorm_forward(args);
-}
-template <typename T>
-void run(Cpu /*backend*/, const LayernormBackward<T>& args) {
-  cpu::layernorm_backward(args);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const LayernormForward<T>& args) {
-  cuda::layernorm_forward(args, nullptr);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const LayernormBackward<T>& args) {
-  cuda::layernorm_backward(args, nullptr);
-}
-template <typename T>
-std::size_t backward_scratch(Cpu /*backend*/, std::int64_t rows, std::int64_t columns) {
-  return cpu::layernorm_backward_scratch_bytes<T>(rows, columns);
-}
-template <typename T>
-std::size_t backward_scratch(AnyCuda /*backend*/, std::int64_t rows, std::int64_t columns) {
-  return cuda::layernorm_backward_scratch_bytes(rows, columns);
-}
-
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
@@ -136,21 +111,21 @@ class LayernormTest : public OpTest<C> {
     auto beta = this->input(in.beta);
     Outputs out{this->output(s.rows * s.columns), this->output(s.rows * s.columns),
                 this->template output<Statistic>(s.rows), this->template output<Statistic>(s.rows)};
-    run(typename C::Backend{},
-        LayernormForward<Number>{.rows = s.rows,
-                                 .columns = s.columns,
-                                 .x = x.data(),
-                                 .bias = parts.bias ? bias.data() : nullptr,
-                                 .residual = parts.residual ? residual.data() : nullptr,
-                                 .gamma = gamma.data(),
-                                 .beta = beta.data(),
-                                 .eps = kEps,
-                                 .input_dropout = parts.input_dropout,
-                                 .output_dropout = parts.output_dropout,
-                                 .z = out.z.data(),
-                                 .mean = out.mean.data(),
-                                 .rstd = out.rstd.data(),
-                                 .y = out.y.data()});
+    layernorm_forward(typename C::Backend{},
+                      LayernormForward<Number>{.rows = s.rows,
+                                               .columns = s.columns,
+                                               .x = x.data(),
+                                               .bias = parts.bias ? bias.data() : nullptr,
+                                               .residual = parts.residual ? residual.data() : nullptr,
+                                               .gamma = gamma.data(),
+                                               .beta = beta.data(),
+                                               .eps = kEps,
+                                               .input_dropout = parts.input_dropout,
+                                               .output_dropout = parts.output_dropout,
+                                               .z = out.z.data(),
+                                               .mean = out.mean.data(),
+                                               .rstd = out.rstd.data(),
+                                               .y = out.y.data()});
     return out;
   }
 
@@ -202,31 +177,31 @@ TYPED_TEST(LayernormTest, InferenceAndInPlaceGiveTheSameOutput) {
   {
     auto x = this->input(in.x);
     auto y = this->output(s.rows * s.columns);
-    run(typename TypeParam::Backend{}, LayernormForward<Element>{.rows = s.rows,
-                                                                 .columns = s.columns,
-                                                                 .x = x.data(),
-                                                                 .residual = residual.data(),
-                                                                 .gamma = gamma.data(),
-                                                                 .beta = beta.data(),
-                                                                 .eps = kEps,
-                                                                 .y = y.data()});
+    layernorm_forward(typename TypeParam::Backend{}, LayernormForward<Element>{.rows = s.rows,
+                                                                               .columns = s.columns,
+                                                                               .x = x.data(),
+                                                                               .residual = residual.data(),
+                                                                               .gamma = gamma.data(),
+                                                                               .beta = beta.data(),
+                                                                               .eps = kEps,
+                                                                               .y = y.data()});
     EXPECT_EQ(y.raw(), want);
   }
   auto z = this->accumulated(in.x);
   auto y = this->output(s.rows * s.columns);
   auto mean = this->template output<Stat<Element>>(s.rows);
   auto rstd = this->template output<Stat<Element>>(s.rows);
-  run(typename TypeParam::Backend{}, LayernormForward<Element>{.rows = s.rows,
-                                                               .columns = s.columns,
-                                                               .x = z.data(),
-                                                               .residual = residual.data(),
-                                                               .gamma = gamma.data(),
-                                                               .beta = beta.data(),
-                                                               .eps = kEps,
-                                                               .z = z.data(),
-                                                               .mean = mean.data(),
-                                                               .rstd = rstd.data(),
-                                                               .y = y.data()});
+  layernorm_forward(typename TypeParam::Backend{}, LayernormForward<Element>{.rows = s.rows,
+                                                                             .columns = s.columns,
+                                                                             .x = z.data(),
+                                                                             .residual = residual.data(),
+                                                                             .gamma = gamma.data(),
+                                                                             .beta = beta.data(),
+                                                                             .eps = kEps,
+                                                                             .z = z.data(),
+                                                                             .mean = mean.data(),
+                                                                             .rstd = rstd.data(),
+                                                                             .y = y.data()});
   EXPECT_EQ(y.raw(), want);
 }
 
@@ -303,8 +278,8 @@ TYPED_TEST(LayernormTest, BackwardMatchesTheFormulaInEveryCombination) {
             want_dbias[at(j)] += want_dx[at(e)];
           }
         }
-        Scratch<typename TypeParam::Backend> scratch(
-            backward_scratch<Element>(typename TypeParam::Backend{}, s.rows, s.columns));
+        Scratch<typename TypeParam::Backend> scratch(scratch_bytes(
+            typename TypeParam::Backend{}, LayernormBackward<Element>{.rows = s.rows, .columns = s.columns}));
         LayernormBackward<Element> args{.rows = s.rows,
                                         .columns = s.columns,
                                         .dy = dy.data(),
@@ -321,7 +296,7 @@ TYPED_TEST(LayernormTest, BackwardMatchesTheFormulaInEveryCombination) {
                                         .dbeta = dbeta.data(),
                                         .dbias = parts.bias ? dbias.data() : nullptr,
                                         .scratch = scratch.data()};
-        run(typename TypeParam::Backend{}, args);
+        layernorm_backward(typename TypeParam::Backend{}, args);
         this->expect_close(dx, want_dx, kReduction, "dx");
         if (parts.residual) this->expect_close(dresidual, want_dresidual, kReduction, "dresidual");
         this->expect_close(dgamma, want_dgamma, kReduction, "dgamma");
@@ -331,7 +306,7 @@ TYPED_TEST(LayernormTest, BackwardMatchesTheFormulaInEveryCombination) {
         args.dy = in_place.data();
         args.dx = in_place.data();
         args.dresidual = nullptr;
-        run(typename TypeParam::Backend{}, args);
+        layernorm_backward(typename TypeParam::Backend{}, args);
         EXPECT_EQ(in_place.raw(), dx.raw());
       }
     }
@@ -351,23 +326,24 @@ TYPED_TEST(LayernormTest, BitsDoNotDependOnTheThreads) {
     auto dx = this->output(n);
     auto dresidual = this->output(n);
     auto sums = this->accumulated(random_values(3 * s.columns, 12));
-    Scratch<typename TypeParam::Backend> scratch(
-        backward_scratch<Element>(typename TypeParam::Backend{}, s.rows, s.columns));
-    run(typename TypeParam::Backend{}, LayernormBackward<Element>{.rows = s.rows,
-                                                                  .columns = s.columns,
-                                                                  .dy = dy.data(),
-                                                                  .z = saved.z.data(),
-                                                                  .mean = saved.mean.data(),
-                                                                  .rstd = saved.rstd.data(),
-                                                                  .gamma = gamma.data(),
-                                                                  .input_dropout = parts.input_dropout,
-                                                                  .output_dropout = parts.output_dropout,
-                                                                  .dx = dx.data(),
-                                                                  .dresidual = dresidual.data(),
-                                                                  .dgamma = sums.data(),
-                                                                  .dbeta = sums.data() + s.columns,
-                                                                  .dbias = sums.data() + 2 * s.columns,
-                                                                  .scratch = scratch.data()});
+    Scratch<typename TypeParam::Backend> scratch(scratch_bytes(
+        typename TypeParam::Backend{}, LayernormBackward<Element>{.rows = s.rows, .columns = s.columns}));
+    layernorm_backward(typename TypeParam::Backend{},
+                       LayernormBackward<Element>{.rows = s.rows,
+                                                  .columns = s.columns,
+                                                  .dy = dy.data(),
+                                                  .z = saved.z.data(),
+                                                  .mean = saved.mean.data(),
+                                                  .rstd = saved.rstd.data(),
+                                                  .gamma = gamma.data(),
+                                                  .input_dropout = parts.input_dropout,
+                                                  .output_dropout = parts.output_dropout,
+                                                  .dx = dx.data(),
+                                                  .dresidual = dresidual.data(),
+                                                  .dgamma = sums.data(),
+                                                  .dbeta = sums.data() + s.columns,
+                                                  .dbias = sums.data() + 2 * s.columns,
+                                                  .scratch = scratch.data()});
     return concatenate(concatenate(saved.y.raw(), saved.z.raw()),
                        concatenate(concatenate(dx.raw(), dresidual.raw()), sums.raw()));
   });
@@ -392,23 +368,24 @@ TYPED_TEST(LayernormDerivative, BackwardIsTheDerivativeOfForward) {
     auto dgamma = this->accumulated(std::vector<double>(at(s.columns)));
     auto dbeta = this->accumulated(std::vector<double>(at(s.columns)));
     auto dbias = this->accumulated(std::vector<double>(at(s.columns)));
-    Scratch<typename TypeParam::Backend> scratch(
-        backward_scratch<double>(typename TypeParam::Backend{}, s.rows, s.columns));
-    run(typename TypeParam::Backend{}, LayernormBackward<double>{.rows = s.rows,
-                                                                 .columns = s.columns,
-                                                                 .dy = dy.data(),
-                                                                 .z = saved.z.data(),
-                                                                 .mean = saved.mean.data(),
-                                                                 .rstd = saved.rstd.data(),
-                                                                 .gamma = gamma.data(),
-                                                                 .input_dropout = parts.input_dropout,
-                                                                 .output_dropout = parts.output_dropout,
-                                                                 .dx = dx.data(),
-                                                                 .dresidual = dresidual.data(),
-                                                                 .dgamma = dgamma.data(),
-                                                                 .dbeta = dbeta.data(),
-                                                                 .dbias = dbias.data(),
-                                                                 .scratch = scratch.data()});
+    Scratch<typename TypeParam::Backend> scratch(scratch_bytes(
+        typename TypeParam::Backend{}, LayernormBackward<double>{.rows = s.rows, .columns = s.columns}));
+    layernorm_backward(typename TypeParam::Backend{},
+                       LayernormBackward<double>{.rows = s.rows,
+                                                 .columns = s.columns,
+                                                 .dy = dy.data(),
+                                                 .z = saved.z.data(),
+                                                 .mean = saved.mean.data(),
+                                                 .rstd = saved.rstd.data(),
+                                                 .gamma = gamma.data(),
+                                                 .input_dropout = parts.input_dropout,
+                                                 .output_dropout = parts.output_dropout,
+                                                 .dx = dx.data(),
+                                                 .dresidual = dresidual.data(),
+                                                 .dgamma = dgamma.data(),
+                                                 .dbeta = dbeta.data(),
+                                                 .dbias = dbias.data(),
+                                                 .scratch = scratch.data()});
     const auto check = [&](std::vector<double> Inputs::*which, const std::vector<double>& analytic,
                            const char* what) {
       expect_gradient(

@@ -8,23 +8,6 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-template <typename T>
-void run(Cpu, const PoolingForward<T>& args) {
-  cpu::pooling_forward(args);
-}
-template <typename T>
-void run(Cpu, const PoolingBackward<T>& args) {
-  cpu::pooling_backward(args);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const PoolingForward<T>& args) {
-  cuda::pooling_forward(args, nullptr);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const PoolingBackward<T>& args) {
-  cuda::pooling_backward(args, nullptr);
-}
-
 struct PoolingShape {
   std::int64_t batch, length, columns;
   [[nodiscard]] std::int64_t inputs() const { return batch * length * columns; }
@@ -81,9 +64,9 @@ TYPED_TEST(Pooling, MeanPlusMaximumOfEveryColumn) {
     auto mean = this->output(shape.outputs());
     auto argmax = this->template output<std::int32_t>(shape.outputs());
     const typename TypeParam::Backend backend;
-    run<typename TypeParam::Element>(
+    pooling_forward<typename TypeParam::Element>(
         backend, {shape.batch, shape.length, shape.columns, x.data(), y.data(), argmax.data()});
-    run<typename TypeParam::Element>(
+    pooling_forward<typename TypeParam::Element>(
         backend, {shape.batch, shape.length, shape.columns, x.data(), mean.data(), nullptr});
     const Pooled expected = pool(x.values(), shape);
     this->expect_close(y, expected.mean_max, kElementwise, "mean + max");
@@ -100,8 +83,8 @@ TYPED_TEST(Pooling, TiesGoToTheFirstFrameAndNanStays) {
                                            0, 1,    9,    -kInfinity, 1000});
   auto y = this->output(5);
   auto argmax = this->template output<std::int32_t>(5);
-  run<typename TypeParam::Element>(typename TypeParam::Backend{},
-                                   {1, 4, 5, x.data(), y.data(), argmax.data()});
+  pooling_forward<typename TypeParam::Element>(typename TypeParam::Backend{},
+                                               {1, 4, 5, x.data(), y.data(), argmax.data()});
   EXPECT_EQ(argmax.raw(), (std::vector<std::int32_t>{1, 1, 0, 0, 1}));
   this->expect_close(y, {6.25, kNan, kNan, -kInfinity, kNan}, {0, 0}, "y");
 }
@@ -110,7 +93,8 @@ TYPED_TEST(Pooling, LargeValuesDoNotOverflowTheMean) {
   const double huge = std::min(largest<typename TypeParam::Element>(), largest<float>());
   auto x = this->input(std::vector<double>{-huge, -huge, -huge});
   auto y = this->output(1);
-  run<typename TypeParam::Element>(typename TypeParam::Backend{}, {1, 3, 1, x.data(), y.data(), nullptr});
+  pooling_forward<typename TypeParam::Element>(typename TypeParam::Backend{},
+                                               {1, 3, 1, x.data(), y.data(), nullptr});
   this->expect_close(y, {-huge}, {0, 0}, "y");
 }
 
@@ -136,9 +120,9 @@ TYPED_TEST(Pooling, BackwardOverwritesOrAccumulates) {
       }
       const std::int32_t* saved = with_maximum ? argmax.data() : nullptr;
       const typename TypeParam::Backend backend;
-      run<typename TypeParam::Element>(
+      pooling_backward<typename TypeParam::Element>(
           backend, {shape.batch, shape.length, shape.columns, dy.data(), saved, dx.data(), false});
-      run<typename TypeParam::Element>(
+      pooling_backward<typename TypeParam::Element>(
           backend, {shape.batch, shape.length, shape.columns, dy.data(), saved, sum.data(), true});
       this->expect_close(dx, expected, kElementwise, "dx");
       this->expect_close(sum, expected_sum, kElementwise, "accumulated dx");
@@ -154,8 +138,9 @@ TYPED_TEST(Pooling, SameBitsForAnyThreadCount) {
     auto dx = this->output(shape.inputs());
     auto argmax = this->template output<std::int32_t>(shape.outputs());
     const typename TypeParam::Backend backend;
-    run<typename TypeParam::Element>(backend, {3, 117, 300, x.data(), y.data(), argmax.data()});
-    run<typename TypeParam::Element>(backend, {3, 117, 300, y.data(), argmax.data(), dx.data(), false});
+    pooling_forward<typename TypeParam::Element>(backend, {3, 117, 300, x.data(), y.data(), argmax.data()});
+    pooling_backward<typename TypeParam::Element>(backend,
+                                                  {3, 117, 300, y.data(), argmax.data(), dx.data(), false});
     return concatenate(y.raw(), dx.raw());
   });
 }
@@ -177,7 +162,8 @@ TYPED_TEST(PoolingGradient, MatchesFiniteDifferences) {
       auto in = this->input(point);
       auto y = this->output(shape.outputs());
       auto argmax = this->template output<std::int32_t>(shape.outputs());
-      run<double>(backend, {2, 5, 3, in.data(), y.data(), with_maximum ? argmax.data() : nullptr});
+      pooling_forward<double>(backend,
+                              {2, 5, 3, in.data(), y.data(), with_maximum ? argmax.data() : nullptr});
       saved = argmax.raw();
       return weighted_sum_of(weights, y.values());
     };
@@ -185,7 +171,8 @@ TYPED_TEST(PoolingGradient, MatchesFiniteDifferences) {
     auto dy = this->input(weights);
     auto argmax = this->template input<std::int32_t>(saved);
     auto dx = this->output(shape.inputs());
-    run<double>(backend, {2, 5, 3, dy.data(), with_maximum ? argmax.data() : nullptr, dx.data(), false});
+    pooling_backward<double>(backend,
+                             {2, 5, 3, dy.data(), with_maximum ? argmax.data() : nullptr, dx.data(), false});
     expect_gradient(loss, x, dx.values(), "dx");
   }
 }

@@ -5,31 +5,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu /*backend*/, const PositionalEncodingForward<T>& args) {
-  cpu::positional_encoding_forward(args);
-}
-template <typename T>
-void run(Cpu /*backend*/, const PositionalEncodingBackward<T>& args) {
-  cpu::positional_encoding_backward(args);
-}
-template <typename T>
-void run_sinusoidal(Cpu /*backend*/, std::int64_t length, std::int64_t columns, T* encoding) {
-  cpu::sinusoidal_encoding(length, columns, encoding);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const PositionalEncodingForward<T>& args) {
-  cuda::positional_encoding_forward(args, nullptr);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const PositionalEncodingBackward<T>& args) {
-  cuda::positional_encoding_backward(args, nullptr);
-}
-template <typename T>
-void run_sinusoidal(AnyCuda /*backend*/, std::int64_t length, std::int64_t columns, T* encoding) {
-  cuda::sinusoidal_encoding(length, columns, encoding, nullptr);
-}
-
 struct Shape {
   std::int64_t batch;
   std::int64_t length;
@@ -53,12 +28,13 @@ TYPED_TEST(PositionalEncodingTest, AddsItsRowToEveryFrame) {
     std::vector<double> want = x.values();
     const auto row = encoding.values();
     for (std::size_t i = 0; i < want.size(); ++i) want[i] += row[i % row.size()];
-    run(typename TypeParam::Backend{},
-        PositionalEncodingForward<Element>{s.batch, s.length, s.columns, x.data(), encoding.data(),
-                                           y.data()});
+    positional_encoding_forward(typename TypeParam::Backend{},
+                                PositionalEncodingForward<Element>{s.batch, s.length, s.columns, x.data(),
+                                                                   encoding.data(), y.data()});
     this->expect_close(y, want, kElementwise, "y");
     auto in_place = this->accumulated(random_values(n, 1));
-    run(typename TypeParam::Backend{},
+    positional_encoding_forward(
+        typename TypeParam::Backend{},
         PositionalEncodingForward<Element>{s.batch, s.length, s.columns, in_place.data(), encoding.data(),
                                            in_place.data()});
     EXPECT_EQ(in_place.raw(), y.raw());
@@ -75,12 +51,14 @@ TYPED_TEST(PositionalEncodingTest, BackwardAddsTheSumOverTheBatch) {
     std::vector<double> want = dencoding.values();
     const auto dyv = dy.values();
     for (std::size_t i = 0; i < dyv.size(); ++i) want[i % want.size()] += dyv[i];
-    run(typename TypeParam::Backend{},
+    positional_encoding_backward(
+        typename TypeParam::Backend{},
         PositionalEncodingBackward<Element>{s.batch, s.length, s.columns, dy.data(), dencoding.data()});
     this->expect_close(dencoding, want, kReduction, "dencoding");
     this->expect_same_bits_for_any_thread_count([&] {
       auto again = this->accumulated(before);
-      run(typename TypeParam::Backend{},
+      positional_encoding_backward(
+          typename TypeParam::Backend{},
           PositionalEncodingBackward<Element>{s.batch, s.length, s.columns, dy.data(), again.data()});
       return again.raw();
     });
@@ -91,7 +69,7 @@ TYPED_TEST(PositionalEncodingTest, SinusoidalIsThatOfTheTransformer) {
   const std::int64_t length = 300;
   const std::int64_t columns = 37;
   auto encoding = this->output(length * columns);
-  run_sinusoidal(typename TypeParam::Backend{}, length, columns, encoding.data());
+  sinusoidal_encoding(typename TypeParam::Backend{}, length, columns, encoding.data());
   std::vector<double> want;
   for (std::int64_t t = 0; t < length; ++t) {
     for (std::int64_t j = 0; j < columns; ++j) {

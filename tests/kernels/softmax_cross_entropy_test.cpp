@@ -5,15 +5,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu, const SoftmaxCrossEntropy<T>& args) {
-  cpu::softmax_cross_entropy(args);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const SoftmaxCrossEntropy<T>& args) {
-  cuda::softmax_cross_entropy(args, nullptr);
-}
-
 std::vector<int> some_labels(std::int64_t rows, std::int64_t classes) {
   std::vector<int> labels;
   for (std::int64_t i = 0; i < rows; ++i) labels.push_back(static_cast<int>(i * 5 % classes));
@@ -39,11 +30,12 @@ class SoftmaxCrossEntropyTest : public OpTest<C> {
     auto loss = this->template output<Stat<Element>>(1);
     auto row_losses = this->template output<Stat<Element>>(rows);
     auto dlogits = this->output(rows * classes);
-    run<Element>(typename C::Backend{}, {rows, classes, smoothing, grad / kLossScale, loss_scale.data(),
-                                         x.data(), y.data(), loss.data(), row_losses.data(), dlogits.data()});
+    softmax_cross_entropy<Element>(typename C::Backend{},
+                                   {rows, classes, smoothing, grad / kLossScale, loss_scale.data(), x.data(),
+                                    y.data(), loss.data(), row_losses.data(), dlogits.data()});
     auto loss_alone = this->template output<Stat<Element>>(1);
-    run<Element>(typename C::Backend{}, {rows, classes, smoothing, grad, nullptr, x.data(), y.data(),
-                                         loss_alone.data(), nullptr, nullptr});
+    softmax_cross_entropy<Element>(typename C::Backend{}, {rows, classes, smoothing, grad, nullptr, x.data(),
+                                                           y.data(), loss_alone.data(), nullptr, nullptr});
     EXPECT_EQ(normalised_error(loss_alone.raw(), loss.values()), 0);
     return {loss.values(), row_losses.values(), dlogits.values()};
   }

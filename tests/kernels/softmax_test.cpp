@@ -6,23 +6,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu /*backend*/, const SoftmaxForward<T>& args) {
-  cpu::softmax_forward(args);
-}
-template <typename T>
-void run(Cpu /*backend*/, const SoftmaxBackward<T>& args) {
-  cpu::softmax_backward(args);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const SoftmaxForward<T>& args) {
-  cuda::softmax_forward(args, nullptr);
-}
-template <typename T>
-void run(AnyCuda /*backend*/, const SoftmaxBackward<T>& args) {
-  cuda::softmax_backward(args, nullptr);
-}
-
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
@@ -80,18 +63,18 @@ TYPED_TEST(SoftmaxTest, ForwardMatchesTheFormula) {
         auto scores = this->input(random_values(s.size(), 1, -30, 30));
         auto probabilities = this->output(s.size());
         auto dropped = this->output(s.size());
-        run(typename TypeParam::Backend{},
-            SoftmaxForward<Element>{s.batch, s.query_length, s.key_length, scale, scores.data(), dropout,
-                                    probabilities.data(), dropped.data()});
+        softmax_forward(typename TypeParam::Backend{},
+                        SoftmaxForward<Element>{s.batch, s.query_length, s.key_length, scale, scores.data(),
+                                                dropout, probabilities.data(), dropped.data()});
         const Reference want = reference_forward(s, scale, scores.values(), dropout);
         this->expect_close(probabilities, want.probabilities, kReduction, "probabilities");
         const Reference naive = reference_forward<Element>(s, scale, scores.values(), dropout);
         this->expect_close(dropped, want.dropped, rounded_to<Element>(naive.dropped), kReduction, "dropped");
         if (dropout.enabled()) continue;
         auto in_place = this->accumulated(random_values(s.size(), 1, -30, 30));
-        run(typename TypeParam::Backend{},
-            SoftmaxForward<Element>{s.batch, s.query_length, s.key_length, scale, in_place.data(), dropout,
-                                    in_place.data(), nullptr});
+        softmax_forward(typename TypeParam::Backend{},
+                        SoftmaxForward<Element>{s.batch, s.query_length, s.key_length, scale, in_place.data(),
+                                                dropout, in_place.data(), nullptr});
         EXPECT_EQ(in_place.raw(), probabilities.raw());
       }
     }
@@ -102,8 +85,8 @@ TYPED_TEST(SoftmaxTest, HugeScoresDoNotOverflow) {
   using Element = typename TypeParam::Element;
   auto scores = this->input(std::vector<double>{8192, 8192, -8192, -std::numeric_limits<double>::infinity()});
   auto probabilities = this->output(4);
-  run(typename TypeParam::Backend{},
-      SoftmaxForward<Element>{1, 1, 4, 1.0, scores.data(), {}, probabilities.data(), nullptr});
+  softmax_forward(typename TypeParam::Backend{},
+                  SoftmaxForward<Element>{1, 1, 4, 1.0, scores.data(), {}, probabilities.data(), nullptr});
   EXPECT_EQ(probabilities.values(), (std::vector<double>{0.5, 0.5, 0, 0}));
 }
 
@@ -114,8 +97,9 @@ TYPED_TEST(SoftmaxTest, NotANumberSpreadsToItsRowAndNoFurther) {
   auto scores = this->input(values);
   auto probabilities = this->output(5 * 40);
   auto dropped = this->output(5 * 40);
-  run(typename TypeParam::Backend{}, SoftmaxForward<Element>{1, 5, 40, 1.0, scores.data(), test_dropout(0.5),
-                                                             probabilities.data(), dropped.data()});
+  softmax_forward(typename TypeParam::Backend{},
+                  SoftmaxForward<Element>{1, 5, 40, 1.0, scores.data(), test_dropout(0.5),
+                                          probabilities.data(), dropped.data()});
   const auto got = dropped.values();
   for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(std::isnan(got[i]), i / 40 == 2) << i;
 }
@@ -130,9 +114,9 @@ TYPED_TEST(SoftmaxTest, BackwardMatchesTheFormula) {
       auto p = this->input(reference_forward(s, scale, random_values(s.size(), 1, -5, 5), {}).probabilities);
       auto ddropped = this->input(random_values(s.size(), 2));
       auto dscores = this->output(s.size());
-      run(typename TypeParam::Backend{},
-          SoftmaxBackward<Element>{s.batch, s.query_length, s.key_length, scale, ddropped.data(), p.data(),
-                                   dropout, dscores.data()});
+      softmax_backward(typename TypeParam::Backend{},
+                       SoftmaxBackward<Element>{s.batch, s.query_length, s.key_length, scale, ddropped.data(),
+                                                p.data(), dropout, dscores.data()});
       const auto pv = p.values();
       const auto dv = ddropped.values();
       std::vector<double> want(at(s.size()));
@@ -150,9 +134,9 @@ TYPED_TEST(SoftmaxTest, BackwardMatchesTheFormula) {
       // With one key, the exact gradient is 0 and the result is only cancellation error.
       if (s.key_length > 1) this->expect_close(dscores, want, kReduction, "dscores");
       auto in_place = this->accumulated(random_values(s.size(), 2));
-      run(typename TypeParam::Backend{},
-          SoftmaxBackward<Element>{s.batch, s.query_length, s.key_length, scale, in_place.data(), p.data(),
-                                   dropout, in_place.data()});
+      softmax_backward(typename TypeParam::Backend{},
+                       SoftmaxBackward<Element>{s.batch, s.query_length, s.key_length, scale, in_place.data(),
+                                                p.data(), dropout, in_place.data()});
       EXPECT_EQ(in_place.raw(), dscores.raw());
     }
   }
@@ -167,12 +151,12 @@ TYPED_TEST(SoftmaxTest, BitsDoNotDependOnTheThreads) {
     auto p = this->output(s.size());
     auto dropped = this->output(s.size());
     auto dscores = this->output(s.size());
-    run(typename TypeParam::Backend{},
-        SoftmaxForward<Element>{s.batch, s.query_length, s.key_length, 0.5, scores.data(), test_dropout(0.1),
-                                p.data(), dropped.data()});
-    run(typename TypeParam::Backend{},
-        SoftmaxBackward<Element>{s.batch, s.query_length, s.key_length, 0.5, ddropped.data(), p.data(),
-                                 test_dropout(0.1), dscores.data()});
+    softmax_forward(typename TypeParam::Backend{},
+                    SoftmaxForward<Element>{s.batch, s.query_length, s.key_length, 0.5, scores.data(),
+                                            test_dropout(0.1), p.data(), dropped.data()});
+    softmax_backward(typename TypeParam::Backend{},
+                     SoftmaxBackward<Element>{s.batch, s.query_length, s.key_length, 0.5, ddropped.data(),
+                                              p.data(), test_dropout(0.1), dscores.data()});
     return concatenate(dropped.raw(), dscores.raw());
   });
 }
@@ -191,8 +175,8 @@ TYPED_TEST(SoftmaxDerivative, BackwardIsTheDerivativeOfForward) {
       auto in = this->input(point);
       auto p = this->output(s.size());
       auto dropped = this->output(s.size());
-      run(Backend{}, SoftmaxForward<double>{s.batch, s.query_length, s.key_length, 0.7, in.data(), dropout,
-                                            p.data(), dropped.data()});
+      softmax_forward(Backend{}, SoftmaxForward<double>{s.batch, s.query_length, s.key_length, 0.7, in.data(),
+                                                        dropout, p.data(), dropped.data()});
       probabilities = p.values();
       return weighted_sum_of(w, dropped.values());
     };
@@ -201,8 +185,8 @@ TYPED_TEST(SoftmaxDerivative, BackwardIsTheDerivativeOfForward) {
     auto p = this->input(probabilities);
     auto dy = this->input(w);
     auto dscores = this->output(s.size());
-    run(Backend{}, SoftmaxBackward<double>{s.batch, s.query_length, s.key_length, 0.7, dy.data(), p.data(),
-                                           dropout, dscores.data()});
+    softmax_backward(Backend{}, SoftmaxBackward<double>{s.batch, s.query_length, s.key_length, 0.7, dy.data(),
+                                                        p.data(), dropout, dscores.data()});
     std::vector<double> unused;
     expect_gradient([&](const auto& point) { return forward(point, unused); }, scores, dscores.values(),
                     "dscores");

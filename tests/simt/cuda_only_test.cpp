@@ -50,7 +50,7 @@ class Together {
         arena_(block_.data(), block_.bytes(), device.kind()),
         numbers_(arena_.allocate("numbers", {kElements}, engine::DType::kF32)) {}
 
-  [[nodiscard]] void* stream() const { return device_.compute_stream(); }
+  [[nodiscard]] engine::Stream stream() const { return device_.compute_stream(); }
   void fill(double value, std::int64_t first, std::int64_t count) {
     engine::Context context{.arena = arena_, .stream = stream()};
     engine::ops::fill(context, value, numbers_.rows(first, count));
@@ -88,7 +88,7 @@ TEST(QueueTogether, DoesEachTimeWhatTheWorkSaysNow) {
 TEST(QueueTogether, SetsMemoryToTheSameBytes) {
   const auto device = make_tested_device();
   const auto block = device->allocate("bytes", 64);
-  auto* const stream = static_cast<cudaStream_t>(device->compute_stream());
+  const engine::Stream stream = device->compute_stream();
   for (int turn = 1; turn <= 4; ++turn) {
     device->queue_together(1, stream, [&] {
       ASSERT_EQ(cudaMemsetAsync(block.data(), 16 * turn + 1, 4, stream), cudaSuccess);
@@ -160,7 +160,7 @@ TEST(Nccl, OfAWorldOfOneQueuesACopyAndNoSumInACapturedGraph) {
   std::vector<float> numbers(kElements);
   for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(i);
   write_to(*device, gradients, 0, numbers.data(), gradients.bytes());
-  auto* const stream = static_cast<cudaStream_t>(device->compute_stream());
+  const engine::Stream stream = device->compute_stream();
   ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
   ranks->all_reduce_sum("gradients", gradients, stream);
   ranks->all_gather("gradients", gradients, gathered, stream);
@@ -289,7 +289,7 @@ class NcclStep {
 TEST(Nccl, CanBeAskedForSumsWithinACapturedTrainingStep) {
   if (!engine::with_nccl()) GTEST_SKIP() << "built without NCCL's header";
   const auto device = make_tested_device();
-  auto* const stream = static_cast<cudaStream_t>(device->compute_stream());
+  const engine::Stream stream = device->compute_stream();
   for (const engine::DType dtype : {engine::DType::kF32, engine::DType::kBF16}) {
     std::string queued;
     {

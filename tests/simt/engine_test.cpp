@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "engine/base/random.h"
+#include "engine/core/gemm_library.h"
 #include "engine/core/host_tensor.h"
-#include "engine/core/matrix_products.h"
 #include "engine/ops/ops.h"
 #include "engine/trainer/memory_plan.h"
 #include "engine/trainer/read_back.h"
@@ -25,7 +25,7 @@ namespace {
 
 using engine::DType;
 using engine::HostTensor;
-using engine::MatrixProduct;
+using engine::LibraryGemm;
 using engine::Tensor;
 using kernels::Transpose;
 
@@ -80,9 +80,8 @@ class OnDevice {
 };
 
 /// Result C of one GEMM, in double, from operands rounded as on the device.
-std::vector<double> by_loops(const MatrixProduct& p, const std::vector<double>& a,
-                             const std::vector<double>& b, const std::vector<double>& bias,
-                             std::vector<double> c) {
+std::vector<double> by_loops(const LibraryGemm& p, const std::vector<double>& a, const std::vector<double>& b,
+                             const std::vector<double>& bias, std::vector<double> c) {
   for (std::int64_t batch = 0; batch < p.batch; ++batch) {
     for (std::int64_t i = 0; i < p.m; ++i) {
       for (std::int64_t j = 0; j < p.n; ++j) {
@@ -94,21 +93,21 @@ std::vector<double> by_loops(const MatrixProduct& p, const std::vector<double>& 
                  b[static_cast<std::size_t>(batch * p.stride_b + bi)];
         }
         double& out = c[static_cast<std::size_t>(batch * p.stride_c + i * p.ldc + j)];
-        out = sum + (p.accumulate ? out : 0);
+        out = sum + (p.beta != 0 ? p.beta * out : 0);
       }
     }
   }
   return c;
 }
 
-MatrixProduct product(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k, bool ta, bool tb,
-                      std::int64_t batch, std::int64_t gap) {
-  MatrixProduct p{.dtype = dtype,
-                  .transpose_a = ta ? Transpose::kYes : Transpose::kNo,
-                  .transpose_b = tb ? Transpose::kYes : Transpose::kNo,
-                  .m = m,
-                  .n = n,
-                  .k = k};
+LibraryGemm gemm_of(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k, bool ta, bool tb,
+                    std::int64_t batch, std::int64_t gap) {
+  LibraryGemm p{{.transpose_a = ta ? Transpose::kYes : Transpose::kNo,
+                 .transpose_b = tb ? Transpose::kYes : Transpose::kNo,
+                 .m = m,
+                 .n = n,
+                 .k = k},
+                dtype};
   p.lda = (ta ? m : k) + gap;
   p.ldb = (tb ? k : n) + gap;
   p.ldc = n + gap;
@@ -120,9 +119,9 @@ MatrixProduct product(DType dtype, std::int64_t m, std::int64_t n, std::int64_t 
 }
 
 /// All forms the engine uses: both transposes, bias, accumulation, batches, unaligned rows.
-TEST(MatrixProducts, AreThoseOfPlainLoops) {
+TEST(GemmLibrary, GivesWhatPlainLoopsGive) {
   const auto device = make_tested_device();
-  const auto workspace = device->allocate("workspace", device->products()->workspace_bytes());
+  const auto workspace = device->allocate("workspace", device->gemm_library()->workspace_bytes());
   const auto memory = device->allocate("memory", std::size_t{1} << 20);
   struct Form {
     std::int64_t m, n, k;
@@ -141,8 +140,8 @@ TEST(MatrixProducts, AreThoseOfPlainLoops) {
       for (const bool accumulate : {false, true}) {
         for (const bool add_bias : {false, true}) {
           if (accumulate && add_bias) continue;
-          MatrixProduct p = product(dtype, form.m, form.n, form.k, form.ta, form.tb, form.batch, form.gap);
-          p.accumulate = accumulate;
+          LibraryGemm p = gemm_of(dtype, form.m, form.n, form.k, form.ta, form.tb, form.batch, form.gap);
+          p.beta = accumulate ? 1 : 0;
           p.add_bias = add_bias;
           p.alignment = static_cast<int>(engine::size_of(dtype));
           const OnDevice a(*device, {p.stride_a * p.batch}, dtype, random_numbers(p.stride_a * p.batch, 1));
@@ -150,13 +149,13 @@ TEST(MatrixProducts, AreThoseOfPlainLoops) {
           const OnDevice c(*device, {p.stride_c * p.batch}, dtype, random_numbers(p.stride_c * p.batch, 3));
           const OnDevice bias(*device, {p.n}, dtype, random_numbers(p.n, 4));
           const std::vector<double> want = by_loops(p, a.numbers(), b.numbers(), bias.numbers(), c.numbers());
-          device->products()->prepare(p);
-          device->products()->tune(workspace.data(), memory.data(), memory.bytes());
+          device->gemm_library()->prepare(p);
+          device->gemm_library()->tune(workspace.data(), memory.data(), memory.bytes());
           p.a = a.tensor().data;
           p.b = b.tensor().data;
           p.c = c.tensor().data;
           if (add_bias) p.bias = bias.tensor().data;
-          device->products()->multiply(p, device->compute_stream());
+          device->gemm_library()->gemm(p, device->compute_stream());
           EXPECT_LT(relative_error(c.numbers(), want), tolerance)
               << engine::name_of(dtype) << ' ' << p.m << 'x' << p.n << 'x' << p.k << (form.ta ? " ta" : "")
               << (form.tb ? " tb" : "") << (accumulate ? " accumulate" : "") << (add_bias ? " bias" : "");

@@ -201,7 +201,7 @@ bool runs_a_grid() {
 void launch(const char* name, const LaunchShape& shape, std::function<void()> thread) {
   check(name, shape);
   if (shape.stream == nullptr) return run_grid(name, shape, thread);
-  static_cast<Stream*>(shape.stream)->queue([name, shape, thread = std::move(thread)]() mutable {
+  Stream::of(shape.stream)->queue([name, shape, thread = std::move(thread)]() mutable {
     run_grid(name, shape, thread);
   });
 }

@@ -14,14 +14,14 @@ namespace voca::simt::host {
 namespace {
 
 using engine::DType;
-using engine::MatrixProduct;
+using engine::LibraryGemm;
 using kernels::Transpose;
 
 /// Key by which a library selects its algorithm.
-std::string key_of(const MatrixProduct& p) {
+std::string key_of(const LibraryGemm& p) {
   return fmt::format("{} {}{} {}x{}x{} ld {} {} {} batch {} {} {} {} {} {} align {}", name_of(p.dtype),
                      p.transpose_a == Transpose::kYes, p.transpose_b == Transpose::kYes, p.m, p.n, p.k, p.lda,
-                     p.ldb, p.ldc, p.batch, p.stride_a, p.stride_b, p.stride_c, p.accumulate, p.add_bias,
+                     p.ldb, p.ldc, p.batch, p.stride_a, p.stride_b, p.stride_c, p.beta != 0, p.add_bias,
                      p.alignment);
 }
 
@@ -31,14 +31,14 @@ double element(const void* base, std::int64_t i) {
 }
 
 template <typename T>
-void multiply_one(const MatrixProduct& p, std::int64_t batch) {
+void compute_one(const LibraryGemm& p, std::int64_t batch) {
   const bool ta = p.transpose_a == Transpose::kYes;
   const bool tb = p.transpose_b == Transpose::kYes;
   for (std::int64_t i = 0; i < p.m; ++i) {
     for (std::int64_t j = 0; j < p.n; ++j) {
       double sum = p.add_bias ? element<T>(p.bias, j) : 0;
       T* const out = static_cast<T*>(p.c) + batch * p.stride_c + i * p.ldc + j;
-      if (p.accumulate) sum += static_cast<double>(static_cast<float>(*out));
+      if (p.beta != 0) sum += p.beta * static_cast<double>(static_cast<float>(*out));
       for (std::int64_t l = 0; l < p.k; ++l) {
         sum += element<T>(p.a, batch * p.stride_a + (ta ? l * p.lda + i : i * p.lda + l)) *
                element<T>(p.b, batch * p.stride_b + (tb ? j * p.ldb + l : l * p.ldb + j));
@@ -48,14 +48,14 @@ void multiply_one(const MatrixProduct& p, std::int64_t batch) {
   }
 }
 
-void multiply_now(const MatrixProduct& product) {
-  for (std::int64_t batch = 0; batch < product.batch; ++batch) {
-    if (product.dtype == DType::kBF16) {
-      multiply_one<__nv_bfloat16>(product, batch);
-    } else if (product.dtype == DType::kF16) {
-      multiply_one<__half>(product, batch);
+void compute(const LibraryGemm& gemm) {
+  for (std::int64_t batch = 0; batch < gemm.batch; ++batch) {
+    if (gemm.dtype == DType::kBF16) {
+      compute_one<__nv_bfloat16>(gemm, batch);
+    } else if (gemm.dtype == DType::kF16) {
+      compute_one<__half>(gemm, batch);
     } else {
-      multiply_one<float>(product, batch);
+      compute_one<float>(gemm, batch);
     }
   }
 }
@@ -66,16 +66,16 @@ HostDevice::HostDevice()
     : streams_{Stream(schedule().landing == Landing::kEager ? Stream::When::kAtOnce : Stream::When::kLate),
                Stream(Stream::When::kLate)} {}
 
-void HostDevice::synchronize(void* stream) {
-  static_cast<Stream*>(stream)->finish();
+void HostDevice::synchronize(engine::Stream stream) {
+  Stream::of(stream)->finish();
 }
 
-void HostDevice::copy_to_device(void* to, const void* host, std::size_t bytes, void* stream) {
-  static_cast<Stream*>(stream)->queue([=] { std::memcpy(to, host, bytes); });
+void HostDevice::copy_to_device(void* to, const void* host, std::size_t bytes, engine::Stream stream) {
+  Stream::of(stream)->queue([=] { std::memcpy(to, host, bytes); });
 }
 
-void HostDevice::copy_to_host(void* host, const void* from, std::size_t bytes, void* stream) {
-  static_cast<Stream*>(stream)->queue([=] { std::memcpy(host, from, bytes); });
+void HostDevice::copy_to_host(void* host, const void* from, std::size_t bytes, engine::Stream stream) {
+  Stream::of(stream)->queue([=] { std::memcpy(host, from, bytes); });
 }
 
 std::byte* HostDevice::allocate_bytes(std::size_t bytes) {
@@ -99,34 +99,34 @@ void HostDevice::destroy_event(void* event) noexcept {
   delete static_cast<Stream::Point*>(event);
 }
 
-void HostDevice::record_event(void* event, void* stream) {
-  *static_cast<Stream::Point*>(event) = static_cast<Stream*>(stream)->end();
+void HostDevice::record_event(void* event, engine::Stream stream) {
+  *static_cast<Stream::Point*>(event) = Stream::of(stream)->end();
 }
 
-void HostDevice::stream_wait(void* stream, void* event) {
-  static_cast<Stream*>(stream)->wait(*static_cast<const Stream::Point*>(event));
+void HostDevice::stream_wait(engine::Stream stream, void* event) {
+  Stream::of(stream)->wait(*static_cast<const Stream::Point*>(event));
 }
 
 void HostDevice::synchronize_event(void* event) {
   static_cast<const Stream::Point*>(event)->reach();
 }
 
-void HostProducts::prepare(const MatrixProduct& product) {
-  prepared_.insert(key_of(product));
+void HostGemmLibrary::prepare(const LibraryGemm& args) {
+  prepared_.insert(key_of(args));
 }
 
 // Like a library, keeps the workspace from now on and leaves garbage in the arena.
-void HostProducts::tune(std::byte* workspace, std::byte* memory, std::size_t memory_bytes) {
+void HostGemmLibrary::tune(std::byte* workspace, std::byte* memory, std::size_t memory_bytes) {
   workspace_ = workspace;
   std::memset(memory, 0xFF, memory_bytes);
 }
 
-void HostProducts::multiply(const MatrixProduct& product, void* stream) {
-  if (only_prepared_ && !prepared_.contains(key_of(product)))
-    throw engine::InternalError("product {} was not prepared", key_of(product));
-  ++multiplied_;
-  if (stream == nullptr) return multiply_now(product);
-  static_cast<Stream*>(stream)->queue([product] { multiply_now(product); });
+void HostGemmLibrary::gemm(const LibraryGemm& args, engine::Stream stream) {
+  if (only_prepared_ && !prepared_.contains(key_of(args)))
+    throw engine::InternalError("GEMM {} was not prepared", key_of(args));
+  ++gemms_;
+  if (stream == nullptr) return compute(args);
+  Stream::of(stream)->queue([args] { compute(args); });
 }
 
 }  // namespace voca::simt::host

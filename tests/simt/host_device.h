@@ -8,7 +8,7 @@
 
 #include "engine/comm/gradient_buckets.h"
 #include "engine/core/device.h"
-#include "engine/core/matrix_products.h"
+#include "engine/core/gemm_library.h"
 #include "tests/simt/stream.h"
 
 // GPU stand-ins for a whole training step besides kernels: a device with executor memory, and GEMMs by plain
@@ -17,22 +17,22 @@
 namespace voca::simt::host {
 
 /// GEMMs with sums in double.
-class HostProducts final : public engine::MatrixProducts {
+class HostGemmLibrary final : public engine::GemmLibrary {
  public:
-  /// If `only_prepared`, multiply() throws InternalError for a GEMM that no dry run prepared.
-  explicit HostProducts(bool only_prepared = true) : only_prepared_(only_prepared) {}
-  void prepare(const engine::MatrixProduct& product) override;
+  /// If `only_prepared`, gemm() throws InternalError for a GEMM that no dry run prepared.
+  explicit HostGemmLibrary(bool only_prepared = true) : only_prepared_(only_prepared) {}
+  void prepare(const engine::LibraryGemm& args) override;
   [[nodiscard]] std::size_t workspace_bytes() const override { return 256; }
   void tune(std::byte* workspace, std::byte* memory, std::size_t memory_bytes) override;
-  void multiply(const engine::MatrixProduct& product, void* stream) override;
+  void gemm(const engine::LibraryGemm& args, engine::Stream stream) override;
 
-  [[nodiscard]] std::int64_t multiplied() const { return multiplied_; }
+  [[nodiscard]] std::int64_t gemms() const { return gemms_; }
 
  private:
   bool only_prepared_;
   std::set<std::string> prepared_;
   std::byte* workspace_ = nullptr;
-  std::int64_t multiplied_ = 0;
+  std::int64_t gemms_ = 0;
 };
 
 /// Device of kind kCuda on executor memory, with its own GEMMs. Copies run as late as possible, in the order
@@ -46,12 +46,12 @@ class HostDevice : public engine::Device {
   [[nodiscard]] engine::DeviceKind kind() const override { return engine::DeviceKind::kCuda; }
   [[nodiscard]] std::string description() const override { return "cuda kernels on the cpu"; }
   [[nodiscard]] std::size_t free_bytes() const override { return free_bytes_; }
-  void synchronize(void* stream) override;
-  [[nodiscard]] void* compute_stream() const override { return &streams_[0]; }
-  [[nodiscard]] void* copy_stream() const override { return &streams_[1]; }
-  [[nodiscard]] HostProducts* products() override { return &products_; }
-  void copy_to_device(void* to, const void* host, std::size_t bytes, void* stream) override;
-  void copy_to_host(void* host, const void* from, std::size_t bytes, void* stream) override;
+  void synchronize(engine::Stream stream) override;
+  [[nodiscard]] engine::Stream compute_stream() const override { return streams_[0].handle(); }
+  [[nodiscard]] engine::Stream copy_stream() const override { return streams_[1].handle(); }
+  [[nodiscard]] HostGemmLibrary* gemm_library() override { return &gemm_library_; }
+  void copy_to_device(void* to, const void* host, std::size_t bytes, engine::Stream stream) override;
+  void copy_to_host(void* host, const void* from, std::size_t bytes, engine::Stream stream) override;
 
   void set_free_bytes(std::size_t bytes) { free_bytes_ = bytes; }
 
@@ -60,13 +60,13 @@ class HostDevice : public engine::Device {
   void free_bytes_at(std::byte* data) noexcept override;
   [[nodiscard]] void* make_event() override;
   void destroy_event(void* event) noexcept override;
-  void record_event(void* event, void* stream) override;
-  void stream_wait(void* stream, void* event) override;
+  void record_event(void* event, engine::Stream stream) override;
+  void stream_wait(engine::Stream stream, void* event) override;
   void synchronize_event(void* event) override;
 
  private:
   mutable std::array<Stream, 2> streams_;  // compute, copies
-  HostProducts products_{false};
+  HostGemmLibrary gemm_library_{false};
   std::size_t free_bytes_ = 0;
 };
 
@@ -76,9 +76,9 @@ class HostCommunicationStream final : public engine::CommunicationStream {
   explicit HostCommunicationStream(Stream::When when) : stream_(when) {}
   ~HostCommunicationStream() override { stream_.discard(); }
 
-  [[nodiscard]] void* stream() const override { return &stream_; }
-  void wait_for(void* compute) override { stream_.wait(static_cast<Stream*>(compute)->end()); }
-  void hold_up(void* compute) override { static_cast<Stream*>(compute)->wait(stream_.end()); }
+  [[nodiscard]] engine::Stream stream() const override { return stream_.handle(); }
+  void wait_for(engine::Stream compute) override { stream_.wait(Stream::of(compute)->end()); }
+  void hold_up(engine::Stream compute) override { Stream::of(compute)->wait(stream_.end()); }
 
  private:
   mutable Stream stream_;

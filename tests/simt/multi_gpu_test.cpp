@@ -274,11 +274,11 @@ INSTANTIATE_TEST_SUITE_P(Ranks, MultiGpu, ::testing::Values(2, 3, 4), ::testing:
 class Careless final : public engine::CommunicationStream {
  public:
   Careless(Stream::When when, bool waits, bool holds) : stream_(when), waits_(waits), holds_(holds) {}
-  [[nodiscard]] void* stream() const override { return stream_.stream(); }
-  void wait_for(void* compute) override {
+  [[nodiscard]] engine::Stream stream() const override { return stream_.stream(); }
+  void wait_for(engine::Stream compute) override {
     if (waits_) stream_.wait_for(compute);
   }
-  void hold_up(void* compute) override {
+  void hold_up(engine::Stream compute) override {
     if (holds_) stream_.hold_up(compute);
   }
 

@@ -203,7 +203,7 @@ ncclResult_t queue(ncclComm_t handle, cudaStream_t stream, const Request& reques
   const std::shared_ptr<Comm> comm = registry().find(handle);
   const std::int64_t place = comm->queued++;
   auto push = [stream, comm, place, request] {
-    reinterpret_cast<Stream*>(stream)->queue([comm, place, request] { execute(*comm, place, request); });
+    Stream::of(stream)->queue([comm, place, request] { execute(*comm, place, request); });
   };
   if (group.depth > 0) {
     group.calls.emplace_back(std::move(push));

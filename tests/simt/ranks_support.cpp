@@ -28,16 +28,16 @@ class Logged final : public Communicator {
   Logged(std::unique_ptr<Communicator> ranks, CollectiveLog& log) : ranks_(std::move(ranks)), log_(log) {}
   [[nodiscard]] int rank() const override { return ranks_->rank(); }
   [[nodiscard]] int world_size() const override { return ranks_->world_size(); }
-  void all_reduce_sum(const char* name, const Tensor& data, void* stream) override {
+  void all_reduce_sum(const char* name, Tensor data, engine::Stream stream) override {
     count(name);
     ranks_->all_reduce_sum(name, data, stream);
   }
   void all_gather_rows(const char* name, const Tensor& part, std::span<const std::int64_t> rows_by_rank,
-                       const Tensor& all, void* stream) override {
+                       Tensor all, engine::Stream stream) override {
     count(name);
     ranks_->all_gather_rows(name, part, rows_by_rank, all, stream);
   }
-  void broadcast(const char* name, const Tensor& data, int root, void* stream) override {
+  void broadcast(const char* name, Tensor data, int root, engine::Stream stream) override {
     count(name);
     ranks_->broadcast(name, data, root, stream);
   }

@@ -4,6 +4,8 @@
 #include <deque>
 #include <functional>
 
+#include "kernels/backend.h"
+
 namespace voca::simt::host {
 
 /// Stream of a GPU for tests. Tasks run in order and as late as possible: when the host, or a task of another
@@ -27,6 +29,10 @@ class Stream {
       if (stream != nullptr) stream->finish(count);
     }
   };
+
+  /// The stream as the engine and the kernels know it, and back.
+  [[nodiscard]] kernels::Stream handle() { return reinterpret_cast<kernels::Stream>(this); }
+  [[nodiscard]] static Stream* of(kernels::Stream handle) { return reinterpret_cast<Stream*>(handle); }
 
   void queue(std::function<void()> task);
   /// Makes subsequent tasks wait for `point`.

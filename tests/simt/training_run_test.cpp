@@ -323,7 +323,7 @@ TEST(TrainingRun, TwoHundredStepsInBf16FollowFloat) {
 TEST(DeviceMemory, OutOfItIsTheTableAndTheLargestBatch) {
   HostDevice device;
   const auto model = make_model();
-  const engine::Backend backend{.device = device.kind(), .products = device.products()};
+  const engine::Backend backend{.device = device.kind(), .gemm_library = device.gemm_library()};
   const engine::MemoryRequest wanted{.compute_type = DType::kBF16, .train_batch = 64};
   engine::MemoryRequest half = wanted;
   half.train_batch = 32;
@@ -336,7 +336,7 @@ TEST(DeviceMemory, OutOfItIsTheTableAndTheLargestBatch) {
     const std::string message = error.what();
     EXPECT_NE(message.find("cuda: out of memory"), std::string::npos) << message;
     EXPECT_NE(message.find("the largest --batch_size that fits is 32"), std::string::npos) << message;
-    EXPECT_NE(message.find("matrix product workspace"), std::string::npos) << message;
+    EXPECT_NE(message.find("GEMM workspace"), std::string::npos) << message;
   }
   const engine::Workspace workspace(*model, half, device);
   const std::size_t narrow = engine::plan_memory(*model, half, backend).bytes();

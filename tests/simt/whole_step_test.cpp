@@ -62,7 +62,7 @@ class StepRun {
  public:
   StepRun(const model::ModelConfig& config, DeviceKind kind,
           model::Activations activations = model::Activations::kKeep)
-      : products_(kind == DeviceKind::kCuda ? std::make_unique<HostProducts>() : nullptr),
+      : products_(kind == DeviceKind::kCuda ? std::make_unique<HostGemmLibrary>() : nullptr),
         device_(kind == DeviceKind::kCuda ? std::make_unique<HostDevice>() : engine::make_cpu_device(1)),
         model_(model::make_crossmodal_transformer(config, kLosses, activations)),
         parameters_(model_->parameters(), dtype_of<T>(), true, device_.get()) {
@@ -86,7 +86,7 @@ class StepRun {
 
   /// One step: zeroes the gradients, runs forward and backward, computes the norm and updates the weights.
   void step(std::uint64_t seed) {
-    engine::Context context{.arena = arena_, .products = products_.get()};
+    engine::Context context{.arena = arena_, .gemm_library = products_.get()};
     engine::ops::fill(context, 0, parameters_.gradients());
     model_->forward_backward(context, parameters_, batch_, {.seed = seed, .step = 7}, {}, outputs_, losses_);
     engine::ops::gradient_norm(context, parameters_.gradients(), norm_);
@@ -159,7 +159,7 @@ class StepRun {
       static_cast<std::int32_t*>(batch_.targets[0].data)[i] = static_cast<std::int32_t>(i % 2);
   }
 
-  std::unique_ptr<HostProducts> products_;
+  std::unique_ptr<HostGemmLibrary> products_;
   std::unique_ptr<engine::Device> device_;
   std::unique_ptr<engine::Model> model_;
   engine::ParameterStore parameters_;

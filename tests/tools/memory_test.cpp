@@ -308,8 +308,7 @@ TEST_F(LittleMemory, TooFewAddressesForProductsAreOneLine) {
   for (const Words& words : {training(), training() + Words{"--threads=64"}}) {
     const Outcome outcome = run_within(to_load() + 100'000, words, here());
     EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
-    EXPECT_THAT(outcome.message(),
-                AllOf(HasSubstr("of addresses for matrix products, "), HasSubstr("(ulimit -v ")));
+    EXPECT_THAT(outcome.message(), AllOf(HasSubstr("of addresses for GEMM, "), HasSubstr("(ulimit -v ")));
   }
   const Outcome doctor = run_within(to_load() + 100'000, {"doctor"}, here());
   EXPECT_EQ(doctor.exit_code, 70) << doctor.err;

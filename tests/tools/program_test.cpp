@@ -415,7 +415,7 @@ TEST_F(Program, PlanKnowsAGpuThatIsNotHere) {
   ASSERT_EQ(of_8.exit_code, 0) << of_8.err;
   const nlohmann::ordered_json plan = of_8.json();
   EXPECT_EQ(sum_of_memory(plan), plan["memory_bytes"].get<std::size_t>());
-  EXPECT_THAT(plan["memory"].dump(), HasSubstr("matrix product workspace"));
+  EXPECT_THAT(plan["memory"].dump(), HasSubstr("GEMM workspace"));
   EXPECT_EQ(plan["free_bytes"].get<std::size_t>(), std::size_t{8} << 30);
   EXPECT_GT(plan["largest_batch_size"].get<std::int64_t>(), 0);
   EXPECT_THAT(plan["memory"].dump(), Not(HasSubstr("gradient sums")));

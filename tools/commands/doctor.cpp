@@ -58,16 +58,16 @@ Finding check_blas() {
   std::vector<float> c(kM * kN);
   for (float& x : a) x = static_cast<float>(random.normal());
   for (float& x : b) x = static_cast<float>(random.normal());
-  kernels::cpu::gemm<float>({.transpose_b = kernels::Transpose::kYes,
-                             .m = kM,
-                             .n = kN,
-                             .k = kK,
-                             .a = a.data(),
-                             .lda = kK,
-                             .b = b.data(),
-                             .ldb = kK,
-                             .c = c.data(),
-                             .ldc = kN});
+  kernels::gemm<float>(kernels::Cpu{}, {.transpose_b = kernels::Transpose::kYes,
+                                        .m = kM,
+                                        .n = kN,
+                                        .k = kK,
+                                        .a = a.data(),
+                                        .lda = kK,
+                                        .b = b.data(),
+                                        .ldb = kK,
+                                        .c = c.data(),
+                                        .ldc = kN});
   double worst = 0;
   for (std::int64_t i = 0; i < kM; ++i) {
     for (std::int64_t j = 0; j < kN; ++j) {

@@ -70,23 +70,24 @@ ordered_json run_config(const ordered_json& options, int world_size, const data:
                         engine::Device& device, const std::string& config_hash, double pos_weight) {
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
-  return {{"command", "train"},
-          {"options", options},
-          {"world_size", world_size},
-          {"versions", versions()},
-          {"host", host.data()},
-          {"device", device.description()},
-          {"matrix_products",
-           device.products() == nullptr ? ordered_json() : ordered_json(device.products()->choices())},
-          {"data",
-           {{"path", std::filesystem::absolute(dataset.path()).string()},
-            {"samples", dataset.size()},
-            {"visual_dim", dataset.dim(data::Stream::kVisual)},
-            {"audio_dim", dataset.dim(data::Stream::kAudio)},
-            {"content_hash", dataset.content_hash()},
-            {"split_hash", dataset.split_hash()}}},
-          {"pos_weight", pos_weight},
-          {"config_hash", config_hash}};
+  return {
+      {"command", "train"},
+      {"options", options},
+      {"world_size", world_size},
+      {"versions", versions()},
+      {"host", host.data()},
+      {"device", device.description()},
+      {"matrix_products",
+       device.gemm_library() == nullptr ? ordered_json() : ordered_json(device.gemm_library()->choices())},
+      {"data",
+       {{"path", std::filesystem::absolute(dataset.path()).string()},
+        {"samples", dataset.size()},
+        {"visual_dim", dataset.dim(data::Stream::kVisual)},
+        {"audio_dim", dataset.dim(data::Stream::kAudio)},
+        {"content_hash", dataset.content_hash()},
+        {"split_hash", dataset.split_hash()}}},
+      {"pos_weight", pos_weight},
+      {"config_hash", config_hash}};
 }
 
 std::int64_t steps_per_epoch(const TrainOptions& options, const engine::BatchSource& train) {
@@ -353,7 +354,7 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
   job.connect(*device);
   const Room room = look_at_room(*device, job.ranks(), environment.local_world_size);
   const RunMemory memory = plan_run_that_fits(
-      training_needs(options, *network, {.device = device->kind(), .products = device->products()},
+      training_needs(options, *network, {.device = device->kind(), .gemm_library = device->gemm_library()},
                      config.compute_type, world_size, sizes_of(*dataset, options)),
       room);
   Batches batches =

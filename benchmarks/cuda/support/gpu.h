@@ -63,7 +63,7 @@ inline double seconds_of(std::size_t launches, const std::function<void(std::siz
     cudaEvent_t end = nullptr;
   };
   static const Events events;  // released when the process exits
-  auto* const stream = static_cast<cudaStream_t>(gpu()->compute_stream());
+  const engine::Stream stream = gpu()->compute_stream();
   VOCA_CUDA(cudaEventRecord(events.begin, stream));
   for (std::size_t i = 0; i < launches; ++i) launch(i);
   VOCA_CUDA(cudaEventRecord(events.end, stream));
@@ -100,7 +100,7 @@ inline double copy_roof(double bytes) {
   const std::size_t sets = rotations(2.0 * static_cast<double>(half));
   const Rotating<char> from(sets, half);
   const Rotating<char> to(sets, half);
-  auto* const stream = static_cast<cudaStream_t>(gpu()->compute_stream());
+  const engine::Stream stream = gpu()->compute_stream();
   const auto copy = [&](std::size_t i) {
     VOCA_CUDA(cudaMemcpyAsync(to[i % sets], from[i % sets], static_cast<std::size_t>(half),
                               cudaMemcpyDeviceToDevice, stream));

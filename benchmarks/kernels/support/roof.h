@@ -59,15 +59,15 @@ inline double gemm_roof() {
     const std::vector<float> a(kSize * kSize, 0.5F);
     std::vector<float> c(kSize * kSize);
     const double seconds = fastest(10, [&] {
-      cpu::gemm<float>({.m = kSize,
-                        .n = kSize,
-                        .k = kSize,
-                        .a = a.data(),
-                        .lda = kSize,
-                        .b = a.data(),
-                        .ldb = kSize,
-                        .c = c.data(),
-                        .ldc = kSize});
+      gemm<float>(Cpu{}, {.m = kSize,
+                          .n = kSize,
+                          .k = kSize,
+                          .a = a.data(),
+                          .lda = kSize,
+                          .b = a.data(),
+                          .ldb = kSize,
+                          .c = c.data(),
+                          .ldc = kSize});
     });
     return 2.0 * kSize * kSize * kSize / seconds;
   }();

@@ -132,13 +132,13 @@ class Scripted final : public Communicator {
   explicit Scripted(std::function<void(int)> on_sum) : on_sum_(std::move(on_sum)) {}
   [[nodiscard]] int rank() const override { return 0; }
   [[nodiscard]] int world_size() const override { return 1; }
-  void all_reduce_sum(const char* /*name*/, const Tensor& /*data*/, void* stream) override {
+  void all_reduce_sum(const char* /*name*/, Tensor /*data*/, Stream stream) override {
     streams.push_back(stream);
     on_sum_(sums_++);
   }
   void all_gather_rows(const char* /*name*/, const Tensor& /*part*/, std::span<const std::int64_t> /*rows*/,
-                       const Tensor& /*all*/, void* /*stream*/) override {}
-  void broadcast(const char* /*name*/, const Tensor& /*data*/, int /*root*/, void* /*stream*/) override {}
+                       Tensor /*all*/, Stream /*stream*/) override {}
+  void broadcast(const char* /*name*/, Tensor /*data*/, int /*root*/, Stream /*stream*/) override {}
   void barrier(const char* /*name*/) override {}
   [[nodiscard]] std::vector<double> all_gather_values(const char* /*name*/,
                                                       std::span<const double> mine) override {
@@ -147,7 +147,7 @@ class Scripted final : public Communicator {
   void abort() noexcept override { aborted = true; }
 
   std::atomic<bool> aborted{false};
-  std::vector<void*> streams;
+  std::vector<Stream> streams;
 
  private:
   std::function<void(int)> on_sum_;
@@ -225,9 +225,11 @@ TEST(GradientBuckets, EndASumThatIsStuckWhenTheyAreDestroyed) {
 class RecordedStream final : public CommunicationStream {
  public:
   explicit RecordedStream(std::vector<std::string>& log) : log_(log) {}
-  [[nodiscard]] void* stream() const override { return const_cast<RecordedStream*>(this); }
-  void wait_for(void* /*compute*/) override { log_.emplace_back("wait"); }
-  void hold_up(void* /*compute*/) override { log_.emplace_back("hold up"); }
+  [[nodiscard]] Stream stream() const override {
+    return reinterpret_cast<Stream>(const_cast<RecordedStream*>(this));
+  }
+  void wait_for(Stream /*compute*/) override { log_.emplace_back("wait"); }
+  void hold_up(Stream /*compute*/) override { log_.emplace_back("hold up"); }
 
  private:
   std::vector<std::string>& log_;
@@ -252,7 +254,7 @@ TEST(GradientBuckets, OnAStreamFollowWhatBackwardHasQueued) {
       const Log after{"wait", "sum 0", "sum 1", "sum 2", "sum 3", "hold up"};
       EXPECT_EQ(log, overlap ? overlapped : after);
     }
-    for (void* used : ranks.streams) EXPECT_EQ(used, stream.stream());
+    for (const Stream used : ranks.streams) EXPECT_EQ(used, stream.stream());
   }
 }
 

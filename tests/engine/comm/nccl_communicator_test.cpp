@@ -274,16 +274,17 @@ TEST_F(Nccl, ACollectiveStillBusyIsWaitedFor) {
 
 TEST_F(Nccl, IsAskedInItsOwnTypesOnTheStreamGiven) {
   const auto ranks = make();
-  int stream = 0;
-  ranks->all_reduce_sum("a", tensor(DType::kF32, {8}), &stream);
-  ranks->all_reduce_sum("b", tensor(DType::kBF16, {2, 3}), &stream);
-  ranks->all_reduce_sum("c", tensor(DType::kF16, {5}), &stream);
-  ranks->all_reduce_sum("nothing", tensor(DType::kF16, {0}), &stream);
-  ranks->broadcast("d", tensor(DType::kF32, {3}), 0, &stream);
+  int place = 0;
+  const auto stream = reinterpret_cast<Stream>(&place);
+  ranks->all_reduce_sum("a", tensor(DType::kF32, {8}), stream);
+  ranks->all_reduce_sum("b", tensor(DType::kBF16, {2, 3}), stream);
+  ranks->all_reduce_sum("c", tensor(DType::kF16, {5}), stream);
+  ranks->all_reduce_sum("nothing", tensor(DType::kF16, {0}), stream);
+  ranks->broadcast("d", tensor(DType::kF32, {3}), 0, stream);
   const std::vector<std::int64_t> rows{4};
-  ranks->all_gather_rows("e", tensor(DType::kF16, {4, 3}), rows, tensor(DType::kF16, {4, 3}), &stream);
+  ranks->all_gather_rows("e", tensor(DType::kF16, {4, 3}), rows, tensor(DType::kF16, {4, 3}), stream);
   const auto sum = [&](int count, ncclDataType_t type) {
-    return fmt::format("all_reduce {} of type {} on {}", count, static_cast<int>(type), fmt::ptr(&stream));
+    return fmt::format("all_reduce {} of type {} on {}", count, static_cast<int>(type), fmt::ptr(stream));
   };
   EXPECT_EQ(script_.log,
             (std::vector<std::string>{sum(8, ncclFloat32), sum(6, ncclBfloat16), sum(5, ncclFloat16),

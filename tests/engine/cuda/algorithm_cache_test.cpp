@@ -27,23 +27,23 @@ using testing::HasSubstr;
 
 constexpr double kFailed = std::numeric_limits<double>::infinity();
 
-const ProductLibrary kLibrary{
+const GemmLibraryVersion kLibrary{
     .device = "NVIDIA A800", .capability = "8.0", .driver = 13000, .library = 130100};
 
 ChosenAlgorithm algorithm(std::uint64_t number) {
   return {.algorithm = {number, 0, ~std::uint64_t{0}, 5}, .microseconds = 12.25, .candidates = 31};
 }
 
-MatrixProduct product() {
-  return {.dtype = DType::kBF16,
-          .transpose_b = Transpose::kYes,
-          .m = 512,
-          .n = 768,
-          .k = 256,
-          .lda = 256,
-          .ldb = 256,
-          .add_bias = true,
-          .ldc = 768};
+LibraryGemm gemm() {
+  return {{.transpose_b = Transpose::kYes,
+           .m = 512,
+           .n = 768,
+           .k = 256,
+           .lda = 256,
+           .ldb = 256,
+           .add_bias = true,
+           .ldc = 768},
+          DType::kBF16};
 }
 
 TEST(AlgorithmChoice, IsTheFirstUnlessAnotherIsFasterByMoreThanTwoPercent) {
@@ -60,39 +60,39 @@ TEST(AlgorithmChoice, PassesOverCandidatesThatFailed) {
   EXPECT_EQ(choose_candidate({}), std::nullopt);
 }
 
-TEST(ProductKey, TellsProductsApartThatAnAlgorithmTellsApart) {
-  std::vector<MatrixProduct> products(13, product());
-  products[1].dtype = DType::kF16;
-  products[2].transpose_a = Transpose::kYes;
-  products[3].transpose_b = Transpose::kNo;
-  products[4].m = 513;
-  products[5].n = 769;
-  products[6].k = 255;
-  products[7].lda = 264;
-  products[8].ldc = 2304;
-  products[9].add_bias = false;
-  products[10].accumulate = true;
-  products[11].alignment = 8;
-  products[12].batch = 4;
-  products.push_back(products.back());
-  products.back().stride_b = 9;
+TEST(GemmKey, TellsGemmsApartThatAnAlgorithmTellsApart) {
+  std::vector<LibraryGemm> gemms(13, gemm());
+  gemms[1].dtype = DType::kF16;
+  gemms[2].transpose_a = Transpose::kYes;
+  gemms[3].transpose_b = Transpose::kNo;
+  gemms[4].m = 513;
+  gemms[5].n = 769;
+  gemms[6].k = 255;
+  gemms[7].lda = 264;
+  gemms[8].ldc = 2304;
+  gemms[9].add_bias = false;
+  gemms[10].beta = 1;
+  gemms[11].alignment = 8;
+  gemms[12].batch = 4;
+  gemms.push_back(gemms.back());
+  gemms.back().stride_b = 9;
   std::set<std::string> keys;
-  for (const MatrixProduct& p : products) keys.insert(product_key(p, false));
-  EXPECT_EQ(keys.size(), products.size());
+  for (const LibraryGemm& p : gemms) keys.insert(gemm_key(p, false));
+  EXPECT_EQ(keys.size(), gemms.size());
 }
 
-TEST(ProductKey, IsTheSameWhereverTheOperandsLie) {
-  MatrixProduct elsewhere = product();
+TEST(GemmKey, IsTheSameWhereverTheOperandsLie) {
+  LibraryGemm elsewhere = gemm();
   float somewhere = 0;
   elsewhere.a = elsewhere.b = elsewhere.bias = elsewhere.c = &somewhere;
-  EXPECT_EQ(product_key(elsewhere, false), product_key(product(), false));
+  EXPECT_EQ(gemm_key(elsewhere, false), gemm_key(gemm(), false));
 }
 
-TEST(ProductKey, KnowsTf32OnlyInFloat32) {
-  EXPECT_EQ(product_key(product(), true), product_key(product(), false));
-  MatrixProduct wide = product();
+TEST(GemmKey, KnowsTf32OnlyInFloat32) {
+  EXPECT_EQ(gemm_key(gemm(), true), gemm_key(gemm(), false));
+  LibraryGemm wide = gemm();
   wide.dtype = DType::kF32;
-  EXPECT_NE(product_key(wide, true), product_key(wide, false));
+  EXPECT_NE(gemm_key(wide, true), gemm_key(wide, false));
 }
 
 TEST(AlgorithmCache, GivesTheNextRunWhatItWasGiven) {
@@ -118,12 +118,12 @@ TEST(AlgorithmCache, IsAnotherForAnotherGpuDriverOrLibrary) {
   AlgorithmCache cache(folder.path(), kLibrary);
   cache.insert("a", algorithm(1));
   cache.save();
-  std::vector<ProductLibrary> others(4, kLibrary);
+  std::vector<GemmLibraryVersion> others(4, kLibrary);
   others[0].device = "NVIDIA H100";
   others[1].capability = "9.0";
   others[2].driver = 12020;
   others[3].library = 120205;
-  for (const ProductLibrary& other : others) {
+  for (const GemmLibraryVersion& other : others) {
     const AlgorithmCache theirs(folder.path(), other);
     EXPECT_EQ(theirs.size(), 0U);
     EXPECT_NE(theirs.path(), cache.path());

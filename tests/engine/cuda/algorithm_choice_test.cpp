@@ -14,7 +14,7 @@ namespace {
 
 using test::TemporaryFolder;
 
-const ProductLibrary kLibrary{
+const GemmLibraryVersion kLibrary{
     .device = "NVIDIA A800", .capability = "8.0", .driver = 13000, .library = 130100};
 const std::vector<std::string> kKeys{"a", "b", "c"};
 
@@ -29,7 +29,7 @@ struct FakeLibrary {
   bool has_room = true;
   Algorithm refused = numbered(999);
 
-  ProductLibraryCalls calls() {
+  GemmLibraryCalls calls() {
     return {.can_run = [this](const Algorithm& a) { return a != refused; },
             .search = [this]() -> std::optional<ChosenAlgorithm> {
               ++searches;

@@ -24,7 +24,7 @@ class Bench {
         arena_(block_.data(), kBytes, DeviceKind::kCpu) {}
 
   Tensor tensor(const char* name, const Shape& shape) {
-    const Tensor result = arena_.allocate(name, shape, DType::kF64);
+    Tensor result = arena_.allocate(name, shape, DType::kF64);
     for (std::int64_t i = 0; i < result.elements(); ++i) result.as<double>()[i] = random_.normal();
     return result;
   }
@@ -66,7 +66,7 @@ TEST_P(AttentionPaths, ComputeTheSame) {
   const auto dropout = StepRandom{.seed = 1, .step = 2, .first_sample = 3}.dropout(
       5, p, heads * static_cast<std::int64_t>(kernels::attention_mask_size(query_length, key_length)));
   std::vector<std::array<Tensor, 3>> results;
-  for (const auto path : {ops::AttentionPath::kFused, ops::AttentionPath::kGeneral}) {
+  for (const auto path : {ops::AttentionPath::kFused, ops::AttentionPath::kUnfused}) {
     const Tensor out = bench.tensor("out", dout.shape);
     const Tensor logsumexp = bench.tensor("logsumexp", {batch, heads, query_length});
     ops::attention(context, {.heads = heads,

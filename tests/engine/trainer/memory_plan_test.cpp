@@ -28,7 +28,7 @@ class SmallDevice : public Device {
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCpu; }
   [[nodiscard]] std::string description() const override { return "small"; }
   [[nodiscard]] std::size_t free_bytes() const override { return free_; }
-  void synchronize(void* /*stream*/) override {}
+  void synchronize(Stream /*stream*/) override {}
 
  protected:
   std::byte* allocate_bytes(std::size_t bytes) override { return new std::byte[bytes]{}; }

@@ -227,7 +227,7 @@ TEST_F(RanksTest, ABadGradientOnOneRankSkipsTheStepOnAll) {
 TEST_F(RanksTest, ABadLossOnOneRankSkipsTheStepOnAll) {
   const auto spoil_rank_1 = [](int rank, ToyModel& model, ToySource&, Trainer&) {
     if (rank != 1) return;
-    model.after_backward = [](const ParameterStore&, const StepRandom& random, const Tensor& losses) {
+    model.after_backward = [](const ParameterStore&, const StepRandom& random, Tensor losses) {
       if (random.step == 2) losses.as<float>()[0] = std::nanf("");
     };
   };

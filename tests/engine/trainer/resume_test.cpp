@@ -45,7 +45,7 @@ void spoil(ToyRun& run, const Kind& kind) {
   run.model.after_backward = [bad = kind.bad_batches](const ParameterStore& parameters,
                                                       const StepRandom& random, const Tensor&) {
     if (!bad.contains(random.step)) return;
-    const Tensor gradient = parameters.gradient(0);
+    Tensor gradient = parameters.gradient(0);
     if (gradient.dtype == DType::kF64) {
       *gradient.as<double>() = std::nan("");
     } else {

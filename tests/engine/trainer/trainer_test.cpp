@@ -40,7 +40,7 @@ std::vector<double> weights_of(const ParameterStore& parameters) {
   return values;
 }
 
-void set_first(const Tensor& tensor, double value) {
+void set_first(Tensor tensor, double value) {
   if (tensor.dtype == DType::kF64) {
     *tensor.as<double>() = value;
   } else {
@@ -276,7 +276,7 @@ TEST(Trainer, ALossThatIsNotFiniteIsABadStepToo) {
   config.max_bad_steps = 1;
   Recorder recorder;
   ToyRun run(config, recorder);
-  run.model.after_backward = [](const ParameterStore&, const StepRandom&, const Tensor& losses) {
+  run.model.after_backward = [](const ParameterStore&, const StepRandom&, Tensor losses) {
     losses.as<float>()[2] = std::numeric_limits<float>::infinity();
   };
   const std::string before = bits_of(run.trainer.parameters());

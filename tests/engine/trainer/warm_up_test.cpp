@@ -19,12 +19,12 @@ class Recorded final : public Communicator {
   Recorded(std::string name, std::vector<std::string>& log) : name_(std::move(name)), log_(log) {}
   [[nodiscard]] int rank() const override { return 0; }
   [[nodiscard]] int world_size() const override { return 2; }
-  void all_reduce_sum(const char* /*name*/, const Tensor& data, void* /*stream*/) override {
+  void all_reduce_sum(const char* /*name*/, Tensor data, Stream /*stream*/) override {
     log_.push_back(fmt::format("{}: sum of {}", name_, data.elements()));
   }
   void all_gather_rows(const char* /*name*/, const Tensor& /*part*/, std::span<const std::int64_t> /*rows*/,
-                       const Tensor& /*all*/, void* /*stream*/) override {}
-  void broadcast(const char* /*name*/, const Tensor& data, int /*root*/, void* /*stream*/) override {
+                       Tensor /*all*/, Stream /*stream*/) override {}
+  void broadcast(const char* /*name*/, Tensor data, int /*root*/, Stream /*stream*/) override {
     log_.push_back(fmt::format("{}: broadcast of {}", name_, data.elements()));
   }
   void barrier(const char* /*name*/) override {}
@@ -42,9 +42,9 @@ class Recorded final : public Communicator {
 class RecordedStream final : public CommunicationStream {
  public:
   explicit RecordedStream(std::vector<std::string>& log) : log_(log) {}
-  [[nodiscard]] void* stream() const override { return nullptr; }
-  void wait_for(void* /*compute*/) override {}
-  void hold_up(void* /*compute*/) override { log_.emplace_back("compute waits"); }
+  [[nodiscard]] Stream stream() const override { return nullptr; }
+  void wait_for(Stream /*compute*/) override {}
+  void hold_up(Stream /*compute*/) override { log_.emplace_back("compute waits"); }
 
  private:
   std::vector<std::string>& log_;
@@ -57,7 +57,7 @@ class RecordedDevice final : public Device {
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCuda; }
   [[nodiscard]] std::string description() const override { return "recorded"; }
   [[nodiscard]] std::size_t free_bytes() const override { return 0; }
-  void synchronize(void* /*stream*/) override { log_.emplace_back("done"); }
+  void synchronize(Stream /*stream*/) override { log_.emplace_back("done"); }
 
  protected:
   std::byte* allocate_bytes(std::size_t bytes) override { return new std::byte[bytes]{}; }

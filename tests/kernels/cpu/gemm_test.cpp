@@ -5,15 +5,6 @@
 namespace voca::kernels::testing {
 namespace {
 
-template <typename T>
-void run(Cpu /*backend*/, const Gemm<T>& args) {
-  cpu::gemm(args);
-}
-template <typename T>
-void run(Cpu /*backend*/, const BatchedGemm<T>& args) {
-  cpu::batched_gemm(args);
-}
-
 struct Shape {
   std::int64_t m;
   std::int64_t n;
@@ -49,8 +40,8 @@ struct Reference {
       }
       for (std::int64_t j = 0; j < g.n; ++j) {
         double& out = result[static_cast<std::size_t>(i * ldc + j)];
-        const double kept = g.beta == T{0} ? 0.0 : static_cast<double>(g.beta) * out;
-        out = static_cast<double>(g.alpha) * row[static_cast<std::size_t>(j)] + kept;
+        const double kept = g.beta == 0 ? 0.0 : g.beta * out;
+        out = g.alpha * row[static_cast<std::size_t>(j)] + kept;
       }
     }
   }
@@ -74,16 +65,16 @@ TYPED_TEST(GemmTest, MatchesTheNaiveProductForEveryTransposition) {
                    .m = s.m,
                    .n = s.n,
                    .k = s.k,
-                   .alpha = T(0.5),
+                   .alpha = 0.5,
                    .lda = (ta ? s.m : s.k) + gap,
                    .ldb = (tb ? s.k : s.n) + gap,
-                   .beta = transposed % 2 == 0 ? T(0) : T(-2),
+                   .beta = transposed % 2 == 0 ? 0.0 : -2.0,
                    .ldc = s.n + gap};
       auto a = this->input(random_values((ta ? s.k : s.m) * args.lda, 1));
       auto b = this->input(random_values((tb ? s.n : s.k) * args.ldb, 2));
       // If beta is 0, the old contents of C must not matter, not even NaN; the gaps must stay unchanged.
       std::vector<double> before = random_values(s.m * args.ldc, 3);
-      if (args.beta == T{0}) {
+      if (args.beta == 0) {
         for (std::int64_t i = 0; i < s.m; ++i) {
           for (std::int64_t j = 0; j < s.n; ++j)
             before[static_cast<std::size_t>(i * args.ldc + j)] = std::nan("");
@@ -94,8 +85,8 @@ TYPED_TEST(GemmTest, MatchesTheNaiveProductForEveryTransposition) {
       args.a = a.data();
       args.b = b.data();
       args.c = c.data();
-      run(typename TypeParam::Backend{}, args);
-      this->expect_close(c, want.result, kProduct, "c");
+      gemm(typename TypeParam::Backend{}, args);
+      this->expect_close(c, want.result, kGemm, "c");
     }
   }
 }
@@ -106,12 +97,17 @@ TYPED_TEST(GemmTest, BatchedProductsAreThoseOfTheParts) {
   const std::int64_t n = 33;
   const std::int64_t k = 21;
   const std::int64_t batch = 7;
-  BatchedGemm<T> args{
-      .one = {.transpose_b = Transpose::kYes, .m = m, .n = n, .k = k, .lda = k, .ldb = k, .ldc = n},
-      .batch = batch,
-      .stride_a = m * k + 2,
-      .stride_b = n * k,
-      .stride_c = m * n + 5};
+  Gemm<T> args{.transpose_b = Transpose::kYes,
+               .m = m,
+               .n = n,
+               .k = k,
+               .lda = k,
+               .ldb = k,
+               .ldc = n,
+               .batch = batch,
+               .stride_a = m * k + 2,
+               .stride_b = n * k,
+               .stride_c = m * n + 5};
   auto a = this->input(random_values(batch * args.stride_a, 1));
   auto b = this->input(random_values(batch * args.stride_b, 2));
   auto c = this->accumulated(random_values(batch * args.stride_c, 3));
@@ -122,15 +118,61 @@ TYPED_TEST(GemmTest, BatchedProductsAreThoseOfTheParts) {
     const auto slice = [](const std::vector<double>& all, std::int64_t at, std::int64_t count) {
       return std::vector<double>(all.begin() + at, all.begin() + at + count);
     };
-    const Reference one(args.one, slice(av, i * args.stride_a, m * k), slice(bv, i * args.stride_b, n * k),
+    const Reference one(args, slice(av, i * args.stride_a, m * k), slice(bv, i * args.stride_b, n * k),
                         slice(want, i * args.stride_c, m * n));
     std::copy(one.result.begin(), one.result.end(), want.begin() + i * args.stride_c);
   }
-  args.one.a = a.data();
-  args.one.b = b.data();
-  args.one.c = c.data();
-  run(typename TypeParam::Backend{}, args);
-  this->expect_close(c, want, kProduct, "c");
+  args.a = a.data();
+  args.b = b.data();
+  args.c = c.data();
+  gemm(typename TypeParam::Backend{}, args);
+  this->expect_close(c, want, kGemm, "c");
+}
+
+TYPED_TEST(GemmTest, TheBiasIsAddedToEveryRowOfEveryTileAndBatch) {
+  using T = typename TypeParam::Element;
+  // More than one tile; a batch; nothing to multiply.
+  for (const auto& [s, batch] :
+       {std::pair{Shape{1031, 1100, 67}, 1}, {Shape{19, 33, 21}, 3}, {Shape{5, 7, 0}, 1}}) {
+    for (const double beta : {0.0, -2.0}) {
+      SCOPED_TRACE(::testing::Message() << s.m << " x " << s.n << " x " << s.k << ", beta " << beta);
+      Gemm<T> args{.m = s.m,
+                   .n = s.n,
+                   .k = s.k,
+                   .lda = std::max<std::int64_t>(s.k, 1),
+                   .ldb = s.n,
+                   .add_bias = true,
+                   .beta = beta,
+                   .ldc = s.n,
+                   .batch = batch,
+                   .stride_a = s.m * s.k,
+                   .stride_b = s.k * s.n,
+                   .stride_c = s.m * s.n};
+      auto a = this->input(random_values(batch * args.stride_a, 1));
+      auto b = this->input(random_values(batch * args.stride_b, 2));
+      auto bias = this->input(random_values(s.n, 3));
+      auto c = beta == 0 ? this->output(batch * args.stride_c)
+                         : this->accumulated(random_values(batch * args.stride_c, 4));
+      const auto av = a.values();
+      const auto bv = b.values();
+      const auto biasv = bias.values();
+      std::vector<double> want = c.values();
+      for (std::int64_t i = 0; i < batch; ++i) {
+        const auto slice = [i](const std::vector<double>& all, std::int64_t count) {
+          return std::vector<double>(all.begin() + i * count, all.begin() + (i + 1) * count);
+        };
+        Reference one(args, slice(av, args.stride_a), slice(bv, args.stride_b), slice(want, args.stride_c));
+        for (std::size_t j = 0; j < one.result.size(); ++j) one.result[j] += biasv[j % biasv.size()];
+        std::copy(one.result.begin(), one.result.end(), want.begin() + i * args.stride_c);
+      }
+      args.a = a.data();
+      args.b = b.data();
+      args.bias = bias.data();
+      args.c = c.data();
+      gemm(typename TypeParam::Backend{}, args);
+      this->expect_close(c, want, kGemm, "c");
+    }
+  }
 }
 
 TYPED_TEST(GemmTest, ANotANumberSpreadsToItsRowAndNoFurther) {
@@ -140,16 +182,16 @@ TYPED_TEST(GemmTest, ANotANumberSpreadsToItsRowAndNoFurther) {
   auto a = this->input(values);
   auto b = this->input(random_values(90 * 80, 2));
   auto c = this->output(300 * 90);
-  run(typename TypeParam::Backend{}, Gemm<T>{.transpose_b = Transpose::kYes,
-                                             .m = 300,
-                                             .n = 90,
-                                             .k = 80,
-                                             .a = a.data(),
-                                             .lda = 80,
-                                             .b = b.data(),
-                                             .ldb = 80,
-                                             .c = c.data(),
-                                             .ldc = 90});
+  gemm(typename TypeParam::Backend{}, Gemm<T>{.transpose_b = Transpose::kYes,
+                                              .m = 300,
+                                              .n = 90,
+                                              .k = 80,
+                                              .a = a.data(),
+                                              .lda = 80,
+                                              .b = b.data(),
+                                              .ldb = 80,
+                                              .c = c.data(),
+                                              .ldc = 90});
   const auto got = c.values();
   for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(std::isnan(got[i]), i / 90 == 17) << i;
 }
@@ -161,15 +203,15 @@ TYPED_TEST(GemmTest, BitsDoNotDependOnTheThreads) {
     auto b = this->input(random_values(s.k * s.n, 2));
     this->expect_same_bits_for_any_thread_count([&] {
       auto c = this->output(s.m * s.n);
-      run(typename TypeParam::Backend{}, Gemm<T>{.m = s.m,
-                                                 .n = s.n,
-                                                 .k = s.k,
-                                                 .a = a.data(),
-                                                 .lda = s.k,
-                                                 .b = b.data(),
-                                                 .ldb = s.n,
-                                                 .c = c.data(),
-                                                 .ldc = s.n});
+      gemm(typename TypeParam::Backend{}, Gemm<T>{.m = s.m,
+                                                  .n = s.n,
+                                                  .k = s.k,
+                                                  .a = a.data(),
+                                                  .lda = s.k,
+                                                  .b = b.data(),
+                                                  .ldb = s.n,
+                                                  .c = c.data(),
+                                                  .ldc = s.n});
       return c.raw();
     });
   }

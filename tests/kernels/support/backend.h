@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/backend.h"
 #include "kernels/cpu/cpu_features.h"
 
 #if defined(VOCA_TEST_CUDA_ON_HOST)
@@ -19,20 +20,15 @@
 #include <cuda_runtime_api.h>
 #endif
 
-// Test cases of every operation: backend × element type. A backend defines its memory and copies. A test file
-// defines how to call the operation, by overloading on the backend:
-//
-//   template <typename T>
-//   void run(Cpu, const GeluForward<T>& args) { cpu::gelu_forward(args); }
-//   template <typename T>
-//   void run(AnyCuda, const GeluForward<T>& args) { cuda::gelu_forward(args, nullptr); }
+// Test cases of every operation: backend × element type. The backend of a case is the operation's tag with
+// the memory of the test: gelu_forward(typename TypeParam::Backend{}, args).
 //
 // Each test program has one backend: kernels_tests the CPU, cuda_on_host_tests the CUDA kernels run on the
 // CPU (docs/simt.md), cuda_tests the CUDA kernels on a GPU.
 
 namespace voca::kernels::testing {
 
-struct Cpu {
+struct HostCpu : Cpu {
   static constexpr const char* kName = "cpu";
   /// Alignment of test arrays, in bytes, and no stricter one; 0 means the alignment of the element.
   static constexpr std::size_t kArrayAlignment = 0;
@@ -48,7 +44,7 @@ struct Cpu {
 };
 
 /// Base of the backends that run CUDA kernels.
-struct AnyCuda {
+struct AnyCuda : Cuda {
   /// Alignment of the arena, which the fast paths of the kernels need.
   static constexpr std::size_t kArrayAlignment = 16;
   static constexpr bool kThreaded = false;
@@ -74,7 +70,7 @@ using TestedBackend = CudaOnHost;
 
 #elif defined(VOCA_TEST_CUDA)
 
-struct Cuda : AnyCuda {
+struct CudaDevice : AnyCuda {
   static constexpr const char* kName = "cuda";
   static const char* unavailable() {
     static const int devices = [] {
@@ -99,25 +95,30 @@ struct Cuda : AnyCuda {
  private:
   static void check(cudaError_t status) { EXPECT_EQ(status, cudaSuccess) << cudaGetErrorString(status); }
 };
-using TestedBackend = Cuda;
+using TestedBackend = CudaDevice;
 
 #else
 
-using TestedBackend = Cpu;
+using TestedBackend = HostCpu;
 
 #endif
+
+// A list of types after its first, which lets a list begin with a comma.
+template <typename First, typename... Rest>
+using AfterFirst = ::testing::Types<Rest...>;
+#define VOCA_CASE(T) , Case<TestedBackend, T>
 
 /// Test cases: the backend × its element types.
 #if defined(VOCA_TEST_CUDA_ON_HOST) || defined(VOCA_TEST_CUDA)
-using Cases = ::testing::Types<Case<TestedBackend, float>, Case<TestedBackend, __nv_bfloat16>,
-                               Case<TestedBackend, __half>>;
+using Cases = AfterFirst<void VOCA_CUDA_TYPES(VOCA_CASE)>;
 /// Test cases of operations on the tensor cores.
-using TensorCoreCases = ::testing::Types<Case<TestedBackend, __nv_bfloat16>, Case<TestedBackend, __half>>;
+using TensorCoreCases = AfterFirst<void VOCA_TENSOR_CORE_TYPES(VOCA_CASE)>;
 #else
-using Cases = ::testing::Types<Case<Cpu, float>, Case<Cpu, double>>;
+using Cases = AfterFirst<void VOCA_CPU_TYPES(VOCA_CASE)>;
 using TensorCoreCases = Cases;
 #endif
+#undef VOCA_CASE
 /// Test cases for gradient checks by finite differences.
-using DoubleCases = ::testing::Types<Case<Cpu, double>>;
+using DoubleCases = ::testing::Types<Case<HostCpu, double>>;
 
 }  // namespace voca::kernels::testing

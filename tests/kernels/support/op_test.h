@@ -25,7 +25,7 @@
 //     auto x = this->input(random_values(n, 1));     // read-only: must stay unchanged
 //     auto y = this->output(n);                      // filled with NaN
 //     auto db = this->accumulated(random_values(k, 2));
-//     run(typename TypeParam::Backend{}, {... x.data(), y.data() ...});
+//     gelu_forward(typename TypeParam::Backend{}, GeluForward<T>{... x.data(), y.data() ...});
 //     this->expect_close(y, reference(x.values()), kElementwise, "y");
 //   }
 

@@ -22,7 +22,7 @@ inline constexpr Tolerance kElementwise{1e-6, 1e-14};
 /// Row statistics and sums of a few hundred terms, whose rounding errors grow as a random walk: √1000 · ε/2.
 inline constexpr Tolerance kReduction{5e-6, 1e-13};
 /// GEMMs and sums of up to 4096 terms of either sign, whose result is about √k times the size of a term.
-inline constexpr Tolerance kProduct{1e-5, 1e-13};
+inline constexpr Tolerance kGemm{1e-5, 1e-13};
 /// Two GEMMs and a softmax in sequence; in backward, dP and delta partly cancel.
 inline constexpr Tolerance kAttention{2e-5, 1e-12};
 /// Fourth-order central differences with step 1e-3: truncation h⁴ = 1e-12 and rounding ε/h = 1e-13, times the

@@ -57,7 +57,7 @@ class Network {
   [[nodiscard]] std::size_t planned_bytes() const { return planned_bytes_; }
 
  private:
-  static std::span<T> span_of(const engine::Tensor& tensor) {
+  static std::span<T> span_of(engine::Tensor tensor) {
     return {tensor.as<T>(), static_cast<std::size_t>(tensor.elements())};
   }
   [[nodiscard]] const engine::ModelSignature& signature() const { return model_->signature(); }

@@ -5,15 +5,15 @@
 #include <memory>
 
 #include "engine/core/cuda_device.h"
-#include "engine/core/matrix_products.h"
+#include "engine/core/gemm_library.h"
 
 namespace voca::engine::cuda {
 
-/// MatrixProducts with cuBLASLt on the current device, which `properties` describes. Accumulation is fp32;
+/// GemmLibrary with cuBLASLt on the current device, which `properties` describes. Accumulation is fp32;
 /// float32 GEMMs use TF32 with options.allow_tf32. Algorithms that add with atomics are never used. tune()
 /// times candidates only for GEMMs missing in the cache of this GPU, driver and library
 /// (engine/cuda/algorithm_cache.h).
-[[nodiscard]] std::unique_ptr<MatrixProducts> make_cublaslt_products(const cudaDeviceProp& properties,
-                                                                     const CudaDeviceOptions& options);
+[[nodiscard]] std::unique_ptr<GemmLibrary> make_cublaslt(const cudaDeviceProp& properties,
+                                                         const CudaDeviceOptions& options);
 
 }  // namespace voca::engine::cuda

@@ -1,24 +1,67 @@
-#include "kernels/linear.h"
-
+#include "engine/core/arena.h"
+#include "engine/ops/ops.h"
 #include "tests/kernels/support/op_test.h"
+
+// The linear map on the CPU, with the guarded buffers of the kernels' tests.
 
 namespace voca::kernels::testing {
 namespace {
-
-template <typename T>
-void run(Cpu /*backend*/, const LinearForward<T>& args) {
-  cpu::linear_forward(args);
-}
-template <typename T>
-void run(Cpu /*backend*/, const LinearBackward<T>& args) {
-  cpu::linear_backward(args);
-}
 
 struct Shape {
   std::int64_t rows;
   std::int64_t in;
   std::int64_t out;
 };
+
+/// Data of one call; a null pointer leaves the argument out.
+template <typename T>
+struct Linear {
+  Shape shape;
+  T* x;
+  T* weight;
+  T* bias;
+  T* y;
+};
+template <typename T>
+struct LinearBackward {
+  Shape shape;
+  T* dy;
+  T* x;
+  T* weight;
+  T* dx = nullptr;
+  bool accumulate_dx = false;
+  T* dweight = nullptr;
+  T* dbias = nullptr;
+};
+
+template <typename T>
+engine::Tensor tensor(T* data, const engine::Shape& shape) {
+  if (data == nullptr) return {};
+  return {data, shape, engine::kDTypeOf<T>, engine::DeviceKind::kCpu, "operand"};
+}
+
+template <typename T>
+void run(const Linear<T>& a) {
+  engine::Arena arena(nullptr, 0, engine::DeviceKind::kCpu);
+  engine::Context context{arena};
+  const auto [rows, in, out] = a.shape;
+  engine::ops::linear(context, tensor(a.x, {rows, in}), tensor(a.weight, {out, in}), tensor(a.bias, {out}),
+                      tensor(a.y, {rows, out}));
+}
+
+template <typename T>
+void run(const LinearBackward<T>& a) {
+  engine::Arena arena(nullptr, 0, engine::DeviceKind::kCpu);
+  engine::Context context{arena};
+  const auto [rows, in, out] = a.shape;
+  engine::ops::linear_backward(context, {.dy = tensor(a.dy, {rows, out}),
+                                         .x = tensor(a.x, {rows, in}),
+                                         .weight = tensor(a.weight, {out, in}),
+                                         .dx = tensor(a.dx, {rows, in}),
+                                         .accumulate_dx = a.accumulate_dx,
+                                         .dweight = tensor(a.dweight, {out, in}),
+                                         .dbias = tensor(a.dbias, {out})});
+}
 
 constexpr Shape kShapes[] = {{1, 1, 1},     {1, 7, 3},      {5, 1, 11},     {13, 17, 1},
                              {71, 229, 37}, {523, 64, 128}, {2053, 131, 67}};
@@ -54,12 +97,11 @@ TYPED_TEST(LinearTest, ForwardMatchesTheFormulaWithAndWithoutBias) {
       auto weight = this->input(random_values(s.out * s.in, 2));
       auto bias = this->input(random_values(s.out, 3));
       auto y = this->output(s.rows * s.out);
-      run(typename TypeParam::Backend{}, LinearForward<T>{s.rows, s.in, s.out, x.data(), weight.data(),
-                                                          with_bias ? bias.data() : nullptr, y.data()});
+      run(Linear<T>{s, x.data(), weight.data(), with_bias ? bias.data() : nullptr, y.data()});
       this->expect_close(y,
                          reference_forward(s, x.values(), weight.values(),
                                            with_bias ? bias.values() : std::vector<double>{}),
-                         kProduct, "y");
+                         kGemm, "y");
     }
   }
 }
@@ -92,19 +134,17 @@ TYPED_TEST(LinearTest, BackwardMatchesTheFormulaAndAccumulatesWhatItSays) {
           }
         }
       }
-      run(typename TypeParam::Backend{}, LinearBackward<T>{.rows = s.rows,
-                                                           .in_features = s.in,
-                                                           .out_features = s.out,
-                                                           .dy = dy.data(),
-                                                           .x = x.data(),
-                                                           .weight = weight.data(),
-                                                           .dx = dx.data(),
-                                                           .accumulate_dx = accumulate,
-                                                           .dweight = dweight.data(),
-                                                           .dbias = dbias.data()});
-      this->expect_close(dx, want_dx, kProduct, "dx");
-      this->expect_close(dweight, want_dweight, kProduct, "dweight");
-      this->expect_close(dbias, want_dbias, kProduct, "dbias");
+      run(LinearBackward<T>{.shape = s,
+                            .dy = dy.data(),
+                            .x = x.data(),
+                            .weight = weight.data(),
+                            .dx = dx.data(),
+                            .accumulate_dx = accumulate,
+                            .dweight = dweight.data(),
+                            .dbias = dbias.data()});
+      this->expect_close(dx, want_dx, kGemm, "dx");
+      this->expect_close(dweight, want_dweight, kGemm, "dweight");
+      this->expect_close(dbias, want_dbias, kGemm, "dbias");
     }
   }
 }
@@ -115,13 +155,11 @@ TYPED_TEST(LinearTest, BackwardLeavesOutWhatIsNotAskedFor) {
   auto weight = this->input(random_values(21, 2));
   auto dy = this->input(random_values(15, 3));
   auto dweight = this->accumulated(std::vector<double>(21));
-  run(typename TypeParam::Backend{}, LinearBackward<T>{.rows = 5,
-                                                       .in_features = 7,
-                                                       .out_features = 3,
-                                                       .dy = dy.data(),
-                                                       .x = x.data(),
-                                                       .weight = weight.data(),
-                                                       .dweight = dweight.data()});
+  run(LinearBackward<T>{.shape = {5, 7, 3},
+                        .dy = dy.data(),
+                        .x = x.data(),
+                        .weight = weight.data(),
+                        .dweight = dweight.data()});
   for (const double d : dweight.values()) EXPECT_NE(d, 0);
 }
 
@@ -137,17 +175,14 @@ TYPED_TEST(LinearTest, BitsDoNotDependOnTheThreads) {
     auto dx = this->output(s.rows * s.in);
     auto dweight = this->accumulated(random_values(s.out * s.in, 5));
     auto dbias = this->accumulated(random_values(s.out, 6));
-    run(typename TypeParam::Backend{},
-        LinearForward<T>{s.rows, s.in, s.out, x.data(), weight.data(), bias.data(), y.data()});
-    run(typename TypeParam::Backend{}, LinearBackward<T>{.rows = s.rows,
-                                                         .in_features = s.in,
-                                                         .out_features = s.out,
-                                                         .dy = dy.data(),
-                                                         .x = x.data(),
-                                                         .weight = weight.data(),
-                                                         .dx = dx.data(),
-                                                         .dweight = dweight.data(),
-                                                         .dbias = dbias.data()});
+    run(Linear<T>{s, x.data(), weight.data(), bias.data(), y.data()});
+    run(LinearBackward<T>{.shape = s,
+                          .dy = dy.data(),
+                          .x = x.data(),
+                          .weight = weight.data(),
+                          .dx = dx.data(),
+                          .dweight = dweight.data(),
+                          .dbias = dbias.data()});
     return concatenate(concatenate(y.raw(), dx.raw()), concatenate(dweight.raw(), dbias.raw()));
   });
 }
@@ -157,7 +192,6 @@ class LinearDerivative : public OpTest<C> {};
 TYPED_TEST_SUITE(LinearDerivative, DoubleCases);
 
 TYPED_TEST(LinearDerivative, BackwardIsTheDerivativeOfForward) {
-  using Backend = typename TypeParam::Backend;
   const Shape s{6, 5, 4};
   const auto x = random_values(s.rows * s.in, 1);
   const auto weight = random_values(s.out * s.in, 2);
@@ -169,7 +203,7 @@ TYPED_TEST(LinearDerivative, BackwardIsTheDerivativeOfForward) {
     auto wb = this->input(ws);
     auto bb = this->input(bs);
     auto y = this->output(s.rows * s.out);
-    run(Backend{}, LinearForward<double>{s.rows, s.in, s.out, xb.data(), wb.data(), bb.data(), y.data()});
+    run(Linear<double>{s, xb.data(), wb.data(), bb.data(), y.data()});
     return weighted_sum_of(w, y.values());
   };
   auto xb = this->input(x);
@@ -178,15 +212,13 @@ TYPED_TEST(LinearDerivative, BackwardIsTheDerivativeOfForward) {
   auto dx = this->output(s.rows * s.in);
   auto dweight = this->accumulated(std::vector<double>(at(s.out * s.in)));
   auto dbias = this->accumulated(std::vector<double>(at(s.out)));
-  run(Backend{}, LinearBackward<double>{.rows = s.rows,
-                                        .in_features = s.in,
-                                        .out_features = s.out,
-                                        .dy = dy.data(),
-                                        .x = xb.data(),
-                                        .weight = wb.data(),
-                                        .dx = dx.data(),
-                                        .dweight = dweight.data(),
-                                        .dbias = dbias.data()});
+  run(LinearBackward<double>{.shape = s,
+                             .dy = dy.data(),
+                             .x = xb.data(),
+                             .weight = wb.data(),
+                             .dx = dx.data(),
+                             .dweight = dweight.data(),
+                             .dbias = dbias.data()});
   expect_gradient([&](const auto& p) { return objective(p, weight, bias); }, x, dx.values(), "dx");
   expect_gradient([&](const auto& p) { return objective(x, p, bias); }, weight, dweight.values(), "dweight");
   expect_gradient([&](const auto& p) { return objective(x, weight, p); }, bias, dbias.values(), "dbias");

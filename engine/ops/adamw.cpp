@@ -1,0 +1,47 @@
+#include "kernels/adamw.h"
+#include "engine/ops/check.h"
+#include "engine/ops/ops.h"
+
+namespace voca::engine::ops {
+
+namespace {
+
+template <typename T, typename G, typename Backend>
+void adamw_of(Context& context, Backend backend, AdamWStep& s) {
+  const ArenaScope scope(context.arena);
+  kernels::AdamW<T, G> args{.elements = s.gradient.elements(),
+                            .weight_decay = s.weight_decay,
+                            .max_norm = s.max_norm,
+                            .growth_interval = s.growth_interval,
+                            .state = static_cast<kernels::OptimizerState*>(s.state.data),
+                            .norm = s.norm.as<kernels::Stat<T>>(),
+                            .losses = pointer<kernels::Stat<T>>(s.losses),
+                            .loss_count = s.losses ? s.losses.elements() : 0,
+                            .gradient = s.gradient.as<G>(),
+                            .master = s.master.as<kernels::Stat<T>>(),
+                            .exp_avg = s.exp_avg.as<kernels::Stat<T>>(),
+                            .exp_avg_sq = s.exp_avg_sq.as<kernels::Stat<T>>(),
+                            .weights = s.weights.data == s.master.data ? nullptr : s.weights.as<T>()};
+  args.scratch = context.arena.scratch("adamw scratch", scratch_bytes(backend, args)).data;
+  if (!context.is_dry_run()) kernels::adamw(backend, args);
+}
+
+}  // namespace
+
+void adamw(Context& context, AdamWStep s) {
+  const DType dtype = s.weights.dtype;
+  const DType statistics = statistics_type(dtype);
+  expect(context, "adamw", s.state, {sizeof(kernels::OptimizerState)}, DType::kU8);
+  expect(context, "adamw", s.norm, {1}, statistics);
+  expect_optional(context, "adamw", s.losses, s.losses.shape, statistics);
+  for (const Tensor* tensor : {&s.master, &s.exp_avg, &s.exp_avg_sq})
+    expect(context, "adamw", *tensor, s.weights.shape, statistics);
+  const bool wide = s.gradient.dtype != dtype;
+  expect(context, "adamw", s.gradient, s.weights.shape, wide ? statistics : dtype);
+  expect(context, "adamw", s.weights, s.weights.shape, dtype);
+  dispatch(context, "adamw", dtype, [&]<typename T>(auto backend) {
+    wide ? adamw_of<T, kernels::Stat<T>>(context, backend, s) : adamw_of<T, T>(context, backend, s);
+  });
+}
+
+}  // namespace voca::engine::ops
