@@ -1,18 +1,10 @@
-#include "engine/trainer/trainer.h"
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "engine/base/error.h"
-#include "engine/base/json.h"
-#include "engine/base/path_status.h"
-#include "engine/checkpoint/resume/resume_state.h"
-#include "engine/trainer/evaluator.h"
-#include "engine/trainer/step_runner.h"
-#include "engine/trainer/training_state.h"
+#include "engine/trainer/trainer_impl.h"
 
 namespace voca::engine {
 namespace {
@@ -35,16 +27,6 @@ void check_splits(const TrainerConfig& config, const BatchSource& train, const B
   const bool val_is_empty = sum_over_ranks(ranks, "validation samples", mine) < 1;
   if (!config.no_val && val_is_empty) refuse_empty_validation();
   VOCA_CHECK(!config.no_val || val == nullptr);
-}
-
-ScheduleOptions schedule_options(const TrainerConfig& config, std::int64_t steps_per_epoch,
-                                 const Extension& extension) {
-  return {.kind = config.schedule,
-          .lr = config.lr,
-          .epochs = config.epochs,
-          .warmup_epochs = config.warmup_epochs,
-          .steps_per_epoch = steps_per_epoch,
-          .extension = extension};
 }
 
 /// Ties keep the earlier checkpoint: false.
@@ -72,92 +54,35 @@ const TrainerConfig& checked(const TrainerConfig& config, const Task& task, cons
 
 }  // namespace
 
-struct Trainer::Impl {
-  Impl(const TrainerConfig& trainer_config, const Model& trained, const Task& trained_for,
-       BatchSource& train_source, BatchSource* val, Device& device, TrainingObserver& told, Ranks job)
-      : config(checked(trainer_config, trained_for, train_source, val, device, job)),
-        ranks(std::move(job)),
-        model(trained),
-        task(trained_for),
-        train(train_source),
-        observer(told),
-        batches_per_epoch(train.batches_per_epoch()),
-        steps_per_epoch((batches_per_epoch + config.grad_accum - 1) / config.grad_accum),
-        schedule(schedule_options(config, steps_per_epoch, {})),
-        workspace(model, memory_request(config, train, val, ranks.world_size()), device),
-        optimizer(config.optimizer, workspace),
-        steps(trained, train_source, workspace, optimizer, ranks) {
-    if (val != nullptr) evaluator.emplace(model, *val, workspace, true, ranks);
-    if (!config.checkpoint_folder.empty() && ranks.first())
-      store.emplace(config.checkpoint_folder, config.keep);
-    progress.sums = no_sums();
-  }
+Trainer::Impl::Impl(const TrainerConfig& trainer_config, const Model& trained, const Task& trained_for,
+                    BatchSource& train_source, BatchSource* val, Device& device, TrainingObserver& told,
+                    Ranks job)
+    : config(checked(trainer_config, trained_for, train_source, val, device, job)),
+      ranks(std::move(job)),
+      model(trained),
+      task(trained_for),
+      train(train_source),
+      observer(told),
+      batches_per_epoch(train.batches_per_epoch()),
+      steps_per_epoch((batches_per_epoch + config.grad_accum - 1) / config.grad_accum),
+      schedule(schedule_options({})),
+      workspace(model, memory_request(config, train, val, ranks.world_size()), device),
+      optimizer(config.optimizer, workspace),
+      steps(trained, train_source, workspace, optimizer, ranks) {
+  if (val != nullptr) evaluator.emplace(model, *val, workspace, true, ranks);
+  if (!config.checkpoint_folder.empty() && ranks.first())
+    store.emplace(config.checkpoint_folder, config.keep);
+  progress.sums = no_sums();
+}
 
-  TrainingResult run();
-
-  // Steps: queued on the device, and accounted for once their results have arrived.
-  void queue_step();
-  void settle(std::size_t left_queued = 0);
-  [[nodiscard]] std::size_t steps_ahead() const;
-  StepRecord account(const StepNumbers& numbers);
-  void report(const StepRecord& record, const StepNumbers& numbers);
-  [[noreturn]] void give_up(const StepRecord& record) const;
-
-  void train_epoch();
-  void finish_epoch();
-  [[nodiscard]] EpochRecord epoch_record() const;
-  void evaluate(EpochRecord& record);
-  void select(EpochRecord& record);
-
-  [[nodiscard]] std::int64_t total_epochs() const { return config.epochs + config.extend_epochs; }
-  [[nodiscard]] bool at_max_steps() const {
-    return config.max_steps > 0 && progress.step >= config.max_steps;
-  }
-  [[nodiscard]] bool epoch_is_trained() const { return progress.batch == batches_per_epoch; }
-  [[nodiscard]] bool done() const {
-    return progress.epoch == total_epochs() || (at_max_steps() && (progress.finished || progress.batch == 0));
-  }
-  [[nodiscard]] bool state_is_due_after_step() const {
-    const Interval& every = config.checkpoint_every;
-    return every.in_steps && every.count > 0 && progress.step % every.count == 0;
-  }
-  [[nodiscard]] bool state_is_due_after_epoch() const {
-    const Interval& every = config.checkpoint_every;
-    return state_is_due_after_step() ||
-           (!every.in_steps && every.count > 0 && progress.epoch % every.count == 0);
-  }
-  [[nodiscard]] EpochSums no_sums() const { return {.loss = {.names = model.signature().losses}}; }
-  [[nodiscard]] RunIdentity identity() const { return {config.config_hash, config.split_hash}; }
-  [[nodiscard]] TrainedModel trained_model() const;
-  [[nodiscard]] RunPosition position_to_save() const;
-  void save();
-  void continue_from(const RunPosition& state);
-  void restore(const ResumeState& state);
-  void start_together();
-  const char* own_stop_reason();
-  void stop_if_asked();
-  [[noreturn]] void interrupt();
-
-  TrainerConfig config;
-  Ranks ranks;
-  const Model& model;
-  const Task& task;
-  BatchSource& train;
-  TrainingObserver& observer;
-  std::int64_t batches_per_epoch;
-  std::int64_t steps_per_epoch;
-  Schedule schedule;
-  Workspace workspace;
-  Optimizer optimizer;
-  StepRunner steps;
-  std::optional<Evaluator> evaluator;
-  std::optional<ResumeStore> store;
-  StopReason stop_reason;
-  const char* stopped_by = nullptr;  ///< return value of stop_reason
-  RunPosition progress;
-  Clock::time_point timed_from;  ///< start of the time attributed to the next collected step
-  bool saved = false;            ///< the current position has been saved
-};
+ScheduleOptions Trainer::Impl::schedule_options(const Extension& extension) const {
+  return {.kind = config.schedule,
+          .lr = config.lr,
+          .epochs = config.epochs,
+          .warmup_epochs = config.warmup_epochs,
+          .steps_per_epoch = steps_per_epoch,
+          .extension = extension};
+}
 
 void Trainer::Impl::queue_step() {
   if (steps.queued() == 0) timed_from = Clock::now();
@@ -333,19 +258,6 @@ void Trainer::Impl::select(EpochRecord& record) {
 }
 
 /// Every rank continues from rank 0's state.
-void Trainer::Impl::start_together() {
-  if (ranks.alone()) return;
-  ranks.meet("the initial state");
-  ranks.doing("sharing the initial state");
-  broadcast_parameters(ranks, workspace.parameters(), workspace.context().stream);
-  const RunIdentity none;
-  const std::string header =
-      text_of_first_rank(ranks, "state of the run", json_text(state_header(position_to_save(), none)));
-  if (!ranks.first()) {
-    continue_from(position_of(parse_json(header, "rank 0: state of the run"), model.signature().losses));
-  }
-}
-
 TrainingResult Trainer::Impl::run() {
   start_together();
   // A run that --max_steps ended within an epoch has already reported that partial epoch.
@@ -374,56 +286,6 @@ TrainedModel Trainer::Impl::trained_model() const {
           .step = progress.step,
           .lr = progress.lr,
           .val = evaluated ? progress.last : std::nullopt};
-}
-
-RunPosition Trainer::Impl::position_to_save() const {
-  RunPosition state = progress;
-  const kernels::OptimizerState optimizer_state = optimizer.state();
-  state.optimizer_steps = optimizer_state.steps;
-  state.loss_scale = static_cast<double>(optimizer_state.loss_scale);
-  state.loss_scale_steps = optimizer_state.good_steps;
-  return state;
-}
-
-void Trainer::Impl::save() {
-  settle();
-  if (config.checkpoint_folder.empty() || saved) return;
-  ranks.doing("saving a state");
-  check_ranks_agree(ranks, workspace.parameters());
-  if (store) {
-    observer.before_state();
-    store->save(state_header(position_to_save(), identity()),
-                state_tensors(HostParameters(workspace.parameters())));
-  }
-  ranks.meet("a saved state");
-  if (!ranks.alone()) ranks.main->barrier("state saved");
-  saved = true;
-}
-
-void Trainer::Impl::continue_from(const RunPosition& state) {
-  progress = state;
-  schedule = Schedule(schedule_options(config, steps_per_epoch, progress.extension));
-  optimizer.set_state({.steps = progress.optimizer_steps,
-                       .loss_scale = static_cast<float>(progress.loss_scale),
-                       .good_steps = static_cast<std::int32_t>(progress.loss_scale_steps)});
-}
-
-void Trainer::Impl::restore(const ResumeState& state) {
-  RunPosition restored = restore_state(state, identity(), model.signature().losses, workspace.parameters());
-  const bool extended = extend(restored, config, state.path.string());
-  continue_from(restored);
-  const std::string place =
-      done() ? "the run is finished" : fmt::format("then batch {} of {}", progress.batch, batches_per_epoch);
-  observer.on_message(fmt::format("resumed {}: {} of {} epochs done, {}; step {}", state.path.string(),
-                                  progress.epoch, total_epochs(), place, progress.step));
-  if (state.earlier_form)
-    observer.on_message(state.path.string() +
-                        ": written by an earlier version; the next state is saved in the present form");
-  if (!extended) return;
-  observer.on_message(fmt::format(
-      "extended: epochs {} to {} follow; the learning rate starts again at {:.3g} and falls to {:.3g} by a "
-      "cosine",
-      progress.epoch + 1, total_epochs(), schedule.at(progress.epoch, 0), schedule.at(total_epochs(), 0)));
 }
 
 const char* Trainer::Impl::own_stop_reason() {
@@ -468,23 +330,6 @@ ParameterStore& Trainer::parameters() {
 
 Workspace& Trainer::workspace() {
   return impl_->workspace;
-}
-
-bool Trainer::resume_latest() {
-  if (!impl_->store) return false;
-  const FoundResumeState found = impl_->store->load();
-  for (const std::string& message : found.messages) impl_->observer.on_message(message);
-  if (!found.state) return false;
-  impl_->restore(*found.state);
-  return true;
-}
-
-void Trainer::resume_from(const std::filesystem::path& path) {
-  if (!is_folder(path)) return impl_->restore(read_resume_state(path));
-  const FoundResumeState found = find_resume_state(path);
-  for (const std::string& message : found.messages) impl_->observer.on_message(message);
-  if (!found.state) throw DataError("--resume {}: the folder has no training state", path.string());
-  impl_->restore(*found.state);
 }
 
 const std::optional<ValidationSummary>& Trainer::best() const {
