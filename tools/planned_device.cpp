@@ -55,7 +55,7 @@ PlannedDevice gpu_that_is_here(const DeviceOptions& options, engine::DType dtype
                         .description = device->description(),
                         .free = device->free_memory(),
                         .flops_per_s = peak_flops(device->description(), dtype, options.cuda.allow_tf32),
-                        .flops_source = "the data sheet gives as the peak of its matrix products"};
+                        .flops_source = "the data sheet gives as its peak for GEMM"};
   return planned;
 }
 

@@ -16,14 +16,12 @@
 
 #include "data/packed/bad_samples.h"
 #include "engine/base/error.h"
-#include "engine/base/random.h"
 #include "engine/base/thread.h"
 
 namespace voca::data {
 namespace {
 
 using engine::DType;
-using engine::UsageError;
 
 /// The batch in use and two prefetched ones.
 constexpr std::int64_t kSlots = 3;

@@ -146,7 +146,7 @@ std::string plan_text(const ordered_json& p) {
   }
   const auto giga = [&](const char* part) { return flops[part].get<double>() / 1e9; };
   text += fmt::format(
-      "\n{:.4g} GFLOP a step: matrix products {:.4g} forward and {:.4g} backward, attention {:.4g} and "
+      "\n{:.4g} GFLOP a step: GEMM {:.4g} forward and {:.4g} backward, attention {:.4g} and "
       "{:.4g}",
       giga("all"), giga("gemm_forward"), giga("gemm_backward"), giga("attention_forward"),
       giga("attention_backward"));

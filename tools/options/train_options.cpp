@@ -182,11 +182,10 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
   set.add(o.device.choice, kDeviceRow);
   set.add(o.precision,
           {"precision", "", "of products, activations and gradients; auto: bf16 on a GPU, fp32 on a CPU"});
-  set.add(
-      o.device.cuda.autotune,
-      {"gemm_autotune", "", "time a GPU's algorithms for each matrix product once and keep the best on disk",
-       kAny, Effect::kJob},
-      kOnOff);
+  set.add(o.device.cuda.autotune,
+          {"gemm_autotune", "", "time a GPU's algorithms for each GEMM once and keep the best on disk", kAny,
+           Effect::kJob},
+          kOnOff);
   set.add(o.device.threads, kThreadsRow);
   set.add(o.comm_timeout, kCommTimeoutRow);
   set.add(o.bucket_mb, {"bucket_mb", "MB", "gradients summed over the ranks at a time", above(0, kMaxBucket),
@@ -347,8 +346,7 @@ std::vector<std::string> check_for_device(const TrainOptions& o, engine::DeviceK
     throw UsageError("--data_residency gpu: the run is on a CPU; use auto, host or disk");
   std::vector<std::string> notes;
   if (!o.device.cuda.autotune) {
-    notes.emplace_back(
-        "--gemm_autotune off: nothing to time, a CPU's matrix products have one algorithm each");
+    notes.emplace_back("--gemm_autotune off: nothing to time, a CPU's GEMMs have one algorithm each");
   }
   if (o.pin_memory)
     notes.emplace_back("--pin_memory: nothing to pin, batches on a CPU are not copied to a device");
