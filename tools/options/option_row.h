@@ -54,6 +54,9 @@ struct OptionRow {
   /// Says what to do with the files of a run, not what the run is: --config ignores it in a run's
   /// config.json.
   bool left_with_run = false;
+  /// Earlier versions lacked the option and computed what its default does: records without it have the
+  /// default.
+  bool added_later = false;
   bool positional = false;
   std::string_view none{};                    ///< text of an std::optional without a value
   std::optional<std::string_view> implied{};  ///< value if the option is given without one

@@ -353,6 +353,13 @@ ordered_json OptionSet::values_for_numbers(const ordered_json& values) const {
   return numeric;
 }
 
+ordered_json OptionSet::values_added_later() const {
+  ordered_json added = ordered_json::object();
+  for (const Option& option : state_->options)
+    if (option.row.added_later) added[std::string(option.row.name)] = option.json();
+  return added;
+}
+
 std::vector<std::pair<std::string, std::string>> OptionSet::values_of_all_ranks() const {
   std::vector<std::pair<std::string, std::string>> values;
   for (const Option& option : state_->options) {

@@ -97,6 +97,8 @@ class OptionSet {
   /// The subset of such values, also of another process or an earlier version, on which the numbers of a run
   /// depend.
   [[nodiscard]] nlohmann::ordered_json values_for_numbers(const nlohmann::ordered_json& values) const;
+  /// Those of values() whose row says that earlier versions lacked the option.
+  [[nodiscard]] nlohmann::ordered_json values_added_later() const;
   /// The options that must be equal on all ranks, "--lr" and its value.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> values_of_all_ranks() const;
   /// Assigns the option's entry of such values; returns false and leaves the variable as it is if there is

@@ -72,7 +72,7 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
 void add_model_options(OptionSet& set, TrainOptions& o) {
   constexpr double kMaxClasses = 256;
   set.begin_group("Model");
-  set.add(o.model.model, {"model", "", "the network"}, names_of_networks());
+  set.add(o.model.model, {.name = "model", .help = "the network", .added_later = true}, names_of_networks());
   set.add(o.model.seq_len, {"seq_len", "FRAMES", "T, frames of each sample", at_least(1)});
   set.add(o.model.hidden, {"hidden", "H", "hidden width", at_least(2)});
   set.add(o.model.num_layers,
@@ -408,9 +408,10 @@ data::BatchSourceOptions batch_options(const TrainOptions& o, bool training, int
 ordered_json numeric_options(const ordered_json& values, int world_size) {
   const TrainArguments& table = train_table();
   ordered_json numeric = table.set.values_for_numbers(values);
-  // Runs of versions before there was --model are of this network, and their states go on.
-  const auto network = numeric.find(table.set.name(table.options.model.model));
-  if (network != numeric.end() && *network == table.options.model.model) numeric.erase(network);
+  // Left out where they have the default, so that states of versions without these options go on.
+  const ordered_json added = table.set.values_added_later();
+  for (const auto& [name, usual] : added.items())
+    if (numeric.contains(name) && numeric[name] == usual) numeric.erase(name);
   // Values from files are arbitrary; an unsigned product cannot have undefined behaviour.
   const auto batch_size = numeric.find(table.set.name(table.options.batches.sampler.batch_size));
   if (batch_size != numeric.end() && batch_size->is_number_integer())
@@ -420,8 +421,15 @@ ordered_json numeric_options(const ordered_json& values, int world_size) {
 
 std::optional<Difference> first_difference(const RunValues& now, const RunValues& before) {
   const TrainArguments& table = train_table();
-  const ordered_json numeric_before = numeric_options(before.options, before.world_size);
-  const ordered_json numeric_now = numeric_options(now.options, now.world_size);
+  const ordered_json added = table.set.values_added_later();
+  const auto numeric_of = [&](const RunValues& run) {
+    ordered_json numeric = numeric_options(run.options, run.world_size);
+    for (const auto& [name, usual] : added.items())
+      if (!numeric.contains(name)) numeric[name] = usual;
+    return numeric;
+  };
+  const ordered_json numeric_before = numeric_of(before);
+  const ordered_json numeric_now = numeric_of(now);
   for (const auto& [name, value] : numeric_now.items()) {
     if (!numeric_before.contains(name) || numeric_before[name] == value) continue;
     Difference found{.option = name, .text = {}};
