@@ -22,25 +22,11 @@ namespace {
 
 constexpr auto kOnOff = std::to_array<engine::Named<bool>>({{"on", true}, {"off", false}});
 
-/// The measures that can select a checkpoint.
-std::span<const engine::Named<std::string>> selecting_measures() {
-  static const std::vector<engine::Named<std::string>> names = [] {
-    std::vector<engine::Named<std::string>> rows;
-    for (const model::SelectingMeasure& row : model::selections())
-      rows.push_back({row.name, std::string(row.name)});
-    return rows;
-  }();
-  return names;
-}
-
-/// The networks that there are.
-std::span<const engine::Named<std::string>> names_of_networks() {
-  static const std::vector<engine::Named<std::string>> names = [] {
-    std::vector<engine::Named<std::string>> rows;
-    for (const model::NetworkKind* kind : model::networks())
-      rows.push_back({kind->name, std::string(kind->name)});
-    return rows;
-  }();
+/// A table of the names that `name_of(row)` gives, each the name of itself.
+template <typename Rows, typename NameOf>
+std::vector<engine::Named<std::string>> names_of_rows(const Rows& rows, const NameOf& name_of) {
+  std::vector<engine::Named<std::string>> names;
+  for (const auto& row : rows) names.push_back({name_of(row), std::string(name_of(row))});
   return names;
 }
 
@@ -72,7 +58,9 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
 void add_model_options(OptionSet& set, TrainOptions& o) {
   constexpr double kMaxClasses = 256;
   set.begin_group("Model");
-  set.add(o.model.model, {.name = "model", .help = "the network", .added_later = true}, names_of_networks());
+  static const auto networks =
+      names_of_rows(model::networks(), [](const model::NetworkKind* kind) { return kind->name; });
+  set.add(o.model.model, {.name = "model", .help = "the network", .added_later = true}, networks);
   set.add(o.model.seq_len, {"seq_len", "FRAMES", "T, frames of each sample", at_least(1)});
   set.add(o.model.hidden, {"hidden", "H", "hidden width", at_least(2)});
   set.add(o.model.num_layers,
@@ -127,8 +115,9 @@ void add_optimiser_options(OptionSet& set, TrainOptions& o) {
 
 void add_evaluation_options(OptionSet& set, TrainOptions& o) {
   set.begin_group("Evaluation");
-  set.add(o.trainer.select_by, {"select_by", "", "what makes a checkpoint the best, on val"},
-          selecting_measures());
+  static const auto measures =
+      names_of_rows(model::selections(), [](const model::SelectingMeasure& row) { return row.name; });
+  set.add(o.trainer.select_by, {"select_by", "", "what makes a checkpoint the best, on val"}, measures);
   set.add(
       o.threshold_by,
       {.name = "threshold_by",
