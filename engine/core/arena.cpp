@@ -15,6 +15,7 @@ namespace {
 // Fills unwritten memory with NaN in every float type; under AddressSanitizer, freed memory cannot be read at
 // all.
 void poison_unwritten([[maybe_unused]] std::byte* data, [[maybe_unused]] std::size_t bytes) {
+  if (bytes == 0) return;  // an empty arena has no memory
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_UNPOISON_MEMORY_REGION(data, bytes);
 #endif
