@@ -53,7 +53,7 @@ class Step {
       : device_(device),
         model_(model::make_crossmodal_transformer(config, {.label_smoothing = 0.1, .use_contrastive = true})),
         workspace_(*model_, {.compute_type = dtype, .train_batch = batch_size}, device),
-        optimizer_({.weight_decay = 1e-4, .max_grad_norm = 1}, workspace_) {
+        optimizer_({.adamw = {.weight_decay = 1e-4}, .max_grad_norm = 1}, workspace_) {
     workspace_.parameters().initialise(1);
     engine::RandomStream random(1, engine::RandomPurpose::kSynthetic, 0);
     batch_.size = batch_size;

@@ -54,14 +54,20 @@ constexpr StepOutcome advance(OptimizerState& state, std::int64_t growth_interva
   return state.outcome;
 }
 
+/// The numbers of an AdamW run, beside the learning rate. The defaults are torch.optim.AdamW's, but for the
+/// decay.
+struct AdamWOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;  ///< decoupled, on every parameter
+};
+
 /// Arguments of adamw(). G is the type of the gradient: T or Stat<T>.
 template <typename T, typename G = T>
 struct AdamW {
   std::int64_t elements = 0;
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;
-  double weight_decay = 0;
+  AdamWOptions options{};
   double max_norm = 0;               ///< 0 switches clipping off
   std::int64_t growth_interval = 0;  ///< consecutive updates after which the loss scale doubles; 0 fixes it
   OptimizerState* state = nullptr;   ///< (1), updated

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <unordered_set>
 
 #include "engine/base/error.h"
 #include "model/classifier.h"
@@ -228,18 +229,46 @@ const StateEntry& require_matrix(const std::vector<StateEntry>& state, std::stri
   return *entry;
 }
 
+constexpr std::string_view kLayerPrefix = "temporal_encoder.layers.";
+
 // Number of encoder layers: the largest index that occurs, plus one.
 std::int64_t count_layers(const std::vector<StateEntry>& state) {
-  constexpr std::string_view kPrefix = "temporal_encoder.layers.";
   std::int64_t layers = 0;
   for (const StateEntry& entry : state) {
-    if (!entry.name.starts_with(kPrefix)) continue;
+    if (!entry.name.starts_with(kLayerPrefix)) continue;
     std::int64_t index = -1;
     const char* end = entry.name.data() + entry.name.size();
-    std::from_chars(entry.name.data() + kPrefix.size(), end, index);
+    std::from_chars(entry.name.data() + kLayerPrefix.size(), end, index);
     layers = std::max(layers, index + 1);
   }
   return layers;
+}
+
+std::unordered_set<std::string> make_names() {
+  std::unordered_set<std::string> names;
+  for (const CrossAttention form : {CrossAttention::kA2v, CrossAttention::kBidirectional}) {
+    const ModelConfig config{
+        .num_layers = 1, .cross_attention = form, .positional_encoding = PositionalEncoding::kLearned};
+    for (const engine::ParameterSpec& spec : make_parameter_table(config).specs) names.insert(spec.name);
+  }
+  return names;
+}
+
+bool has_parameter(std::string_view name) {
+  constexpr std::string_view kDigits = "0123456789";
+  static const std::unordered_set<std::string> names = make_names();
+  std::string first_layer(name);
+  if (name.starts_with(kLayerPrefix)) {
+    const std::string_view rest = name.substr(kLayerPrefix.size());
+    const std::size_t digits = std::min(rest.find_first_not_of(kDigits), rest.size());
+    if (digits == 0) return false;
+    first_layer.replace(kLayerPrefix.size(), digits, "0");
+  }
+  return names.contains(first_layer);
+}
+
+bool is_telling(std::string_view name) {
+  return name == "v_proj.0.weight" || name == "a_proj.0.weight";
 }
 
 bool recognise(const std::vector<StateEntry>& state) {
@@ -286,6 +315,9 @@ std::unique_ptr<engine::Model> make_crossmodal_transformer(const ModelConfig& co
 }
 
 const NetworkKind kCrossModalTransformer{.name = "crossmodal",
+                                         .title = "CrossModalTransformer",
+                                         .has_parameter = has_parameter,
+                                         .is_telling = is_telling,
                                          .recognise = recognise,
                                          .infer = infer,
                                          .make = make_crossmodal_transformer,

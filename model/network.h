@@ -34,7 +34,12 @@ struct StepFlops {
 
 /// A kind of network, as the registry lists it.
 struct NetworkKind {
-  std::string_view name;  ///< value of --model
+  std::string_view name;   ///< value of --model
+  std::string_view title;  ///< its class in PyTorch, for messages
+  /// Whether it has a parameter of this name, in any variant and with any number of layers.
+  bool (*has_parameter)(std::string_view name);
+  /// Whether this parameter distinguishes it from related networks, which share most names.
+  bool (*is_telling)(std::string_view name);
   /// Whether a state dict with these entries is of this kind, of any size.
   bool (*recognise)(const std::vector<StateEntry>& state);
   /// The configuration of a state dict of this kind; see infer_config().

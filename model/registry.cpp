@@ -11,6 +11,15 @@ namespace {
 
 constexpr std::array<const NetworkKind*, 1> kNetworks{&kCrossModalTransformer};
 
+std::string joined(std::string_view NetworkKind::*text, std::string_view separator) {
+  std::string all;
+  for (const NetworkKind* const kind : kNetworks) {
+    if (!all.empty()) all += separator;
+    all += kind->*text;
+  }
+  return all;
+}
+
 }  // namespace
 
 std::span<const NetworkKind* const> networks() {
@@ -24,12 +33,21 @@ const NetworkKind& network(std::string_view name) {
 }
 
 std::string network_names() {
-  std::string names;
-  for (const NetworkKind* const kind : kNetworks) {
-    names += names.empty() ? "" : "|";
-    names += kind->name;
-  }
-  return names;
+  return joined(&NetworkKind::name, "|");
+}
+
+std::string network_titles() {
+  return joined(&NetworkKind::title, " or ");
+}
+
+bool is_parameter_name(std::string_view name) {
+  return std::any_of(kNetworks.begin(), kNetworks.end(),
+                     [&](const NetworkKind* kind) { return kind->has_parameter(name); });
+}
+
+bool is_telling_name(std::string_view name) {
+  return std::any_of(kNetworks.begin(), kNetworks.end(),
+                     [&](const NetworkKind* kind) { return kind->is_telling(name); });
 }
 
 std::unique_ptr<engine::Model> make_network(const ModelConfig& config, const LossConfig& losses,

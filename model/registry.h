@@ -17,6 +17,12 @@ namespace voca::model {
 /// Names of networks(), separated by "|".
 [[nodiscard]] std::string network_names();
 
+/// Titles of networks(): "A or B".
+[[nodiscard]] std::string network_titles();
+/// Whether a network has a parameter of this name, and whether it tells networks apart (NetworkKind).
+[[nodiscard]] bool is_parameter_name(std::string_view name);
+[[nodiscard]] bool is_telling_name(std::string_view name);
+
 /// The functions of the network that `config.model` names.
 [[nodiscard]] std::unique_ptr<engine::Model> make_network(const ModelConfig& config, const LossConfig& losses,
                                                           Activations activations = Activations::kKeep);

@@ -10,7 +10,8 @@
 
 #include "engine/base/error.h"
 #include "engine/base/text.h"
-#include "model/parameter_names.h"
+#include "model/other_networks.h"
+#include "model/registry.h"
 
 namespace voca::tools {
 
@@ -131,7 +132,7 @@ std::vector<Candidate> all_candidates(const std::string& path, const LoadedCheck
     for (Candidate& candidate : candidates_in(dict)) all.push_back(std::move(candidate));
     if (all.size() > kMax) {
       throw DataError("{}: has weights of {} in more than {} places; no training saves so many", path,
-                      model::kNetworkName, kMax);
+                      model::network_titles(), kMax);
     }
   }
   return all;
@@ -161,11 +162,11 @@ std::string listed(const std::vector<std::string>& names) {
   if (const model::OtherNetwork* other = model::find_other_network(names)) {
     const auto tells = [&](const std::string& name) { return name.find(other->marker) != std::string::npos; };
     std::stable_partition(names.begin(), names.end(), tells);
-    throw DataError("{}: is {}, not {}: its parameters are {}", path, other->title, model::kNetworkName,
+    throw DataError("{}: is {}, not {}: its parameters are {}", path, other->title, model::network_titles(),
                     listed(names));
   }
   throw DataError("{}: is another network, not {}: its parameters are {}, where v_proj.0.weight was expected",
-                  path, model::kNetworkName, listed(names));
+                  path, model::network_titles(), listed(names));
 }
 
 /// Whether the entry is no weight of the network: a counter, or the weights of a loss.
@@ -214,7 +215,7 @@ NetworkWeights find_weights(const std::string& path, const LoadedCheckpoint& che
     });
     if (chosen.empty()) {
       throw engine::UsageError("--weights {}: {} has no weights of {} there; they are under {}", key, path,
-                               model::kNetworkName, keys_of(all, "", ", "));
+                               model::network_titles(), keys_of(all, "", ", "));
     }
   }
   for (auto it = chosen.begin(); it != chosen.end();) {

@@ -159,7 +159,7 @@ void RunReporter::write_checkpoint(const std::filesystem::path& path,
   engine::TrainingCheckpoint checkpoint;
   checkpoint.epoch = model.epoch;
   checkpoint.parameters = parameters;
-  checkpoint.optimizer = {.step = model.optimizer_steps, .lr = model.lr, .weight_decay = facts_.weight_decay};
+  checkpoint.optimizer = {.step = model.optimizer_steps, .lr = model.lr, .options = facts_.adamw};
   checkpoint.config = facts_.config;
   checkpoint.engine = std::move(facts);
   if (model.val) {

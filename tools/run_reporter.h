@@ -12,6 +12,7 @@
 #include "engine/telemetry/run_folder.h"
 #include "engine/telemetry/tensorboard.h"
 #include "engine/trainer/records.h"
+#include "kernels/adamw.h"
 
 namespace voca::tools {
 
@@ -22,7 +23,7 @@ struct CheckpointFacts {
   std::filesystem::path save_last;  ///< checkpoint after the last step; empty: not written
   nlohmann::ordered_json config;    ///< every option by its CLI name
   nlohmann::ordered_json engine;    ///< versions and hashes
-  double weight_decay = 0;
+  kernels::AdamWOptions adamw{};
   std::string threshold_by;  ///< rule by which the threshold is fitted on val
 };
 

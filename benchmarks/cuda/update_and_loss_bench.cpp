@@ -38,7 +38,7 @@ void adamw(benchmark::State& state) {
   measure(state, 1, bytes, 0, [&](std::size_t) {
     AdamW<Number> args;
     args.elements = elements;
-    args.weight_decay = 1e-4;
+    args.options.weight_decay = 1e-4;
     args.max_norm = 1;
     args.state = optimizer[0];
     args.norm = norm[0];

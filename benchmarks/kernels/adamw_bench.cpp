@@ -17,7 +17,7 @@ void adamw(benchmark::State& state) {
   args.elements = n;
   OptimizerState optimizer{.lr = 1e-3};
   args.state = &optimizer;
-  args.weight_decay = 1e-4;
+  args.options.weight_decay = 1e-4;
   args.max_norm = 1;
   args.norm = &norm;
   args.gradient = gradient.data();

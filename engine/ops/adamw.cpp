@@ -10,7 +10,7 @@ template <typename T, typename G, typename Backend>
 void adamw_of(Context& context, Backend backend, AdamWStep& s) {
   const ArenaScope scope(context.arena);
   kernels::AdamW<T, G> args{.elements = s.gradient.elements(),
-                            .weight_decay = s.weight_decay,
+                            .options = s.options,
                             .max_norm = s.max_norm,
                             .growth_interval = s.growth_interval,
                             .state = static_cast<kernels::OptimizerState*>(s.state.data),

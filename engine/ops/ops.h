@@ -4,6 +4,7 @@
 
 #include "engine/core/context.h"
 #include "engine/core/tensor.h"
+#include "kernels/adamw.h"
 #include "kernels/philox.h"
 
 // The operations on checked tensors. Each wraps the kernel of the same name (kernels/<op>.h documents the
@@ -172,7 +173,7 @@ void wide_sum(Context& context, const Tensor& from, bool add, Tensor sum);
 void gradient_norm(Context& context, const Tensor& gradient, Tensor norm);
 
 struct AdamWStep {
-  double weight_decay = 0;
+  kernels::AdamWOptions options{};
   double max_norm = 0;               ///< 0: no clipping
   std::int64_t growth_interval = 0;  ///< of the loss scale; 0 keeps the scale fixed
   Tensor state{};                    ///< (1) OptimizerState as bytes, updated

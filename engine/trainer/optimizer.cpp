@@ -56,7 +56,7 @@ void Optimizer::update(double lr) {
       static_cast<std::byte*>(state.data) + offsetof(kernels::OptimizerState, lr), rate, sizeof lr,
       context.stream);
   const ParameterStore& parameters = workspace_.parameters();
-  ops::adamw(context, {.weight_decay = options_.weight_decay,
+  ops::adamw(context, {.options = options_.adamw,
                        .max_norm = options_.max_grad_norm,
                        .growth_interval = scales_loss() ? kLossScaleGrowthInterval : 0,
                        .state = state,

@@ -8,9 +8,8 @@
 
 namespace voca::engine {
 
-/// AdamW with betas (0.9, 0.999) and eps 1e-8.
 struct OptimizerOptions {
-  double weight_decay = 1e-4;  ///< decoupled, on every parameter
+  kernels::AdamWOptions adamw{.weight_decay = 1e-4};
   double max_grad_norm = 1.0;  ///< clips the global L2 norm; 0 disables clipping
 };
 

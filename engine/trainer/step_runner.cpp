@@ -22,6 +22,7 @@ void LossSums::add(const LossValues& mean, std::int64_t count) {
 StepRunner::StepRunner(const Model& model, BatchSource& train, Workspace& workspace, Optimizer& optimizer,
                        const Ranks& ranks)
     : model_(model), train_(train), workspace_(workspace), optimizer_(optimizer), ranks_(ranks) {
+  VOCA_CHECK(model.signature().losses.size() <= kMaxLosses);
   for (Slot& slot : slots_) {
     slot.samples.reserve(static_cast<std::size_t>(workspace.request().grad_accum));
     slot.losses = workspace.device().allocate_pinned("losses of a step", workspace.losses().bytes());

@@ -14,7 +14,7 @@ void validate(const TrainerConfig& config) {
   VOCA_CHECK(config.grad_accum >= 1 && config.max_bad_steps >= 1);
   VOCA_CHECK(config.eval_every >= 1 && config.log_every >= 0);
   VOCA_CHECK(config.checkpoint_every.count >= 0 && config.keep >= 1);
-  VOCA_CHECK(config.optimizer.weight_decay >= 0 && config.optimizer.max_grad_norm >= 0);
+  VOCA_CHECK(config.optimizer.adamw.weight_decay >= 0 && config.optimizer.max_grad_norm >= 0);
 }
 
 void refuse_empty_validation() {

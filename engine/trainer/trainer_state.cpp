@@ -56,6 +56,10 @@ void Trainer::Impl::continue_from(const RunPosition& state) {
 
 void Trainer::Impl::restore(const ResumeState& state) {
   RunPosition restored = restore_state(state, identity(), model.signature().losses, workspace.parameters());
+  if (restored.best && !restored.best->measure(config.select_by)) {
+    throw DataError("{}: is not a training state of this program: its best epoch lacks {}",
+                    state.path.string(), config.select_by);
+  }
   const bool extended = extend(restored, config, state.path.string());
   continue_from(restored);
   const std::string place =

@@ -35,13 +35,13 @@ Factors<Stat<T>> factors(const AdamW<T>& args, double norm, double loss_scale) {
   const double lr = args.state->lr;
   const auto t = static_cast<double>(args.state->steps);
   return {.gradient = static_cast<S>(gradient),
-          .decay = static_cast<S>(1.0 - lr * args.weight_decay),
-          .one_minus_beta1 = static_cast<S>(1.0 - args.beta1),
-          .beta2 = static_cast<S>(args.beta2),
-          .one_minus_beta2 = static_cast<S>(1.0 - args.beta2),
-          .step_size = static_cast<S>(lr / (1.0 - std::pow(args.beta1, t))),
-          .sqrt_bias_correction2 = static_cast<S>(std::sqrt(1.0 - std::pow(args.beta2, t))),
-          .eps = static_cast<S>(args.eps)};
+          .decay = static_cast<S>(1.0 - lr * args.options.weight_decay),
+          .one_minus_beta1 = static_cast<S>(1.0 - args.options.beta1),
+          .beta2 = static_cast<S>(args.options.beta2),
+          .one_minus_beta2 = static_cast<S>(1.0 - args.options.beta2),
+          .step_size = static_cast<S>(lr / (1.0 - std::pow(args.options.beta1, t))),
+          .sqrt_bias_correction2 = static_cast<S>(std::sqrt(1.0 - std::pow(args.options.beta2, t))),
+          .eps = static_cast<S>(args.options.eps)};
 }
 
 template <typename T>

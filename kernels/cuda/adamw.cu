@@ -44,13 +44,13 @@ __global__ void __launch_bounds__(1) adamw_factors_kernel(AdamW<T, G> args) {
   const auto t = static_cast<double>(state.steps);
   *static_cast<Factors*>(args.scratch) = {
       .gradient = static_cast<float>(gradient),
-      .decay = static_cast<float>(1.0 - state.lr * args.weight_decay),
-      .one_minus_beta1 = static_cast<float>(1.0 - args.beta1),
-      .beta2 = static_cast<float>(args.beta2),
-      .one_minus_beta2 = static_cast<float>(1.0 - args.beta2),
-      .step_size = static_cast<float>(state.lr / (1.0 - pow(args.beta1, t))),
-      .sqrt_bias_correction2 = static_cast<float>(sqrt(1.0 - pow(args.beta2, t))),
-      .eps = static_cast<float>(args.eps),
+      .decay = static_cast<float>(1.0 - state.lr * args.options.weight_decay),
+      .one_minus_beta1 = static_cast<float>(1.0 - args.options.beta1),
+      .beta2 = static_cast<float>(args.options.beta2),
+      .one_minus_beta2 = static_cast<float>(1.0 - args.options.beta2),
+      .step_size = static_cast<float>(state.lr / (1.0 - pow(args.options.beta1, t))),
+      .sqrt_bias_correction2 = static_cast<float>(sqrt(1.0 - pow(args.options.beta2, t))),
+      .eps = static_cast<float>(args.options.eps),
       .skip = outcome != StepOutcome::kUpdated};
 }
 

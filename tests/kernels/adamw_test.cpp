@@ -104,7 +104,7 @@ TYPED_TEST(AdamWTest, FollowsTorchStepForStep) {
       args.elements = std::ssize(golden.start);
       state.lr = step.lr[0];
       state.loss_scale = static_cast<float>(golden.loss_scale);
-      args.weight_decay = golden.weight_decay;
+      args.options.weight_decay = golden.weight_decay;
       args.max_norm = golden.max_norm;
       args.norm = norm.data();
       args.gradient = gradient.data();
@@ -178,10 +178,10 @@ TYPED_TEST_SUITE(AdamWBuffers, Cases);
 TYPED_TEST(AdamWBuffers, EveryElementIsUpdatedAndNoOther) {
   for (const std::int64_t n : {1, 7, 1009, 16384, 40001}) {
     AdamW<typename TypeParam::Element> args;
-    args.beta1 = 0.8;
-    args.beta2 = 0.9;
-    args.eps = 1e-3;
-    args.weight_decay = 0.2;
+    args.options.beta1 = 0.8;
+    args.options.beta2 = 0.9;
+    args.options.eps = 1e-3;
+    args.options.weight_decay = 0.2;
     this->state.steps = 2;
     const auto got = this->step(n, args, true);
     // Formulas of the header, in double.
@@ -244,7 +244,7 @@ TYPED_TEST(AdamWBuffers, TheLossScaleIsTakenOutOfGradientAndNorm) {
 
 TYPED_TEST(AdamWBuffers, OverflowLeavesTheStepOutAndHalvesTheLossScale) {
   AdamW<typename TypeParam::Element> args;
-  args.weight_decay = 0.1;
+  args.options.weight_decay = 0.1;
   args.growth_interval = 3;
   this->losses = {0.5, 0.25};
   for (const double value : {static_cast<double>(INFINITY), static_cast<double>(NAN)}) {
@@ -299,7 +299,7 @@ TYPED_TEST(AdamWBuffers, LossScaleDoublesAfterSoManyGoodSteps) {
 
 TYPED_TEST(AdamWBuffers, SameBitsForAnyThreadCount) {
   AdamW<typename TypeParam::Element> args;
-  args.weight_decay = 0.1;
+  args.options.weight_decay = 0.1;
   this->expect_same_bits_for_any_thread_count([&] {
     this->state = {.lr = 0.1};
     return this->step(100003, args);

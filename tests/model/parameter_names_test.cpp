@@ -1,12 +1,12 @@
-#include "model/parameter_names.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
 #include "engine/checkpoint/torch/training_checkpoint.h"
+#include "model/other_networks.h"
 #include "model/parameter_table.h"
+#include "model/registry.h"
 
 namespace voca::model {
 namespace {

@@ -143,7 +143,7 @@ void train_like_pytorch(const Golden& golden, const std::string& suffix, double 
     const double lr = schedule.at(step / recipe.steps_per_epoch, step % recipe.steps_per_epoch);
     EXPECT_NEAR(lr, golden.at("lr").values[static_cast<std::size_t>(step)], 1e-12) << "step " << step;
     state_value.lr = lr;
-    engine::ops::adamw(context, {.weight_decay = recipe.weight_decay,
+    engine::ops::adamw(context, {.options = {.weight_decay = recipe.weight_decay},
                                  .max_norm = recipe.max_grad_norm,
                                  .state = state,
                                  .norm = norm,

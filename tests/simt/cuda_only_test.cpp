@@ -189,7 +189,7 @@ class NcclStep {
       : device_(device),
         model_(model::make_crossmodal_transformer(network(), {.use_contrastive = true})),
         workspace_(*model_, {.compute_type = dtype, .train_batch = kBatch}, device),
-        optimizer_({.weight_decay = 1e-2, .max_grad_norm = 1}, workspace_),
+        optimizer_({.adamw = {.weight_decay = 1e-2}, .max_grad_norm = 1}, workspace_),
         ranks_(make_communicator()),
         stream_(engine::make_cuda_communication_stream()),
         buckets_(*ranks_, workspace_.parameters().gradients(), *stream_, device.compute_stream(),

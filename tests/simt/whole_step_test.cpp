@@ -90,7 +90,7 @@ class StepRun {
     engine::ops::fill(context, 0, parameters_.gradients());
     model_->forward_backward(context, parameters_, batch_, {.seed = seed, .step = 7}, {}, outputs_, losses_);
     engine::ops::gradient_norm(context, parameters_.gradients(), norm_);
-    engine::ops::adamw(context, {.weight_decay = 1e-2,
+    engine::ops::adamw(context, {.options = {.weight_decay = 1e-2},
                                  .max_norm = 0.5,
                                  .state = state_,
                                  .norm = norm_,

@@ -18,7 +18,7 @@
 #include "engine/checkpoint/torch/pt_file.h"
 #include "engine/checkpoint/torch/training_checkpoint.h"
 #include "engine/telemetry/run_folder.h"
-#include "model/parameter_names.h"
+#include "model/registry.h"
 #include "tools/checkpoint_path.h"
 #include "tools/commands.h"
 #include "tools/network_weights.h"
@@ -130,7 +130,7 @@ std::pair<bool, std::string> weights_line(const std::string& path, const engine:
                                           const std::string& key) {
   try {
     const NetworkWeights weights = find_weights(path, engine::interpret_checkpoint(path, root), key);
-    return {true, fmt::format("{} parameters of {} under {}", weights.tensors.size(), model::kNetworkName,
+    return {true, fmt::format("{} parameters of {} under {}", weights.tensors.size(), model::network_titles(),
                               weights.key)};
   } catch (const DataError& error) {
     const std::string why = error.what();

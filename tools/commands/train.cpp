@@ -243,7 +243,7 @@ std::unique_ptr<RunReporter> make_reporter(engine::RunFolder& folder, engine::Pr
                                        : std::filesystem::path(options.save_last),
                       .config = values,
                       .engine = facts,
-                      .weight_decay = options.trainer.optimizer.weight_decay,
+                      .adamw = options.trainer.optimizer.adamw,
                       .threshold_by = options.threshold_by.text()},
       total_epochs(options), steps);
 }

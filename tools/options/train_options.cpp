@@ -92,7 +92,7 @@ void add_optimiser_options(OptionSet& set, TrainOptions& o) {
   set.add(o.trainer.max_steps,
           {"max_steps", "N", "stop after so many steps; 0: no limit", at_least(0), Effect::kJob});
   set.add(o.trainer.lr, {"lr", "LR", "peak learning rate", above(0)});
-  set.add(o.trainer.optimizer.weight_decay,
+  set.add(o.trainer.optimizer.adamw.weight_decay,
           {"weight_decay", "W", "decoupled, on every parameter", at_least(0)});
   set.add(o.trainer.warmup_epochs, {"warmup_epochs", "W", "epochs of linear warm-up", at_least(0)});
   set.add(o.trainer.extend_epochs,

@@ -35,9 +35,9 @@ Value optimizer_value(const TrainingCheckpoint& checkpoint, std::span<const floa
   }
   Dict group;
   group.add("lr", adamw.lr);
-  group.add("betas", Tuple{{Value(adamw.beta1), Value(adamw.beta2)}});
-  group.add("eps", adamw.eps);
-  group.add("weight_decay", adamw.weight_decay);
+  group.add("betas", Tuple{{Value(adamw.options.beta1), Value(adamw.options.beta2)}});
+  group.add("eps", adamw.options.eps);
+  group.add("weight_decay", adamw.options.weight_decay);
   group.add("amsgrad", false);
   group.add("foreach", Value());
   group.add("maximize", false);

@@ -13,6 +13,7 @@
 #include "engine/checkpoint/safetensors/safetensors.h"
 #include "engine/checkpoint/torch/pt_file.h"
 #include "engine/checkpoint/torch/value.h"
+#include "kernels/adamw.h"
 
 namespace voca::engine {
 
@@ -30,10 +31,7 @@ struct ParameterState {
 struct AdamWState {
   std::int64_t step = 0;  ///< number of updates, equal for all parameters
   double lr = 0;
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;
-  double weight_decay = 0;
+  kernels::AdamWOptions options{};
 };
 
 struct TrainingCheckpoint {

@@ -372,6 +372,23 @@ TEST(Resume, PassesOverADamagedStateAndSaysSo) {
   expect_same(finish(*run, recorder), expected);
 }
 
+TEST(Resume, RefusesAStateWhoseBestEpochLacksTheMeasure) {
+  const TemporaryFolder folder;
+  Recorder recorder;
+  {
+    const auto run = make_run({.name = ""}, recorder, folder.path());
+    (void)run->trainer.run();
+  }
+  const ResumeState state = *find_resume_state(folder.path()).state;
+  nlohmann::ordered_json header = state.header;
+  ASSERT_TRUE(header["progress"]["best"].contains("auc"));
+  header["progress"]["best"].erase("auc");
+  { (void)ResumeStore(folder.path()).save(header, state.tensors); }
+  const auto run = make_run({.name = ""}, recorder, folder.path());
+  EXPECT_THAT(message_of<DataError>([&] { (void)run->trainer.resume_latest(); }),
+              HasSubstr("best epoch lacks auc"));
+}
+
 TEST(Resume, ContinuesBitForBitFromAStateOfTheEarlierFormAndSaysSo) {
   Recorder whole;
   const auto uninterrupted = make_run({.name = ""}, whole);

@@ -65,7 +65,7 @@ struct SmallTraining {
           {kSmall[i].name, kSmall[i].shape, memory[3 * i], memory[3 * i + 1], memory[3 * i + 2]});
     }
     checkpoint.epoch = 7;
-    checkpoint.optimizer = AdamWState{2, 3e-4, 0.9, 0.999, 1e-8, 1e-4};
+    checkpoint.optimizer = AdamWState{.step = 2, .lr = 3e-4, .options = {.weight_decay = 1e-4}};
     checkpoint.val_acc = 0.875;
     checkpoint.val_auc = 0.9375;
     checkpoint.config = {{"hidden", 768},          {"lr", 3e-4},       {"use_contrastive", true},
