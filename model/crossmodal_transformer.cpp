@@ -322,6 +322,7 @@ const NetworkKind kCrossModalTransformer{.name = "crossmodal",
                                          .infer = infer,
                                          .make = make_crossmodal_transformer,
                                          .make_task = make_task,
+                                         .selecting_measures = selection_names,
                                          .count_flops = count_step_flops};
 
 }  // namespace voca::model

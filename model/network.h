@@ -49,6 +49,8 @@ struct NetworkKind {
                                          Activations activations);
   /// What it is trained for; `threshold_by` says how its decision threshold is fitted.
   std::unique_ptr<engine::Task> (*make_task)(const ModelConfig& config, const ThresholdRule& threshold_by);
+  /// Names of the measures of this task by which checkpoints can be selected.
+  std::vector<std::string_view> (*selecting_measures)();
   StepFlops (*count_flops)(const ModelConfig& config, const LossConfig& losses, std::int64_t batch_size,
                            Activations activations);
 };

@@ -36,6 +36,15 @@ std::string network_names() {
   return joined(&NetworkKind::name, "|");
 }
 
+std::vector<std::string_view> selecting_measures() {
+  std::vector<std::string_view> names;
+  for (const NetworkKind* const kind : kNetworks) {
+    for (const std::string_view name : kind->selecting_measures())
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  return names;
+}
+
 std::string network_titles() {
   return joined(&NetworkKind::title, " or ");
 }

@@ -17,6 +17,9 @@ namespace voca::model {
 /// Names of networks(), separated by "|".
 [[nodiscard]] std::string network_names();
 
+/// Measures by which checkpoints of some network can be selected, each once.
+[[nodiscard]] std::vector<std::string_view> selecting_measures();
+
 /// Titles of networks(): "A or B".
 [[nodiscard]] std::string network_titles();
 /// Whether a network has a parameter of this name, and whether it tells networks apart (NetworkKind).

@@ -11,6 +11,7 @@
 #include "engine/base/error.h"
 #include "model/metrics/threshold.h"
 #include "model/registry.h"
+#include "model/tasks/detection.h"
 #include "tools/network_weights.h"
 #include "tools/options/train_options.h"
 #include "tools/run_memory.h"
@@ -106,13 +107,22 @@ TreeOptions tree_options_of(const TrainedNetwork& network) {
   return tree;
 }
 
-void check_widths(const TrainedNetwork& network, const data::Dataset& dataset) {
+void check_fits(const TrainedNetwork& network, const data::Dataset& dataset) {
   const std::int64_t visual = dataset.dim(data::Stream::kVisual);
   const std::int64_t audio = dataset.dim(data::Stream::kAudio);
   if (network.config.visual_dim != visual || network.config.audio_dim != audio) {
     throw DataError("{}: takes visual embeddings of width {} and audio of {}, {} has {} and {}", network.path,
                     network.config.visual_dim, network.config.audio_dim, dataset.path().string(), visual,
                     audio);
+  }
+  const engine::ModelSignature& signature = network.model->signature();
+  data::BatchSourceOptions batches;
+  batches.seq_len = network.config.seq_len;
+  engine::check_provides(data::batch_spec(batches, visual, audio), signature.batch, dataset.path().string());
+  const auto is_logits = [](const engine::TensorSpec& output) { return output.name == model::kLogits; };
+  if (std::none_of(signature.outputs.begin(), signature.outputs.end(), is_logits)) {
+    throw DataError("{}: is of network {}, which is not a detector: eval and predict need its output {}",
+                    network.path, network.config.model, model::kLogits);
   }
 }
 
@@ -158,7 +168,7 @@ engine::Predictions predict_samples(const TrainedNetwork& network,
                                     const std::shared_ptr<const data::Dataset>& dataset,
                                     const std::vector<std::int64_t>& samples,
                                     const PredictionOptions& options, engine::Device& device) {
-  check_widths(network, *dataset);
+  check_fits(network, *dataset);
   const data::BatchSourceOptions batches{.sampler = {.training = false,
                                                      .batch_size = options.batch_size,
                                                      .rank = options.ranks.rank(),

@@ -49,8 +49,9 @@ struct TrainedNetwork {
 /// How the tree that the network was trained on was packed; defaults if another program trained it.
 [[nodiscard]] TreeOptions tree_options_of(const TrainedNetwork& network);
 
-/// Throws DataError naming both if the network does not take the dataset's embedding widths.
-void check_widths(const TrainedNetwork& network, const data::Dataset& dataset);
+/// Throws DataError if the network takes other embedding widths than the dataset's, or inputs or targets that
+/// packed data do not have, or if it is not a detector.
+void check_fits(const TrainedNetwork& network, const data::Dataset& dataset);
 
 struct PredictionOptions {
   std::int64_t batch_size = data::SamplerOptions{}.batch_size;

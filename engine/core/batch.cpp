@@ -2,7 +2,37 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "engine/base/error.h"
+
 namespace voca::engine {
+namespace {
+
+std::string text_of(const TensorSpec& spec) {
+  return spec.sample.rank() == 0 ? spec.name : fmt::format("{} {}", spec.name, to_string(spec.sample));
+}
+
+void check_provides(const std::vector<TensorSpec>& available, const std::vector<TensorSpec>& needed,
+                    std::string_view what, std::string_view source) {
+  for (const TensorSpec& one : needed) {
+    const auto fits = [&](const TensorSpec& other) {
+      return other.name == one.name && other.sample == one.sample;
+    };
+    if (std::any_of(available.begin(), available.end(), fits)) continue;
+    std::string have;
+    for (const TensorSpec& other : available) have += (have.empty() ? "" : ", ") + text_of(other);
+    throw DataError("{}: lacks the {} {} per sample that the network needs; it has {}", source, what,
+                    text_of(one), have);
+  }
+}
+
+}  // namespace
+
+void check_provides(const BatchSpec& available, const BatchSpec& needed, std::string_view source) {
+  check_provides(available.inputs, needed.inputs, "input", source);
+  check_provides(available.targets, needed.targets, "target", source);
+}
 
 Shape TensorSpec::of(std::int64_t size) const {
   Shape shape{size};

@@ -35,6 +35,10 @@ struct BatchSpec {
   std::vector<TensorSpec> targets;
 };
 
+/// Throws DataError naming the first input or target of `needed` that `available` lacks or has in another
+/// shape; `source` says whose tensors are available.
+void check_provides(const BatchSpec& available, const BatchSpec& needed, std::string_view source);
+
 /// A few tensors, found by Tensor::name. Stored in place: nothing is allocated.
 class TensorList {
  public:

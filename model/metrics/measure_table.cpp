@@ -1,5 +1,7 @@
 #include "model/metrics/measure_table.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 
@@ -129,15 +131,12 @@ const std::vector<SelectingMeasure>& selections() {
 const SelectingMeasure& selection(std::string_view name) {
   for (const SelectingMeasure& row : selections())
     if (row.name == name) return row;
-  throw engine::UsageError("--select_by: \"{}\" is not one of {}", name, selection_names(", "));
+  throw engine::UsageError("--select_by: \"{}\" is not one of {}", name, fmt::join(selection_names(), ", "));
 }
 
-std::string selection_names(std::string_view separator) {
-  std::string names;
-  for (const SelectingMeasure& row : selections()) {
-    if (!names.empty()) names += separator;
-    names += row.name;
-  }
+std::vector<std::string_view> selection_names() {
+  std::vector<std::string_view> names;
+  for (const SelectingMeasure& row : selections()) names.push_back(row.name);
   return names;
 }
 

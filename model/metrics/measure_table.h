@@ -41,7 +41,7 @@ struct SelectingMeasure : engine::Selection {
 [[nodiscard]] const std::vector<SelectingMeasure>& selections();
 /// Throws UsageError naming --select_by if no row has this name.
 [[nodiscard]] const SelectingMeasure& selection(std::string_view name);
-/// Names of selections(), such as "auc|loss" with `separator` "|".
-[[nodiscard]] std::string selection_names(std::string_view separator);
+/// Names of selections().
+[[nodiscard]] std::vector<std::string_view> selection_names();
 
 }  // namespace voca::model

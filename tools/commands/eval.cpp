@@ -23,7 +23,7 @@ void eval_in(JoinedJob& job, const InferenceOptions& options, const std::string&
   engine::ProgressBar progress = engine::ProgressBar::on_stderr(options.quiet, /*silent=*/!job.first());
   const TrainedNetwork network = load_network(checkpoint_path(checkpoint), options.checkpoint);
   const auto dataset = open_inference_data(options, network, progress, job);
-  check_widths(network, *dataset);
+  check_fits(network, *dataset);
   warn_of_other_split(network, *dataset, progress);
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
   job.connect(*device);

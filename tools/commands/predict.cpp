@@ -117,7 +117,7 @@ void predict_in(JoinedJob& job, const PredictRequest& which) {
     networks.push_back(load_network(checkpoint_path(path), options.checkpoint));
   check_same_classes(networks);
   const auto dataset = open_inference_data(options, networks.front(), progress, job, /*labels_needed=*/false);
-  for (const TrainedNetwork& network : networks) check_widths(network, *dataset);
+  for (const TrainedNetwork& network : networks) check_fits(network, *dataset);
   const std::vector<std::int64_t> samples = chosen_samples(*dataset, which.split);
   if (samples.empty())
     throw engine::DataError("{}: the {} split is empty", options.features_root, data::name_of(*which.split));

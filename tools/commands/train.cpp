@@ -276,9 +276,13 @@ std::unique_ptr<engine::Model> make_network(const TrainOptions& options, const d
         "warning: --pos_weight {} with --label_smoothing {} makes a certain fake come out above 0.5",
         pos_weight, options.losses.label_smoothing));
   }
-  return model::make_network(
-      model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)), losses,
-      activations(options));
+  const std::int64_t visual = dataset.dim(data::Stream::kVisual);
+  const std::int64_t audio = dataset.dim(data::Stream::kAudio);
+  std::unique_ptr<engine::Model> network =
+      model::make_network(model_config(options, visual, audio), losses, activations(options));
+  engine::check_provides(data::batch_spec(batch_options(options, /*training=*/true), visual, audio),
+                         network->signature().batch, dataset.path().string());
+  return network;
 }
 
 /// The banner that is printed before the first step.

@@ -9,7 +9,6 @@
 #include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "engine/telemetry/run_folder.h"
-#include "model/metrics/measure_table.h"
 #include "model/parameter_table.h"
 #include "model/registry.h"
 
@@ -116,7 +115,7 @@ void add_optimiser_options(OptionSet& set, TrainOptions& o) {
 void add_evaluation_options(OptionSet& set, TrainOptions& o) {
   set.begin_group("Evaluation");
   static const auto measures =
-      names_of_rows(model::selections(), [](const model::SelectingMeasure& row) { return row.name; });
+      names_of_rows(model::selecting_measures(), [](std::string_view name) { return name; });
   set.add(o.trainer.select_by, {"select_by", "", "what makes a checkpoint the best, on val"}, measures);
   set.add(
       o.threshold_by,
