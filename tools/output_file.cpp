@@ -15,6 +15,7 @@
 #include "data/packed/dataset.h"
 #include "engine/base/atomic_file.h"
 #include "engine/base/error.h"
+#include "engine/base/file_kind.h"
 #include "engine/base/file_reader.h"
 #include "engine/base/signals.h"
 #include "engine/base/terminal.h"
@@ -50,6 +51,8 @@ fs::path folder_of(const fs::path& path) {
 }
 
 bool is_safetensors(const fs::path& path) {
+  if (engine::file_kind(path) != engine::FileKind::kSafetensors)
+    return false;  // a resume state is not weights
   try {
     static_cast<void>(engine::read_safetensors(path, engine::Verify::kStructure));
     return true;

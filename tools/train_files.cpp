@@ -40,6 +40,18 @@ bool is_of_run(const fs::path& path, const RunValues& now) {
   }
 }
 
+/// The entry of a checkpoint of this program; null if it has none.
+const engine::Value* entry_of(const engine::PtFile& file, const char* key) {
+  const engine::Dict* root = file.value.if_dict();
+  return root == nullptr ? nullptr : root->find(key);
+}
+
+std::optional<std::int64_t> epoch_of(const engine::PtFile& file) {
+  const engine::Value* epoch = entry_of(file, "epoch");
+  if (epoch == nullptr || epoch->if_int() == nullptr) return std::nullopt;
+  return *epoch->if_int();
+}
+
 bool is_run_folder(const fs::path& path) {
   return engine::is_folder(path) && (engine::is_folder(engine::RunFolder::checkpoint_folder_of(path)) ||
                                      engine::is_there(engine::RunFolder::config_path_of(path)));
@@ -166,15 +178,13 @@ bool lost_its_states(const fs::path& run_dir) {
 bool is_best_of(const fs::path& path, const engine::Trainer& trainer) {
   if (path.extension() == ".safetensors") return true;  // it does not record the epoch
   const engine::PtFile file = engine::read_pt(path);
-  const engine::Dict* root = file.value.if_dict();
-  const auto entry = [&](const char* key) { return root == nullptr ? nullptr : root->find(key); };
-  const engine::Value* epoch = entry("epoch");
-  if (epoch == nullptr || epoch->if_int() == nullptr) return false;
-  if (*epoch->if_int() > trainer.epochs_done()) return true;
+  const std::optional<std::int64_t> epoch = epoch_of(file);
+  if (!epoch) return false;
+  if (*epoch > trainer.epochs_done()) return true;
   const engine::ValidationSummary& best = *trainer.best();
-  const engine::Value* auc = entry("val_auc");
+  const engine::Value* auc = entry_of(file, "val_auc");
   const bool has_auc = auc != nullptr && auc->if_double() != nullptr;
-  return *epoch->if_int() == best.epoch && has_auc == best.measure("auc").has_value() &&
+  return *epoch == best.epoch && has_auc == best.measure("auc").has_value() &&
          (!has_auc || *auc->if_double() == *best.measure("auc"));
 }
 
@@ -230,8 +240,9 @@ bool lies_in(const fs::path& path, const fs::path& folder) {
 void check_train_inputs(const TrainOptions& options, bool of_rank_0) {
   check_readable("--features_root", options.features_root);
   if (!of_rank_0) return;
-  if (!options.init_from.empty()) check_readable("--init_from", options.init_from);
   check_resume_source(options);
+  if (!options.init_from.empty() && !continues_a_run(options, run_paths(options)))
+    check_readable("--init_from", options.init_from);
 }
 
 void check_train_files(const TrainOptions& options, const RunPaths& paths, const RunValues& now) {
@@ -264,6 +275,10 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths, const
   const bool goes_on =
       options.resume.requested() && (resumed.has_states || !recorded_config(paths.run_dir).is_null());
   for (const OutputFile& output : outputs_of(options, paths)) {
+    if (lies_in(output.path, engine::RunFolder::checkpoint_folder_of(paths.run_dir))) {
+      throw UsageError("{} {}: lies in the folder of the resume states; name a file outside it",
+                       output.option, output.path.string());
+    }
     make_folder_of(output);
     Existing existing = options.overwrite ? Existing::kReplace : Existing::kAskFor;
     if (options.resume.requested()) {
@@ -288,8 +303,45 @@ void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& opt
   remove_events(folder.path());
 }
 
+bool continues_a_run(const TrainOptions& options, const RunPaths& paths) {
+  return resumed_run(options, paths).has_states;
+}
+
+std::string why_not_kept(const fs::path& path, std::optional<std::int64_t> epoch, const RunValues& now) {
+  if (path.extension() == ".safetensors") return {};  // weights alone
+  if (is_of_run(path, now) && (!epoch || epoch_of(engine::read_pt(path)) == epoch)) return {};
+  return fmt::format(
+      "{}: another training has written it since this one did; give each a --save_path of its own",
+      path.string());
+}
+
+std::vector<engine::NamedTensor> read_initial_weights(const TrainOptions& options,
+                                                      const data::Dataset& dataset,
+                                                      const engine::Model& network) {
+  if (options.init_from.empty()) return {};
+  return read_initial_weights(
+      checkpoint_path(options.init_from), options.weights,
+      model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)),
+      dataset.path().string(), network);
+}
+
+std::string keep_recorded_origin(const TrainOptions& options, const RunPaths& paths, const OptionSet& set,
+                                 ordered_json& values) {
+  const Resumed resumed = resumed_run(options, paths);
+  if (!resumed.has_states) return {};
+  const ordered_json config = recorded_config(resumed.run_dir);
+  if (config.is_null()) return {};
+  const std::string init_from = set.name(options.init_from);
+  const std::string weights = set.name(options.weights);
+  for (const std::string& name : {init_from, weights})
+    values[name] = config["options"].value(name, ordered_json(""));
+  if (options.init_from.empty() || values[init_from] == options.init_from) return {};
+  return fmt::format("note: --{} {}: not read, the run of {} is continued from its own state", init_from,
+                     options.init_from, resumed.run_dir.string());
+}
+
 void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths,
-                   const data::Dataset& dataset, engine::TrainingObserver& observer) {
+                   std::span<const engine::NamedTensor> initial, engine::TrainingObserver& observer) {
   if (options.resume.latest && trainer.resume_latest()) return check_best_is_there(trainer, paths, observer);
   if (!options.resume.path.empty()) {
     trainer.resume_from(options.resume.path);
@@ -301,12 +353,7 @@ void start_weights(engine::Trainer& trainer, const TrainOptions& options, const 
         options.trainer.extend_epochs, paths.run_dir.string());
   }
   trainer.parameters().initialise(options.trainer.seed);
-  if (!options.init_from.empty()) {
-    load_initial_weights(
-        checkpoint_path(options.init_from), options.weights,
-        model_config(options, dataset.dim(data::Stream::kVisual), dataset.dim(data::Stream::kAudio)),
-        dataset.path().string(), trainer.parameters());
-  }
+  if (!initial.empty()) load_weights(checkpoint_path(options.init_from), initial, trainer.parameters());
 }
 
 }  // namespace voca::tools

@@ -1,6 +1,11 @@
 #pragma once
 
+#include <span>
+#include <string>
+#include <vector>
+
 #include "data/packed/dataset.h"
+#include "engine/checkpoint/torch/training_checkpoint.h"
 #include "engine/telemetry/run_folder.h"
 #include "engine/trainer/trainer.h"
 #include "tools/options/train_options.h"
@@ -23,9 +28,28 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths, const
 void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options, const RunPaths& paths,
                         const data::Dataset& dataset);
 
-/// Sets the trainer's parameters: resumed, initialised, or read from --init_from. `dataset` is the one to
-/// train on. Throws UsageError, DataError.
+/// Whether --resume has a state to continue from.
+[[nodiscard]] bool continues_a_run(const TrainOptions& options, const RunPaths& paths);
+
+/// Why the checkpoint at `path` is not the one that this run has written, of `epoch` if given; empty if it
+/// is. `now` are the run's options.
+[[nodiscard]] std::string why_not_kept(const std::filesystem::path& path, std::optional<std::int64_t> epoch,
+                                       const RunValues& now);
+
+/// Reads what --init_from names for a new run of `network`, and what is wrong with it is thrown (DataError,
+/// UsageError, IoError) before anything of an earlier run is removed. Empty without --init_from.
+[[nodiscard]] std::vector<engine::NamedTensor> read_initial_weights(const TrainOptions& options,
+                                                                    const data::Dataset& dataset,
+                                                                    const engine::Model& network);
+
+/// A run that is continued began with the --init_from in its own record, not with this command's: puts the
+/// recorded one into `values`. Returns a note if this command names another; empty if there is none.
+[[nodiscard]] std::string keep_recorded_origin(const TrainOptions& options, const RunPaths& paths,
+                                               const OptionSet& set, nlohmann::ordered_json& values);
+
+/// Sets the trainer's parameters: resumed, or initialised and overwritten by `initial`, which may be empty.
+/// Throws UsageError, DataError.
 void start_weights(engine::Trainer& trainer, const TrainOptions& options, const RunPaths& paths,
-                   const data::Dataset& dataset, engine::TrainingObserver& observer);
+                   std::span<const engine::NamedTensor> initial, engine::TrainingObserver& observer);
 
 }  // namespace voca::tools

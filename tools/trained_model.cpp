@@ -136,14 +136,15 @@ void load_weights(const std::string& path, std::span<const engine::NamedTensor> 
   });
 }
 
-void load_initial_weights(const std::string& path, const std::string& key, const model::ModelConfig& asked,
-                          const std::string& data, engine::ParameterStore& parameters) {
+std::vector<engine::NamedTensor> read_initial_weights(const std::string& path, const std::string& key,
+                                                      const model::ModelConfig& asked,
+                                                      const std::string& data, const engine::Model& network) {
   const engine::LoadedCheckpoint checkpoint = engine::read_training_checkpoint(path);
-  const std::vector<engine::NamedTensor> weights = find_weights(path, checkpoint, key).tensors;
+  std::vector<engine::NamedTensor> weights = find_weights(path, checkpoint, key).tensors;
   check_same_architecture(path, weights, checkpoint.config, asked, data);
-  engine::check_parameters(path, weights, targets_of(parameters.specs()));
+  engine::check_parameters(path, weights, targets_of(network.parameters()));
   engine::check_finite(path, weights);
-  load_weights(path, weights, parameters);
+  return weights;
 }
 
 namespace {

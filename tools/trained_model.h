@@ -74,9 +74,12 @@ struct PredictionOptions {
 void load_weights(const std::string& path, std::span<const engine::NamedTensor> weights,
                   engine::ParameterStore& parameters);
 
-/// Loads what --init_from names into `parameters` of the network `asked` for, on features in `data`. `key` is
+/// Reads what --init_from names for `network`, of the configuration `asked`, on features in `data`. `key` is
 /// --weights. Throws like load_network(), and DataError naming the differences between `asked` and the file.
-void load_initial_weights(const std::string& path, const std::string& key, const model::ModelConfig& asked,
-                          const std::string& data, engine::ParameterStore& parameters);
+[[nodiscard]] std::vector<engine::NamedTensor> read_initial_weights(const std::string& path,
+                                                                    const std::string& key,
+                                                                    const model::ModelConfig& asked,
+                                                                    const std::string& data,
+                                                                    const engine::Model& network);
 
 }  // namespace voca::tools

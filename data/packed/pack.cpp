@@ -137,6 +137,7 @@ class Packer {
   }
 
  private:
+  void check_expression() const;
   void check_options();
   void probe();
   void settle_widths();
@@ -164,11 +165,25 @@ class Packer {
   std::int64_t done_ = 0;
 };
 
+/// Throws UsageError for an expression of --group_by that would keep nothing together.
+void Packer::check_expression() const {
+  const bool matches_none =
+      std::none_of(tree_.videos.begin(), tree_.videos.end(),
+                   [&](const VideoFolder& video) { return !finder_->find(video.id).empty(); });
+  if (options_.group_by.kind != GroupBy::Kind::kExpression || tree_.videos.empty() || !matches_none) return;
+  throw UsageError(
+      "--group_by '{}': matches none of the {} names in {} (as {}); its first group, or the whole match, is the "
+      "person",
+      options_.group_by.expression, tree_.videos.size(), options_.features_root.string(),
+      tree_.videos.front().id);
+}
+
 void Packer::check_options() {
   VOCA_CHECK(options_.num_workers >= 0);
   finder_ = options_.group_by.kind == GroupBy::Kind::kExpression
                 ? std::make_unique<IdentityFinder>(options_.group_by.expression)
                 : std::make_unique<IdentityFinder>();
+  check_expression();
   engine::remove_stale_temporaries(options_.out);
   const engine::AtomicFile can_be_written(options_.out);  // fails now rather than after an hour
   if (tree_.form == TreeForm::kClassFolders) return;

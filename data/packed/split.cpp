@@ -14,6 +14,7 @@
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
 #include "engine/base/random.h"
+#include "engine/base/text.h"
 
 namespace voca::data {
 namespace {
@@ -155,6 +156,9 @@ std::string GroupBy::text() const {
   return kind == Kind::kNone ? "none" : "identity";
 }
 
+/// std::regex recurses as deep as an expression is long.
+constexpr std::size_t kMaxExpression = 256;
+
 struct IdentityFinder::Expression {
   std::regex regex;
 };
@@ -162,6 +166,10 @@ struct IdentityFinder::Expression {
 IdentityFinder::IdentityFinder() = default;
 
 IdentityFinder::IdentityFinder(const std::string& expression) : expression_(std::make_unique<Expression>()) {
+  if (expression.size() > kMaxExpression || !engine::is_utf8(expression)) {
+    throw UsageError("--group_by '{}': an expression is UTF-8 of at most {} bytes",
+                     engine::printable(expression), kMaxExpression);
+  }
   try {
     expression_->regex = std::regex(expression, std::regex::ECMAScript);
   } catch (const std::regex_error& error) {

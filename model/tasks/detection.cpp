@@ -96,8 +96,9 @@ std::optional<double> fit_threshold(const Predictions& validation, const Thresho
 const SelectingMeasure& DetectionTask::row(std::string_view name) const {
   const SelectingMeasure& row = model::selection(name);
   if (row.is_of_classes || classes_ == 1) return row;
-  throw UsageError("--select_by {}: is defined for two classes, the model has {}; use one of {}", name,
-                   classes_, names_of([](const SelectingMeasure& other) { return other.is_of_classes; }));
+  throw UsageError(
+      "--select_by {}: is defined for one logit (--num_classes 1), the model has {}; use one of {}", name,
+      classes_, names_of([](const SelectingMeasure& other) { return other.is_of_classes; }));
 }
 
 const engine::Selection& DetectionTask::selection(std::string_view name) const {

@@ -140,7 +140,7 @@ TEST_F(Launch, SaysOnceWhatEveryRankWouldSay) {
   expect_refused(train + Words{"--threshold_by=fpr=0"},
                  "--threshold_by: is \"fpr=0\", expected balanced_acc");
   expect_refused(train + Words{"--num_classes=3", "--select_by=ap"},
-                 "--select_by ap: is defined for two classes");
+                 "--select_by ap: is defined for one logit (--num_classes 1)");
   expect_refused(train + Words{"--num_heads=5"}, "--hidden 768 is not divisible by --num_heads 5");
   expect_refused(train + Words{"--overwrite", "--resume"}, "--overwrite: contradicts --resume");
   expect_refused(train + Words{"--contrastive_weight=1"}, "--contrastive_weight: has no effect without");

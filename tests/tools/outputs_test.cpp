@@ -157,7 +157,13 @@ TEST_F(Outputs, OfOneNameAreRefused) {
   expect_kept("x.pt", training("--save_path=x.pt", "--save_last=./x.pt"), "--save_last", "--save_path names");
   expect_kept("x", training("--run_dir=x", "--save_path=x/config.json"), "--save_path x/config.json",
               "--run_dir");
+  expect_kept("x", training("--run_dir=x", "--save_path=x/checkpoints/best.pt"),
+              "--save_path x/checkpoints/best.pt", "lies in the folder of the resume states");
   expect_kept("x.h5", training("--save_path=x.h5"), "--save_path x.h5", "name it .pt or .safetensors");
+  expect_kept("x", predicting(""), "predict: --out preds.csv is needed", "where the CSV goes");
+  expect_kept("x", {"inspect", "a.pt", "--export="}, "inspect: --export F.safetensors is needed",
+              "write the weights");
+  expect_kept("x", {"inspect", "a.pt", "--overwrite"}, "--overwrite", "--export names, which is not given");
 }
 
 TEST_F(Outputs, AreCheckedBeforeTheWork) {

@@ -95,14 +95,14 @@ TEST_F(Program, RefusesNumbersOutOfRangeByName) {
   };
   synth("--videos=0", "--videos: is 0, must be from 1 to 10000000");
   synth("--videos=99999999999", "--videos: is 99999999999, must be from 1 to 10000000");
-  synth("--frames_min=0", "--frames_min: is 0, must be at least 1");
+  synth("--frames_min=0", "--frames_min: is 0, must be from 1 to 16777216");
   synth("--fake_ratio=1.01", "--fake_ratio: is 1.01, must be from 0 to 1");
   synth("--fake_ratio=nan", "--fake_ratio: is \"nan\", expected a number");
-  synth("--visual_dim=0", "--visual_dim: is 0, must be at least 1");
-  synth("--audio_dim=-1", "--audio_dim: is -1, must be at least 1");
+  synth("--visual_dim=0", "--visual_dim: is 0, must be from 1 to 1048576");
+  synth("--audio_dim=-1", "--audio_dim: is -1, must be from 1 to 1048576");
   synth("--dtype=bf16", "--dtype: \"bf16\" is not one of fp16, fp32");
   EXPECT_FALSE(fs::exists(here() / "made"));
-  expect_refused({"plan", "--visual_dim=0"}, 64, "--visual_dim: is 0, must be at least 1");
+  expect_refused({"plan", "--visual_dim=0"}, 64, "--visual_dim: is 0, must be from 1 to 1048576");
   expect_refused({"plan", "--gpu_memory=5000"}, 64, "--gpu_memory: is 5000, must be from 0 to 4096 GiB");
   expect_refused({"eval", "--split=all"}, 64, "--split: \"all\" is not one of train, val, test");
 }
@@ -164,7 +164,7 @@ INSTANTIATE_TEST_SUITE_P(
               "--checkpoint_every: is \"often\", expected a number of epochs or steps"},
         Wrong{"--log_every=-1", "--log_every: is -1, must be at least 0"},
         Wrong{"--augment_prob=2", "--augment_prob: is 2, must be from 0 to 1"},
-        Wrong{"--max_shift=-1", "--max_shift: is -1, must be at least 0"},
+        Wrong{"--max_shift=-1", "--max_shift: is -1, must be from 0 to 16777216"},
         Wrong{"--num_workers=-1", "--num_workers: is -1, must be from 0 to 1024"},
         Wrong{"--max_bad_samples=-1", "--max_bad_samples: is -1, must be at least 0"},
         Wrong{"--max_bad_steps=0", "--max_bad_steps: is 0, must be at least 1"},
@@ -175,9 +175,13 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"--device=cuda:1x", "--device: is \"cuda:1x\", expected auto"},
         Wrong{"--gemm_autotune=maybe", "--gemm_autotune: \"maybe\" is not one of on, off"},
         Wrong{"--data_residency=ram", "--data_residency: \"ram\" is not one of auto, gpu, host, disk"},
-        Wrong{"--num_classes=0", "--num_classes: is 0, must be from 1 to 256: labels are bytes"},
+        Wrong{"--num_classes=0", "--num_classes: is 0, must be from 1 to 255: labels are bytes"},
         Wrong{"--bucket_mb=0", "--bucket_mb: is 0, must be above 0 and at most 4096"},
-        Wrong{"--comm_timeout=0.5", "--comm_timeout: is 0.5, must be at least 1 second"},
+        Wrong{"--comm_timeout=0.5", "--comm_timeout: is 0.5, must be from 1 to 10000000 seconds"},
+        Wrong{"--comm_timeout=1e10", "--comm_timeout: is 10000000000, must be from 1 to 10000000 seconds"},
+        Wrong{"--epochs=99999999999999999999",
+              "--epochs: is 99999999999999999999, more than a number here can hold; must be at least 1"},
+        Wrong{"--lr=1e400", "--lr: is 1e400, more than a number here can hold; must be above 0"},
         Wrong{"--weight_decay=nan", "--weight_decay: is \"nan\", expected a number"},
         Wrong{
             "--threshold_by=fpr=1",

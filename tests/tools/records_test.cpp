@@ -328,7 +328,7 @@ TEST_F(Records, NumbersOfThreadsAndClassesHaveBounds) {
                  "--threads: is 100000", "from 0 to 1024");
   expect_refused({"pack", "--features_root=tree", "--out=t.h5", "--num_workers=5000"},
                  "--num_workers: is 5000", "from 0 to 1024");
-  expect_refused(training("--num_classes=1000000"), "--num_classes: is 1000000", "from 1 to 256");
+  expect_refused(training("--num_classes=1000000"), "--num_classes: is 1000000", "from 1 to 255");
 }
 
 TEST_F(Records, WhatNamesNoCheckpointIsAnswered) {

@@ -18,6 +18,7 @@
 #include "tests/data/support/scratch.h"
 #include "tests/tools/support/program.h"
 #include "tests/tools/support/small_data.h"
+#include "tools/train_files.h"
 
 // The program as people use it, a process of its own.
 
@@ -328,6 +329,65 @@ TEST_F(Train, StartsFromTheWeightsOfACheckpoint) {
     b[i].tensor.copy_to(std::span<float>(y));
     for (std::size_t j = 0; j < x.size(); ++j) ASSERT_NEAR(x[j], y[j], 1e-6F) << a[i].name;
   }
+}
+
+TEST_F(Train, WhatIsWrongWithInitialWeightsIsSaidBeforeAnEarlierRunIsDiscarded) {
+  const fs::path here = folder("run");
+  const Words options = small_training(packed()) + Words{"--run_dir=a", "--epochs=1"};
+  ASSERT_EQ(run(options + Words{"--save_last=a.pt"}, here).exit_code, 0);
+  const Words again = options + Words{"--overwrite"};
+  EXPECT_EQ(run(again + Words{"--init_from=none.pt"}, here).exit_code, 74);
+  EXPECT_EQ(run(again + Words{"--init_from=a.pt", "--weights=ema"}, here).exit_code, 64);
+  EXPECT_EQ(run(again + Words{"--init_from=a.pt", "--num_layers=1"}, here).exit_code, 65);
+  EXPECT_TRUE(fs::exists(here / "a/checkpoints/state-0000000001.resume"));
+  EXPECT_EQ(run(small_training(packed()) + Words{"--run_dir=b", "--init_from=none.pt"}, here).exit_code, 74);
+  EXPECT_FALSE(fs::exists(here / "b/checkpoints"));
+}
+
+TEST_F(Train, AContinuedRunKeepsTheRecordOfWhatItBeganWith) {
+  const fs::path here = folder("run");
+  const Words options = small_training(packed()) + Words{"--resume"};
+  ASSERT_EQ(run(options + Words{"--run_dir=a", "--save_last=a.pt"}, here).exit_code, 0);
+  const auto origin = [&] {
+    return nlohmann::json::parse(read_text(here / "b/config.json"))["options"]["init_from"];
+  };
+  const Words tuned = options + Words{"--run_dir=b", "--save_last=b.pt"};
+  ASSERT_EQ(run(tuned + Words{"--init_from=a.pt", "--max_steps=3"}, here).exit_code, 0);
+  EXPECT_EQ(origin(), "a.pt");
+  ASSERT_EQ(run(tuned + Words{"--max_steps=6"}, here).exit_code, 0);
+  EXPECT_EQ(origin(), "a.pt");
+  const Outcome other = run(tuned + Words{"--init_from=c.pt"}, here);
+  ASSERT_EQ(other.exit_code, 0) << other.err;
+  EXPECT_THAT(other.err, HasSubstr("note: --init_from c.pt: not read, the run of b is continued"));
+  EXPECT_EQ(origin(), "a.pt");
+}
+
+TEST_F(Train, ContinuesFromAStateThatIsNamed) {
+  const fs::path here = folder("run");
+  const Words options = small_training(packed()) + Words{"--quiet"};
+  ASSERT_EQ(run(options + Words{"--run_dir=a", "--save_last=a.pt", "--keep=9"}, here).exit_code, 0);
+  const Outcome outcome = run(
+      options + Words{"--run_dir=c", "--save_last=c.pt", "--resume=a/checkpoints/state-0000000002.resume"},
+      here);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_TRUE(same_bits(numbers_of(here / "a.pt"), numbers_of(here / "c.pt")));
+  const Outcome weights = run(options + Words{"--run_dir=d", "--resume=a.pt"}, here);
+  EXPECT_EQ(weights.exit_code, 64);
+  EXPECT_THAT(weights.message(), HasSubstr("is a checkpoint, not a training state"));
+}
+
+TEST_F(Train, TellsItsCheckpointFromThatOfAnotherTraining) {
+  const fs::path here = folder("run");
+  const Words options = small_training(packed()) + Words{"--epochs=1", "--json"};
+  ASSERT_EQ(run(options + Words{"--save_path=a.pt", "--seed=1"}, here).exit_code, 0);
+  ASSERT_EQ(run(options + Words{"--save_path=b.pt", "--seed=2"}, here).exit_code, 0);
+  const auto config = nlohmann::ordered_json::parse(read_text(here / "a.run/config.json"));
+  const RunValues now{config["options"], 1};
+  EXPECT_EQ(why_not_kept(here / "a.pt", 1, now), "");
+  EXPECT_EQ(why_not_kept(here / "a.pt", std::nullopt, now), "");
+  constexpr const char* kWritten = "another training has written it since this one did";
+  EXPECT_THAT(why_not_kept(here / "a.pt", 2, now), HasSubstr(kWritten));
+  EXPECT_THAT(why_not_kept(here / "b.pt", 1, now), HasSubstr(kWritten));
 }
 
 TEST_F(Train, WithoutValidationKeepsTheLastWeights) {

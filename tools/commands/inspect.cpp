@@ -378,8 +378,11 @@ void inspect(CommandLine command_line) {
   set.add(json, kJsonRow);
   if (!set.parse(command_line)) return;
   set.require(path);
+  if (set.given(export_to)) set.require(export_to);
   if (!weights.empty() && export_to.empty())
     throw engine::UsageError("--weights {}: chooses what --export writes, which is not given", weights);
+  if (overwrite && export_to.empty())
+    throw engine::UsageError("--overwrite: replaces what --export names, which is not given");
   if (!export_to.empty()) export_weights(checkpoint_path(path), export_to, weights, overwrite);
   const Inspection result = inspect_path(path, verify, std::max(num_workers, 1), weights);
   if (json) {

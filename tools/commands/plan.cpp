@@ -167,8 +167,8 @@ void plan(CommandLine command_line) {
   TrainOptions& options = arguments.options;
   OptionSet& set = arguments.set;
   set.begin_group("Width (without --features_root)");
-  set.add(options.model.visual_dim, {"visual_dim", "D", "width of the visual embeddings", at_least(1)});
-  set.add(options.model.audio_dim, {"audio_dim", "D", "width of the audio embeddings", at_least(1)});
+  set.add(options.model.visual_dim, {"visual_dim", "D", "width of the visual embeddings", kWidth});
+  set.add(options.model.audio_dim, {"audio_dim", "D", "width of the audio embeddings", kWidth});
   std::int64_t gpu_memory = 0;
   set.begin_group("GPU (that is not here)");
   set.add(gpu_memory, {"gpu_memory", "GIB", "its free memory; with --device cuda", between(0, 4096, " GiB")});

@@ -74,7 +74,6 @@ std::string csv(const engine::Predictions& predictions, const data::Dataset& dat
 }
 
 /// What to predict, with which checkpoints, and where the result goes.
-/// Command line of `predict`.
 struct PredictRequest {
   InferenceOptions options;
   std::string checkpoint;
@@ -165,6 +164,7 @@ bool read(CommandLine command_line, PredictRequest& request) {
   if (!set.parse(command_line)) return false;
   set.require(request.checkpoint);
   set.require(request.options.features_root);
+  set.require(request.out);
   if (request.options.json && is_stdout(request.out))
     throw engine::UsageError("--json: describes the CSV file; name it with --out");
   request.checkpoints = split_list(request.checkpoint);

@@ -29,10 +29,10 @@ void synth(CommandLine command_line) {
   set.add(options.out, {"out", "DIR", "where the tree goes; made, and must not hold one already"});
   set.add(options.videos, {"videos", "N", "videos in all", between(1, data::kMaxSynthVideos)});
   set.add(options.fake_ratio, {"fake_ratio", "R", "share of fakes, from 0 to 1", between(0, 1)});
-  set.add(options.frames_min, {"frames_min", "FRAMES", "shortest video", at_least(1)});
-  set.add(options.frames_max, {"frames_max", "FRAMES", "longest video", at_least(1)});
-  set.add(options.visual_dim, {"visual_dim", "D", "width of the visual embeddings", at_least(1)});
-  set.add(options.audio_dim, {"audio_dim", "D", "width of the audio embeddings", at_least(1)});
+  set.add(options.frames_min, {"frames_min", "FRAMES", "shortest video", kFrames});
+  set.add(options.frames_max, {"frames_max", "FRAMES", "longest video", kFrames});
+  set.add(options.visual_dim, {"visual_dim", "D", "width of the visual embeddings", kWidth});
+  set.add(options.audio_dim, {"audio_dim", "D", "width of the audio embeddings", kWidth});
   set.add(options.dtype, {"dtype", "", "type of the embeddings"}, kTypes);
   set.add(options.compressed, {"compressed", "", "deflate the .npz files, as np.savez_compressed does"});
   set.add(options.seed, {"seed", "S", "the same options give the same bytes"});

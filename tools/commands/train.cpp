@@ -126,19 +126,21 @@ struct Test {
 };
 
 /// Runs on all ranks, which share the work: they would time out waiting for a rank that worked alone. Only
-/// rank 0 reads the checkpoint, and its result counts.
-Test test(const std::filesystem::path& path, const std::shared_ptr<const data::Dataset>& dataset,
-          const TrainOptions& options, double pos_weight, const engine::Ranks& ranks,
-          engine::Device& device) {
+/// rank 0 reads the checkpoint, and its result counts. `epoch` is that of the best checkpoint.
+Test test(const std::filesystem::path& path, std::optional<std::int64_t> epoch, const RunValues& now,
+          const std::shared_ptr<const data::Dataset>& dataset, const TrainOptions& options, double pos_weight,
+          const engine::Ranks& ranks, engine::Device& device) {
   TrainedNetwork network;
   Test result;
   try {
     result.untested = path.empty() ? fmt::format("no checkpoint was kept, {} was never defined on val",
                                                  options.trainer.select_by)
                                    : why_untested(*dataset);
-    if (result.untested.empty()) {
-      network =
-          ranks.first() ? load_network(path) : network_without_weights(path, options, *dataset, pos_weight);
+    if (result.untested.empty() && ranks.first()) {
+      network = load_network(path);
+      result.untested = why_not_kept(path, epoch, now);
+    } else if (result.untested.empty()) {
+      network = network_without_weights(path, options, *dataset, pos_weight);
     }
   } catch (const DataError& error) {
     result.untested = error.what();
@@ -371,7 +373,11 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
   config.checkpoint_folder = engine::RunFolder::checkpoint_folder_of(paths.run_dir);
   std::optional<engine::RunFolder> folder;
   std::unique_ptr<RunReporter> reporter;
+  std::vector<engine::NamedTensor> initial;
   if (job.first()) {
+    const std::string note = keep_recorded_origin(options, paths, set, values);
+    if (!note.empty()) progress.message(engine::wrapped(note, progress.columns(), 2));
+    if (!continues_a_run(options, paths)) initial = read_initial_weights(options, *dataset, *network);
     folder.emplace(paths.run_dir);
     prepare_run_folder(*folder, options, paths, *dataset);
     const ordered_json facts{{"version", version()},
@@ -391,7 +397,7 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
     note.starts_with("warning: ") ? progress.warning(lines) : progress.message(lines);
   }
   engine::Ranks ranks = job.ranks();
-  ranks.buckets.bucket_bytes = static_cast<std::size_t>(options.bucket_mb * 1048576);
+  ranks.buckets.bucket_bytes = static_cast<std::size_t>(std::max(options.bucket_mb * 1048576, 1.0));
   SilentObserver silent;
   engine::TrainingObserver& observer = reporter ? static_cast<engine::TrainingObserver&>(*reporter) : silent;
   engine::TrainingResult result;
@@ -399,15 +405,16 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
     engine::Trainer trainer(config, *network, *task, *batches.train, batches.val.get(), *device, observer,
                             ranks);
     if (job.first()) {
-      start_weights(trainer, options, paths, *dataset, observer);
+      start_weights(trainer, options, paths, initial, observer);
       folder->write_config(run_config(values, world_size, *dataset, *device, config.config_hash, pos_weight));
     }
     trainer.set_stop_reason([&] { return signals.reason(); });
     result = trainer.run();
   }
   batches = {};  // frees the device memory for the test
-  const Test tested =
-      test(kept_checkpoint(options, paths, result), dataset, options, pos_weight, job.ranks(), *device);
+  const Test tested = test(kept_checkpoint(options, paths, result),
+                           result.best ? std::optional(result.best->epoch) : std::nullopt,
+                           {values, world_size, &set}, dataset, options, pos_weight, job.ranks(), *device);
   if (!job.first()) return;
 
   const ordered_json json = result_json(options, paths, result, tested);

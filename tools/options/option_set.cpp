@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <iostream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -306,6 +307,18 @@ void OptionSet::read_config(const std::filesystem::path& path) {
   const bool of_run = json.contains("options") && json["options"].is_object();
   const bool of_other_command = of_run && json.value("command", ordered_json()) != state_->command;
   const ordered_json& options = of_run ? json["options"] : json;
+  if (of_run) {
+    // A run records its device and pos_weight a second time, as they came out.
+    constexpr std::array<std::string_view, 2> kRecordedTwice{"device", "pos_weight"};
+    for (const auto& [key, value] : json.items()) {
+      const Option* option = state_->find(with_underscores(key));
+      if (option == nullptr || state_->is_general(*option)) continue;
+      if (std::find(kRecordedTwice.begin(), kRecordedTwice.end(), key) != kRecordedTwice.end()) continue;
+      throw UsageError(
+          R"(--config {}: "{}" is beside "options" and would have no effect; put it into "options")",
+          path.string(), key);
+    }
+  }
   std::map<std::string, std::string> spelled;
   for (const auto& [key, value] : options.items()) {
     const std::string name = with_underscores(key);

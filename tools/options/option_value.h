@@ -46,11 +46,13 @@ inline constexpr bool kIsNameable =
 /// The error for the text of a switch that is none of these.
 [[nodiscard]] engine::UsageError not_of_a_switch(std::string_view source, std::string_view text);
 
+/// The number that is all of `text`; nullopt for other text. `beyond` is set for a number that T cannot hold.
 template <typename T>
-[[nodiscard]] std::optional<T> parse_number(std::string_view text) {
+[[nodiscard]] std::optional<T> parse_number(std::string_view text, bool* beyond = nullptr) {
   T value{};
   const char* end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (beyond != nullptr) *beyond = error == std::errc::result_out_of_range && rest == end;
   if (error != std::errc{} || rest != end) return std::nullopt;
   if constexpr (std::is_floating_point_v<T>)
     if (!std::isfinite(value)) return std::nullopt;
@@ -88,7 +90,13 @@ template <typename T>
     if (!on) throw not_of_a_switch(source, text);
     return *on;
   } else if constexpr (std::is_arithmetic_v<T>) {
-    const std::optional<T> number = parse_number<T>(text);
+    bool beyond = false;
+    const std::optional<T> number = parse_number<T>(text, &beyond);
+    if (beyond) {
+      const std::string range = row.range.text();
+      throw engine::UsageError("{}: is {}, more than a number here can hold{}{}", source, text,
+                               range.empty() ? "" : "; must be ", range);
+    }
     if (!number) {
       throw expected(std::is_floating_point_v<T> ? "a number"
                      : std::is_signed_v<T>       ? "a whole number"

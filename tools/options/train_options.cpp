@@ -48,14 +48,14 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
           {"data_residency", "", "where the frames lie while training", kAny, Effect::kRank});
   set.add(o.batches.augment_prob,
           {"augment_prob", "P", "probability that a training sample's streams are shifted", between(0, 1)});
-  set.add(o.batches.max_shift, {"max_shift", "FRAMES", "largest such shift", at_least(0)});
+  set.add(o.batches.max_shift, {"max_shift", "FRAMES", "largest such shift", between(0, kFrames.max)});
   set.add(o.trainer.max_bad_samples,
           {"max_bad_samples", "N", "end the run when more samples fail their checksum", at_least(0),
            Effect::kJob});
 }
 
 void add_model_options(OptionSet& set, TrainOptions& o) {
-  constexpr double kMaxClasses = 256;
+  constexpr double kMaxClasses = 255;  // a packed label is a byte, of which 255 is unknown
   set.begin_group("Model");
   static const auto networks =
       names_of_rows(model::networks(), [](const model::NetworkKind* kind) { return kind->name; });

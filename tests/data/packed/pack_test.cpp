@@ -311,8 +311,11 @@ TEST(Pack, GroupsAreKeptTogetherAndStored) {
   options.group_by = GroupBy::parse("clip([0-9])").value();
   pack_features(options);
   EXPECT_EQ(Dataset(scratch / "a.h5").summary().groups, 10);
-  options.group_by = GroupBy::parse("clip(").value();
-  EXPECT_THROW(pack_features(options), engine::UsageError);
+  for (const std::string& expression : {std::string("clip("), std::string("person"), std::string("()"),
+                                        std::string("\xff"), std::string(300, '(')}) {
+    options.group_by = GroupBy::parse(expression).value();
+    EXPECT_THROW(pack_features(options), engine::UsageError) << expression;
+  }
 }
 
 TEST(Pack, SplitFoldersBringSplitsAndLabelsOfTheirOwn) {

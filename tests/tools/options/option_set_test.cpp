@@ -160,7 +160,8 @@ TEST(OptionSet, ValuesAreTypedFromTheParserOn) {
   EXPECT_EQ(message("--weight=x"), "--weight: is \"x\", expected a number or auto");
   EXPECT_EQ(message("--weight=0"), "--weight: is 0, must be above 0");
   EXPECT_EQ(message("--workers=5"), "--workers: is 5, must be from 0 to 4 cores");
-  EXPECT_EQ(message("--workers=99999999999"), "--workers: is \"99999999999\", expected a whole number");
+  EXPECT_EQ(message("--workers=99999999999"),
+            "--workers: is 99999999999, more than a number here can hold; must be from 0 to 4 cores");
   EXPECT_EQ(message("--share=1"), "--share: is 1, must be at least 0 and below 1");
   EXPECT_EQ(message("--lr=1e7"), "--lr: is 10000000, must be at most 1000000");
 }
@@ -275,7 +276,7 @@ TEST(OptionSet, NamesTheOptionWhoseValueDoesNotParse) {
   EXPECT_EQ(message_of([&] {
               e.parse({"--hidden", "99999999999999999999"});
             }),
-            "--hidden: is \"99999999999999999999\", expected a whole number");
+            "--hidden: is 99999999999999999999, more than a number here can hold");
   EXPECT_EQ(message_of([&] {
               e.parse({"--seed", "-1"});
             }),
@@ -393,6 +394,9 @@ TEST(OptionSet, NamesWhatIsWrongInAConfig) {
   EXPECT_EQ(message("{\"hidden\": [3]}"), "--config " + path + ": \"hidden\": is [3], expected a value");
   EXPECT_EQ(message("{\"config\": \"x\"}").substr(0, 9), "--config ");
   EXPECT_EQ(message("{\"command\": \"other\", \"options\": {\"not_ours\": 1, \"hidden\": 8}}"), "");
+  EXPECT_EQ(message("{\"options\": {\"lr\": 1}, \"hidden\": 8}"),
+            "--config " + path +
+                ": \"hidden\" is beside \"options\" and would have no effect; put it into \"options\"");
   EXPECT_EQ(message("{\"command\": \"train\", \"options\": {\"not_ours\": 1}}").substr(0, 9), "--config ");
 }
 
