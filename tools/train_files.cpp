@@ -166,13 +166,11 @@ bool lost_its_states(const fs::path& run_dir) {
 bool is_best_of(const fs::path& path, const engine::Trainer& trainer) {
   if (path.extension() == ".safetensors") return true;  // it does not record the epoch
   const engine::PtFile file = engine::read_pt(path);
-  const engine::Dict* root = file.value.if_dict();
-  const auto entry = [&](const char* key) { return root == nullptr ? nullptr : root->find(key); };
-  const engine::Value* epoch = entry("epoch");
+  const engine::Value* epoch = file.value.find("epoch");
   if (epoch == nullptr || epoch->if_int() == nullptr) return false;
   if (*epoch->if_int() > trainer.epochs_done()) return true;
   const engine::ValidationSummary& best = *trainer.best();
-  const engine::Value* auc = entry("val_auc");
+  const engine::Value* auc = file.value.find("val_auc");
   const bool has_auc = auc != nullptr && auc->if_double() != nullptr;
   return *epoch->if_int() == best.epoch && has_auc == best.measure("auc").has_value() &&
          (!has_auc || *auc->if_double() == *best.measure("auc"));
