@@ -114,8 +114,7 @@ class Vocoder {
         sum += (sound[k] - position[k]) * (sound[k] - position[k]);
       return sum;
     };
-    return *std::min_element(codebook_.begin(), codebook_.end(),
-                             [&](const Position& a, const Position& b) { return distance(a) < distance(b); });
+    return *std::ranges::min_element(codebook_, {}, distance);
   }
 
  private:
@@ -137,7 +136,7 @@ struct Clip {
   std::int64_t index = 0;
   std::int64_t identity = 0;
   Forgery forgery = Forgery::kNone;
-  std::array<std::int64_t, 2> frames{};
+  PerStream<std::int64_t> frames{};
   std::int64_t fake_first = 0;  ///< frames [first, last): the audio does not match the face
   std::int64_t fake_last = 0;
 
@@ -179,8 +178,8 @@ class Synthesizer {
 
   const SynthOptions& options_;
   std::filesystem::path folder_;  ///< destination of the videos
-  std::array<std::int64_t, 2> dims_;
-  std::array<std::vector<double>, 2> projections_;
+  PerStream<std::int64_t> dims_;
+  PerStream<std::vector<double>> projections_;
   Vocoder vocoder_;
 };
 
@@ -191,13 +190,7 @@ std::vector<bool> Synthesizer::draw_labels() const {
   const auto fakes = static_cast<std::size_t>(std::llround(options_.fake_ratio * static_cast<double>(n)));
   std::vector<bool> fake(n, false);
   std::fill(fake.begin(), fake.begin() + static_cast<std::ptrdiff_t>(fakes), true);
-  RandomStream random = random_of(options_.seed, Block::kLabels, 0);
-  for (std::size_t i = n; i > 1; --i) {
-    const auto j = static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)));
-    const bool other = fake[j];
-    fake[j] = fake[i - 1];
-    fake[i - 1] = other;
-  }
+  random_of(options_.seed, Block::kLabels, 0).shuffle(fake.begin(), fake.end());
   return fake;
 }
 
@@ -227,7 +220,7 @@ Clip Synthesizer::draw_clip(std::int64_t index, bool fake) const {
 std::vector<Position> Synthesizer::articulation(const Clip& clip, Stream stream) const {
   const Utterance own(random_of(options_.seed, Block::kDonor, 2 * clip.index));
   const Utterance donor(random_of(options_.seed, Block::kDonor, 2 * clip.index + 1));
-  std::vector<Position> path(static_cast<std::size_t>(clip.frames[static_cast<std::size_t>(stream)]));
+  std::vector<Position> path(static_cast<std::size_t>(clip.frames[stream]));
   for (std::size_t t = 0; t < path.size(); ++t) {
     const auto frame = static_cast<std::int64_t>(t);
     path[t] = own.at(frame);
@@ -238,19 +231,18 @@ std::vector<Position> Synthesizer::articulation(const Clip& clip, Stream stream)
 }
 
 std::vector<float> Synthesizer::frames_of(const Clip& clip, Stream stream) const {
-  const auto s = static_cast<std::size_t>(stream);
-  const auto dim = static_cast<std::size_t>(dims_[s]);
+  const auto s = static_cast<std::int64_t>(stream);
+  const auto dim = static_cast<std::size_t>(dims_[stream]);
   const std::vector<Position> path = articulation(clip, stream);
   // The appearance of a face or a voice is half due to the person, half to the recording.
-  RandomStream person =
-      random_of(options_.seed, Block::kIdentity, 2 * clip.identity + static_cast<std::int64_t>(s));
-  RandomStream noise = random_of(options_.seed, Block::kNoise, 2 * clip.index + static_cast<std::int64_t>(s));
+  RandomStream person = random_of(options_.seed, Block::kIdentity, 2 * clip.identity + s);
+  RandomStream noise = random_of(options_.seed, Block::kNoise, 2 * clip.index + s);
   std::vector<double> speaker(dim);
   for (double& value : speaker) value = kSpeakerScale * std::sqrt(0.5) * (person.normal() + noise.normal());
   std::vector<float> frames(path.size() * dim);
   for (std::size_t t = 0; t < path.size(); ++t) {
     for (std::size_t j = 0; j < dim; ++j) {
-      const double* const weights = &projections_[s][j * kArticulators];
+      const double* const weights = &projections_[stream][j * kArticulators];
       const double said = std::inner_product(path[t].begin(), path[t].end(), weights, 0.0);
       frames[t * dim + j] = static_cast<float>(said + speaker[j] + kNoiseScale * cheap_normal(noise));
     }
@@ -265,7 +257,6 @@ void Synthesizer::write(const Clip& clip) const {
   std::filesystem::create_directories(folder, error);
   if (error) throw engine::IoError("{}: cannot create the folder: {}", folder.string(), error.message());
   for (const Stream stream : kStreams) {
-    const auto s = static_cast<std::size_t>(stream);
     const std::vector<float> frames = frames_of(clip, stream);
     std::vector<std::byte> halves;
     std::span<const std::byte> bytes = std::as_bytes(std::span(frames));
@@ -275,12 +266,13 @@ void Synthesizer::write(const Clip& clip) const {
              halves.data());
       bytes = halves;
     }
-    std::vector<NamedArray> arrays{{"embeddings", options_.dtype, {clip.frames[s], dims_[s]}, bytes}};
-    std::vector<std::int32_t> frame_labels(static_cast<std::size_t>(clip.frames[s]));
+    std::vector<NamedArray> arrays{
+        {"embeddings", options_.dtype, {clip.frames[stream], dims_[stream]}, bytes}};
+    std::vector<std::int32_t> frame_labels(static_cast<std::size_t>(clip.frames[stream]));
     for (std::size_t t = 0; t < frame_labels.size(); ++t)
       frame_labels[t] = clip.fake_at(static_cast<std::int64_t>(t)) ? 1 : 0;
     arrays.push_back(
-        {"frame_labels", engine::DType::kI32, {clip.frames[s]}, std::as_bytes(std::span(frame_labels))});
+        {"frame_labels", engine::DType::kI32, {clip.frames[stream]}, std::as_bytes(std::span(frame_labels))});
     write_npz(folder / fmt::format("{}_embeddings.npz", name_of(stream)), arrays, options_.compressed);
   }
 }

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -13,6 +12,7 @@
 #include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "model/registry.h"
+#include "tools/options/option_value.h"
 
 namespace voca::tools {
 
@@ -24,6 +24,10 @@ namespace {
 
 constexpr int kMaxDepth = 4;           // maximum nesting of an option in a config
 constexpr std::size_t kMaxShown = 40;  // maximum length of a value in a message, in bytes
+
+std::string shown(const ordered_json& value) {
+  return engine::printable(engine::json_text(value), kMaxShown);
+}
 
 /// Distinct values of an option at the shallowest depth of a config where it occurs.
 std::vector<ordered_json> values_of(const ordered_json& config, const char* name) {
@@ -51,15 +55,7 @@ std::optional<std::int64_t> whole_number(const ordered_json& value) {
     constexpr double kExact = 9007199254740992.0;  // 2^53
     if (std::abs(number) <= kExact && number == std::floor(number)) return static_cast<std::int64_t>(number);
   }
-  if (value.is_string()) {
-    const auto& text = value.get_ref<const std::string&>();
-    std::int64_t number = 0;
-    const char* end = text.data() + text.size();
-    if (const auto [rest, error] = std::from_chars(text.data(), end, number);
-        error == std::errc{} && rest == end && !text.empty())
-      return number;
-  }
-  return std::nullopt;
+  return value.is_string() ? parse_number<std::int64_t>(value.get_ref<const std::string&>()) : std::nullopt;
 }
 
 /// Reads the config of one file. An invalid value is an error only if no option supplies a valid one.
@@ -87,9 +83,8 @@ class ConfigReader {
   [[nodiscard]] std::string lack(const char* name) const {
     const std::vector<ordered_json> values = values_of(config_, name);
     if (values.empty()) return fmt::format("no {}", name);
-    std::string text = fmt::format("{} {}", name, engine::printable(engine::json_text(values[0]), kMaxShown));
-    for (std::size_t i = 1; i < values.size(); ++i)
-      text += " and " + engine::printable(engine::json_text(values[i]), kMaxShown);
+    std::string text = fmt::format("{} {}", name, shown(values[0]));
+    for (std::size_t i = 1; i < values.size(); ++i) text += " and " + shown(values[i]);
     return text;
   }
 
@@ -97,11 +92,11 @@ class ConfigReader {
     const std::vector<ordered_json> values = values_of(config_, "positional_encoding");
     if (values.empty()) return std::nullopt;
     if (values[0] == false) return model::PositionalEncoding::kNone;
-    for (const auto form : {model::PositionalEncoding::kNone, model::PositionalEncoding::kSinusoidal,
-                            model::PositionalEncoding::kLearned})
-      if (values[0] == model::name_of(form)) return form;
+    if (values[0].is_string())
+      if (const auto form = engine::value_named<model::PositionalEncoding>(values[0].get<std::string>()))
+        return form;
     throw DataError("{}: its config has positional_encoding {}; none, sinusoidal and learned are known",
-                    path_, engine::printable(engine::json_text(values[0]), kMaxShown));
+                    path_, shown(values[0]));
   }
 
  private:
@@ -131,17 +126,8 @@ model::ModelConfig infer(const std::string& path, std::span<const engine::NamedT
 }
 
 bool has_positions(std::span<const engine::NamedTensor> weights) {
-  return std::any_of(weights.begin(), weights.end(),
-                     [](const engine::NamedTensor& named) { return named.name == "pos_embed"; });
+  return std::ranges::find(weights, "pos_embed", &engine::NamedTensor::name) != weights.end();
 }
-
-/// One option that differs between the network of a file and the requested one.
-struct Comparison {
-  const char* name;
-  std::string has;
-  std::string asked;
-  bool of_data = false;
-};
 
 }  // namespace
 
@@ -204,35 +190,32 @@ void check_same_architecture(const std::string& path, std::span<const engine::Na
   model::ModelConfig has = infer(path, weights, hints);
   has.num_heads = heads.value_or(asked.num_heads);
 
-  std::vector<Comparison> differing;
-  const auto compare = [&](const char* name, const auto& mine, const auto& theirs, bool of_data = false) {
-    if (mine != theirs)
-      differing.push_back({name, fmt::format("{}", mine), fmt::format("{}", theirs), of_data});
-  };
-  compare("hidden", has.hidden, asked.hidden);
-  compare("num_layers", has.num_layers, asked.num_layers);
-  compare("num_heads", has.num_heads, asked.num_heads);
-  compare("num_classes", has.num_classes, asked.num_classes);
-  compare("cross_attention", model::name_of(has.cross_attention), model::name_of(asked.cross_attention));
-  compare("positional_encoding", model::name_of(has.positional_encoding),
-          model::name_of(asked.positional_encoding));
-  if (has_positions(weights)) compare("seq_len", has.seq_len, asked.seq_len);
-  compare("visual_dim", has.visual_dim, asked.visual_dim, true);
-  compare("audio_dim", has.audio_dim, asked.audio_dim, true);
-  if (differing.empty()) return;
-
   std::string owns;
   std::string wishes;
-  std::string options;
-  bool widths = false;
-  for (const Comparison& difference : differing) {
-    owns += fmt::format("{}{} {}", owns.empty() ? "" : ", ", difference.name, difference.has);
-    wishes += fmt::format("{}{}", wishes.empty() ? "" : ", ", difference.asked);
-    widths |= difference.of_data;
-    if (!difference.of_data) options += fmt::format(" --{} {}", difference.name, difference.has);
-  }
-  std::string advice = options.empty() ? "" : "give" + options;
-  if (widths) {
+  std::string advice;
+  const auto compare = [&](const char* name, const auto& mine, const auto& theirs) {
+    if (mine == theirs) return false;
+    owns += fmt::format("{}{} {}", owns.empty() ? "" : ", ", name, mine);
+    wishes += fmt::format("{}{}", wishes.empty() ? "" : ", ", theirs);
+    return true;
+  };
+  const auto compare_option = [&](const char* name, const auto& mine, const auto& theirs) {
+    if (compare(name, mine, theirs))
+      advice += fmt::format("{} --{} {}", advice.empty() ? "give" : "", name, mine);
+  };
+  compare_option("hidden", has.hidden, asked.hidden);
+  compare_option("num_layers", has.num_layers, asked.num_layers);
+  compare_option("num_heads", has.num_heads, asked.num_heads);
+  compare_option("num_classes", has.num_classes, asked.num_classes);
+  compare_option("cross_attention", model::name_of(has.cross_attention),
+                 model::name_of(asked.cross_attention));
+  compare_option("positional_encoding", model::name_of(has.positional_encoding),
+                 model::name_of(asked.positional_encoding));
+  if (has_positions(weights)) compare_option("seq_len", has.seq_len, asked.seq_len);
+  const bool other_visual_dim = compare("visual_dim", has.visual_dim, asked.visual_dim);
+  const bool other_audio_dim = compare("audio_dim", has.audio_dim, asked.audio_dim);
+  if (owns.empty()) return;
+  if (other_visual_dim || other_audio_dim) {
     advice += fmt::format("{}train on embeddings as wide as those it was trained on ({} has others)",
                           advice.empty() ? "" : " and ", data);
   }

@@ -34,7 +34,7 @@ std::string quoted(const std::filesystem::path& path) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
            std::string_view("/._-+=:@%,").find(c) != std::string_view::npos;
   };
-  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
+  if (!text.empty() && std::ranges::all_of(text, plain)) return text;
   std::string result = "'";
   for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return result + "'";
@@ -60,7 +60,7 @@ std::string groups_text(const data::Dataset& dataset) {
   for (std::int64_t sample = 0; sample < dataset.size(); ++sample)
     if (dataset.group(sample) >= 0) splits[dataset.group(sample)].insert(dataset.split(sample));
   const auto crossing =
-      std::count_if(splits.begin(), splits.end(), [](const auto& group) { return group.second.size() > 1; });
+      std::ranges::count_if(splits, [](const auto& group) { return group.second.size() > 1; });
   return apart(dataset.summary().groups, crossing, "groups");
 }
 

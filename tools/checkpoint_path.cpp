@@ -92,9 +92,7 @@ fs::path checkpoint_path(const fs::path& path) {
   }
   candidates.push_back(path / kept.filename());
   candidates.push_back((path / ".." / kept.filename()).lexically_normal());
-  const auto found = std::find_if(candidates.begin(), candidates.end(), [&](const fs::path& candidate) {
-    return engine::path_kind(candidate) == engine::PathKind::kFile;
-  });
+  const auto found = std::ranges::find(candidates, engine::PathKind::kFile, engine::path_kind);
   if (found == candidates.end()) {
     throw DataError(
         "{}: the checkpoint of its run, {}, is not there: none was kept yet, or it lies elsewhere; name the "

@@ -33,9 +33,8 @@ bool begins_alike(std::string_view name, std::string_view candidate) {
 
 std::string did_you_mean(std::string_view name, std::span<const std::string_view> candidates) {
   if (candidates.empty() || name.empty()) return {};
-  const auto best = std::min_element(candidates.begin(), candidates.end(), [&](auto a, auto b) {
-    return edit_distance(name, a) < edit_distance(name, b);
-  });
+  const auto best = std::ranges::min_element(
+      candidates, {}, [&](std::string_view candidate) { return edit_distance(name, candidate); });
   // In a very short name, two edits would replace everything.
   const std::size_t limit = name.size() <= kMinPrefix ? 1 : std::max<std::size_t>(2, name.size() / 3);
   if (edit_distance(name, *best) <= limit) return std::string(*best);

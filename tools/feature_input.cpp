@@ -66,20 +66,20 @@ bool same_ratios(const data::SplitRatios& asked, const std::vector<double>& foun
 /// these come from, "a.h5 was packed with"; `otherwise` names an alternative to leaving the option out.
 void check_given(const TreeOptions& options, const Splits& splits, const std::string& found,
                  const std::string& otherwise) {
-  const auto refuse = [&](const char* option, const std::string& asked, const std::string& value) {
-    throw UsageError(
-        "--{} {}: {} {}; leave the option out{}", option, asked, found,
-        splits.ratios.empty() ? "options that it does not tell" : fmt::format("{} {}", option, value),
-        otherwise);
-  };
   const bool known = !splits.ratios.empty();
-  if (options.given.split_ratios && !(known && same_ratios(options.split_ratios, splits.ratios))) {
-    refuse("split_ratios", options.split_ratios.text(), fmt::format("{}", fmt::join(splits.ratios, ",")));
-  }
-  if (options.given.split_seed && !(known && options.split_seed == splits.seed))
-    refuse("split_seed", std::to_string(options.split_seed), std::to_string(splits.seed));
-  if (options.given.group_by && !(known && options.group_by.text() == splits.group_by))
-    refuse("group_by", options.group_by.text(), splits.group_by);
+  const auto check = [&](bool given, const char* option, const std::string& asked, bool same,
+                         const std::string& value) {
+    if (!given || (known && same)) return;
+    throw UsageError("--{} {}: {} {}; leave the option out{}", option, asked, found,
+                     known ? fmt::format("{} {}", option, value) : "options that it does not tell",
+                     otherwise);
+  };
+  check(options.given.split_ratios, "split_ratios", options.split_ratios.text(),
+        same_ratios(options.split_ratios, splits.ratios), fmt::format("{}", fmt::join(splits.ratios, ",")));
+  check(options.given.split_seed, "split_seed", std::to_string(options.split_seed),
+        options.split_seed == splits.seed, std::to_string(splits.seed));
+  check(options.given.group_by, "group_by", options.group_by.text(),
+        options.group_by.text() == splits.group_by, splits.group_by);
 }
 
 void refuse_without_labels(const fs::path& path) {
@@ -91,7 +91,7 @@ void refuse_without_labels(const fs::path& path) {
 
 bool has_labels(const data::Dataset& dataset) {
   const auto& counts = dataset.summary().counts;
-  return std::any_of(counts.begin(), counts.end(), [](const std::vector<std::int64_t>& of_split) {
+  return std::ranges::any_of(counts, [](const std::vector<std::int64_t>& of_split) {
     return std::any_of(of_split.begin(), of_split.end() - 1, [](std::int64_t n) { return n > 0; });
   });
 }
@@ -137,25 +137,20 @@ std::vector<fs::path> cache_folders(const fs::path& root) {
   return folders;
 }
 
-/// Creates the folder; returns why it cannot be written to, "" if it can.
-std::string cannot_write(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) return error.message();
-  return ::access(folder.c_str(), W_OK | X_OK) == 0 ? "" : std::strerror(errno);
-}
-
 /// The first folder that is writable; reports it if it is not the one beside the tree.
 fs::path writable_folder(const fs::path& root, const std::vector<fs::path>& folders,
                          engine::ProgressBar& progress) {
   std::string why;
   for (const fs::path& folder : folders) {
-    const std::string fault = cannot_write(folder);
-    if (fault.empty()) {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (!error && ::access(folder.c_str(), W_OK | X_OK) != 0) error.assign(errno, std::generic_category());
+    if (!error) {
       if (!why.empty()) progress.message(fmt::format("{}; packing into {}", why, folder.string()));
       return folder;
     }
-    why += fmt::format("{}{}: cannot be written: {}", why.empty() ? "" : "; ", folder.string(), fault);
+    why +=
+        fmt::format("{}{}: cannot be written: {}", why.empty() ? "" : "; ", folder.string(), error.message());
   }
   throw IoError(
       "{}; pack the tree elsewhere, voca-engine pack --features_root {} --out F.h5, and name that file", why,
@@ -211,10 +206,11 @@ fs::path report_path(fs::path packed) {
   return packed;
 }
 
-void warn_of_left_out(std::int64_t left_out, std::int64_t all, const fs::path& packed,
+void warn_of_left_out(std::int64_t left_out, const data::FeatureTree& tree, const fs::path& packed,
                       engine::ProgressBar& progress) {
+  if (left_out <= 0) return;
   progress.warning(fmt::format("warning: {} of {} videos cannot be used and are left out; {} names them",
-                               left_out, all, report_path(packed).string()));
+                               left_out, tree.videos.size(), report_path(packed).string()));
 }
 
 std::shared_ptr<const data::Dataset> pack_into_cache(const data::FeatureTree& tree,
@@ -232,10 +228,7 @@ std::shared_ptr<const data::Dataset> pack_into_cache(const data::FeatureTree& tr
   if (text.ends_with('\n')) text.pop_back();
   progress.message(text);
   progress.message("packed into " + packed.string());
-  if (!report.bad.empty()) {
-    warn_of_left_out(static_cast<std::int64_t>(report.bad.size()),
-                     static_cast<std::int64_t>(tree.videos.size()), packed, progress);
-  }
+  warn_of_left_out(std::ssize(report.bad), tree, packed, progress);
   remove_outdated(folder, name);
   return std::make_shared<data::Dataset>(packed);
 }
@@ -271,7 +264,7 @@ std::shared_ptr<const data::Dataset> pack_one_video(const data::FeatureTree& tre
                                                     engine::ProgressBar& progress) {
   const TemporaryFolder folder;
   const fs::path packed = folder.path() / "video.h5";
-  static_cast<void>(pack_tree(tree, options, packed, progress));
+  pack_tree(tree, options, packed, progress);
   return std::make_shared<data::Dataset>(packed);
 }
 
@@ -295,7 +288,7 @@ std::shared_ptr<const data::Dataset> open_tree(const data::FeatureTree& tree, co
   }
   const CacheName name = cache_name(tree, options);
   const std::vector<fs::path> folders = cache_folders(tree.root);
-  const auto cached = std::find_if(folders.begin(), folders.end(), [&](const fs::path& folder) {
+  const auto cached = std::ranges::find_if(folders, [&](const fs::path& folder) {
     std::error_code error;
     return fs::exists(folder / name.file, error);
   });
@@ -311,9 +304,7 @@ std::shared_ptr<const data::Dataset> open_tree(const data::FeatureTree& tree, co
     return pack_into_cache(tree, options, name, {*cached}, progress);
   }
   check_given(options, tree, splits_of(*dataset));
-  if (const auto all = static_cast<std::int64_t>(tree.videos.size()); dataset->size() < all) {
-    warn_of_left_out(all - dataset->size(), all, dataset->path(), progress);
-  }
+  warn_of_left_out(std::ssize(tree.videos) - dataset->size(), tree, dataset->path(), progress);
   return dataset;
 }
 

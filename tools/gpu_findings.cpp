@@ -27,14 +27,8 @@ int major_of(const std::string& version) {
 /// Oldest driver, by major version, that runs programs of a toolkit (CUDA Compatibility, "minor version
 /// compatibility"); 0 if unknown.
 int oldest_driver(int toolkit_major) {
-  switch (toolkit_major) {
-    case 12:
-      return 525;
-    case 13:
-      return 580;
-    default:
-      return 0;
-  }
+  if (toolkit_major == 12) return 525;
+  return toolkit_major == 13 ? 580 : 0;
 }
 
 Finding judge_driver(const NvmlReport& report, const std::string& toolkit) {
@@ -122,33 +116,25 @@ Finding judge_clocks(const GpuState& gpu) {
   return {what, Verdict::kOk, text};
 }
 
-std::string pairs(const std::vector<const PeerLink*>& links) {
-  std::string text;
-  for (const PeerLink* link : links)
-    text += fmt::format("{}{}-{}", text.empty() ? "" : ", ", link->first, link->second);
-  return text;
-}
-
 Finding judge_links(const std::vector<PeerLink>& links) {
-  std::vector<const PeerLink*> over_nvlink;
-  std::vector<const PeerLink*> over_pcie;
-  std::vector<const PeerLink*> through_host;
-  std::vector<const PeerLink*> unknown;
+  std::vector<std::string> over_nvlink;
+  std::vector<std::string> over_pcie;
+  std::vector<std::string> through_host;
+  std::vector<std::string> unknown;
   for (const PeerLink& link : links) {
-    if (link.nvlink.value_or(false)) {
-      over_nvlink.push_back(&link);
-    } else if (!link.peer) {
-      unknown.push_back(&link);
-    } else {
-      (*link.peer ? over_pcie : through_host).push_back(&link);
-    }
+    auto& alike = link.nvlink.value_or(false) ? over_nvlink
+                  : !link.peer                ? unknown
+                  : *link.peer                ? over_pcie
+                                              : through_host;
+    alike.push_back(fmt::format("{}-{}", link.first, link.second));
   }
   if (over_nvlink.size() == links.size()) return {"links", Verdict::kOk, "all pairs over NVLink"};
   if (unknown.size() == links.size())
     return {"links", Verdict::kWarning, "not reported by this driver; nvidia-smi topo -m may say"};
   std::string text;
-  const auto add = [&](const char* how, const std::vector<const PeerLink*>& which) {
-    if (!which.empty()) text += fmt::format("{}{} {}", text.empty() ? "" : "; ", how, pairs(which));
+  const auto add = [&](const char* how, const std::vector<std::string>& pairs) {
+    if (pairs.empty()) return;
+    text += fmt::format("{}{} {}", text.empty() ? "" : "; ", how, fmt::join(pairs, ", "));
   };
   add("over NVLink:", over_nvlink);
   add("over PCIe, peer to peer:", over_pcie);

@@ -1,13 +1,28 @@
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/base/names.h"
 #include "engine/telemetry/nvml.h"
-#include "tools/finding.h"
 
 namespace voca::tools {
+
+enum class Verdict : std::uint8_t { kOk, kWarning, kProblem };
+constexpr auto names_of(Verdict /*tag*/) {
+  return std::to_array<engine::Named<Verdict>>(
+      {{"ok", Verdict::kOk}, {"warning", Verdict::kWarning}, {"PROBLEM", Verdict::kProblem}});
+}
+
+/// One line of the report of `doctor`.
+struct Finding {
+  std::string what;
+  Verdict verdict = Verdict::kOk;
+  std::string text;  ///< what was found and, if not ok, what to do
+};
 
 /// Facts by which `doctor` judges a machine's GPUs.
 struct GpuFacts {

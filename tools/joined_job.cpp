@@ -4,11 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <exception>
-#include <mutex>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "engine/base/error.h"
 #include "engine/base/json.h"
@@ -43,25 +40,15 @@ engine::RankFacts facts(Agreement agreement) {
 
 }  // namespace
 
-struct JoinedJob::KeepAlive::Thread {
-  std::mutex mutex;
-  std::condition_variable_any wake;
-  std::jthread thread;
-};
-
 JoinedJob::KeepAlive::KeepAlive(JoinedJob& job, const char* what) {
   if (!job.watchdog_) return;
-  thread_ = std::make_unique<Thread>();
-  thread_->thread = engine::start_thread(
-      "signs of life", [&job, what, thread = thread_.get()](const std::stop_token& stop) {
-        std::unique_lock lock(thread->mutex);
-        do {
-          job.watchdog_->doing(what);
-        } while (!thread->wake.wait_for(lock, stop, kPoll, [&] { return stop.stop_requested(); }));
-      });
+  thread_ = engine::start_thread("signs of life", [this, &job, what](const std::stop_token& stop) {
+    std::unique_lock lock(mutex_);
+    do {
+      job.watchdog_->doing(what);
+    } while (!wake_.wait_for(lock, stop, kPoll, [&] { return stop.stop_requested(); }));
+  });
 }
-
-JoinedJob::KeepAlive::~KeepAlive() = default;
 
 JoinedJob::JoinedJob(const engine::RankEnvironment& environment, Agreement agreement, double comm_timeout)
     : comm_timeout_(comm_timeout),
@@ -84,10 +71,6 @@ void JoinedJob::wait_until(const std::string& what, const std::function<bool()>&
   }
 }
 
-void JoinedJob::wait_for_first(const char* what) {
-  wait_until(what, [&] { return rendezvous_.store().has(what); });
-}
-
 void JoinedJob::meet(const char* what) {
   if (alone()) return;
   const std::string key = fmt::format("came to {}", what);
@@ -108,7 +91,6 @@ void JoinedJob::compare(const std::string& about, const std::string& mine, const
   const std::string verdict_key = about + " compared";
   if (first()) {
     std::vector<std::string> by_rank;
-    by_rank.reserve(static_cast<std::size_t>(rendezvous_.world_size()));
     for (int rank = 0; rank < rendezvous_.world_size(); ++rank)
       by_rank.push_back(store.get(key(rank), deadline));
     store.set(verdict_key, judge(by_rank));
@@ -168,7 +150,7 @@ void JoinedJob::agree_on_devices(const engine::Device& device, const DeviceOptio
 void JoinedJob::agree_on_devices(const RankDevice& mine) {
   compare("the devices", text_of(mine), [](const std::vector<std::string>& by_rank) {
     std::vector<RankDevice> devices(by_rank.size());
-    std::transform(by_rank.begin(), by_rank.end(), devices.begin(), rank_device_of);
+    std::ranges::transform(by_rank, devices.begin(), rank_device_of);
     return device_conflict(devices);
   });
 }

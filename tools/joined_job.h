@@ -1,11 +1,14 @@
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -47,7 +50,7 @@ class JoinedJob {
   template <typename Work>
   auto first_rank_first(const char* what, Work work) {
     if (alone()) return work();
-    if (!first()) wait_for_first(what);
+    if (!first()) wait_until(what, [&] { return rendezvous_.store().has(what); });
     auto result = [&] {
       const KeepAlive busy(*this, what);
       return work();
@@ -82,13 +85,11 @@ class JoinedJob {
   class KeepAlive {
    public:
     KeepAlive(JoinedJob& job, const char* what);
-    ~KeepAlive();
-    KeepAlive(const KeepAlive&) = delete;
-    KeepAlive& operator=(const KeepAlive&) = delete;
 
    private:
-    struct Thread;
-    std::unique_ptr<Thread> thread_;
+    std::mutex mutex_;
+    std::condition_variable_any wake_;
+    std::jthread thread_;  // last member: joined first
   };
   /// Throws UsageError saying what to install. Rank 0 warns of an old version that works.
   void check_nccl() const;
@@ -96,7 +97,6 @@ class JoinedJob {
   /// is empty.
   using Judge = std::function<std::string(const std::vector<std::string>& by_rank)>;
   void compare(const std::string& about, const std::string& mine, const Judge& judge);
-  void wait_for_first(const char* what);
   /// Polls until `condition`, which depends on the other ranks, holds. Reports activity to the watchdog
   /// meanwhile.
   void wait_until(const std::string& what, const std::function<bool()>& condition);

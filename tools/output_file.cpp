@@ -30,53 +30,39 @@ namespace fs = std::filesystem;
 using engine::IoError;
 using engine::UsageError;
 
-std::string_view name_of(OutputKind kind) {
-  switch (kind) {
-    case OutputKind::kCheckpoint:
-      return "a checkpoint";
-    case OutputKind::kWeights:
-      return "a .safetensors";
-    case OutputKind::kPackedDataset:
-      return "a packed dataset";
-    case OutputKind::kPredictions:
-      return "predictions";
-    case OutputKind::kReport:
-      return "a JSON report";
-  }
-  throw engine::InternalError("no such OutputKind: {}", static_cast<int>(kind));
-}
-
 fs::path folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+/// The result of `check`; false if it finds the file malformed.
+template <typename Check>
+bool holds(Check check) {
+  try {
+    return check();
+  } catch (const engine::DataError&) {
+    return false;
+  }
 }
 
 bool is_safetensors(const fs::path& path) {
   if (engine::file_kind(path) != engine::FileKind::kSafetensors)
     return false;  // a resume state is not weights
-  try {
+  return holds([&] {
     static_cast<void>(engine::read_safetensors(path, engine::Verify::kStructure));
     return true;
-  } catch (const engine::DataError&) {
-    return false;
-  }
+  });
 }
 
 /// Whether the file is a dictionary written by torch.save, in this program or another.
 bool is_torch_dictionary(const fs::path& path) {
-  try {
-    return engine::read_pt(path, engine::Verify::kStructure).value.if_dict() != nullptr;
-  } catch (const engine::DataError&) {
-    return false;
-  }
+  return holds([&] { return engine::read_pt(path, engine::Verify::kStructure).value.if_dict() != nullptr; });
 }
 
 bool is_packed_dataset(const fs::path& path) {
-  try {
+  return holds([&] {
     static_cast<void>(data::Dataset(path));
     return true;
-  } catch (const engine::DataError&) {
-    return false;
-  }
+  });
 }
 
 std::string first_bytes(const fs::path& path, std::size_t count) {
@@ -90,9 +76,10 @@ std::string first_bytes(const fs::path& path, std::size_t count) {
 /// option.
 bool is_named_for_another_kind(const OutputFile& output) {
   if (output.kind != OutputKind::kCheckpoint) return false;
-  constexpr std::array kOthers{".h5", ".hdf5", ".csv", ".json", ".jsonl", ".npz", ".npy"};
+  constexpr std::array<std::string_view, 7> kOthers{".h5",    ".hdf5", ".csv", ".json",
+                                                    ".jsonl", ".npz",  ".npy"};
   const std::string extension = output.path.extension().string();
-  return std::any_of(kOthers.begin(), kOthers.end(), [&](const char* other) { return extension == other; });
+  return std::ranges::find(kOthers, extension) != kOthers.end();
 }
 
 /// Throws UsageError unless the output may be a pipe or a device, which are written sequentially.
@@ -111,7 +98,7 @@ void check_existing(const OutputFile& output, const fs::file_status& status, Exi
   if (empty) return;
   if (!is_of_kind(output.path, output.kind)) {
     throw UsageError("{} {}: exists and is not {}; remove it or give another name", output.option, path,
-                     name_of(output.kind));
+                     engine::name_of(output.kind));
   }
   if (existing == Existing::kReplace) return;
   throw UsageError(
@@ -153,15 +140,6 @@ void check_writable(const std::string& option, const fs::path& output, const fs:
   ::unlink(name.c_str());
 }
 
-/// Removes temporary files that a killed process left beside an output. Failure is harmless and ignored.
-void remove_leftovers(const fs::path& output) {
-  try {
-    engine::remove_stale_temporaries(output);
-  } catch (const IoError&) {
-    return;
-  }
-}
-
 }  // namespace
 
 bool is_of_kind(const fs::path& path, OutputKind kind) {
@@ -190,7 +168,7 @@ void check_output(const OutputFile& output, std::span<const InputFile> inputs, E
   }
   if (is_named_for_another_kind(output)) {
     throw UsageError("{} {}: is to hold {}, and is named {}; name it .pt or .safetensors", output.option,
-                     path, name_of(output.kind), output.path.extension().string());
+                     path, engine::name_of(output.kind), output.path.extension().string());
   }
   if (descriptor_named(output.path) >= 0) return check_node(output);
   std::error_code error;
@@ -204,7 +182,11 @@ void check_output(const OutputFile& output, std::span<const InputFile> inputs, E
                   fs::exists(folder, error) ? "not a folder" : "a folder that does not exist; make it first");
   }
   check_writable(output.option, output.path, folder);
-  remove_leftovers(output.path);
+  try {
+    engine::remove_stale_temporaries(output.path);
+  } catch (const IoError&) {
+    return;  // leftovers are harmless
+  }
 }
 
 void make_folder_of(const OutputFile& output) {

@@ -1,15 +1,24 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
-#include <string_view>
+
+#include "engine/base/names.h"
 
 namespace voca::tools {
 
 /// Content of an output file that the user named.
 enum class OutputKind : std::uint8_t { kCheckpoint, kWeights, kPackedDataset, kPredictions, kReport };
+constexpr auto names_of(OutputKind /*tag*/) {
+  return std::to_array<engine::Named<OutputKind>>({{"a checkpoint", OutputKind::kCheckpoint},
+                                                   {"a .safetensors", OutputKind::kWeights},
+                                                   {"a packed dataset", OutputKind::kPackedDataset},
+                                                   {"predictions", OutputKind::kPredictions},
+                                                   {"a JSON report", OutputKind::kReport}});
+}
 
 struct OutputFile {
   std::string option;  ///< option that names the file, "--save_path"

@@ -51,12 +51,11 @@ constexpr Peak kPeaks[] = {{"A800", 19.5, 156, 312},
 PlannedDevice gpu_that_is_here(const DeviceOptions& options, engine::DType dtype,
                                const std::function<void(const std::string&)>& note) {
   const std::unique_ptr<engine::Device> device = make_device(options, note);
-  PlannedDevice planned{.kind = device->kind(),
-                        .description = device->description(),
-                        .free = device->free_memory(),
-                        .flops_per_s = peak_flops(device->description(), dtype, options.cuda.allow_tf32),
-                        .flops_source = "the data sheet gives as its peak for GEMM"};
-  return planned;
+  return {.kind = device->kind(),
+          .description = device->description(),
+          .free = device->free_memory(),
+          .flops_per_s = peak_flops(device->description(), dtype, options.cuda.allow_tf32),
+          .flops_source = "the data sheet gives as its peak for GEMM"};
 }
 
 }  // namespace
@@ -90,10 +89,7 @@ PlannedDevice look_at_device(const DeviceOptions& options, std::size_t gpu_memor
   if (!engine::built_with_cuda()) throw engine::UsageError("--device {}: {}", choice.text(), cuda.reason);
   PlannedDevice planned = found ? gpu_that_is_here(options, dtype_on(engine::DeviceKind::kCuda), note)
                                 : PlannedDevice{.kind = engine::DeviceKind::kCuda,
-                                                .description = "a GPU that is not here: " + cuda.reason,
-                                                .free = std::nullopt,
-                                                .flops_per_s = std::nullopt,
-                                                .flops_source = ""};
+                                                .description = "a GPU that is not here: " + cuda.reason};
   if (gpu_memory > 0) planned.free = engine::FreeMemory{.bytes = gpu_memory, .limit = ""};
   return planned;
 }

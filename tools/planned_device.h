@@ -17,9 +17,9 @@ namespace voca::tools {
 struct PlannedDevice {
   engine::DeviceKind kind = engine::DeviceKind::kCpu;
   std::string description;
-  std::optional<engine::FreeMemory> free;  ///< nullopt: unknown
-  std::optional<double> flops_per_s;       ///< upper bound of the GEMM rate; nullopt: unknown
-  std::string flops_source;                ///< source of flops_per_s
+  std::optional<engine::FreeMemory> free{};  ///< nullopt: unknown
+  std::optional<double> flops_per_s{};       ///< upper bound of the GEMM rate; nullopt: unknown
+  std::string flops_source{};                ///< source of flops_per_s
 };
 
 /// Peak rate of a GPU for dense GEMMs in `dtype`, in FLOP/s, from NVIDIA's data sheets (A100 80 GB, 2021, and

@@ -138,14 +138,13 @@ std::string out_of_memory_text() {
 }  // namespace
 
 const Command* find_command(std::string_view name) {
-  const auto command =
-      std::find_if(kCommands.begin(), kCommands.end(), [&](const Command& c) { return c.name == name; });
+  const auto command = std::ranges::find(kCommands, name, &Command::name);
   return command == kCommands.end() ? nullptr : &*command;
 }
 
 engine::UsageError unknown_command(std::string_view name) {
   std::array<std::string_view, kCommands.size()> names;
-  std::transform(kCommands.begin(), kCommands.end(), names.begin(), [](const Command& c) { return c.name; });
+  std::ranges::transform(kCommands, names.begin(), &Command::name);
   if (const std::string near = did_you_mean(name, names); !near.empty())
     return engine::UsageError("unknown command \"{}\", did you mean \"{}\"?", name, near);
   return engine::UsageError("unknown command \"{}\"; there are {}", name, fmt::join(names, ", "));

@@ -37,27 +37,23 @@ std::int64_t batch_of(const RunNeeds& needs) {
   return std::max(needs.request.train_batch, needs.request.eval_batch);
 }
 
-bool is_countable(const RunNeeds& needs) {
-  return needs.operations(batch_of(needs)) * static_cast<double>(needs.request.grad_accum) < kMaxOperations;
-}
-
-std::size_t of_sources(const RunNeeds& needs, std::size_t one) {
-  return static_cast<std::size_t>(needs.sources) * one;
+double operations_of(const RunNeeds& needs) {
+  return needs.operations(batch_of(needs)) * static_cast<double>(needs.request.grad_accum);
 }
 
 /// Host memory in which batches are assembled, in bytes.
 std::size_t assembled_bytes(const RunNeeds& needs) {
   data::BatchSourceOptions batches = needs.batches;
   if (on_gpu(needs)) batches.dtype = engine::DType::kF32;
-  return of_sources(needs, data::batch_buffer_bytes(batches, needs.visual_dim, needs.audio_dim));
+  return static_cast<std::size_t>(needs.sources) *
+         data::batch_buffer_bytes(batches, needs.visual_dim, needs.audio_dim);
 }
 
 /// GPU memory for batches, in bytes.
 std::size_t staged_bytes(const RunNeeds& needs, Residency residency) {
-  return of_sources(
-      needs, residency == Residency::kGpu
-                 ? data::ResidentBatchSource::batch_bytes(needs.batches, needs.visual_dim, needs.audio_dim)
-                 : data::staged_batch_bytes(needs.batches, needs.visual_dim, needs.audio_dim));
+  const auto bytes =
+      residency == Residency::kGpu ? data::ResidentBatchSource::batch_bytes : data::staged_batch_bytes;
+  return static_cast<std::size_t>(needs.sources) * bytes(needs.batches, needs.visual_dim, needs.audio_dim);
 }
 
 void add(std::vector<MemoryLine>& lines, const char* name, std::size_t bytes) {
@@ -67,34 +63,34 @@ void add(std::vector<MemoryLine>& lines, const char* name, std::size_t bytes) {
 std::size_t bytes_named(const std::vector<MemoryLine>& lines, std::initializer_list<std::string_view> names) {
   std::size_t sum = 0;
   for (const MemoryLine& line : lines)
-    if (std::find(names.begin(), names.end(), line.name) != names.end()) sum += line.bytes;
+    if (std::ranges::find(names, line.name) != names.end()) sum += line.bytes;
   return sum;
 }
 
 /// Host memory of one gradient all-reduce in flight, in bytes: the first bucket.
 std::size_t collective_bytes(const RunNeeds& needs, const std::vector<MemoryLine>& workspace) {
   if (needs.request.world_size == 1 || needs.request.train_batch == 0 || needs.bucket_bytes == 0) return 0;
-  const auto elements = static_cast<std::int64_t>(bytes_named(workspace, {"gradients"}) /
-                                                  engine::size_of(needs.request.compute_type));
-  const std::vector<engine::Bucket> buckets =
-      engine::cut_buckets(elements, engine::size_of(needs.request.compute_type), needs.bucket_bytes);
-  if (buckets.empty()) return 0;
-  return static_cast<std::size_t>(buckets[0].end - buckets[0].begin) *
-         engine::size_of(needs.request.compute_type);
+  const std::size_t element = engine::size_of(needs.request.compute_type);
+  const auto elements = static_cast<std::int64_t>(bytes_named(workspace, {"gradients"}) / element);
+  const std::vector<engine::Bucket> buckets = engine::cut_buckets(elements, element, needs.bucket_bytes);
+  return buckets.empty() ? 0 : static_cast<std::size_t>(buckets[0].end - buckets[0].begin) * element;
 }
 
-/// Adds the host memory beside the workspace, or beside a GPU.
-void add_host_lines(const RunNeeds& needs, const std::vector<MemoryLine>& workspace, Residency residency,
-                    std::vector<MemoryLine>& lines) {
-  const bool pinned = on_gpu(needs) && needs.pinned;
+/// Adds everything that the run allocates beside its workspace. On a CPU, all of it is on the device.
+void add_beside(const RunNeeds& needs, const std::vector<MemoryLine>& workspace, Residency residency,
+                std::vector<MemoryLine>& device, std::vector<MemoryLine>& host) {
+  const bool gpu = on_gpu(needs);
+  std::vector<MemoryLine>& lines = gpu ? host : device;
+  const auto frame_bytes = static_cast<std::size_t>(needs.frame_bytes);
+  if (gpu) add(device, "batches", staged_bytes(needs, residency));
+  if (gpu && residency == Residency::kGpu) add(device, "frames held on the device", frame_bytes);
   if (residency != Residency::kGpu)
-    add(lines, pinned ? "batches, page-locked" : "batches", assembled_bytes(needs));
-  if (residency == Residency::kHost)
-    add(lines, "frames held in memory", static_cast<std::size_t>(needs.frame_bytes));
+    add(lines, gpu && needs.pinned ? "batches, page-locked" : "batches", assembled_bytes(needs));
+  if (residency == Residency::kHost) add(lines, "frames held in memory", frame_bytes);
   add(lines, "predictions",
       engine::Evaluator::host_bytes(needs.network->signature(), needs.predictions, needs.request.eval_batch,
                                     needs.request.world_size));
-  if (!on_gpu(needs)) {
+  if (!gpu) {
     add(lines, "gradients on their way", collective_bytes(needs, workspace));
   } else if (needs.request.train_batch > 0) {
     const char* const masters =
@@ -103,25 +99,12 @@ void add_host_lines(const RunNeeds& needs, const std::vector<MemoryLine>& worksp
   }
 }
 
-/// Adds everything that the run allocates beside its workspace.
-void add_beside(const RunNeeds& needs, const std::vector<MemoryLine>& workspace, Residency residency,
-                std::vector<MemoryLine>& device, std::vector<MemoryLine>& host) {
-  if (on_gpu(needs)) {
-    add(device, "batches", staged_bytes(needs, residency));
-    if (residency == Residency::kGpu)
-      add(device, "frames held on the device", static_cast<std::size_t>(needs.frame_bytes));
-  }
-  add_host_lines(needs, workspace, residency, on_gpu(needs) ? host : device);
-}
-
 RunMemory lay_out(const RunNeeds& needs, Residency residency) {
   engine::MemoryPlan plan = engine::plan_memory(*needs.network, needs.request, needs.backend);
   RunMemory memory{.device = plan.lines,
-                   .host = {},
                    .activations = std::move(plan.arena_lines),
                    .workspace = plan.lines,
-                   .residency = residency,
-                   .why = ""};
+                   .residency = residency};
   add_beside(needs, memory.workspace, residency, memory.device, memory.host);
   return memory;
 }
@@ -219,12 +202,11 @@ Room look_at_room(const engine::Device& device, const engine::Ranks& ranks, int 
 }
 
 RunMemory plan_run(const RunNeeds& needs, const Room& room) {
-  if (!is_countable(needs)) {
+  if (operations_of(needs) >= kMaxOperations) {
     throw engine::UsageError(
         "--batch_size {}, --seq_len {}: a step of {:.3g} operations is beyond counting, and so is its "
         "memory; take smaller numbers, of --hidden and --grad_accum too",
-        batch_of(needs), needs.batches.seq_len,
-        needs.operations(batch_of(needs)) * static_cast<double>(needs.request.grad_accum));
+        batch_of(needs), needs.batches.seq_len, operations_of(needs));
   }
   if (needs.batches.residency != Residency::kAuto) return lay_out(needs, needs.batches.residency);
   if (needs.frame_bytes == 0) return lay_out(needs, Residency::kDisk);  // no dataset is given
@@ -244,7 +226,7 @@ std::optional<std::int64_t> largest_batch(const RunNeeds& needs, const RunMemory
   const std::size_t bytes = on_gpu(needs) ? room.device->bytes : share_of(room.host, room.ranks_here);
   const auto beside_workspace = [&](std::int64_t batch) {
     const RunNeeds of_batch = with_batch(needs, batch);
-    if (!is_countable(of_batch)) return kTooMuch;
+    if (operations_of(of_batch) >= kMaxOperations) return kTooMuch;
     std::vector<MemoryLine> device;
     std::vector<MemoryLine> host;
     add_beside(of_batch, memory.workspace, memory.residency, device, host);

@@ -62,11 +62,11 @@ struct Room {
 /// Everything that a rank allocates, by name, before any of it is allocated.
 struct RunMemory {
   std::vector<engine::MemoryLine> device;       ///< on the computing device; on a CPU, everything
-  std::vector<engine::MemoryLine> host;         ///< host memory beside a GPU; empty on a CPU
+  std::vector<engine::MemoryLine> host{};       ///< host memory beside a GPU; empty on a CPU
   std::vector<engine::MemoryLine> activations;  ///< what is live in the line "activations" at its peak
   std::vector<engine::MemoryLine> workspace;    ///< the lines of `device` that an engine::Workspace allocates
   data::Residency residency = data::Residency::kDisk;  ///< where the frames are stored
-  std::string why;  ///< reason for the residency, for people; empty if it was not chosen here
+  std::string why{};  ///< reason for the residency, for people; empty if it was not chosen here
 };
 
 /// Plans the memory of a run, with its frames at `needs.batches.residency`. kAuto means the GPU if they fit

@@ -40,14 +40,8 @@ bool is_of_run(const fs::path& path, const RunValues& now) {
   }
 }
 
-/// The entry of a checkpoint of this program; null if it has none.
-const engine::Value* entry_of(const engine::PtFile& file, const char* key) {
-  const engine::Dict* root = file.value.if_dict();
-  return root == nullptr ? nullptr : root->find(key);
-}
-
 std::optional<std::int64_t> epoch_of(const engine::PtFile& file) {
-  const engine::Value* epoch = entry_of(file, "epoch");
+  const engine::Value* epoch = file.value.find("epoch");
   if (epoch == nullptr || epoch->if_int() == nullptr) return std::nullopt;
   return *epoch->if_int();
 }
@@ -182,7 +176,7 @@ bool is_best_of(const fs::path& path, const engine::Trainer& trainer) {
   if (!epoch) return false;
   if (*epoch > trainer.epochs_done()) return true;
   const engine::ValidationSummary& best = *trainer.best();
-  const engine::Value* auc = entry_of(file, "val_auc");
+  const engine::Value* auc = file.value.find("val_auc");
   const bool has_auc = auc != nullptr && auc->if_double() != nullptr;
   return *epoch == best.epoch && has_auc == best.measure("auc").has_value() &&
          (!has_auc || *auc->if_double() == *best.measure("auc"));

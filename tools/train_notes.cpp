@@ -22,8 +22,8 @@ std::string only_class(const data::Dataset& dataset) {
   const std::vector<std::int64_t> samples = dataset.samples_of(data::Split::kTrain);
   if (samples.empty()) return {};
   const int first = dataset.label(samples.front());
-  const bool one = std::all_of(samples.begin(), samples.end(),
-                               [&](std::int64_t sample) { return dataset.label(sample) == first; });
+  const bool one =
+      std::ranges::all_of(samples, [&](std::int64_t sample) { return dataset.label(sample) == first; });
   if (!one) return {};
   if (first == data::kReal) return "real";
   return first == data::kFake ? "fake" : fmt::format("of class {}", first);
@@ -85,8 +85,8 @@ void check_contrastive_batch(const TrainOptions& o, const data::Dataset& dataset
 std::string why_untested(const data::Dataset& dataset) {
   const std::vector<std::int64_t> samples = dataset.samples_of(data::Split::kTest);
   if (samples.empty()) return "the test split is empty";
-  const auto unlabelled = std::count_if(samples.begin(), samples.end(),
-                                        [&](std::int64_t sample) { return dataset.label(sample) < 0; });
+  const auto unlabelled =
+      std::ranges::count_if(samples, [&](std::int64_t sample) { return dataset.label(sample) < 0; });
   if (unlabelled == 0) return {};
   return fmt::format("{} of the {} videos of the test split have no label", unlabelled, samples.size());
 }

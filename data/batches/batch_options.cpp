@@ -1,5 +1,8 @@
 #include "data/batches/batch_options.h"
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <string>
 
@@ -26,25 +29,36 @@ void check_trainable(const Dataset& dataset, std::span<const std::int64_t> sampl
   }
 }
 
-SampleWindow sample_window(const BatchSourceOptions& options, std::int64_t epoch, std::int64_t sample,
-                           std::int64_t frames) {
-  SampleWindow window;
-  window.visual.frames = window.audio.frames = frames;
-  const std::int64_t spare = frames - options.seq_len;
-  if (!options.sampler.training) {
-    window.visual.start = window.audio.start = std::max<std::int64_t>(spare, 0) / 2;
-    return window;
-  }
+void BadSamples::note(std::int64_t sample) {
+  std::uint8_t& noted = noted_[static_cast<std::size_t>(sample)];
+  if (noted != 0) return;
+  noted = 1;
+  ids_.push_back(dataset_.id(sample));
+  spdlog::warn("{}: the frames of {} are damaged ({}); left out", dataset_.path().string(), ids_.back(),
+               dataset_.has_checksums() ? "their checksum does not hold" : "not all numbers are finite");
+}
+
+void BadSamples::check() const {
+  if (static_cast<std::int64_t>(ids_.size()) <= most_) return;
+  throw engine::DataError("{}: {} samples are damaged, more than --max_bad_samples {}: {}; pack again",
+                          dataset_.path().string(), ids_.size(), most_, fmt::join(ids_, ", "));
+}
+
+PerStream<kernels::FrameWindow> sample_windows(const BatchSourceOptions& options, std::int64_t epoch,
+                                               std::int64_t sample, std::int64_t frames) {
+  const std::int64_t spare = std::max<std::int64_t>(frames - options.seq_len, 0);
+  PerStream<kernels::FrameWindow> windows;
+  windows.fill({.frames = frames, .start = spare / 2});
+  if (!options.sampler.training) return windows;
   engine::RandomStream random(options.sampler.seed, engine::RandomPurpose::kAugmentation,
                               (static_cast<std::uint64_t>(epoch) << 32) | static_cast<std::uint64_t>(sample));
   // All three are always drawn, so that no option affects the other draws.
   const bool augmented = random.uniform() < options.augment_prob;
   const std::int64_t shift = random.below(2 * options.max_shift + 1) - options.max_shift;
-  const std::int64_t start = random.below(std::max<std::int64_t>(spare, 0) + 1);
-  window.visual.start = window.audio.start = start;
-  if (augmented && shift > 0) window.audio.shift = shift;
-  if (augmented && shift < 0) window.visual.shift = -shift;
-  return window;
+  windows.fill({.frames = frames, .start = random.below(spare + 1)});
+  if (augmented && shift > 0) windows[Stream::kAudio].shift = shift;
+  if (augmented && shift < 0) windows[Stream::kVisual].shift = -shift;
+  return windows;
 }
 
 engine::BatchSpec batch_spec(const BatchSourceOptions& options, std::int64_t visual_dim,

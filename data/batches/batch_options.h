@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "data/batches/sampler.h"
 #include "data/packed/dataset.h"
@@ -39,16 +41,32 @@ void check(const BatchSourceOptions& options);
 void check_trainable(const Dataset& dataset, std::span<const std::int64_t> samples,
                      const BatchSourceOptions& options);
 
-/// Windows of one sample's two streams in one epoch.
-struct SampleWindow {
-  kernels::FrameWindow visual;
-  kernels::FrameWindow audio;
+/// Samples that a source has skipped because their frames are damaged.
+class BadSamples {
+ public:
+  /// `dataset` must outlive this object; `most` bad samples are tolerated.
+  BadSamples(const Dataset& dataset, std::int64_t most)
+      : dataset_(dataset), most_(most), noted_(static_cast<std::size_t>(dataset.size()), 0) {}
+
+  /// Logs and counts a sample at its first occurrence.
+  void note(std::int64_t sample);
+  /// Throws DataError naming all bad samples when there are more than `most`.
+  void check() const;
+  /// In the order of their first occurrence.
+  [[nodiscard]] const std::vector<std::string>& ids() const { return ids_; }
+
+ private:
+  const Dataset& dataset_;
+  std::int64_t most_;
+  std::vector<std::uint8_t> noted_;  // by sample
+  std::vector<std::string> ids_;
 };
 
-/// Window of a sample of t = `frames` frames: augmentation and random crop in training, centre crop otherwise
-/// (model.md, "Sampling and augmentation"). A function of (seed, epoch, sample) only. Leaves first_frame at
-/// 0: rows are counted from the sample's own first frame.
-[[nodiscard]] SampleWindow sample_window(const BatchSourceOptions& options, std::int64_t epoch,
-                                         std::int64_t sample, std::int64_t frames);
+/// Windows of a sample of t = `frames` frames in one epoch: augmentation and random crop in training, centre
+/// crop otherwise (model.md, "Sampling and augmentation"). A function of (seed, epoch, sample) only. Leaves
+/// first_frame at 0: rows are counted from the sample's own first frame.
+[[nodiscard]] PerStream<kernels::FrameWindow> sample_windows(const BatchSourceOptions& options,
+                                                             std::int64_t epoch, std::int64_t sample,
+                                                             std::int64_t frames);
 
 }  // namespace voca::data

@@ -3,12 +3,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <array>
 #include <span>
 #include <utility>
 
-#include "data/packed/bad_samples.h"
-#include "data/packed/frame_check.h"
 #include "engine/base/activity.h"
 #include "engine/base/error.h"
 #include "engine/core/arena.h"
@@ -41,213 +38,152 @@ struct Directions {
   }
 };
 
-std::array<std::int64_t, 2> frames_of(const Dataset& dataset, std::span<const std::int64_t> samples) {
-  std::array<std::int64_t, 2> frames{};
-  for (const std::int64_t sample : samples) {
-    for (const Stream stream : kStreams)
-      frames[static_cast<std::size_t>(stream)] += dataset.frames(stream, sample);
-  }
-  return frames;
-}
-
 }  // namespace
 
-struct ResidentBatchSource::State {
-  State(std::shared_ptr<const Dataset> dataset_in, std::vector<std::int64_t> samples_in,
-        const BatchSourceOptions& options_in, engine::Device& device_in)
-      : dataset(std::move(dataset_in)),
-        options(options_in),
-        sampler(samples_in, options_in.sampler),
-        device(device_in),
-        no_memory(nullptr, 0, device_in.kind()),
-        bad(*dataset, options_in.max_bad_samples),
-        first_frames(static_cast<std::size_t>(dataset->size())),
-        good(first_frames.size(), 0) {
-    const std::int64_t size = options.sampler.batch_size;
-    const std::array<std::int64_t, 2> rows = frames_of(*dataset, samples_in);
-    for (const Stream stream : kStreams) {
-      const auto s = static_cast<std::size_t>(stream);
-      frames[s] = {.shape = {rows[s], dataset->dim(stream)}, .dtype = dataset->dtype(), .name = kFrames};
-      place(frames[s]);
-      inputs[s] = {.shape = {size, options.seq_len, dataset->dim(stream)},
-                   .dtype = options.dtype,
-                   .name = name_of(stream).data()};
-      place(inputs[s], kBatches);
-    }
-    directions = device.allocate(kBatches, Directions::bytes(size));
-    for (Slot& slot : slots) {
-      slot.host = device.allocate_pinned(kBatches, Directions::bytes(size));
-      slot.copied = engine::Device::Event(device);
-    }
-    kept.reserve(static_cast<std::size_t>(size));
-    upload(samples_in);
+ResidentBatchSource::ResidentBatchSource(std::shared_ptr<const Dataset> dataset,
+                                         const std::vector<std::int64_t>& samples,
+                                         const BatchSourceOptions& options, engine::Device& device)
+    : dataset_(std::move(dataset)),
+      options_(options),
+      sampler_(samples, options.sampler),
+      device_(device),
+      no_memory_(nullptr, 0, device.kind()),
+      bad_(*dataset_, options.max_bad_samples),
+      first_frames_(static_cast<std::size_t>(dataset_->size())),
+      good_(first_frames_.size(), 0) {
+  check(options);
+  check_trainable(*dataset_, samples, options);
+  const std::int64_t size = options.sampler.batch_size;
+  PerStream<std::int64_t> rows{};
+  for (const std::int64_t sample : samples)
+    for (const Stream stream : kStreams) rows[stream] += dataset_->frames(stream, sample);
+  for (const Stream stream : kStreams) {
+    const std::int64_t dim = dataset_->dim(stream);
+    frames_[stream] = {.shape = {rows[stream], dim}, .dtype = dataset_->dtype(), .name = kFrames};
+    place(frames_[stream], kFrames);
+    inputs_[stream] = {
+        .shape = {size, options.seq_len, dim}, .dtype = options.dtype, .name = name_of(stream).data()};
+    place(inputs_[stream], kBatches);
   }
-
-  void place(Tensor& tensor, const char* name = kFrames) {
-    blocks.push_back(device.allocate(name, tensor.bytes()));
-    tensor.data = blocks.back().data();
-    tensor.device = device.kind();
+  directions_ = device.allocate(kBatches, Directions::bytes(size));
+  for (Slot& slot : slots_) {
+    slot.host = device.allocate_pinned(kBatches, Directions::bytes(size));
+    slot.copied = engine::Device::Event(device);
   }
+  kept_.reserve(static_cast<std::size_t>(size));
+  upload(samples);
+}
 
-  void upload(const std::vector<std::int64_t>& samples);
-  void upload_stream(std::int64_t sample, Stream stream, FrameCheck& check);
-  const engine::Batch* next();
-  void direct(std::byte* host, std::int64_t size) const;
+void ResidentBatchSource::place(Tensor& tensor, const char* name) {
+  blocks_.push_back(device_.allocate(name, tensor.bytes()));
+  tensor.data = blocks_.back().data();
+  tensor.device = device_.kind();
+}
 
-  /// Pinned memory, and the event after which the device no longer reads it.
-  struct Slot {
-    engine::Device::PinnedBlock host;
-    engine::Device::Event copied;
-  };
-
-  std::shared_ptr<const Dataset> dataset;
-  BatchSourceOptions options;
-  Sampler sampler;
-  engine::Device& device;
-  engine::Arena no_memory;  ///< for the contexts of operations that need no arena memory
-  BadSamples bad;
-  std::vector<std::array<std::int64_t, 2>> first_frames;  ///< by sample: its first row in `frames`
-  std::vector<std::uint8_t> good;                         ///< by sample
-  bool all_good = true;
-  std::vector<engine::Device::Block> blocks;
-  std::array<Tensor, 2> frames;  ///< by stream, (Σ frames, dim)
-  std::array<Tensor, 2> inputs;  ///< for the largest batch
-  engine::Device::Block directions;
-  std::array<Slot, 2> slots;
-  std::array<Slot, 2> chunks;  ///< for the upload; freed afterwards
-  std::array<std::int64_t, 2> next_frame{};
-  std::size_t next_chunk = 0;
-  std::int64_t epoch = 0;
-  std::int64_t next_batch = 0;
-  bool active = false;
-  std::vector<std::int64_t> kept;
-  engine::Batch batch;
-};
-
-void ResidentBatchSource::State::upload(const std::vector<std::int64_t>& samples) {
-  const std::size_t row = std::max(dataset->row_bytes(Stream::kVisual), dataset->row_bytes(Stream::kAudio));
-  for (Slot& chunk : chunks) {
-    chunk.host = device.allocate_pinned("upload", std::max(kChunkBytes, row));
-    chunk.copied = engine::Device::Event(device);
+void ResidentBatchSource::upload(const std::vector<std::int64_t>& samples) {
+  const std::size_t row = std::max(dataset_->row_bytes(Stream::kVisual), dataset_->row_bytes(Stream::kAudio));
+  for (Slot& chunk : chunks_) {
+    chunk.host = device_.allocate_pinned("upload", std::max(kChunkBytes, row));
+    chunk.copied = engine::Device::Event(device_);
   }
   for (const std::int64_t sample : samples) {
     const auto i = static_cast<std::size_t>(sample);
-    first_frames[i] = next_frame;
+    first_frames_[i] = next_frame_;
     try {
-      FrameCheck check(*dataset, sample);
+      FrameCheck check(*dataset_, sample);
       for (const Stream stream : kStreams) upload_stream(sample, stream, check);
-      good[i] = check.good() ? 1 : 0;
+      good_[i] = check.good() ? 1 : 0;
     } catch (const engine::DataError&) {
       // A damaged chunk makes the sample bad, like a wrong checksum. Its missing rows are never read.
-      for (const Stream stream : kStreams) {
-        const auto s = static_cast<std::size_t>(stream);
-        next_frame[s] = first_frames[i][s] + dataset->frames(stream, sample);
-      }
+      for (const Stream stream : kStreams)
+        next_frame_[stream] = first_frames_[i][stream] + dataset_->frames(stream, sample);
     }
   }
-  device.synchronize(device.copy_stream());
-  chunks = {};
-  all_good = std::all_of(samples.begin(), samples.end(),
-                         [&](std::int64_t sample) { return good[static_cast<std::size_t>(sample)] != 0; });
+  device_.synchronize(device_.copy_stream());
+  chunks_ = {};
+  all_good_ = std::ranges::all_of(
+      samples, [&](std::int64_t sample) { return good_[static_cast<std::size_t>(sample)] != 0; });
 }
 
 // Rows are read into one pinned chunk while the other is copied.
-void ResidentBatchSource::State::upload_stream(std::int64_t sample, Stream stream, FrameCheck& check) {
-  const auto s = static_cast<std::size_t>(stream);
-  const std::size_t row = dataset->row_bytes(stream);
-  const std::int64_t all = dataset->frames(stream, sample);
+void ResidentBatchSource::upload_stream(std::int64_t sample, Stream stream, FrameCheck& check) {
+  const std::size_t row = dataset_->row_bytes(stream);
+  const std::int64_t all = dataset_->frames(stream, sample);
   std::int64_t step = 0;
   for (std::int64_t first = 0; first < all; first += step) {
-    Slot& chunk = chunks[next_chunk];
-    next_chunk = 1 - next_chunk;
+    Slot& chunk = chunks_[next_chunk_];
+    next_chunk_ = 1 - next_chunk_;
     step = std::min(all - first, static_cast<std::int64_t>(chunk.host.bytes() / row));
     const std::size_t bytes = static_cast<std::size_t>(step) * row;
     engine::report_activity("uploading frames");
     chunk.copied.synchronize();
-    dataset->read_raw(stream, sample, first, step, chunk.host.data());
+    dataset_->read_raw(stream, sample, first, step, chunk.host.data());
     check.add({chunk.host.data(), bytes});
-    auto* const to = static_cast<std::byte*>(frames[s].data) + static_cast<std::size_t>(next_frame[s]) * row;
-    device.copy_to_device(to, chunk.host.data(), bytes, device.copy_stream());
-    chunk.copied.record(device.copy_stream());
-    next_frame[s] += step;
+    auto* const to =
+        static_cast<std::byte*>(frames_[stream].data) + static_cast<std::size_t>(next_frame_[stream]) * row;
+    device_.copy_to_device(to, chunk.host.data(), bytes, device_.copy_stream());
+    chunk.copied.record(device_.copy_stream());
+    next_frame_[stream] += step;
   }
 }
 
 /// Writes labels and windows of the good samples.
-void ResidentBatchSource::State::direct(std::byte* host, std::int64_t size) const {
+void ResidentBatchSource::direct(std::byte* host, std::int64_t size) const {
   auto* const labels = reinterpret_cast<std::int32_t*>(host + Directions::labels_at(size));
-  auto* const visual = reinterpret_cast<FrameWindow*>(host + Directions::windows_at(Stream::kVisual, size));
-  auto* const audio = reinterpret_cast<FrameWindow*>(host + Directions::windows_at(Stream::kAudio, size));
-  for (std::size_t i = 0; i < kept.size(); ++i) {
-    const std::int64_t sample = kept[i];
-    const SampleWindow window = sample_window(options, epoch, sample, dataset->frames(sample));
-    const std::array<std::int64_t, 2>& first = first_frames[static_cast<std::size_t>(sample)];
-    labels[i] = dataset->label(sample);
-    visual[i] = window.visual;
-    visual[i].first_frame = first[static_cast<std::size_t>(Stream::kVisual)];
-    audio[i] = window.audio;
-    audio[i].first_frame = first[static_cast<std::size_t>(Stream::kAudio)];
-  }
-}
-
-const engine::Batch* ResidentBatchSource::State::next() {
-  VOCA_CHECK(active);
-  if (next_batch == sampler.batches()) return nullptr;
-  kept.clear();
-  for (const std::int64_t sample : sampler.batch(next_batch)) {
-    if (good[static_cast<std::size_t>(sample)] != 0) {
-      kept.push_back(sample);
-    } else {
-      bad.note(sample);
+  for (std::size_t i = 0; i < kept_.size(); ++i) {
+    const std::int64_t sample = kept_[i];
+    labels[i] = dataset_->label(sample);
+    const auto windows = sample_windows(options_, epoch_, sample, dataset_->frames(sample));
+    for (const Stream stream : kStreams) {
+      auto* const to = reinterpret_cast<FrameWindow*>(host + Directions::windows_at(stream, size));
+      to[i] = windows[stream];
+      to[i].first_frame = first_frames_[static_cast<std::size_t>(sample)][stream];
     }
   }
-  bad.check();
-  const auto size = static_cast<std::int64_t>(kept.size());
-  batch.inputs.clear();
-  batch.size = size;
-  batch.first_position = sampler.first_position(next_batch);
-  batch.samples = kept;
-  Slot& slot = slots[static_cast<std::size_t>(next_batch) % slots.size()];
-  ++next_batch;
+}
+
+const engine::Batch* ResidentBatchSource::next() {
+  VOCA_CHECK(active_);
+  if (next_batch_ == sampler_.batches()) return nullptr;
+  kept_.clear();
+  for (const std::int64_t sample : sampler_.batch(next_batch_)) {
+    if (good_[static_cast<std::size_t>(sample)] != 0) {
+      kept_.push_back(sample);
+    } else {
+      bad_.note(sample);
+    }
+  }
+  bad_.check();
+  const auto size = static_cast<std::int64_t>(kept_.size());
+  batch_.inputs.clear();
+  batch_.size = size;
+  batch_.first_position = sampler_.first_position(next_batch_);
+  batch_.samples = kept_;
+  Slot& slot = slots_[static_cast<std::size_t>(next_batch_) % slots_.size()];
+  ++next_batch_;
   slot.copied.synchronize();
   direct(slot.host.data(), size);
-  const engine::Stream stream = device.compute_stream();
-  device.copy_to_device(directions.data(), slot.host.data(), Directions::bytes(size), stream);
+  const engine::Stream stream = device_.compute_stream();
+  device_.copy_to_device(directions_.data(), slot.host.data(), Directions::bytes(size), stream);
   slot.copied.record(stream);
-  engine::Context context{.arena = no_memory, .stream = stream};
+  engine::Context context{.arena = no_memory_, .stream = stream};
   for (const Stream from : kStreams) {
-    const auto s = static_cast<std::size_t>(from);
-    const Tensor windows{.data = directions.data() + Directions::windows_at(from, size),
+    const Tensor windows{.data = directions_.data() + Directions::windows_at(from, size),
                          .shape = {size, static_cast<std::int64_t>(sizeof(FrameWindow))},
                          .dtype = DType::kU8,
-                         .device = device.kind(),
+                         .device = device_.kind(),
                          .name = "windows"};
-    batch.inputs.push_back(inputs[s].rows(0, size));
-    if (size > 0) engine::ops::gather_frames(context, frames[s], windows, batch.inputs[s]);
+    Tensor input = inputs_[from].rows(0, size);
+    if (size > 0) engine::ops::gather_frames(context, frames_[from], windows, input);
+    batch_.inputs.push_back(input);
   }
-  batch.targets.clear();
-  batch.targets.push_back({.data = directions.data() + Directions::labels_at(size),
-                           .shape = {size},
-                           .dtype = DType::kI32,
-                           .device = device.kind(),
-                           .name = kLabelTarget});
-  return &batch;
-}
-
-ResidentBatchSource::ResidentBatchSource(std::shared_ptr<const Dataset> dataset,
-                                         std::vector<std::int64_t> samples, const BatchSourceOptions& options,
-                                         engine::Device& device) {
-  check(options);
-  check_trainable(*dataset, samples, options);
-  state_ = std::make_unique<State>(std::move(dataset), std::move(samples), options, device);
-}
-
-ResidentBatchSource::~ResidentBatchSource() = default;
-
-std::size_t ResidentBatchSource::device_bytes(const Dataset& dataset, std::span<const std::int64_t> samples,
-                                              const BatchSourceOptions& options) {
-  return static_cast<std::size_t>(frame_bytes(dataset, samples)) +
-         batch_bytes(options, dataset.dim(Stream::kVisual), dataset.dim(Stream::kAudio));
+  batch_.targets.clear();
+  batch_.targets.push_back({.data = directions_.data() + Directions::labels_at(size),
+                            .shape = {size},
+                            .dtype = DType::kI32,
+                            .device = device_.kind(),
+                            .name = kLabelTarget});
+  return &batch_;
 }
 
 std::size_t ResidentBatchSource::batch_bytes(const BatchSourceOptions& options, std::int64_t visual_dim,
@@ -257,34 +193,17 @@ std::size_t ResidentBatchSource::batch_bytes(const BatchSourceOptions& options, 
          Directions::bytes(options.sampler.batch_size);
 }
 
-std::int64_t ResidentBatchSource::samples_per_epoch() const {
-  return state_->sampler.samples();
-}
-std::int64_t ResidentBatchSource::batches_per_epoch() const {
-  return state_->sampler.batches();
-}
-std::int64_t ResidentBatchSource::max_batch_size() const {
-  return state_->options.sampler.batch_size;
-}
 void ResidentBatchSource::start_epoch(std::int64_t epoch, std::int64_t first_batch) {
-  VOCA_CHECK(first_batch >= 0 && first_batch <= state_->sampler.batches());
-  state_->epoch = epoch;
-  state_->sampler.start_epoch(epoch);
-  state_->next_batch = first_batch;
-  state_->active = true;
+  VOCA_CHECK(first_batch >= 0 && first_batch <= sampler_.batches());
+  epoch_ = epoch;
+  sampler_.start_epoch(epoch);
+  next_batch_ = first_batch;
+  active_ = true;
 }
-const engine::Batch* ResidentBatchSource::next() {
-  return state_->next();
-}
+
 std::optional<std::int64_t> ResidentBatchSource::size_of_batch(std::int64_t batch) const {
-  if (!state_->all_good) return {};
-  return state_->sampler.size(batch);
-}
-std::int64_t ResidentBatchSource::bad_samples() const {
-  return static_cast<std::int64_t>(state_->bad.ids().size());
-}
-std::vector<std::string> ResidentBatchSource::bad_ids() const {
-  return state_->bad.ids();
+  if (!all_good_) return {};
+  return sampler_.size(batch);
 }
 
 }  // namespace voca::data

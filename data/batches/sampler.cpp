@@ -30,11 +30,9 @@ Sampler::Sampler(std::vector<std::int64_t> samples, const SamplerOptions& option
 
 void Sampler::start_epoch(std::int64_t epoch) {
   if (!options_.training) return;
-  std::copy(samples_.begin(), samples_.end(), order_.begin());
-  engine::RandomStream random(options_.seed, engine::RandomPurpose::kPermutation,
-                              static_cast<std::uint64_t>(epoch));
-  for (std::size_t i = order_.size(); i > 1; --i)
-    std::swap(order_[i - 1], order_[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)))]);
+  std::ranges::copy(samples_, order_.begin());
+  engine::RandomStream(options_.seed, engine::RandomPurpose::kPermutation, static_cast<std::uint64_t>(epoch))
+      .shuffle(order_.begin(), order_.end());
 }
 
 Sampler::Slice Sampler::slice(std::int64_t batch) const {

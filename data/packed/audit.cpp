@@ -23,14 +23,14 @@ IdentityAudit audit_identities(std::span<const std::string> ids, std::span<const
   }
   result.identities = static_cast<std::int64_t>(seen.size());
   for (const auto& [name, counts] : seen) {
-    if (std::count_if(counts.begin(), counts.end(), [](std::int64_t n) { return n > 0; }) < 2) continue;
+    if (std::ranges::count_if(counts, [](std::int64_t n) { return n > 0; }) < 2) continue;
     ++result.crossing;
     if (result.examples.size() < 5) result.examples.push_back(name);
   }
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (splits[i] == Split::kTrain) continue;
-    const bool in_train = std::any_of(names[i].begin(), names[i].end(),
-                                      [&](const std::string& name) { return seen[name][0] > 0; });
+    const bool in_train =
+        std::ranges::any_of(names[i], [&](const std::string& name) { return seen[name][0] > 0; });
     if (in_train) ++result.crossing_videos;
   }
   return result;
@@ -41,7 +41,7 @@ namespace {
 CopyAudit audit_copies(const AuditInput& input) {
   // 32-bit checksums alone collide among many videos; combined with both lengths they hardly do.
   const auto key = [&](std::size_t i) {
-    return std::array<std::int64_t, 3>{input.checksums[i], input.visual_frames[i], input.audio_frames[i]};
+    return std::array<std::int64_t, 3>{input.checksums[i], input.frames[0][i], input.frames[1][i]};
   };
   std::map<std::array<std::int64_t, 3>, std::size_t> in_train;
   for (std::size_t i = 0; i < input.ids.size(); ++i)
@@ -57,16 +57,12 @@ CopyAudit audit_copies(const AuditInput& input) {
   return result;
 }
 
-std::vector<double> as_doubles(std::span<const std::int64_t> values) {
-  return {values.begin(), values.end()};
-}
-
 }  // namespace
 
 std::optional<double> score_auc(std::span<const double> scores, std::span<const std::uint8_t> labels) {
   VOCA_CHECK(scores.size() == labels.size());
   std::vector<double> distinct(scores.begin(), scores.end());
-  std::sort(distinct.begin(), distinct.end());
+  std::ranges::sort(distinct);
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
   // The AUC depends only on the order, so each score is replaced by its rank among the distinct scores, in
   // [0, 1).
@@ -74,7 +70,7 @@ std::optional<double> score_auc(std::span<const double> scores, std::span<const 
   std::vector<int> classes;
   for (std::size_t i = 0; i < scores.size(); ++i) {
     if (labels[i] != kReal && labels[i] != kFake) continue;
-    const auto rank = std::lower_bound(distinct.begin(), distinct.end(), scores[i]) - distinct.begin();
+    const auto rank = std::ranges::lower_bound(distinct, scores[i]) - distinct.begin();
     ranks.push_back(static_cast<double>(rank) / static_cast<double>(distinct.size()));
     classes.push_back(labels[i]);
   }
@@ -85,14 +81,15 @@ DatasetAudit audit(const AuditInput& input, const IdentityFinder& finder) {
   DatasetAudit result;
   result.identities = audit_identities(input.ids, input.splits, finder);
   result.copies = audit_copies(input);
-  result.leaks = {
-      {"visual length", score_auc(as_doubles(input.visual_frames), input.labels)},
-      {"audio length", score_auc(as_doubles(input.audio_frames), input.labels)},
-      {fmt::format("visual energy of the first {} frames", kLeadingFrames),
-       score_auc(input.visual_energy, input.labels)},
-      {fmt::format("audio energy of the first {} frames", kLeadingFrames),
-       score_auc(input.audio_energy, input.labels)},
-  };
+  for (const Stream stream : kStreams) {
+    const std::span<const std::int64_t> frames = input.frames[stream];
+    result.leaks.push_back({fmt::format("{} length", name_of(stream)),
+                            score_auc(std::vector<double>(frames.begin(), frames.end()), input.labels)});
+  }
+  for (const Stream stream : kStreams) {
+    result.leaks.push_back({fmt::format("{} energy of the first {} frames", name_of(stream), kLeadingFrames),
+                            score_auc(input.energy[stream], input.labels)});
+  }
   return result;
 }
 

@@ -48,11 +48,9 @@ struct AuditInput {
   std::span<const std::string> ids;
   std::span<const std::uint8_t> labels;  ///< 1 real, 0 fake; other labels are excluded from the leak audits
   std::span<const Split> splits;
-  std::span<const std::int64_t> visual_frames;
-  std::span<const std::int64_t> audio_frames;
-  std::span<const double> visual_energy;  ///< mean square of the first kLeadingFrames frames
-  std::span<const double> audio_energy;
-  std::span<const std::uint32_t> checksums;  ///< checksums of the frames
+  PerStream<std::span<const std::int64_t>> frames;
+  PerStream<std::span<const double>> energy;  ///< mean square of the first kLeadingFrames frames
+  std::span<const std::uint32_t> checksums;   ///< checksums of the frames
 };
 
 /// `splits` has one entry per id.

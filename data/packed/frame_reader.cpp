@@ -1,12 +1,10 @@
 #include "data/packed/frame_reader.h"
 
-#include <algorithm>
 #include <limits>
 #include <new>
 #include <string>
 #include <utility>
 
-#include "data/packed/frame_check.h"
 #include "data/tree/convert.h"
 #include "data/tree/npy.h"
 #include "data/tree/parallel.h"
@@ -20,13 +18,9 @@ class DiskReader final : public FrameReader {
  public:
   explicit DiskReader(std::shared_ptr<const Dataset> dataset) : dataset_(std::move(dataset)) {}
 
-  void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
-            float* out) const override {
-    dataset_->read_rows(stream, sample, first, count, out);
-  }
-  void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
-            double* out) const override {
-    dataset_->read_rows(stream, sample, first, count, out);
+  void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count, engine::DType dtype,
+            void* out) const override {
+    dataset_->read_rows(stream, sample, first, count, dtype, out);
   }
   [[nodiscard]] bool verify(std::int64_t sample, std::span<std::byte> scratch) const override {
     return dataset_->verify(sample, scratch);
@@ -55,13 +49,12 @@ class HostReader final : public FrameReader {
                    [&](std::int64_t i) { load(distinct[static_cast<std::size_t>(i)]); });
   }
 
-  void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
-            float* out) const override {
-    copy(stream, sample, first, count, out);
-  }
-  void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
-            double* out) const override {
-    copy(stream, sample, first, count, out);
+  void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count, engine::DType dtype,
+            void* out) const override {
+    VOCA_CHECK(first >= 0 && count >= 0 && first + count <= dataset_->frames(stream, sample));
+    const std::byte* const from =
+        rows(stream, sample) + static_cast<std::size_t>(first) * dataset_->row_bytes(stream);
+    widen(dataset_->dtype(), from, count * dataset_->dim(stream), dtype, out);
   }
   [[nodiscard]] bool verify(std::int64_t sample, std::span<std::byte> /*scratch*/) const override {
     return good_[static_cast<std::size_t>(sample)] != 0;
@@ -102,14 +95,6 @@ class HostReader final : public FrameReader {
       return;  // a damaged chunk makes the sample bad, like a wrong checksum
     }
     good_[static_cast<std::size_t>(sample)] = check.good() ? 1 : 0;
-  }
-
-  template <typename T>
-  void copy(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count, T* out) const {
-    VOCA_CHECK(first >= 0 && count >= 0 && first + count <= dataset_->frames(stream, sample));
-    const std::byte* const from =
-        rows(stream, sample) + static_cast<std::size_t>(first) * dataset_->row_bytes(stream);
-    widen(dataset_->dtype(), from, count * dataset_->dim(stream), out);
   }
 
   std::shared_ptr<const Dataset> dataset_;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -29,11 +28,9 @@ class FrameReader {
   FrameReader& operator=(const FrameReader&) = delete;
   virtual ~FrameReader() = default;
 
-  /// Reads rows [first, first + count) of the sample's stream as (count, dim) numbers.
+  /// Reads rows [first, first + count) of the sample's stream as (count, dim) numbers of type kF32 or kF64.
   virtual void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
-                    float* out) const = 0;
-  virtual void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
-                    double* out) const = 0;
+                    engine::DType dtype, void* out) const = 0;
   /// Whether the sample's frames are usable (FrameCheck); `scratch` as for Dataset::verify.
   [[nodiscard]] virtual bool verify(std::int64_t sample, std::span<std::byte> scratch) const = 0;
 };

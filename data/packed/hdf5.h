@@ -8,7 +8,7 @@
 #include "engine/base/unique_handle.h"
 #include "engine/core/dtype.h"
 
-// Handles, locking and errors of the HDF5 library. Internal to data/.
+// Handles, locking, errors and file access of the HDF5 library. Internal to data/.
 
 namespace voca::data::hdf5 {
 
@@ -65,6 +65,33 @@ class Handle {
 void require_memory();
 /// Whether the last call failed for lack of memory.
 [[nodiscard]] bool lacked_memory();
+
+/// Routes the library's access to one file through a descriptor of the caller, and records system errors. The
+/// library is not notified of a failed write: it would be left with a file that it cannot close and would
+/// crash at exit. The caller must therefore check error() after flushing or closing the file.
+class FileAccess {
+ public:
+  /// `descriptor` must stay open as long as the library has the file open.
+  explicit FileAccess(int descriptor) : descriptor_(descriptor) {}
+  FileAccess(const FileAccess&) = delete;
+  FileAccess& operator=(const FileAccess&) = delete;
+
+  /// Access property list for H5Fopen and H5Fcreate; this object must outlive the file opened with it.
+  [[nodiscard]] Handle properties();
+  /// errno of the first failed read or write; 0 if none failed.
+  [[nodiscard]] int error() const { return error_; }
+
+  [[nodiscard]] int descriptor() const { return descriptor_; }
+  /// Records the first error; returns −1, the library's failure code.
+  herr_t failed(int error_number) {
+    if (error_ == 0) error_ = error_number;
+    return -1;
+  }
+
+ private:
+  int descriptor_;
+  int error_ = 0;
+};
 
 /// File type of float16 or float32, little-endian.
 [[nodiscard]] Handle frame_type(engine::DType dtype);

@@ -1,25 +1,20 @@
-#include "data/packed/hdf5_file.h"
-
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <utility>
+#include <memory>
+
+#include "data/packed/hdf5.h"
+#include "engine/base/path_status.h"
 
 namespace voca::data::hdf5 {
-
-struct FileAccess::State {
-  int descriptor = -1;
-  int error = 0;
-};
-
 namespace {
 
 /// An open file as seen by the library's drivers; the library's own part must come first.
 struct File {
   H5FD_t library{};
-  FileAccess::State* state = nullptr;
+  FileAccess* access = nullptr;
   haddr_t end_of_addresses = 0;
   haddr_t end_of_file = 0;
 };
@@ -31,24 +26,19 @@ const File& file_of(const H5FD_t* file) {
   return *reinterpret_cast<const File*>(file);
 }
 
-/// Records the first error; returns −1, the library's failure code.
-herr_t failed(FileAccess::State& state, int error_number) {
-  if (state.error == 0) state.error = error_number;
-  return -1;
-}
-
 H5FD_t* open_file(const char* /*name*/, unsigned flags, hid_t access, haddr_t /*most*/) {
-  const auto* const info = static_cast<FileAccess::State* const*>(H5Pget_driver_info(access));
+  const auto* const info = static_cast<FileAccess* const*>(H5Pget_driver_info(access));
   if (info == nullptr) return nullptr;
   auto file = std::make_unique<File>();
-  file->state = *info;
+  file->access = *info;
+  const bool truncates = (flags & H5F_ACC_TRUNC) != 0;
   struct stat status {};
-  if (::fstat(file->state->descriptor, &status) != 0 ||
-      ((flags & H5F_ACC_TRUNC) != 0 && ::ftruncate(file->state->descriptor, 0) != 0)) {
-    failed(*file->state, errno);
+  if (::fstat(file->access->descriptor(), &status) != 0 ||
+      (truncates && ::ftruncate(file->access->descriptor(), 0) != 0)) {
+    file->access->failed(errno);
     return nullptr;
   }
-  file->end_of_file = (flags & H5F_ACC_TRUNC) != 0 ? 0 : static_cast<haddr_t>(status.st_size);
+  file->end_of_file = truncates ? 0 : static_cast<haddr_t>(status.st_size);
   return &file.release()->library;
 }
 
@@ -64,32 +54,20 @@ herr_t query(const H5FD_t* /*file*/, unsigned long* flags) {
   return 0;
 }
 
-haddr_t end_of_addresses(const H5FD_t* file, H5FD_mem_t /*type*/) {
-  return file_of(file).end_of_addresses;
-}
-herr_t set_end_of_addresses(H5FD_t* file, H5FD_mem_t /*type*/, haddr_t address) {
-  file_of(file).end_of_addresses = address;
-  return 0;
-}
-haddr_t end_of_file(const H5FD_t* file, H5FD_mem_t /*type*/) {
-  return file_of(file).end_of_file;
-}
-
 /// Reads past the end of the file return zeros, as the format requires.
 herr_t read(H5FD_t* file, H5FD_mem_t /*type*/, hid_t /*transfer*/, haddr_t at, size_t size, void* out) {
-  FileAccess::State& state = *file_of(file).state;
-  auto* bytes = static_cast<char*>(out);
-  while (size > 0) {
-    const ssize_t count = ::pread(state.descriptor, bytes, size, static_cast<off_t>(at));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return failed(state, errno);
+  FileAccess& access = *file_of(file).access;
+  auto* const bytes = static_cast<char*>(out);
+  for (std::size_t done = 0; done < size;) {
+    const ssize_t count = engine::uninterrupted([&] {
+      return ::pread(access.descriptor(), bytes + done, size - done, static_cast<off_t>(at + done));
+    });
+    if (count < 0) return access.failed(errno);
     if (count == 0) {
-      std::fill_n(bytes, size, '\0');
+      std::fill_n(bytes + done, size - done, '\0');
       return 0;
     }
-    bytes += count;
-    at += static_cast<haddr_t>(count);
-    size -= static_cast<size_t>(count);
+    done += static_cast<std::size_t>(count);
   }
   return 0;
 }
@@ -97,18 +75,14 @@ herr_t read(H5FD_t* file, H5FD_mem_t /*type*/, hid_t /*transfer*/, haddr_t at, s
 herr_t write(H5FD_t* file, H5FD_mem_t /*type*/, hid_t /*transfer*/, haddr_t at, size_t size,
              const void* data) {
   File& own = file_of(file);
-  const auto* bytes = static_cast<const char*>(data);
   own.end_of_file = std::max(own.end_of_file, at + size);
-  while (size > 0 && own.state->error == 0) {
-    const ssize_t count = ::pwrite(own.state->descriptor, bytes, size, static_cast<off_t>(at));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) {
-      failed(*own.state, count < 0 ? errno : ENOSPC);
-      break;
-    }
-    bytes += count;
-    at += static_cast<haddr_t>(count);
-    size -= static_cast<size_t>(count);
+  for (std::size_t done = 0; done < size && own.access->error() == 0;) {
+    const ssize_t count = engine::uninterrupted([&] {
+      return ::pwrite(own.access->descriptor(), static_cast<const char*>(data) + done, size - done,
+                      static_cast<off_t>(at + done));
+    });
+    if (count <= 0) own.access->failed(count < 0 ? errno : ENOSPC);
+    done += static_cast<std::size_t>(std::max<ssize_t>(count, 0));
   }
   return 0;
 }
@@ -116,9 +90,9 @@ herr_t write(H5FD_t* file, H5FD_mem_t /*type*/, hid_t /*transfer*/, haddr_t at, 
 herr_t truncate(H5FD_t* file, hid_t /*transfer*/, hbool_t /*closing*/) {
   File& own = file_of(file);
   if (own.end_of_addresses == own.end_of_file) return 0;
-  if (own.state->error == 0 &&
-      ::ftruncate(own.state->descriptor, static_cast<off_t>(own.end_of_addresses)) != 0)
-    failed(*own.state, errno);
+  if (own.access->error() == 0 &&
+      ::ftruncate(own.access->descriptor(), static_cast<off_t>(own.end_of_addresses)) != 0)
+    own.access->failed(errno);
   own.end_of_file = own.end_of_addresses;
   return 0;
 }
@@ -132,13 +106,16 @@ hid_t register_driver() {
   driver.name = "voca";
   driver.maxaddr = (haddr_t{1} << 62) - 1;
   driver.fc_degree = H5F_CLOSE_WEAK;
-  driver.fapl_size = sizeof(FileAccess::State*);
+  driver.fapl_size = sizeof(FileAccess*);
   driver.open = open_file;
   driver.close = close_file;
   driver.query = query;
-  driver.get_eoa = end_of_addresses;
-  driver.set_eoa = set_end_of_addresses;
-  driver.get_eof = end_of_file;
+  driver.get_eoa = [](const H5FD_t* file, H5FD_mem_t) { return file_of(file).end_of_addresses; };
+  driver.set_eoa = [](H5FD_t* file, H5FD_mem_t, haddr_t address) {
+    file_of(file).end_of_addresses = address;
+    return herr_t{0};
+  };
+  driver.get_eof = [](const H5FD_t* file, H5FD_mem_t) { return file_of(file).end_of_file; };
   driver.read = read;
   driver.write = write;
   driver.truncate = truncate;
@@ -149,19 +126,12 @@ hid_t register_driver() {
 
 }  // namespace
 
-FileAccess::FileAccess(int descriptor) : state_(std::make_unique<State>(State{descriptor, 0})) {}
-FileAccess::~FileAccess() = default;
-
-Handle FileAccess::properties() const {
+Handle FileAccess::properties() {
   static const hid_t driver = register_driver();
   Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-  State* const state = state_.get();
-  H5Pset_driver(access.get(), driver, static_cast<const void*>(&state));
+  FileAccess* const self = this;
+  H5Pset_driver(access.get(), driver, static_cast<const void*>(&self));
   return access;
-}
-
-int FileAccess::error() const {
-  return state_->error;
 }
 
 }  // namespace voca::data::hdf5

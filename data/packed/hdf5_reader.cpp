@@ -146,13 +146,13 @@ Reader::Reader(std::string path, int descriptor, std::uint64_t file_bytes, Annou
   if (file_) return;
   const std::string reason = last_error();
   if (const std::string other = engine::mistaken_kind(path_, engine::FileKind::kHdf5); !other.empty())
-    refuse(other);
+    refuse("{}", other);
   if (engine::file_kind(path_) == engine::FileKind::kHdf5)
-    refuse(fmt::format("is a truncated or damaged HDF5 file: {}; copy it again", reason));
-  refuse(fmt::format("is not an HDF5 file: {}", reason));
+    refuse("is a truncated or damaged HDF5 file: {}; copy it again", reason);
+  refuse("is not an HDF5 file: {}", reason);
 }
 
-void Reader::refuse(const std::string& what) const {
+void Reader::refuse_as(const std::string& what) const {
   if (access_.error() != 0)
     throw engine::IoError("{}: cannot be read: {}", path_, std::strerror(access_.error()));
   // Damaged files request impossible amounts; a lack of memory is real only if twice the file's size fails
@@ -166,7 +166,7 @@ bool Reader::has(const std::string& name) const {
   announce_(name);
   for (std::size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
     const htri_t there = H5Lexists(file_.get(), name.substr(0, slash).c_str(), H5P_DEFAULT);
-    if (there < 0) refuse(fmt::format("{} cannot be looked for: {}", name, last_error()));
+    if (there < 0) refuse("{} cannot be looked for: {}", name, last_error());
     if (there == 0) return false;
     if (slash == std::string::npos) return true;
   }
@@ -177,9 +177,9 @@ void Reader::check_links(const std::string& name) const {
     const std::string part = name.substr(0, slash);
     H5L_info_t info;
     if (H5Lget_info(file_.get(), part.c_str(), &info, H5P_DEFAULT) < 0)
-      refuse(fmt::format("has no {}; a packed dataset has", part));
+      refuse("has no {}; a packed dataset has", part);
     if (info.type != H5L_TYPE_HARD)
-      refuse(fmt::format("{} is a link to somewhere else; packed datasets hold their data themselves", part));
+      refuse("{} is a link to somewhere else; packed datasets hold their data themselves", part);
     if (slash == std::string::npos) return;
   }
 }
@@ -194,15 +194,15 @@ void Reader::check_filters(const Handle& plist, const std::string& name) const {
     std::array<char, kMaxFilterName> stored{};
     const H5Z_filter_t id = H5Pget_filter2(plist.get(), static_cast<unsigned>(i), &flags, &values, nullptr,
                                            stored.size() - 1, stored.data(), &config);
-    if (id < 0) refuse(fmt::format("{} has a filter that cannot be read: {}", name, last_error()));
-    if (std::find(kFilters.begin(), kFilters.end(), id) == kFilters.end()) {
+    if (id < 0) refuse("{} has a filter that cannot be read: {}", name, last_error());
+    if (std::ranges::find(kFilters, id) == kFilters.end()) {
       refuse(
-          fmt::format("{} is compressed with the filter {} ({}), which is not read; write the dataset again "
-                      "without compression or with gzip (h5repack -f NONE where the filter is installed)",
-                      name, filter_name(id, stored.data()), id));
+          "{} is compressed with the filter {} ({}), which is not read; write the dataset again "
+          "without compression or with gzip (h5repack -f NONE where the filter is installed)",
+          name, filter_name(id, stored.data()), id);
     }
-    if (std::find(seen.begin(), seen.end(), id) != seen.end())
-      refuse(fmt::format("damaged: {} has the filter {} twice", name, filter_name(id, stored.data())));
+    if (std::ranges::find(seen, id) != seen.end())
+      refuse("damaged: {} has the filter {} twice", name, filter_name(id, stored.data()));
     seen.push_back(id);
   }
 }
@@ -214,15 +214,15 @@ void Reader::check_chunks(const Handle& dataset, const Handle& plist, const std:
   std::vector<hsize_t> chunk(shape.size());
   if (H5Pget_chunk(plist.get(), static_cast<int>(chunk.size()), chunk.data()) !=
       static_cast<int>(chunk.size()))
-    refuse(fmt::format("{} has chunks that cannot be read: {}", name, last_error()));
+    refuse("{} has chunks that cannot be read: {}", name, last_error());
   const Handle type(H5Dget_type(dataset.get()), H5Tclose);
   std::uint64_t chunk_bytes = H5Tget_size(type.get());
   bool overflow = false;
   for (const hsize_t extent : chunk)
     overflow |= extent == 0 || __builtin_mul_overflow(chunk_bytes, extent, &chunk_bytes);
   if (overflow || chunk_bytes > std::max(kSmallChunk, 2 * data_bytes)) {
-    refuse(fmt::format("{} has chunks of ({}) for data of ({}); write it again with smaller ones", name,
-                       fmt::join(chunk, ", "), fmt::join(shape, ", ")));
+    refuse("{} has chunks of ({}) for data of ({}); write it again with smaller ones", name,
+           fmt::join(chunk, ", "), fmt::join(shape, ", "));
   }
   if (data_bytes == 0) return;
   const std::uint64_t most = chunk_bytes + chunk_bytes / kLengthening + kLengtheningBytes;
@@ -230,9 +230,9 @@ void Reader::check_chunks(const Handle& dataset, const Handle& plist, const std:
     hsize_t stored = 0;
     const bool there = H5Dget_chunk_storage_size(dataset.get(), at.data(), &stored) >= 0 && stored > 0;
     if (!there || stored > most) {
-      refuse(fmt::format("damaged: the chunk of {} at ({}) {}", name, fmt::join(at, ", "),
-                         there ? fmt::format("is {} bytes long, for {}", stored, chunk_bytes)
-                               : fmt::format("was never written: {}", last_error())));
+      refuse("damaged: the chunk of {} at ({}) {}", name, fmt::join(at, ", "),
+             there ? fmt::format("is {} bytes long, for {}", stored, chunk_bytes)
+                   : fmt::format("was never written: {}", last_error()));
     }
     std::size_t axis = at.size();
     while (axis > 0 && (at[axis - 1] += chunk[axis - 1]) >= shape[axis - 1]) at[--axis] = 0;
@@ -244,18 +244,18 @@ void Reader::check_storage(const Handle& dataset, const std::string& name) {
   const Handle plist(H5Dget_create_plist(dataset.get()), H5Pclose);
   const H5D_layout_t layout = H5Pget_layout(plist.get());
   if (layout == H5D_VIRTUAL || H5Pget_external_count(plist.get()) != 0)
-    refuse(fmt::format("{} lies in other files; packed datasets hold their data themselves", name));
+    refuse("{} lies in other files; packed datasets hold their data themselves", name);
   check_filters(plist, name);
   const Handle type(H5Dget_type(dataset.get()), H5Tclose);
   std::uint64_t bytes = H5Tget_size(type.get());
   for (const hsize_t extent : extents(dataset)) {
-    if (__builtin_mul_overflow(bytes, extent, &bytes)) refuse(fmt::format("{} is impossibly large", name));
+    if (__builtin_mul_overflow(bytes, extent, &bytes)) refuse("{} is impossibly large", name);
   }
   const std::uint64_t stored = H5Dget_storage_size(dataset.get());
   const std::uint64_t most = H5Pget_nfilters(plist.get()) > 0 ? stored * kMaxExpansion : stored;
   if (stored > file_bytes_ - stored_bytes_ || bytes > most) {
-    refuse(fmt::format("{} declares {} bytes, which its {} bytes in a file of {} cannot hold", name, bytes,
-                       stored, file_bytes_));
+    refuse("{} declares {} bytes, which its {} bytes in a file of {} cannot hold", name, bytes, stored,
+           file_bytes_);
   }
   stored_bytes_ += stored;
   if (layout == H5D_CHUNKED) check_chunks(dataset, plist, name, bytes);
@@ -265,7 +265,7 @@ Handle Reader::dataset(const std::string& name) {
   announce_(name);
   check_links(name);
   Handle dataset(H5Dopen2(file_.get(), name.c_str(), H5P_DEFAULT), H5Dclose);
-  if (!dataset) refuse(fmt::format("{} cannot be opened: {}", name, last_error()));
+  if (!dataset) refuse("{} cannot be opened: {}", name, last_error());
   check_storage(dataset, name);
   return dataset;
 }
@@ -283,9 +283,9 @@ std::vector<T> Reader::integers(const std::string& name, std::int64_t length, co
   const Handle data = dataset(name);
   const Handle type(H5Dget_type(data.get()), H5Tclose);
   const std::vector<hsize_t> shape = extents(data);
-  if (!is_integer(type) || shape.size() != 1) refuse(fmt::format("{} is not one row of whole numbers", name));
+  if (!is_integer(type) || shape.size() != 1) refuse("{} is not one row of whole numbers", name);
   if (length >= 0 && shape[0] != static_cast<hsize_t>(length))
-    refuse(fmt::format("{} has {} entries; {} are expected", name, shape[0], length));
+    refuse("{} has {} entries; {} are expected", name, shape[0], length);
   std::vector<T> result(shape[0]);
   const auto take = [&](hsize_t i, auto value) {
     if (!std::in_range<T>(value)) {
@@ -302,7 +302,7 @@ std::vector<T> Reader::integers(const std::string& name, std::int64_t length, co
   } else {
     read = read_pieces<std::int64_t>(data, shape[0], take);
   }
-  if (!read) refuse(fmt::format("{} cannot be read: {}", name, last_error()));
+  if (!read) refuse("{} cannot be read: {}", name, last_error());
   return result;
 }
 
@@ -317,17 +317,17 @@ std::vector<std::string> Reader::strings(const std::string& name) {
   const Handle space(H5Dget_space(data.get()), H5Sclose);
   const std::vector<hsize_t> shape = extents(data);
   if (H5Tget_class(type.get()) != H5T_STRING || shape.size() != 1)
-    refuse(fmt::format("{} is not one row of strings", name));
+    refuse("{} is not one row of strings", name);
   hsize_t bytes = 0;
   const bool variable = H5Tis_variable_str(type.get()) > 0;
   if (variable
           ? (H5Dvlen_get_buf_size(data.get(), type.get(), space.get(), &bytes) < 0 || bytes > 2 * file_bytes_)
           : H5Tget_size(type.get()) > kMaxString)
-    refuse(fmt::format("{} has impossibly long strings", name));
+    refuse("{} has impossibly long strings", name);
   std::vector<std::string> result = read_strings(type, space, shape[0], [&](hid_t memory, void* out) {
     return H5Dread(data.get(), memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0;
   });
-  if (result.size() != shape[0]) refuse(fmt::format("{} cannot be read: {}", name, last_error()));
+  if (result.size() != shape[0]) refuse("{} cannot be read: {}", name, last_error());
   return result;
 }
 
@@ -337,7 +337,7 @@ Handle Reader::attribute(const char* name) const {
   if (there == 0) return {};
   Handle attribute(there < 0 ? -1 : H5Aopen(file_.get(), name, H5P_DEFAULT), H5Aclose);
   if (!attribute || H5Aget_storage_size(attribute.get()) > kMaxAttribute)
-    refuse(fmt::format("attribute {} cannot be read", name));
+    refuse("attribute {} cannot be read", name);
   return attribute;
 }
 
@@ -347,10 +347,10 @@ std::optional<std::string> Reader::text_attribute(const char* name) const {
   const Handle type(H5Aget_type(data.get()), H5Tclose);
   const Handle space(H5Aget_space(data.get()), H5Sclose);
   if (H5Tget_class(type.get()) != H5T_STRING || H5Sget_simple_extent_npoints(space.get()) != 1)
-    refuse(fmt::format("attribute {} is not a string", name));
+    refuse("attribute {} is not a string", name);
   const std::vector<std::string> texts = read_strings(
       type, space, 1, [&](hid_t memory, void* out) { return H5Aread(data.get(), memory, out) >= 0; });
-  if (texts.empty()) refuse(fmt::format("attribute {} cannot be read: {}", name, last_error()));
+  if (texts.empty()) refuse("attribute {} cannot be read: {}", name, last_error());
   return texts[0];
 }
 
@@ -363,12 +363,11 @@ std::optional<T> Reader::integer_attribute(const char* name) const {
   const auto read = [&](auto value) {
     if (H5Sget_simple_extent_npoints(space.get()) != 1 ||
         H5Aread(data.get(), native_type<decltype(value)>(), &value) < 0)
-      refuse(fmt::format("attribute {} is not an integer", name));
-    if (!std::in_range<T>(value))
-      refuse(fmt::format("attribute {} is {}; {} is expected", name, value, bounds<T>()));
+      refuse("attribute {} is not an integer", name);
+    if (!std::in_range<T>(value)) refuse("attribute {} is {}; {} is expected", name, value, bounds<T>());
     return static_cast<T>(value);
   };
-  if (!is_integer(type)) refuse(fmt::format("attribute {} is not an integer", name));
+  if (!is_integer(type)) refuse("attribute {} is not an integer", name);
   return H5Tget_sign(type.get()) == H5T_SGN_NONE ? read(std::uint64_t{0}) : read(std::int64_t{0});
 }
 
@@ -383,7 +382,7 @@ std::vector<double> Reader::real_attribute(const char* name) const {
   const hssize_t count = H5Sget_simple_extent_npoints(space.get());
   std::vector<double> values(static_cast<std::size_t>(std::max<hssize_t>(count, 0)));
   if (H5Tget_class(type.get()) != H5T_FLOAT || H5Aread(data.get(), H5T_NATIVE_DOUBLE, values.data()) < 0)
-    refuse(fmt::format("attribute {} is not a list of numbers", name));
+    refuse("attribute {} is not a list of numbers", name);
   return values;
 }
 

@@ -1,13 +1,15 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/packed/hdf5.h"
-#include "data/packed/hdf5_file.h"
 #include "data/packed/trial_run.h"
 
 // Reads a packed file with the HDF5 library. Internal to data/; must be used within a Session.
@@ -45,9 +47,13 @@ class Reader {
 
   /// Reports the failure of the last call: throws DataError with the path and `what`, unless the cause was a
   /// system error or lack of memory.
-  [[noreturn]] void refuse(const std::string& what) const;
+  template <typename... Args>
+  [[noreturn]] void refuse(fmt::format_string<Args...> what, Args&&... args) const {
+    refuse_as(fmt::format(what, std::forward<Args>(args)...));
+  }
 
  private:
+  [[noreturn]] void refuse_as(const std::string& what) const;
   [[nodiscard]] Handle attribute(const char* name) const;
   void check_links(const std::string& name) const;
   /// Requires that all filters are known and none occurs twice.

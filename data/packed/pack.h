@@ -7,7 +7,6 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "data/packed/audit.h"
@@ -42,7 +41,24 @@ enum class BadVideoKind : std::uint8_t {
   kTwoLabels,       ///< present in both real/ and fake/
   kFrameLabels,  ///< second form: frame_labels missing where a label is needed, or not T_v values of 0 and 1
 };
-[[nodiscard]] std::string_view name_of(BadVideoKind kind);
+constexpr auto names_of(BadVideoKind /*tag*/) {
+  return std::to_array<engine::Named<BadVideoKind>>({
+      {"stream missing", BadVideoKind::kMissingStream},
+      {"unreadable", BadVideoKind::kUnreadable},
+      {"damaged or truncated file", BadVideoKind::kDamaged},
+      {"CRC error", BadVideoKind::kChecksum},
+      {"no embeddings", BadVideoKind::kNoEmbeddings},
+      {"empty array", BadVideoKind::kEmpty},
+      {"wrong shape", BadVideoKind::kShape},
+      {"wrong type", BadVideoKind::kType},
+      {"NaN or infinity", BadVideoKind::kNotFinite},
+      {"too large for the packed type", BadVideoKind::kOverflow},
+      {"width differs", BadVideoKind::kWidth},
+      {"lengths far apart", BadVideoKind::kLengthMismatch},
+      {"real and fake", BadVideoKind::kTwoLabels},
+      {"frame labels", BadVideoKind::kFrameLabels},
+  });
+}
 
 /// Maximum ratio of T_v and T_a: beyond it the streams cannot come from one clip at one frame rate (the
 /// widest legitimate pair is 60 against 25 frames per second, 2.4).
@@ -83,8 +99,7 @@ struct PackReport {
   std::vector<RepeatedVideo> repeated;  ///< present twice and packed once; not counted as found
   std::vector<std::string> ignored;     ///< folders of the root that are not part of the tree
   TreeForm form = TreeForm::kClassFolders;
-  std::int64_t visual_dim = 0;
-  std::int64_t audio_dim = 0;
+  PerStream<std::int64_t> dims{};
   engine::DType dtype = engine::DType::kF32;
   bool frame_labels = false;  ///< whether /frame_labels was written: if every packed video has them
   std::int64_t without_frame_labels = 0;  ///< packed videos without usable frame labels

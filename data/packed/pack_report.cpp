@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "data/packed/pack.h"
@@ -16,28 +17,18 @@ constexpr std::size_t kNamed = 10;  // videos listed in a line; the JSON report 
 std::string split_warning(const PackReport& report, Split split) {
   const auto s = static_cast<std::size_t>(split);
   const auto& [real, fake, unknown] = report.counts[s];
-  const char* follows = "";
-  switch (split) {
-    case Split::kTrain:
-      follows = real + fake + unknown == 0 ? "nothing can be trained on this file"
-                                           : "a detector cannot be trained on one class";
-      break;
-    case Split::kVal:
-      follows = real + fake + unknown == 0 ? "train then needs --no_val" : "auc and ap are not defined on it";
-      break;
-    case Split::kTest:
-      follows = real + fake + unknown == 0 ? "eval and train have nothing to test on"
-                                           : "auc and ap are not defined on it";
-      break;
-  }
+  constexpr std::array kOfEmpty{"nothing can be trained on this file", "train then needs --no_val",
+                                "eval and train have nothing to test on"};
+  constexpr std::array kOfOneClass{"a detector cannot be trained on one class",
+                                   "auc and ap are not defined on it", "auc and ap are not defined on it"};
   if (real + fake + unknown == 0) {
     const bool asked = report.form == TreeForm::kClassFolders && report.split_ratios[s] == 0;
     return fmt::format("warning: the {} split is empty{}; {}", name_of(split),
-                       asked ? " (its share in --split_ratios is 0)" : "", follows);
+                       asked ? " (its share in --split_ratios is 0)" : "", kOfEmpty[s]);
   }
   if (real + fake == 0 || (real > 0 && fake > 0)) return "";
   return fmt::format("warning: the {} split has one class only ({} real, {} fake); {}", name_of(split), real,
-                     fake, follows);
+                     fake, kOfOneClass[s]);
 }
 
 std::string group_warning(const PackReport& report) {
@@ -82,40 +73,6 @@ std::vector<std::string> warnings(const PackReport& report) {
   return lines;
 }
 
-std::string_view name_of(BadVideoKind kind) {
-  switch (kind) {
-    case BadVideoKind::kMissingStream:
-      return "stream missing";
-    case BadVideoKind::kUnreadable:
-      return "unreadable";
-    case BadVideoKind::kDamaged:
-      return "damaged or truncated file";
-    case BadVideoKind::kChecksum:
-      return "CRC error";
-    case BadVideoKind::kNoEmbeddings:
-      return "no embeddings";
-    case BadVideoKind::kEmpty:
-      return "empty array";
-    case BadVideoKind::kShape:
-      return "wrong shape";
-    case BadVideoKind::kType:
-      return "wrong type";
-    case BadVideoKind::kNotFinite:
-      return "NaN or infinity";
-    case BadVideoKind::kOverflow:
-      return "too large for the packed type";
-    case BadVideoKind::kWidth:
-      return "width differs";
-    case BadVideoKind::kLengthMismatch:
-      return "lengths far apart";
-    case BadVideoKind::kTwoLabels:
-      return "real and fake";
-    case BadVideoKind::kFrameLabels:
-      return "frame labels";
-  }
-  return "unknown";
-}
-
 std::map<BadVideoKind, std::int64_t> PackReport::bad_counts() const {
   std::map<BadVideoKind, std::int64_t> result;
   for (const BadVideo& video : bad) ++result[video.kind];
@@ -123,9 +80,8 @@ std::map<BadVideoKind, std::int64_t> PackReport::bad_counts() const {
 }
 
 std::string report_text(const PackReport& report) {
-  std::string text =
-      fmt::format("packed {} of {} videos ({}, visual {}, audio {})\n", report.packed, report.found,
-                  engine::name_of(report.dtype), report.visual_dim, report.audio_dim);
+  std::string text = fmt::format("packed {} of {} videos ({}, visual {}, audio {})\n", report.packed,
+                                 report.found, engine::name_of(report.dtype), report.dims[0], report.dims[1]);
   for (const Split split : kAllSplits) {
     if (report.form == TreeForm::kUnlabelled) break;
     const auto& of_label = report.counts[static_cast<std::size_t>(split)];
@@ -162,8 +118,8 @@ std::string report_json(const PackReport& report) {
   ordered_json json{{"found", report.found},
                     {"packed", report.packed},
                     {"dtype", engine::name_of(report.dtype)},
-                    {"visual_dim", report.visual_dim},
-                    {"audio_dim", report.audio_dim},
+                    {"visual_dim", report.dims[0]},
+                    {"audio_dim", report.dims[1]},
                     {"splits_from_folders", report.form == TreeForm::kSplitFolders},
                     {"labelled", report.form != TreeForm::kUnlabelled},
                     {"frame_labels", report.frame_labels},

@@ -23,25 +23,10 @@ using engine::DType;
 constexpr const char* kEmbeddings = "embeddings";
 constexpr const char* kFrameLabels = "frame_labels";
 
-BadVideoKind kind_of(ArrayFault fault) {
-  switch (fault) {
-    case ArrayFault::kUnreadable:
-      return BadVideoKind::kUnreadable;
-    case ArrayFault::kDamaged:
-      return BadVideoKind::kDamaged;
-    case ArrayFault::kChecksum:
-      return BadVideoKind::kChecksum;
-    case ArrayFault::kMissing:
-      return BadVideoKind::kNoEmbeddings;
-    case ArrayFault::kEmpty:
-      return BadVideoKind::kEmpty;
-    case ArrayFault::kShape:
-      return BadVideoKind::kShape;
-    case ArrayFault::kType:
-      return BadVideoKind::kType;
-  }
-  return BadVideoKind::kDamaged;
-}
+/// By ArrayFault.
+constexpr std::array kKindOfFault{
+    BadVideoKind::kUnreadable, BadVideoKind::kDamaged, BadVideoKind::kChecksum, BadVideoKind::kNoEmbeddings,
+    BadVideoKind::kEmpty,      BadVideoKind::kShape,   BadVideoKind::kType};
 
 /// Runs `f` with retries and converts array errors to errors of the video. A persistent system error is not
 /// the video's fault and propagates.
@@ -50,7 +35,7 @@ auto reading(F f) {
   try {
     return with_retries(f);
   } catch (const ArrayError& error) {
-    throw BadVideoError(kind_of(error.fault()), error.what());
+    throw BadVideoError(kKindOfFault[static_cast<std::size_t>(error.fault())], "{}", error.what());
   }
 }
 
@@ -59,10 +44,10 @@ std::string found_in(const std::filesystem::path& folder) {
   constexpr std::size_t kNamed = 4;
   std::vector<std::string> names;
   std::error_code error;
-  for (std::filesystem::directory_iterator entry(folder, error);
-       !error && entry != std::filesystem::directory_iterator(); entry.increment(error))
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error))
     names.push_back(entry->path().filename().string() + (entry->is_directory(error) ? "/" : ""));
-  std::sort(names.begin(), names.end());
+  std::ranges::sort(names);
   const bool more = names.size() > kNamed;
   names.resize(std::min(names.size(), kNamed));
   return names.empty() ? "nothing" : fmt::format("{}{}", fmt::join(names, ", "), more ? ", …" : "");
@@ -75,29 +60,26 @@ std::int64_t file_size(const VideoFolder& video, Stream stream) {
   if (engine::uninterrupted([&] { return ::stat(path.c_str(), &status); }) == 0) return status.st_size;
   const int error_number = errno;
   if (error_number == ENOENT) {
-    throw BadVideoError(BadVideoKind::kMissingStream,
-                        fmt::format("{}: there is no such file (found {})", path, found_in(video.folder)));
+    throw BadVideoError(BadVideoKind::kMissingStream, "{}: there is no such file (found {})", path,
+                        found_in(video.folder));
   }
   const std::string message = fmt::format("{}: cannot open: {}", path, std::strerror(error_number));
   if (!engine::says_absent(error_number) && error_number != ELOOP) throw ReadError(error_number, message);
-  throw BadVideoError(BadVideoKind::kUnreadable, message);
+  throw BadVideoError(BadVideoKind::kUnreadable, "{}", message);
 }
 
 void check_header(const NpyHeader& header, const std::string& path) {
   if (header.shape.size() != 2) {
-    throw BadVideoError(BadVideoKind::kShape,
-                        fmt::format("{}: embeddings are of shape ({}); (frames, width) is "
-                                    "needed",
-                                    path, fmt::join(header.shape, ", ")));
+    throw BadVideoError(BadVideoKind::kShape, "{}: embeddings are of shape ({}); (frames, width) is needed",
+                        path, fmt::join(header.shape, ", "));
   }
   if (header.elements() == 0) {
-    throw BadVideoError(BadVideoKind::kEmpty, fmt::format("{}: embeddings of shape ({}) hold nothing", path,
-                                                          fmt::join(header.shape, ", ")));
+    throw BadVideoError(BadVideoKind::kEmpty, "{}: embeddings of shape ({}) hold nothing", path,
+                        fmt::join(header.shape, ", "));
   }
   if (header.dtype != DType::kF16 && header.dtype != DType::kF32 && header.dtype != DType::kF64) {
-    throw BadVideoError(BadVideoKind::kType,
-                        fmt::format("{}: embeddings are {}; float16, float32 or float64 is needed", path,
-                                    engine::name_of(header.dtype)));
+    throw BadVideoError(BadVideoKind::kType, "{}: embeddings are {}; float16, float32 or float64 is needed",
+                        path, engine::name_of(header.dtype));
   }
 }
 
@@ -105,10 +87,9 @@ void check_lengths(const VideoFolder& video, const VideoProbe& probe) {
   const auto longer = static_cast<double>(std::max(probe.frames[0], probe.frames[1]));
   const auto shorter = static_cast<double>(std::min(probe.frames[0], probe.frames[1]));
   if (longer <= kMaxLengthRatio * shorter) return;
-  throw BadVideoError(
-      BadVideoKind::kLengthMismatch,
-      fmt::format("{}: {} visual and {} audio frames; more than {} times apart they are not of one clip",
-                  video.folder.string(), probe.frames[0], probe.frames[1], kMaxLengthRatio));
+  throw BadVideoError(BadVideoKind::kLengthMismatch,
+                      "{}: {} visual and {} audio frames; more than {} times apart they are not of one clip",
+                      video.folder.string(), probe.frames[0], probe.frames[1], kMaxLengthRatio);
 }
 
 /// Converts the array to rows of type `to`; reuses the array's memory if it already has that type.
@@ -126,12 +107,12 @@ Buffer convert(Array array, DType to, const std::string& path) {
     result = narrow(array.dtype, array.data.data(), array.elements(), to, rows.data());
   }
   if (result.not_finite >= 0) {
-    throw BadVideoError(BadVideoKind::kNotFinite,
-                        fmt::format("{}: NaN or infinity at {}", path, position(result.not_finite)));
+    throw BadVideoError(BadVideoKind::kNotFinite, "{}: NaN or infinity at {}", path,
+                        position(result.not_finite));
   }
   if (result.overflow >= 0) {
-    throw BadVideoError(BadVideoKind::kOverflow, fmt::format("{}: the number at {} is too large for {}", path,
-                                                             position(result.overflow), engine::name_of(to)));
+    throw BadVideoError(BadVideoKind::kOverflow, "{}: the number at {} is too large for {}", path,
+                        position(result.overflow), engine::name_of(to));
   }
   return rows;
 }
@@ -139,7 +120,7 @@ Buffer convert(Array array, DType to, const std::string& path) {
 double leading_energy(const Buffer& rows, DType dtype, std::int64_t frames, std::int64_t dim) {
   const std::int64_t count = std::min(frames, kLeadingFrames) * dim;
   std::vector<double> values(static_cast<std::size_t>(count));
-  widen(dtype, rows.data(), count, values.data());
+  widen(dtype, rows.data(), count, DType::kF64, values.data());
   double sum = 0.0;
   for (const double value : values) sum += value * value;
   return sum / static_cast<double>(count);
@@ -152,9 +133,8 @@ std::vector<std::uint8_t> zeros_and_ones(const Array& array, const std::string& 
     T value;
     std::memcpy(&value, array.data.data() + i * sizeof(T), sizeof(T));
     if (value != T{0} && value != T{1}) {
-      throw BadVideoError(
-          BadVideoKind::kFrameLabels,
-          fmt::format("{}: frame_labels holds {} at {}; 0 (real) or 1 (fake) is needed", path, value, i));
+      throw BadVideoError(BadVideoKind::kFrameLabels,
+                          "{}: frame_labels holds {} at {}; 0 (real) or 1 (fake) is needed", path, value, i);
     }
     result[i] = static_cast<std::uint8_t>(value);
   }
@@ -166,8 +146,8 @@ std::vector<std::uint8_t> read_frame_labels(const NpzReader& npz, std::int64_t f
   const NpyHeader header = npz.header(kFrameLabels);
   if (header.shape.size() != 1 || header.shape[0] != frames) {
     throw BadVideoError(BadVideoKind::kFrameLabels,
-                        fmt::format("{}: frame_labels are of shape ({}); ({},) is needed, one a visual frame",
-                                    path, fmt::join(header.shape, ", "), frames));
+                        "{}: frame_labels are of shape ({}); ({},) is needed, one a visual frame", path,
+                        fmt::join(header.shape, ", "), frames);
   }
   const Array array = npz.read(kFrameLabels);
   switch (array.dtype) {
@@ -183,9 +163,8 @@ std::vector<std::uint8_t> read_frame_labels(const NpzReader& npz, std::int64_t f
     case DType::kBool:
       return zeros_and_ones<std::uint8_t>(array, path);
     default:
-      throw BadVideoError(BadVideoKind::kFrameLabels,
-                          fmt::format("{}: frame_labels are {}; whole numbers are needed", path,
-                                      engine::name_of(array.dtype)));
+      throw BadVideoError(BadVideoKind::kFrameLabels, "{}: frame_labels are {}; whole numbers are needed",
+                          path, engine::name_of(array.dtype));
   }
 }
 
@@ -208,39 +187,38 @@ void take_labels(const VideoFolder& video, TreeForm form, const NpzReader& npz, 
   if (!present) {
     if (video.split == Split::kTest) return;
     throw BadVideoError(BadVideoKind::kFrameLabels,
-                        fmt::format("{}: has no frame_labels, which say whether a video of {}/ is fake", path,
-                                    video.id.substr(0, video.id.find('/'))));
+                        "{}: has no frame_labels, which say whether a video of {}/ is fake", path,
+                        video.id.substr(0, video.id.find('/')));
   }
   loaded.frame_labels = reading([&] { return read_frame_labels(npz, frames, path); });
   const auto& labels = *loaded.frame_labels;
-  const bool fake = std::find(labels.begin(), labels.end(), std::uint8_t{1}) != labels.end();
+  const bool fake = std::ranges::find(labels, std::uint8_t{1}) != labels.end();
   loaded.label = static_cast<std::uint8_t>(fake ? kFake : kReal);
 }
 
 }  // namespace
 
 VideoProbe probe_video(const VideoFolder& video) {
-  if (!video.fault.empty()) throw BadVideoError(BadVideoKind::kUnreadable, video.fault);
+  if (!video.fault.empty()) throw BadVideoError(BadVideoKind::kUnreadable, "{}", video.fault);
   if (!video.other_label.empty()) {
     throw BadVideoError(BadVideoKind::kTwoLabels,
-                        fmt::format("{}: is {} as well (the same files, through a link), so its label is "
-                                    "unclear; remove one of the two",
-                                    video.folder.string(), video.other_label));
+                        "{}: is {} as well (the same files, through a link), so its label is "
+                        "unclear; remove one of the two",
+                        video.folder.string(), video.other_label);
   }
   if (!engine::is_utf8(video.id)) {
-    throw BadVideoError(BadVideoKind::kUnreadable,
-                        fmt::format("{}: its name is not UTF-8; rename the folder", video.folder.string()));
+    throw BadVideoError(BadVideoKind::kUnreadable, "{}: its name is not UTF-8; rename the folder",
+                        video.folder.string());
   }
   VideoProbe probe;
   for (const Stream stream : kStreams) probe.file_bytes += reading([&] { return file_size(video, stream); });
   for (const Stream stream : kStreams) {
-    const auto s = static_cast<std::size_t>(stream);
     const std::string path = stream_file(video, stream).string();
     const NpyHeader header = reading([&] { return NpzReader(path).header(kEmbeddings); });
     check_header(header, path);
-    probe.frames[s] = header.shape[0];
-    probe.dims[s] = header.shape[1];
-    probe.dtypes[s] = header.dtype;
+    probe.frames[stream] = header.shape[0];
+    probe.dims[stream] = header.shape[1];
+    probe.dtypes[stream] = header.dtype;
   }
   check_lengths(video, probe);
   return probe;
@@ -249,18 +227,17 @@ VideoProbe probe_video(const VideoFolder& video) {
 LoadedVideo load_video(const VideoFolder& video, const VideoProbe& probe, TreeForm form, DType to) {
   LoadedVideo loaded;
   for (const Stream stream : kStreams) {
-    const auto s = static_cast<std::size_t>(stream);
     const std::string path = stream_file(video, stream).string();
     reading([&] {
       const NpzReader npz(path);
       Array array = npz.read(kEmbeddings);
-      if (array.shape != std::vector<std::int64_t>{probe.frames[s], probe.dims[s]})
-        throw BadVideoError(BadVideoKind::kUnreadable, fmt::format("{}: changed while it was packed", path));
-      if (stream == Stream::kVisual) take_labels(video, form, npz, probe.frames[s], path, loaded);
-      loaded.rows[s] = convert(std::move(array), to, path);
+      if (array.shape != std::vector<std::int64_t>{probe.frames[stream], probe.dims[stream]})
+        throw BadVideoError(BadVideoKind::kUnreadable, "{}: changed while it was packed", path);
+      if (stream == Stream::kVisual) take_labels(video, form, npz, probe.frames[stream], path, loaded);
+      loaded.rows[stream] = convert(std::move(array), to, path);
     });
-    loaded.checksum = engine::crc32c(loaded.rows[s].span(), loaded.checksum);
-    loaded.energy[s] = leading_energy(loaded.rows[s], to, probe.frames[s], probe.dims[s]);
+    loaded.checksum = engine::crc32c(loaded.rows[stream].span(), loaded.checksum);
+    loaded.energy[stream] = leading_energy(loaded.rows[stream], to, probe.frames[stream], probe.dims[stream]);
   }
   return loaded;
 }

@@ -1,9 +1,8 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "data/packed/pack.h"
@@ -16,19 +15,20 @@ namespace voca::data {
 /// Reason why a video cannot be packed.
 class BadVideoError : public engine::DataError {
  public:
-  BadVideoError(BadVideoKind kind, const std::string& message)
-      : engine::DataError("{}", message), kind_(kind) {}
+  template <typename... Args>
+  BadVideoError(BadVideoKind kind, fmt::format_string<Args...> format, Args&&... args)
+      : engine::DataError(format, std::forward<Args>(args)...), kind_(kind) {}
   [[nodiscard]] BadVideoKind kind() const noexcept { return kind_; }
 
  private:
   BadVideoKind kind_;
 };
 
-/// Contents of a video's array headers, indexed by Stream.
+/// Contents of a video's array headers.
 struct VideoProbe {
-  std::array<std::int64_t, 2> frames{};
-  std::array<std::int64_t, 2> dims{};
-  std::array<engine::DType, 2> dtypes{};
+  PerStream<std::int64_t> frames{};
+  PerStream<std::int64_t> dims{};
+  PerStream<engine::DType> dtypes{};
   std::int64_t file_bytes = 0;  ///< total of its two files
 };
 
@@ -37,9 +37,9 @@ struct VideoProbe {
 [[nodiscard]] VideoProbe probe_video(const VideoFolder& video);
 
 struct LoadedVideo {
-  std::array<Buffer, 2> rows;      ///< in the packed type
-  std::array<double, 2> energy{};  ///< mean square of the first kLeadingFrames frames
-  std::uint32_t checksum = 0;      ///< CRC32C of the visual rows followed by the audio rows
+  PerStream<Buffer> rows;      ///< in the packed type
+  PerStream<double> energy{};  ///< mean square of the first kLeadingFrames frames
+  std::uint32_t checksum = 0;  ///< CRC32C of the visual rows followed by the audio rows
   std::uint8_t label = kUnknownLabel;
   /// (T_v); empty if the video has no usable ones.
   std::optional<std::vector<std::uint8_t>> frame_labels;

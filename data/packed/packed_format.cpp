@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -61,68 +62,99 @@ std::string content_hash(const PackedIndex& index) {
   return digest.finish();
 }
 
-PackedFileWriter::PackedFileWriter(const std::filesystem::path& path, std::string name, engine::DType dtype,
-                                   const std::array<std::int64_t, 2>& rows,
-                                   const std::array<std::int64_t, 2>& dims)
-    : name_(std::move(name)),
+PackedFileWriter::PackedFileWriter(const std::filesystem::path& out, engine::DType dtype,
+                                   const PerStream<std::int64_t>& rows, const PerStream<std::int64_t>& dims)
+    : file_(out),
+      name_(out.string()),
       descriptor_(
-          engine::uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); })),
+          engine::uninterrupted([&] { return ::open(file_.temporary_path().c_str(), O_RDWR | O_CLOEXEC); })),
       access_(descriptor_.get()) {
-  if (descriptor_.get() < 0) throw engine::IoError("{}: cannot create: {}", name_, std::strerror(errno));
+  if (!descriptor_) fail_with(errno, "create");
   const hdf5::Session session;
   try {
-    lay_out(path, dtype, rows, dims);
+    lay_out(dtype, rows, dims);
   } catch (...) {
-    file_.reset();  // while the session is active
+    hdf5_.reset();  // while the session is active
     throw;
   }
 }
 
-void PackedFileWriter::lay_out(const std::filesystem::path& path, engine::DType dtype,
-                               const std::array<std::int64_t, 2>& rows,
-                               const std::array<std::int64_t, 2>& dims) {
+void PackedFileWriter::lay_out(engine::DType dtype, const PerStream<std::int64_t>& rows,
+                               const PerStream<std::int64_t>& dims) {
   hdf5::require_memory();
   const Handle access = access_.properties();
   H5Pset_libver_bounds(access.get(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
   H5Pset_alignment(access.get(), 1, kAlignment);
-  file_ =
-      Handle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, timeless(H5P_FILE_CREATE).get(), access.get()), H5Fclose);
-  if (!file_) fail("create");
+  hdf5_ = Handle(
+      H5Fcreate(file_.temporary_path().c_str(), H5F_ACC_TRUNC, timeless(H5P_FILE_CREATE).get(), access.get()),
+      H5Fclose);
+  if (!hdf5_) fail("create");
   const Handle type = hdf5::frame_type(dtype);
   const Handle plist = timeless(H5P_DATASET_CREATE);
   H5Pset_layout(plist.get(), H5D_CONTIGUOUS);
   H5Pset_alloc_time(plist.get(), H5D_ALLOC_TIME_EARLY);
   H5Pset_fill_time(plist.get(), H5D_FILL_TIME_NEVER);
   for (const Stream stream : kStreams) {
-    const auto s = static_cast<std::size_t>(stream);
-    const Handle group(H5Gcreate2(file_.get(), fmt::format("/{}", name_of(stream)).c_str(), H5P_DEFAULT,
+    row_bytes_[stream] = static_cast<std::size_t>(dims[stream]) * engine::size_of(dtype);
+    const Handle group(H5Gcreate2(hdf5_.get(), fmt::format("/{}", name_of(stream)).c_str(), H5P_DEFAULT,
                                   timeless(H5P_GROUP_CREATE).get(), H5P_DEFAULT),
                        H5Gclose);
-    const std::array<hsize_t, 2> extents{static_cast<hsize_t>(rows[s]), static_cast<hsize_t>(dims[s])};
+    const std::array<hsize_t, 2> extents{static_cast<hsize_t>(rows[stream]),
+                                         static_cast<hsize_t>(dims[stream])};
     const Handle space(H5Screate_simple(2, extents.data(), nullptr), H5Sclose);
     const Handle frames(
         H5Dcreate2(group.get(), "frames", type.get(), space.get(), H5P_DEFAULT, plist.get(), H5P_DEFAULT),
         H5Dclose);
     const haddr_t at = frames ? H5Dget_offset(frames.get()) : HADDR_UNDEF;
     if (at == HADDR_UNDEF) fail("lay out the frames in");
-    frames_at_[s] = at;
+    frames_at_[stream] = at;
   }
-  if (H5Fflush(file_.get(), H5F_SCOPE_GLOBAL) < 0) fail("write");
+  if (H5Fflush(hdf5_.get(), H5F_SCOPE_GLOBAL) < 0) fail("write");
   check_written();
+  // Allocates disk space if the file system supports it, so that a full disk is detected before the work.
+  const off_t end = std::max(at(Stream::kVisual, rows[0]), at(Stream::kAudio, rows[1]));
+  if (end > 0 && ::fallocate(descriptor_.get(), 0, 0, end) != 0 &&
+      (errno == ENOSPC || errno == EFBIG || errno == EDQUOT))
+    fail_with(errno, "get room for the packed frames");
 }
 
 PackedFileWriter::~PackedFileWriter() {
   const hdf5::Session session;
-  file_.reset();
+  hdf5_.reset();
 }
 
-std::uint64_t PackedFileWriter::frames_at(Stream stream) const {
-  return frames_at_[static_cast<std::size_t>(stream)];
+off_t PackedFileWriter::at(Stream stream, std::int64_t row) const {
+  return static_cast<off_t>(frames_at_[stream] + static_cast<std::uint64_t>(row) * row_bytes_[stream]);
+}
+
+void PackedFileWriter::write(Stream stream, std::int64_t row, std::span<const std::byte> bytes) {
+  const off_t first = at(stream, row);
+  for (std::size_t done = 0; done < bytes.size();) {
+    const ssize_t count = engine::uninterrupted([&] {
+      return ::pwrite(descriptor_.get(), &bytes[done], bytes.size() - done, first + static_cast<off_t>(done));
+    });
+    if (count < 0) fail_with(errno, "write");
+    done += static_cast<std::size_t>(count);
+  }
+  // Starts writeback now, in parallel with the remaining videos, instead of at the final sync. Only a hint:
+  // the sync reports write errors.
+  static_cast<void>(
+      ::sync_file_range(descriptor_.get(), first, static_cast<off_t>(bytes.size()), SYNC_FILE_RANGE_WRITE));
+}
+
+void PackedFileWriter::read(Stream stream, std::int64_t row, std::span<std::byte> bytes) const {
+  for (std::size_t done = 0; done < bytes.size();) {
+    const ssize_t count = engine::uninterrupted([&] {
+      return ::pread(descriptor_.get(), &bytes[done], bytes.size() - done,
+                     at(stream, row) + static_cast<off_t>(done));
+    });
+    if (count <= 0) fail_with(errno, "read back");
+    done += static_cast<std::size_t>(count);
+  }
 }
 
 void PackedFileWriter::check_written() const {
-  if (access_.error() != 0)
-    throw engine::IoError("{}: cannot write: {}", name_, std::strerror(access_.error()));
+  if (access_.error() != 0) fail_with(access_.error(), "write");
 }
 
 void PackedFileWriter::fail(const char* what) const {
@@ -131,13 +163,17 @@ void PackedFileWriter::fail(const char* what) const {
   throw engine::IoError("{}: cannot {}: {}", name_, what, hdf5::last_error());
 }
 
+void PackedFileWriter::fail_with(int error_number, const char* what) const {
+  throw engine::IoError("{}: cannot {}: {}", name_, what, std::strerror(error_number));
+}
+
 void PackedFileWriter::write_vector(const char* name, hid_t file_type, hid_t memory_type, std::size_t count,
                                     const void* data) {
   const Handle space = one_row(count);
   const Handle plist = timeless(H5P_DATASET_CREATE);
   H5Pset_layout(plist.get(), H5D_CONTIGUOUS);
   const Handle dataset(
-      H5Dcreate2(file_.get(), name, file_type, space.get(), H5P_DEFAULT, plist.get(), H5P_DEFAULT), H5Dclose);
+      H5Dcreate2(hdf5_.get(), name, file_type, space.get(), H5P_DEFAULT, plist.get(), H5P_DEFAULT), H5Dclose);
   if (!dataset || H5Dwrite(dataset.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
     fail("write");
 }
@@ -147,7 +183,7 @@ void PackedFileWriter::write_strings(const char* name, const std::vector<std::st
   for (const std::string& text : strings) longest = std::max(longest, text.size());
   std::vector<char> bytes(longest * strings.size(), '\0');
   for (std::size_t i = 0; i < strings.size(); ++i)
-    std::copy(strings[i].begin(), strings[i].end(), bytes.begin() + static_cast<std::ptrdiff_t>(i * longest));
+    std::ranges::copy(strings[i], bytes.begin() + static_cast<std::ptrdiff_t>(i * longest));
   const Handle type = string_type(longest);
   write_vector(name, type.get(), type.get(), strings.size(), bytes.data());
 }
@@ -155,7 +191,7 @@ void PackedFileWriter::write_strings(const char* name, const std::vector<std::st
 void PackedFileWriter::write_attribute(const char* name, hid_t file_type, hid_t memory_type,
                                        std::size_t count, const void* data) {
   const Handle space = count == 1 ? Handle(H5Screate(H5S_SCALAR), H5Sclose) : one_row(count);
-  const Handle attribute(H5Acreate2(file_.get(), name, file_type, space.get(), H5P_DEFAULT, H5P_DEFAULT),
+  const Handle attribute(H5Acreate2(hdf5_.get(), name, file_type, space.get(), H5P_DEFAULT, H5P_DEFAULT),
                          H5Aclose);
   if (!attribute || H5Awrite(attribute.get(), memory_type, data) < 0) fail("write");
 }
@@ -191,7 +227,7 @@ void PackedFileWriter::finish(const PackedIndex& index, const PackedAttributes& 
   write_attribute("source", attributes.source);
   write_attribute("created_by", attributes.created_by);
   write_attribute("content_hash", attributes.content_hash);
-  if (H5Fflush(file_.get(), H5F_SCOPE_GLOBAL) < 0 || !file_.close()) fail("write");
+  if (H5Fflush(hdf5_.get(), H5F_SCOPE_GLOBAL) < 0 || !hdf5_.close()) fail("write");
   check_written();
 }
 

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <numeric>
 #include <regex>
@@ -21,12 +22,6 @@ namespace {
 
 using engine::UsageError;
 
-/// Fisher–Yates.
-void shuffle(std::vector<std::size_t>& items, engine::RandomStream random) {
-  for (std::size_t i = items.size(); i > 1; --i)
-    std::swap(items[i - 1], items[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)))]);
-}
-
 /// Integers of sum n nearest to n × ratios (largest remainder; ties favour the earlier split).
 std::array<std::size_t, kSplits> apportion(std::size_t n, const SplitRatios& ratios) {
   std::array<std::size_t, kSplits> counts{};
@@ -40,7 +35,7 @@ std::array<std::size_t, kSplits> apportion(std::size_t n, const SplitRatios& rat
     rest[s] = ratios[s] > 0 ? exact - static_cast<double>(counts[s]) : -1.0;
   }
   for (; given < n; ++given) {
-    const auto most = static_cast<std::size_t>(std::max_element(rest.begin(), rest.end()) - rest.begin());
+    const auto most = static_cast<std::size_t>(std::ranges::max_element(rest) - rest.begin());
     ++counts[most];
     rest[most] -= 1.0;
   }
@@ -73,10 +68,8 @@ std::vector<Split> draw_whole_groups(std::span<const std::uint8_t> labels,
   const std::vector<Component> components = components_of(labels, groups);
   std::vector<std::size_t> order(components.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  shuffle(order, {seed, engine::RandomPurpose::kSplit, 0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return components[a].videos.size() > components[b].videos.size();
-  });
+  engine::RandomStream(seed, engine::RandomPurpose::kSplit, 0).shuffle(order.begin(), order.end());
+  std::ranges::stable_sort(order, std::greater(), [&](std::size_t i) { return components[i].videos.size(); });
   std::map<std::uint8_t, double> totals;
   for (const std::uint8_t label : labels) totals[label] += 1.0;
   std::map<std::uint8_t, std::array<double, kSplits>> placed;
@@ -105,8 +98,7 @@ bool is_alnum(char c) {
 }
 
 void add_once(std::vector<std::string>& found, std::string text) {
-  if (!text.empty() && std::find(found.begin(), found.end(), text) == found.end())
-    found.push_back(std::move(text));
+  if (!text.empty() && std::ranges::find(found, text) == found.end()) found.push_back(std::move(text));
 }
 
 /// Matches "id" followed by five or more digits, not inside a word.
@@ -156,39 +148,30 @@ std::string GroupBy::text() const {
   return kind == Kind::kNone ? "none" : "identity";
 }
 
-/// std::regex recurses as deep as an expression is long.
-constexpr std::size_t kMaxExpression = 256;
+IdentityFinder::IdentityFinder() : find_in_(default_identities) {}
 
-struct IdentityFinder::Expression {
-  std::regex regex;
-};
-
-IdentityFinder::IdentityFinder() = default;
-
-IdentityFinder::IdentityFinder(const std::string& expression) : expression_(std::make_unique<Expression>()) {
+IdentityFinder::IdentityFinder(const std::string& expression) {
+  constexpr std::size_t kMaxExpression = 256;  // std::regex recurses as deep as an expression is long
   if (expression.size() > kMaxExpression || !engine::is_utf8(expression)) {
     throw UsageError("--group_by '{}': an expression is UTF-8 of at most {} bytes",
                      engine::printable(expression), kMaxExpression);
   }
   try {
-    expression_->regex = std::regex(expression, std::regex::ECMAScript);
+    find_in_ = [regex = std::regex(expression, std::regex::ECMAScript)](std::string_view name) {
+      std::vector<std::string> found;
+      using Iterator = std::regex_iterator<std::string_view::const_iterator>;
+      for (Iterator match(name.begin(), name.end(), regex); match != Iterator(); ++match)
+        add_once(found, match->str(match->size() > 1 ? 1 : 0));
+      return found;
+    };
   } catch (const std::regex_error& error) {
     throw UsageError("--group_by '{}' is neither none, nor identity, nor a regular expression: {}",
                      expression, error.what());
   }
 }
 
-IdentityFinder::~IdentityFinder() = default;
-
 std::vector<std::string> IdentityFinder::find(std::string_view id) const {
-  const std::size_t slash = id.find('/');
-  const std::string_view name = slash == std::string_view::npos ? id : id.substr(slash + 1);
-  if (!expression_) return default_identities(name);
-  std::vector<std::string> found;
-  using Iterator = std::regex_iterator<std::string_view::const_iterator>;
-  for (Iterator match(name.begin(), name.end(), expression_->regex); match != Iterator(); ++match)
-    add_once(found, match->str(match->size() > 1 ? 1 : 0));
-  return found;
+  return find_in_(id.substr(id.find('/') + 1));
 }
 
 std::vector<std::int32_t> identity_groups(std::span<const std::string> ids, const IdentityFinder& finder) {
@@ -227,7 +210,8 @@ std::vector<Split> draw_splits(std::span<const std::uint8_t> labels, std::span<c
   for (std::size_t i = 0; i < labels.size(); ++i) by_label[labels[i]].push_back(i);
   std::vector<Split> splits(labels.size());
   for (auto& [label, videos] : by_label) {
-    shuffle(videos, {seed, engine::RandomPurpose::kSplit, std::uint64_t{label} + 1});
+    engine::RandomStream(seed, engine::RandomPurpose::kSplit, std::uint64_t{label} + 1)
+        .shuffle(videos.begin(), videos.end());
     const std::array<std::size_t, kSplits> counts = apportion(videos.size(), ratios);
     std::size_t next = 0;
     for (std::size_t s = 0; s < kSplits; ++s) {

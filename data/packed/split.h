@@ -2,7 +2,7 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -42,16 +42,12 @@ class IdentityFinder {
  public:
   IdentityFinder();
   explicit IdentityFinder(const std::string& expression);
-  ~IdentityFinder();
-  IdentityFinder(const IdentityFinder&) = delete;
-  IdentityFinder& operator=(const IdentityFinder&) = delete;
 
   /// Searches the part of an id "real/<video>" after the first slash.
   [[nodiscard]] std::vector<std::string> find(std::string_view id) const;
 
  private:
-  struct Expression;
-  std::unique_ptr<Expression> expression_;
+  std::function<std::vector<std::string>(std::string_view name)> find_in_;
 };
 
 /// Groups of videos that share an identity, directly or through others (connected components), numbered in

@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 
 #include "engine/base/error.h"
 #include "kernels/cpu/half.h"
@@ -86,10 +85,14 @@ std::int64_t find_not_finite(const std::byte* in, std::int64_t count, Bits expon
   return i;
 }
 
-void floats_to_halves(const std::byte* in, std::int64_t count, std::byte* out) {
-  for (std::int64_t i = has_f16c() ? narrow_groups(in, count, out) : 0; i < count; ++i) {
-    const std::uint16_t half = kernels::cpu::float_to_half(load<float>(in + 4 * i));
-    std::memcpy(out + 2 * i, &half, sizeof half);
+/// Converts the numbers [first, count) one by one with `f`. Each is read before it can be overwritten, if
+/// `in` is the tail of the output.
+template <typename From, typename F>
+void convert_each(const std::byte* in, std::int64_t first, std::int64_t count, void* out, F f) {
+  for (std::int64_t i = first; i < count; ++i) {
+    const auto value = f(load<From>(in + static_cast<std::int64_t>(sizeof(From)) * i));
+    std::memcpy(static_cast<std::byte*>(out) + static_cast<std::int64_t>(sizeof value) * i, &value,
+                sizeof value);
   }
 }
 
@@ -102,29 +105,6 @@ float to_odd(double value) {
   if ((bits & 1U) != 0) return nearest;
   const bool away = std::abs(static_cast<double>(nearest)) > std::abs(value);
   return std::bit_cast<float>(away ? bits - 1U : bits + 1U);
-}
-
-void convert(DType from, const std::byte* in, std::int64_t count, DType to, std::byte* out) {
-  if (from == to) {
-    std::memcpy(out, in, static_cast<std::size_t>(count) * engine::size_of(to));
-  } else if (from == DType::kF16) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      const float value = kernels::cpu::half_to_float(load<std::uint16_t>(in + 2 * i));
-      std::memcpy(out + 4 * i, &value, sizeof value);
-    }
-  } else if (from == DType::kF32) {
-    floats_to_halves(in, count, out);
-  } else if (to == DType::kF32) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      const auto value = static_cast<float>(load<double>(in + 8 * i));
-      std::memcpy(out + 4 * i, &value, sizeof value);
-    }
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) {
-      const std::uint16_t half = kernels::cpu::float_to_half(to_odd(load<double>(in + 8 * i)));
-      std::memcpy(out + 2 * i, &half, sizeof half);
-    }
-  }
 }
 
 }  // namespace
@@ -140,28 +120,20 @@ std::int64_t first_not_finite(DType dtype, const std::byte* in, std::int64_t cou
   }
 }
 
-template <typename T>
-void widen(DType from, const std::byte* in, std::int64_t count, T* out) {
-  if (from == DType::kF16) {
-    std::int64_t i = 0;
-    if constexpr (std::is_same_v<T, float>) {
-      if (has_f16c()) i = widen_groups(in, count, out);
-    }
-    for (; i < count; ++i)
-      out[i] = static_cast<T>(kernels::cpu::half_to_float(load<std::uint16_t>(in + 2 * i)));
-    return;
-  }
-  VOCA_CHECK(from == DType::kF32);
-  if constexpr (std::is_same_v<T, float>) {
-    if (in != reinterpret_cast<const std::byte*>(out))
-      std::memmove(out, in, static_cast<std::size_t>(count) * sizeof(float));
+void widen(DType from, const std::byte* in, std::int64_t count, DType to, void* out) {
+  if (from == to) {
+    if (in != out) std::memmove(out, in, static_cast<std::size_t>(count) * engine::size_of(to));
+  } else if (from == DType::kF32) {
+    convert_each<float>(in, 0, count, out, [](float value) { return static_cast<double>(value); });
+  } else if (to == DType::kF32) {
+    const std::int64_t first = has_f16c() ? widen_groups(in, count, static_cast<float*>(out)) : 0;
+    convert_each<std::uint16_t>(in, first, count, out, kernels::cpu::half_to_float);
   } else {
-    for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(load<float>(in + 4 * i));
+    convert_each<std::uint16_t>(in, 0, count, out, [](std::uint16_t half) {
+      return static_cast<double>(kernels::cpu::half_to_float(half));
+    });
   }
 }
-
-template void widen(DType from, const std::byte* in, std::int64_t count, float* out);
-template void widen(DType from, const std::byte* in, std::int64_t count, double* out);
 
 NarrowResult narrow(DType from, const std::byte* in, std::int64_t count, DType to, std::byte* out) {
   VOCA_CHECK(to == DType::kF16 || to == DType::kF32);
@@ -169,8 +141,19 @@ NarrowResult narrow(DType from, const std::byte* in, std::int64_t count, DType t
   NarrowResult result;
   result.not_finite = first_not_finite(from, in, count);
   if (result.not_finite >= 0) return result;
-  convert(from, in, count, to, out);
-  if (engine::size_of(from) > engine::size_of(to)) result.overflow = first_not_finite(to, out, count);
+  if (engine::size_of(from) <= engine::size_of(to)) {
+    widen(from, in, count, to, out);
+    return result;
+  }
+  if (from == DType::kF32) {
+    const std::int64_t first = has_f16c() ? narrow_groups(in, count, out) : 0;
+    convert_each<float>(in, first, count, out, kernels::cpu::float_to_half);
+  } else if (to == DType::kF32) {
+    convert_each<double>(in, 0, count, out, [](double value) { return static_cast<float>(value); });
+  } else {
+    convert_each<double>(in, 0, count, out, [](double v) { return kernels::cpu::float_to_half(to_odd(v)); });
+  }
+  result.overflow = first_not_finite(to, out, count);
   return result;
 }
 

@@ -7,11 +7,10 @@
 
 namespace voca::data {
 
-/// Converts `count` numbers of type kF16 or kF32 at `in` to T = float or double at `out`. Exact. `in` may be
-/// the tail of out's own memory (in + count × size_of(from) == the end of out): every number is read before
-/// it is overwritten. `in` may be unaligned.
-template <typename T>
-void widen(engine::DType from, const std::byte* in, std::int64_t count, T* out);
+/// Converts `count` numbers of type kF16 or kF32 at `in` to `to`, which is as wide or wider, at `out`. Exact.
+/// `in` may be the tail of out's own memory (in + count × size_of(from) == the end of out): every number is
+/// read before it is overwritten. `in` may be unaligned.
+void widen(engine::DType from, const std::byte* in, std::int64_t count, engine::DType to, void* out);
 
 struct NarrowResult {
   std::int64_t not_finite = -1;  ///< index of the first NaN or infinity in the input, or −1

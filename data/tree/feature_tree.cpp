@@ -53,11 +53,12 @@ struct PresentFolder {
   KnownFolder known;
 };
 
-/// Status of a path's target, following links; empty if there is none: dangling links and link loops may be
-/// part of a tree. Throws IoError for other errors, since an incomplete listing must not pass as a tree.
-std::optional<struct stat> look(const fs::path& path) {
+/// Status of a path's target, or with ::lstat of a link itself; empty if there is none: dangling links and
+/// link loops may be part of a tree. Throws IoError for other errors, since an incomplete listing must not
+/// pass as a tree.
+std::optional<struct stat> look(const fs::path& path, int (*stat)(const char*, struct stat*) = ::stat) {
   struct stat status {};
-  if (engine::uninterrupted([&] { return ::stat(path.c_str(), &status); }) == 0) return status;
+  if (engine::uninterrupted([&] { return stat(path.c_str(), &status); }) == 0) return status;
   if (engine::says_absent(errno) || errno == ELOOP) return std::nullopt;
   throw engine::IoError("{}: cannot be looked at: {}", path.string(), std::strerror(errno));
 }
@@ -82,7 +83,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
     if (!is_litter(name)) names.push_back(std::move(name));
   }
   if (error) throw engine::IoError("{}: cannot list the folder: {}", folder.string(), error.message());
-  std::sort(names.begin(), names.end());
+  std::ranges::sort(names);
   return names;
 }
 
@@ -92,19 +93,14 @@ std::string stream_name(Stream stream) {
 
 /// Whether a folder is a video's: one stream suffices, and the other is then reported missing.
 bool holds_a_stream(const fs::path& folder) {
-  return std::any_of(kStreams.begin(), kStreams.end(), [&](Stream stream) {
-    const fs::path file = folder / stream_name(stream);
-    struct stat status {};
-    if (engine::uninterrupted([&] { return ::lstat(file.c_str(), &status); }) == 0) return true;
-    if (engine::says_absent(errno) || errno == ELOOP) return false;
-    throw engine::IoError("{}: cannot be looked at: {}", file.string(), std::strerror(errno));
-  });
+  return std::ranges::any_of(
+      kStreams, [&](Stream stream) { return look(folder / stream_name(stream), ::lstat).has_value(); });
 }
 
 std::optional<KnownFolder> known_by(std::string_view name) {
   std::string lower(name);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::ranges::transform(lower, lower.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   for (const KnownFolder& known : kKnown)
     if (lower == known.name) return known;
   return std::nullopt;
@@ -125,8 +121,7 @@ std::vector<PresentFolder> known_folders(const fs::path& root, const std::vector
 }
 
 bool has_videos(const fs::path& root, const std::vector<std::string>& names) {
-  return std::any_of(names.begin(), names.end(),
-                     [&](const std::string& name) { return holds_a_stream(root / name); });
+  return std::ranges::any_of(names, [&](const std::string& name) { return holds_a_stream(root / name); });
 }
 
 /// First few names in a folder, for messages: "a/, b/, list.txt".
@@ -237,9 +232,8 @@ bool same_bytes(const fs::path& a, const fs::path& b) {
 }
 
 bool same_content(const VideoFolder& a, const VideoFolder& b) {
-  return std::all_of(kStreams.begin(), kStreams.end(), [&](Stream stream) {
-    return same_bytes(stream_file(a, stream), stream_file(b, stream));
-  });
+  return std::ranges::all_of(
+      kStreams, [&](Stream stream) { return same_bytes(stream_file(a, stream), stream_file(b, stream)); });
 }
 
 std::string_view name_in_folder(const VideoFolder& video) {
@@ -250,7 +244,7 @@ std::string_view name_in_folder(const VideoFolder& video) {
 /// video is trained on. A video in both classes has no clear label: both entries are marked as faulty.
 void keep_once(FeatureTree& tree) {
   const bool splits = tree.form == TreeForm::kSplitFolders;
-  std::sort(tree.videos.begin(), tree.videos.end(), [](const VideoFolder& a, const VideoFolder& b) {
+  std::ranges::sort(tree.videos, [](const VideoFolder& a, const VideoFolder& b) {
     if (a.split != b.split) return a.split > b.split;
     return a.is_link != b.is_link ? b.is_link : a.id < b.id;
   });
@@ -303,8 +297,7 @@ FeatureTree scan_known(const fs::path& root, const std::vector<std::string>& nam
     }
   }
   for (const std::string& name : names) {
-    if (std::any_of(present.begin(), present.end(), [&](const auto& folder) { return folder.name == name; }))
-      continue;
+    if (std::ranges::find(present, name, &PresentFolder::name) != present.end()) continue;
     if (is_folder(root / name)) {
       tree.ignored.push_back(name + "/");
     } else if (known_by(name)) {
@@ -360,9 +353,8 @@ FeatureTree scan_feature_tree(const fs::path& root) {
   } else {
     refuse_other_root(root, names);
   }
-  const auto by_id = [](const auto& a, const auto& b) { return a.id < b.id; };
-  std::sort(tree.videos.begin(), tree.videos.end(), by_id);
-  std::sort(tree.repeated.begin(), tree.repeated.end(), by_id);
+  std::ranges::sort(tree.videos, {}, &VideoFolder::id);
+  std::ranges::sort(tree.repeated, {}, &RepeatedVideo::id);
   return tree;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -28,6 +29,14 @@ inline constexpr std::array<Stream, 2> kStreams{Stream::kVisual, Stream::kAudio}
 [[nodiscard]] constexpr std::string_view name_of(Stream stream) {
   return stream == Stream::kVisual ? "visual" : "audio";
 }
+
+/// A value per stream.
+template <typename T>
+struct PerStream : std::array<T, 2> {
+  using std::array<T, 2>::operator[];
+  [[nodiscard]] T& operator[](Stream stream) { return (*this)[static_cast<std::size_t>(stream)]; }
+  [[nodiscard]] const T& operator[](Stream stream) const { return (*this)[static_cast<std::size_t>(stream)]; }
+};
 
 /// Label in a packed file of a sample whose class is unknown.
 inline constexpr int kUnknownLabel = 255;

@@ -24,18 +24,17 @@ constexpr std::size_t kMaxRank = 64;                    // as in NumPy 2
 constexpr std::size_t kMaxShown = 20;                   // bytes of a string shown in a message
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 62;
 
-[[noreturn]] void fail(ArrayFault fault, const std::string& where, std::string_view what) {
-  throw ArrayError(fault, fmt::format("{}: {}", where, what));
+template <typename... Args>
+[[noreturn]] void fail(ArrayFault fault, const std::string& where, fmt::format_string<Args...> what,
+                       Args&&... args) {
+  throw ArrayError(fault, "{}: {}", where, fmt::format(what, std::forward<Args>(args)...));
 }
 
-/// Type that NumPy means by a name, or by a code without its byte order. "l", "long" and similar names of
-/// platform-dependent size are not accepted: NumPy writes codes with a size.
-std::optional<DType> known_type(std::string_view name) {
-  struct Known {
-    DType dtype;
-    std::array<std::string_view, 4> names;  // code, name, character, C's name
-  };
-  static constexpr std::array<Known, 9> kKnown{{{DType::kF16, {"f2", "float16", "e", "half"}},
+struct KnownType {
+  DType dtype;
+  std::array<std::string_view, 4> names;  // code, name, character, C's name
+};
+constexpr std::array<KnownType, 9> kKnownTypes{{{DType::kF16, {"f2", "float16", "e", "half"}},
                                                 {DType::kF32, {"f4", "float32", "f", "single"}},
                                                 {DType::kF64, {"f8", "float64", "d", "double"}},
                                                 {DType::kI8, {"i1", "int8", "b", "byte"}},
@@ -44,8 +43,12 @@ std::optional<DType> known_type(std::string_view name) {
                                                 {DType::kI64, {"i8", "int64", "q", "longlong"}},
                                                 {DType::kU8, {"u1", "uint8", "B", "ubyte"}},
                                                 {DType::kBool, {"b1", "bool", "?", "bool_"}}}};
-  for (const Known& known : kKnown)
-    if (std::find(known.names.begin(), known.names.end(), name) != known.names.end()) return known.dtype;
+
+/// Type that NumPy means by a name, or by a code without its byte order. "l", "long" and similar names of
+/// platform-dependent size are not accepted: NumPy writes codes with a size.
+std::optional<DType> known_type(std::string_view name) {
+  for (const KnownType& known : kKnownTypes)
+    if (std::ranges::find(known.names, name) != known.names.end()) return known.dtype;
   return std::nullopt;
 }
 
@@ -55,18 +58,18 @@ class HeaderParser {
   HeaderParser(std::string_view text, const std::string& where) : text_(text), where_(where) {}
 
   NpyHeader parse() {
+    std::vector<std::string_view> keys;
     expect('{');
     while (!accept('}')) {
       const std::string_view key = quoted();
       expect(':');
+      if (std::ranges::find(keys, key) != keys.end()) damaged("its header says something twice");
+      keys.push_back(key);
       if (key == "descr") {
-        once(has_descr_);
         descr();
       } else if (key == "fortran_order") {
-        once(has_order_);
         header_.fortran_order = boolean();
       } else if (key == "shape") {
-        once(has_shape_);
         shape();
       } else {
         damaged("its header has a key other than descr, fortran_order and shape");
@@ -75,18 +78,13 @@ class HeaderParser {
     }
     skip_space();
     if (at_ != text_.size()) damaged("its header goes on after the dictionary");
-    if (!has_descr_ || !has_order_ || !has_shape_) damaged("its header lacks descr, fortran_order or shape");
+    if (keys.size() < 3) damaged("its header lacks descr, fortran_order or shape");
     check_size();
     return std::move(header_);
   }
 
  private:
-  [[noreturn]] void damaged(std::string_view what) const { fail(ArrayFault::kDamaged, where_, what); }
-
-  void once(bool& seen) {
-    if (seen) damaged("its header says something twice");
-    seen = true;
-  }
+  [[noreturn]] void damaged(std::string_view what) const { fail(ArrayFault::kDamaged, where_, "{}", what); }
 
   void skip_space() {
     while (at_ < text_.size() && std::string_view(" \n\r\t\f").find(text_[at_]) != std::string_view::npos)
@@ -139,9 +137,8 @@ class HeaderParser {
       header_.big_endian = text[0] == '>' && engine::size_of(*dtype) > 1;
       return;
     }
-    fail(ArrayFault::kType, where_,
-         fmt::format("its elements are of type '{}'; float16, float32 or float64 is needed",
-                     engine::printable(text, kMaxShown)));
+    fail(ArrayFault::kType, where_, "its elements are of type '{}'; float16, float32 or float64 is needed",
+         engine::printable(text, kMaxShown));
   }
 
   void shape() {
@@ -155,7 +152,7 @@ class HeaderParser {
     if (!comma && header_.shape.size() == 1)
       fail(ArrayFault::kShape, where_, "its header has a shape that is a number in parentheses, no tuple");
     if (header_.shape.size() > kMaxRank)
-      fail(ArrayFault::kShape, where_, fmt::format("it has more than {} dimensions", kMaxRank));
+      fail(ArrayFault::kShape, where_, "it has more than {} dimensions", kMaxRank);
   }
 
   /// A non-negative integer in Python syntax, which excludes "02".
@@ -184,9 +181,6 @@ class HeaderParser {
   const std::string& where_;
   std::size_t at_ = 0;
   NpyHeader header_;
-  bool has_descr_ = false;
-  bool has_order_ = false;
-  bool has_shape_ = false;
 };
 
 /// Reverses the bytes of each element of `size` bytes.
@@ -240,15 +234,15 @@ std::size_t npy_header_bytes(std::span<const std::byte> start, const std::string
     fail(ArrayFault::kDamaged, where, "is no NumPy array (its first bytes are not \\x93NUMPY)");
   const std::size_t major = byte(kMagic.size());
   if (major < 1 || major > 3 || byte(kMagic.size() + 1) != 0) {
-    fail(ArrayFault::kDamaged, where,
-         fmt::format("is of NumPy format {}.{}; 1.0, 2.0 and 3.0 are read", major, byte(kMagic.size() + 1)));
+    fail(ArrayFault::kDamaged, where, "is of NumPy format {}.{}; 1.0, 2.0 and 3.0 are read", major,
+         byte(kMagic.size() + 1));
   }
   const std::size_t length_bytes = major == 1 ? 2 : 4;
   std::size_t length = 0;
   for (std::size_t i = length_bytes; i-- > 0;) length = length * 256 + byte(kFixedBytes + i);
   if (length > kMaxHeader) {
-    fail(ArrayFault::kDamaged, where,
-         fmt::format("declares a header of {} bytes; NumPy reads {} at most", length, kMaxHeader));
+    fail(ArrayFault::kDamaged, where, "declares a header of {} bytes; NumPy reads {} at most", length,
+         kMaxHeader);
   }
   return kFixedBytes + length_bytes + length;
 }
@@ -265,48 +259,17 @@ NpyHeader parse_npy_header(std::span<const std::byte> header, const std::string&
 Array make_array(const NpyHeader& header, Buffer data) {
   VOCA_CHECK(data.size == header.data_bytes());
   if (header.big_endian) swap_bytes(data.span(), engine::size_of(header.dtype));
-  const auto thick = std::count_if(header.shape.begin(), header.shape.end(), [](auto n) { return n != 1; });
+  const auto thick = std::ranges::count_if(header.shape, [](auto n) { return n != 1; });
   if (header.fortran_order && thick > 1) data = to_c_order(header, data);
   return {header.dtype, header.shape, std::move(data)};
 }
 
 std::string npy_header_text(engine::DType dtype, std::span<const std::int64_t> shape) {
-  const char* code = nullptr;
-  switch (dtype) {
-    case DType::kF64:
-      code = "<f8";
-      break;
-    case DType::kF32:
-      code = "<f4";
-      break;
-    case DType::kF16:
-      code = "<f2";
-      break;
-    case DType::kI64:
-      code = "<i8";
-      break;
-    case DType::kI32:
-      code = "<i4";
-      break;
-    case DType::kI16:
-      code = "<i2";
-      break;
-    case DType::kI8:
-      code = "|i1";
-      break;
-    case DType::kU8:
-      code = "|u1";
-      break;
-    case DType::kBool:
-      code = "|b1";
-      break;
-    case DType::kBF16:
-      throw engine::InternalError("NumPy has no type for bfloat16");
-  }
-  std::string extents;
-  for (const std::int64_t extent : shape) extents += fmt::format("{}{}", extents.empty() ? "" : ", ", extent);
-  if (shape.size() == 1) extents += ",";
-  std::string text = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", code, extents);
+  const auto known = std::ranges::find(kKnownTypes, dtype, &KnownType::dtype);
+  VOCA_CHECK(known != kKnownTypes.end());  // NumPy has no bfloat16
+  const char order = engine::size_of(dtype) > 1 ? '<' : '|';
+  std::string text = fmt::format("{{'descr': '{}{}', 'fortran_order': False, 'shape': ({}{}), }}", order,
+                                 known->names[0], fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
   const std::size_t unpadded = kFixedBytes + 2 + text.size() + 1;
   text.append((64 - unpadded % 64) % 64, ' ');
   text += '\n';

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/base/error.h"
@@ -40,8 +41,9 @@ enum class ArrayFault : std::uint8_t {
 /// DataError with its ArrayFault, for callers that count faults.
 class ArrayError : public engine::DataError {
  public:
-  ArrayError(ArrayFault fault, const std::string& message)
-      : engine::DataError("{}", message), fault_(fault) {}
+  template <typename... Args>
+  ArrayError(ArrayFault fault, fmt::format_string<Args...> format, Args&&... args)
+      : engine::DataError(format, std::forward<Args>(args)...), fault_(fault) {}
   [[nodiscard]] ArrayFault fault() const noexcept { return fault_; }
 
  private:

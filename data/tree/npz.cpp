@@ -30,9 +30,9 @@ auto reading(const Read& read) {
   } catch (const ArrayError&) {
     throw;
   } catch (const engine::ZipChecksumError& error) {
-    throw ArrayError(ArrayFault::kChecksum, error.what());
+    throw ArrayError(ArrayFault::kChecksum, "{}", error.what());
   } catch (const engine::DataError& error) {
-    throw ArrayError(ArrayFault::kDamaged, error.what());
+    throw ArrayError(ArrayFault::kDamaged, "{}", error.what());
   }
 }
 
@@ -41,9 +41,9 @@ engine::FileReader open_file(const std::filesystem::path& path) {
     return engine::FileReader(path);
   } catch (const ReadError& error) {
     if (!engine::says_absent(error.error_number()) && error.error_number() != ELOOP) throw;
-    throw ArrayError(ArrayFault::kUnreadable, error.what());
+    throw ArrayError(ArrayFault::kUnreadable, "{}", error.what());
   } catch (const engine::DataError& error) {
-    throw ArrayError(ArrayFault::kUnreadable, error.what());  // not a regular file
+    throw ArrayError(ArrayFault::kUnreadable, "{}", error.what());  // not a regular file
   }
 }
 
@@ -63,7 +63,7 @@ engine::ZipReader open_archive(const std::filesystem::path& path) {
 constexpr std::string_view kSuffix = ".npy";
 
 [[noreturn]] void damaged(const std::string& where, std::string_view what) {
-  throw ArrayError(ArrayFault::kDamaged, fmt::format("{}: {}", where, what));
+  throw ArrayError(ArrayFault::kDamaged, "{}: {}", where, what);
 }
 
 NpyHeader read_header(engine::ZipStream& stream, std::uint64_t size, const std::string& where) {
@@ -77,8 +77,8 @@ NpyHeader read_header(engine::ZipStream& stream, std::uint64_t size, const std::
   stream.read(std::span(bytes).subspan(have));
   NpyHeader header = parse_npy_header(bytes, where);
   if (header.data_bytes() != size - length) {
-    throw ArrayError(ArrayFault::kShape, fmt::format("{}: its shape needs {} bytes, {} are there", where,
-                                                     header.data_bytes(), size - length));
+    throw ArrayError(ArrayFault::kShape, "{}: its shape needs {} bytes, {} are there", where,
+                     header.data_bytes(), size - length);
   }
   return header;
 }
@@ -107,10 +107,9 @@ const engine::ZipEntry& NpzReader::find(const std::string& key) const {
   std::vector<std::string> names;
   for (const engine::ZipEntry& other : zip_.entries())
     if (names.size() < kNamed) names.push_back(engine::printable(other.name));
-  throw ArrayError(ArrayFault::kMissing,
-                   fmt::format("{}: has no array '{}' (found {}{})", zip_.path().string(), key,
-                               names.empty() ? "an empty archive" : fmt::format("{}", fmt::join(names, ", ")),
-                               zip_.entries().size() > kNamed ? ", …" : ""));
+  throw ArrayError(ArrayFault::kMissing, "{}: has no array '{}' (found {}{})", zip_.path().string(), key,
+                   names.empty() ? "an empty archive" : fmt::format("{}", fmt::join(names, ", ")),
+                   zip_.entries().size() > kNamed ? ", …" : "");
 }
 
 std::string NpzReader::where(const std::string& key) const {

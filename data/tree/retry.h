@@ -14,7 +14,7 @@ namespace voca::data {
 /// Whether a system error may be transient: a network disk that failed briefly, or too many open files.
 [[nodiscard]] inline bool is_transient(int error_number) {
   constexpr std::array kTransient{EIO, ESTALE, ETIMEDOUT, EAGAIN, EMFILE, ENFILE};
-  return std::find(kTransient.begin(), kTransient.end(), error_number) != kTransient.end();
+  return std::ranges::find(kTransient, error_number) != kTransient.end();
 }
 
 /// Back-off before each retry.

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 
 #include "kernels/philox.h"
 
@@ -28,6 +30,11 @@ class RandomStream {
   [[nodiscard]] double uniform();
   /// Uniform in {0 … n − 1} without bias (rejection). n ≥ 1.
   [[nodiscard]] std::int64_t below(std::int64_t n);
+  /// Shuffles a sequence (Fisher–Yates).
+  template <std::random_access_iterator Iterator>
+  void shuffle(Iterator begin, Iterator end) {
+    for (auto i = end - begin; i > 1; --i) std::iter_swap(begin + (i - 1), begin + below(i));
+  }
   /// Standard normal (Box–Muller; one number per two uniforms, the second is discarded).
   [[nodiscard]] double normal();
 

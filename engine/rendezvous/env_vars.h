@@ -16,6 +16,7 @@ class EnvVars {
   /// Environment of this process.
   [[nodiscard]] static EnvVars of_process();
 
+  [[nodiscard]] const std::map<std::string, std::string>& values() const { return values_; }
   [[nodiscard]] bool has(const std::string& name) const { return !text(name).empty(); }
   /// Value of the variable; "" if it is unset.
   [[nodiscard]] std::string text(const std::string& name) const;

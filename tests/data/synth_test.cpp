@@ -163,7 +163,7 @@ Vector features_of(const Dataset& data, Stream stream, std::int64_t sample, bool
   const auto dim = static_cast<std::size_t>(data.dim(stream));
   const auto frames = static_cast<std::size_t>(data.frames(stream, sample));
   Vector rows(frames * dim);
-  data.read_rows(stream, sample, 0, data.frames(stream, sample), rows.data());
+  data.read_rows(stream, sample, 0, data.frames(stream, sample), engine::DType::kF64, rows.data());
   Vector mean(dim, 0.0);
   Vector most(dim, -1e300);
   for (std::size_t t = 0; t < frames; ++t) {

@@ -285,7 +285,10 @@ TEST(DeviceBatches, TakeTheMemoryThatIsPlannedForThem) {
     }
     EXPECT_EQ(device.allocated_bytes(), 0U);
     const auto resident = source_of(dataset, data::Split::kTrain, device, Frames::kResident, type);
-    EXPECT_EQ(device.allocated_bytes(), data::ResidentBatchSource::device_bytes(*dataset, samples, options));
+    EXPECT_EQ(device.allocated_bytes(),
+              static_cast<std::size_t>(data::frame_bytes(*dataset, samples)) +
+                  data::ResidentBatchSource::batch_bytes(options, dataset->dim(data::Stream::kVisual),
+                                                         dataset->dim(data::Stream::kAudio)));
   }
 }
 

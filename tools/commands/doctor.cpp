@@ -23,7 +23,6 @@
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/gemm.h"
 #include "tools/commands.h"
-#include "tools/finding.h"
 #include "tools/gpu_findings.h"
 #include "tools/options/device_options.h"
 #include "tools/result.h"
@@ -195,15 +194,14 @@ void doctor(CommandLine command_line) {
   const int columns = engine::terminal_columns(STDOUT_FILENO);
   ordered_json report = ordered_json::object();
   for (const Finding& finding : findings) {
-    report[finding.what] = {{"verdict", name_of(finding.verdict)}, {"text", finding.text}};
+    report[finding.what] = {{"verdict", engine::name_of(finding.verdict)}, {"text", finding.text}};
     if (json) continue;
     const std::string line =
-        fmt::format("{:<8} {:<12} {}\n", name_of(finding.verdict), finding.what, finding.text);
+        fmt::format("{:<8} {:<12} {}\n", engine::name_of(finding.verdict), finding.what, finding.text);
     print_text(engine::wrapped(line, columns, kTextColumn));
   }
   if (json) print_json({{"versions", versions()}, {"findings", report}});
-  const auto problem = std::find_if(findings.begin(), findings.end(),
-                                    [](const Finding& f) { return f.verdict == Verdict::kProblem; });
+  const auto problem = std::ranges::find(findings, Verdict::kProblem, &Finding::verdict);
   if (problem != findings.end()) throw engine::InternalError("doctor: {}: {}", problem->what, problem->text);
 }
 

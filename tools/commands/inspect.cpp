@@ -39,9 +39,28 @@ struct Inspection {
   std::string text;
 };
 
-std::string verified_line(bool covered, const char* what) {
-  return covered ? fmt::format("verified: every byte of {} is what was written\n", what)
-                 : fmt::format("verified: {} carries no digests of ours; what checksums it has hold\n", what);
+/// Says that a file was verified; `covered`: by digests of every byte.
+void add_verified(bool covered, Inspection& result) {
+  result.json["verified"] = covered;
+  result.text += covered ? "verified: every byte of the file is what was written\n"
+                         : "verified: the file carries no digests of ours; what checksums it has hold\n";
+}
+
+/// Adds a tensor or array to json[where] and to the text.
+void add_tensor(const char* where, const std::string& name, engine::DType dtype,
+                const std::vector<std::int64_t>& shape, Inspection& result) {
+  engine::add_member(result.json[where], name, {{"dtype", engine::name_of(dtype)}, {"shape", shape}});
+  result.text +=
+      fmt::format("  {}: {} ({})\n", engine::printable(name), engine::name_of(dtype), fmt::join(shape, ", "));
+}
+
+/// The first `most` of `count` names: "a, b, c and 4 more".
+std::string listed(const std::vector<std::string>& names, std::size_t count, std::size_t most) {
+  const std::size_t shown = std::min(names.size(), most);
+  std::string text =
+      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown), ", "));
+  if (count > shown) text += fmt::format(" and {} more", count - shown);
+  return text;
 }
 
 Inspection inspect_dataset(const std::filesystem::path& path, bool verify, int num_workers) {
@@ -100,24 +119,13 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, int n
   if (!verify) return result;
   const std::vector<std::int64_t> damaged = dataset.verify_all(num_workers);
   if (!damaged.empty()) {
-    std::string ids;
-    for (std::size_t i = 0; i < damaged.size() && i < 10; ++i)
-      ids += (i > 0 ? ", " : "") + engine::printable(dataset.id(damaged[i]));
-    if (damaged.size() > 10) ids += fmt::format(" and {} more", damaged.size() - 10);
+    std::vector<std::string> ids;
+    for (const std::int64_t sample : damaged) ids.push_back(engine::printable(dataset.id(sample)));
     throw DataError("{}: the frames of {} videos are damaged ({}): {}", path.string(), damaged.size(),
                     dataset.has_checksums() ? "their checksums do not hold" : "not all numbers are finite",
-                    ids);
+                    listed(ids, ids.size(), 10));
   }
   json["verified"] = dataset.has_checksums();
-  if (s.content_hash.empty()) {
-    json["verified"] = false;
-    result.text += fmt::format(
-        "not verified: the file carries no content_hash, so labels, ids and splits may have "
-        "been edited{}\n",
-        dataset.has_checksums() ? "; the frames of every video are what was packed"
-                                : "; all numbers of its frames are finite");
-    return result;
-  }
   result.text +=
       dataset.has_checksums()
           ? "verified: the index and the frames of every video are what was packed\n"
@@ -136,16 +144,6 @@ std::pair<bool, std::string> weights_line(const std::string& path, const engine:
     const std::string why = error.what();
     return {false, "cannot be loaded: " + (why.starts_with(path + ": ") ? why.substr(path.size() + 2) : why)};
   }
-}
-
-/// Lists some of `count` places: "a, b, c and 4 more".
-std::string listed(const std::vector<std::string>& places, std::size_t count) {
-  constexpr std::size_t kMaxListed = 8;
-  std::string text;
-  const std::size_t shown = std::min(places.size(), kMaxListed);
-  for (std::size_t i = 0; i < shown; ++i) text += (i > 0 ? ", " : "") + places[i];
-  if (count > shown) text += fmt::format(" and {} more", count - shown);
-  return text;
 }
 
 Inspection inspect_pt(const std::filesystem::path& path, bool verify, const std::string& key) {
@@ -174,11 +172,8 @@ Inspection inspect_pt(const std::filesystem::path& path, bool verify, const std:
   result.json["weights"] = usable ? ordered_json(weights) : ordered_json();
   result.text += fmt::format("weights: {}\n", weights);
   if (!inert.empty())
-    result.text += fmt::format("not loaded, and nothing of it was run: {}\n", listed(inert, inert_places));
-  if (verify) {
-    result.json["verified"] = file.has_digests;
-    result.text += verified_line(file.has_digests, "the file");
-  }
+    result.text += fmt::format("not loaded, and nothing of it was run: {}\n", listed(inert, inert_places, 8));
+  if (verify) add_verified(file.has_digests, result);
   return result;
 }
 
@@ -191,20 +186,13 @@ Inspection inspect_safetensors(const std::filesystem::path& path, bool verify) {
                  {"digest", file.has_digest},
                  {"tensors", ordered_json::object()}};
   result.text = fmt::format("{}: safetensors, {} tensors\n", path.string(), file.tensors.size());
-  for (const engine::NamedTensor& named : file.tensors) {
-    engine::add_member(result.json["tensors"], named.name,
-                       {{"dtype", engine::name_of(named.tensor.dtype)}, {"shape", named.tensor.shape}});
-    result.text += fmt::format("  {}: {} ({})\n", engine::printable(named.name),
-                               engine::name_of(named.tensor.dtype), fmt::join(named.tensor.shape, ", "));
-  }
+  for (const engine::NamedTensor& named : file.tensors)
+    add_tensor("tensors", named.name, named.tensor.dtype, named.tensor.shape, result);
   for (const auto& [key, value] : file.metadata) {
     engine::add_member(result.json["metadata"], key, value);
     result.text += fmt::format("metadata {}: {}\n", engine::printable(key), engine::printable(value));
   }
-  if (verify) {
-    result.json["verified"] = file.has_digest;
-    result.text += verified_line(file.has_digest, "the file");
-  }
+  if (verify) add_verified(file.has_digest, result);
   return result;
 }
 
@@ -216,20 +204,16 @@ Inspection inspect_npz(const std::filesystem::path& path, bool verify) {
   const std::vector<std::string> keys = npz.keys();
   result.text = fmt::format("{}: NumPy archive (.npz), {} arrays\n", path.string(), keys.size());
   for (const std::string& key : keys) {
-    ordered_json array;
     try {
       const data::NpyHeader header = npz.header(key);
       if (verify) static_cast<void>(npz.read(key));
-      array = {{"dtype", engine::name_of(header.dtype)}, {"shape", header.shape}};
-      result.text += fmt::format("  {}: {} ({})\n", engine::printable(key), engine::name_of(header.dtype),
-                                 fmt::join(header.shape, ", "));
+      add_tensor("arrays", key, header.dtype, header.shape, result);
     } catch (const data::ArrayError& error) {
       // Many extractors store strings and objects beside the numbers; these are not read.
       if (error.fault() != data::ArrayFault::kType) throw;
-      array = {{"not_read", error.what()}};
+      engine::add_member(result.json["arrays"], key, {{"not_read", error.what()}});
       result.text += fmt::format("  {}: not numbers, not read\n", engine::printable(key));
     }
-    engine::add_member(result.json["arrays"], key, std::move(array));
   }
   if (verify) {
     result.json["verified"] = true;
@@ -385,11 +369,8 @@ void inspect(CommandLine command_line) {
     throw engine::UsageError("--overwrite: replaces what --export names, which is not given");
   if (!export_to.empty()) export_weights(checkpoint_path(path), export_to, weights, overwrite);
   const Inspection result = inspect_path(path, verify, std::max(num_workers, 1), weights);
-  if (json) {
-    print_json(result.json);
-  } else {
-    print_text(result.text);
-  }
+  if (json) return print_json(result.json);
+  print_text(result.text);
 }
 
 }  // namespace voca::tools

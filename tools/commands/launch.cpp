@@ -53,11 +53,7 @@ struct RanksPerNode {
 
 struct LaunchOptions {
   RanksPerNode nproc_per_node;
-  int nnodes = 1;
-  int node_rank = 0;
-  std::string master_addr;
-  int master_port = 0;
-  int max_restarts = 0;
+  Job job;
   double grace_period = 60;
 };
 
@@ -65,26 +61,27 @@ void add_launch_options(OptionSet& set, LaunchOptions& o) {
   set.begin_group("Ranks");
   set.add(o.nproc_per_node, {"nproc_per_node", "N|auto|gpu|cpu",
                              "ranks on this node; auto: one a GPU, without GPUs one; cpu: one a core"});
-  set.add(o.nnodes, {"nnodes", "N", "nodes, each of which runs launch with the same options but --node_rank",
-                     between(1, engine::kMaxRanks)});
-  set.add(o.node_rank,
+  set.add(o.job.nodes,
+          {"nnodes", "N", "nodes, each of which runs launch with the same options but --node_rank",
+           between(1, engine::kMaxRanks)});
+  set.add(o.job.node,
           {"node_rank", "N", "this node, from 0; rank 0 is on node 0", between(0, engine::kMaxRanks - 1)});
   set.begin_group("Rendezvous");
-  set.add(o.master_addr, {"master_addr", "HOST", "where node 0 is; needed with several nodes"});
-  set.add(o.master_port,
+  set.add(o.job.master_addr, {"master_addr", "HOST", "where node 0 is; needed with several nodes"});
+  set.add(o.job.master_port,
           {"master_port", "PORT", "where rank 0 listens; 0: a free one, with several nodes 29500",
            between(0, 65535)});
   set.begin_group("Failures");
-  set.add(o.max_restarts, {"max_restarts", "N", "how often all ranks are started again after one failed",
-                           between(0, 1 << 20)});
+  set.add(o.job.max_restarts, {"max_restarts", "N", "how often all ranks are started again after one failed",
+                               between(0, 1 << 20)});
   set.add(o.grace_period, {"grace_period", "SECONDS",
                            "for ranks to save and end after SIGTERM, SIGINT, SIGUSR1 or SIGHUP; then SIGKILL",
                            between(0, 86400, " seconds")});
 }
 
-void check(const LaunchOptions& o) {
-  if (o.node_rank >= o.nnodes)
-    throw UsageError("--node_rank: is {}, must be from 0 to {}", o.node_rank, o.nnodes - 1);
+void check(const Job& job) {
+  if (job.node >= job.nodes)
+    throw UsageError("--node_rank: is {}, must be from 0 to {}", job.node, job.nodes - 1);
   const engine::EnvVars variables = engine::EnvVars::of_process();
   if (variables.has("LOCAL_RANK")) {
     throw UsageError(
@@ -92,11 +89,11 @@ void check(const LaunchOptions& o) {
         variables.text("LOCAL_RANK"));
   }
   const std::int64_t tasks = variables.number("SLURM_STEP_NUM_TASKS", 1, engine::kMaxRanks).value_or(1);
-  if (tasks > 1 && tasks != o.nnodes) {
+  if (tasks > 1 && tasks != job.nodes) {
     throw UsageError(
         "--nnodes: is {}, but srun has started launch {} times; start voca-engine train by srun, or launch "
         "once a node",
-        o.nnodes, tasks);
+        job.nodes, tasks);
   }
 }
 
@@ -120,7 +117,7 @@ int ranks_per_node(const LaunchOptions& o, int gpus) {
     case RanksPerNode::Kind::kNumber:
       break;
   }
-  const int max_ranks = engine::kMaxRanks / o.nnodes;
+  const int max_ranks = engine::kMaxRanks / o.job.nodes;
   if (o.nproc_per_node.number > max_ranks)
     throw UsageError("--nproc_per_node: is {}, must be from 1 to {}", o.nproc_per_node.number, max_ranks);
   return o.nproc_per_node.number;
@@ -128,7 +125,7 @@ int ranks_per_node(const LaunchOptions& o, int gpus) {
 
 /// The words before and after the first "--".
 std::pair<CommandLine, CommandLine> split(CommandLine line) {
-  const auto dashes = std::find_if(line.begin(), line.end(), [](std::string_view w) { return w == "--"; });
+  const auto dashes = std::ranges::find(line, std::string_view("--"));
   const auto before = static_cast<std::size_t>(dashes - line.begin());
   if (dashes == line.end()) return {line, {}};
   return {line.first(before), line.subspan(before + 1)};
@@ -196,19 +193,14 @@ void launch(CommandLine command_line) {
                 "voca-engine launch [options] -- train ...");
   add_launch_options(set, options);
   // Without "--", the command would be refused as a malformed option.
-  if (command.empty() && std::any_of(own.begin(), own.end(), is_command)) check_command(command);
+  if (command.empty() && std::ranges::any_of(own, is_command)) check_command(command);
   if (!set.parse(own)) return;
-  check(options);
+  Job& job = options.job;
+  check(job);
   check_command(command);
 
   const int gpus = usable_gpus();
-  Job job;
   job.ranks_per_node = ranks_per_node(options, gpus);
-  job.nodes = options.nnodes;
-  job.node = options.node_rank;
-  job.master_addr = options.master_addr;
-  job.master_port = options.master_port;
-  job.max_restarts = options.max_restarts;
   job.divide_cores = gpus == 0;
   if (gpus > 0) job.variables[kLaunchedForGpus] = std::to_string(gpus);
   job.grace.after_stop =

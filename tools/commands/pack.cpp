@@ -72,11 +72,8 @@ void pack(CommandLine command_line) {
   };
   const data::PackReport report = data::pack_features(options);
   progress.finish();
-  if (json) {
-    print_text(data::report_json(report) + "\n");  // escapes like print_json()
-  } else {
-    print_text(data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
-  }
+  if (json) return print_text(data::report_json(report) + "\n");  // escapes like print_json()
+  print_text(data::report_text(report) + fmt::format("{}: {} bytes\n", out, report.bytes_written));
 }
 
 }  // namespace voca::tools

@@ -24,11 +24,8 @@ using nlohmann::ordered_json;
 
 /// Facts about the data, from --features_root or else from options.
 struct DataFacts {
-  std::int64_t visual_dim = 0;
-  std::int64_t audio_dim = 0;
+  DataSizes sizes;
   std::int64_t train_samples = 0;  ///< 0: no data given
-  std::int64_t val_samples = 0;
-  std::int64_t frame_bytes = 0;  ///< stored frames of both splits
   double pos_weight = 1;
 };
 
@@ -36,13 +33,12 @@ DataFacts look_at(const data::Dataset& dataset, const TrainOptions& options) {
   const std::vector<std::int64_t> train = dataset.samples_of(data::Split::kTrain);
   const std::vector<std::int64_t> val =
       options.trainer.no_val ? std::vector<std::int64_t>() : dataset.samples_of(data::Split::kVal);
-  DataFacts facts{.visual_dim = dataset.dim(data::Stream::kVisual),
-                  .audio_dim = dataset.dim(data::Stream::kAudio),
-                  .train_samples = static_cast<std::int64_t>(train.size()),
-                  .val_samples = static_cast<std::int64_t>(val.size()),
-                  .pos_weight = resolve_pos_weight(options, dataset.summary())};
-  facts.frame_bytes = data::frame_bytes(dataset, train) + data::frame_bytes(dataset, val);
-  return facts;
+  return {.sizes = {.visual_dim = dataset.dim(data::Stream::kVisual),
+                    .audio_dim = dataset.dim(data::Stream::kAudio),
+                    .frame_bytes = data::frame_bytes(dataset, train) + data::frame_bytes(dataset, val),
+                    .val_samples = std::ssize(val)},
+          .train_samples = std::ssize(train),
+          .pos_weight = resolve_pos_weight(options, dataset.summary())};
 }
 
 template <typename T>
@@ -58,15 +54,11 @@ ordered_json lines_json(const std::vector<engine::MemoryLine>& lines) {
 
 ordered_json make_plan(const TrainOptions& options, const DataFacts& facts, const PlannedDevice& device,
                        engine::DType compute_type) {
-  const model::ModelConfig config = model_config(options, facts.visual_dim, facts.audio_dim);
+  const model::ModelConfig config = model_config(options, facts.sizes.visual_dim, facts.sizes.audio_dim);
   const model::LossConfig losses = loss_config(options, facts.pos_weight);
   const std::unique_ptr<engine::Model> network = model::make_network(config, losses, activations(options));
-  const RunNeeds needs =
-      training_needs(options, *network, {.device = device.kind}, compute_type, /*world_size=*/1,
-                     {.visual_dim = facts.visual_dim,
-                      .audio_dim = facts.audio_dim,
-                      .frame_bytes = facts.frame_bytes,
-                      .val_samples = facts.val_samples});
+  const RunNeeds needs = training_needs(options, *network, {.device = device.kind}, compute_type,
+                                        /*world_size=*/1, facts.sizes);
   const Room room = room_of(device.kind, device.free);
   const RunMemory memory = plan_run(needs, room);
   const std::optional<std::int64_t> largest = largest_batch(needs, memory, room);
@@ -104,7 +96,7 @@ ordered_json make_plan(const TrainOptions& options, const DataFacts& facts, cons
         std::max<std::int64_t>(facts.train_samples / options.batches.sampler.batch_size, 1);
     json["steps_per_epoch"] = (batches + options.trainer.grad_accum - 1) / options.trainer.grad_accum;
     json["train_samples"] = facts.train_samples;
-    json["val_samples"] = facts.val_samples;
+    json["val_samples"] = facts.sizes.val_samples;
   }
   return json;
 }
@@ -174,7 +166,7 @@ void plan(CommandLine command_line) {
   set.add(gpu_memory, {"gpu_memory", "GIB", "its free memory; with --device cuda", between(0, 4096, " GiB")});
   if (!arguments.parse(command_line)) return;
   check_values(options);
-  DataFacts facts{.visual_dim = options.model.visual_dim, .audio_dim = options.model.audio_dim};
+  DataFacts facts{.sizes = {.visual_dim = options.model.visual_dim, .audio_dim = options.model.audio_dim}};
   const PlannedDevice device = look_at_device(
       device_options(options), static_cast<std::size_t>(gpu_memory) << 30,
       [&](engine::DeviceKind kind) { return compute_type_of(resolve_precision(options, kind)); },
@@ -195,11 +187,8 @@ void plan(CommandLine command_line) {
   }
   const engine::DType compute_type = compute_type_of(resolve_precision(options, device.kind));
   const ordered_json result = make_plan(options, facts, device, compute_type);
-  if (options.json) {
-    print_json(result);
-  } else {
-    print_text(engine::wrapped(plan_text(result), engine::terminal_columns(STDOUT_FILENO), 2));
-  }
+  if (options.json) return print_json(result);
+  print_text(engine::wrapped(plan_text(result), engine::terminal_columns(STDOUT_FILENO), 2));
 }
 
 }  // namespace voca::tools

@@ -50,15 +50,13 @@ void synth(CommandLine command_line) {
   options.check_stop = [&] { signals.check("synth"); };
   const data::SynthReport report = data::synthesize_features(options);
   progress.finish();
+  const std::string out = options.out.string();
   if (json) {
-    print_json({{"out", options.out.string()},
-                {"real", report.real},
-                {"fake", report.fake},
-                {"frames", report.frames}});
-  } else {
-    print_text(fmt::format("{}: {} real and {} fake videos, {} frames\n", options.out.string(), report.real,
-                           report.fake, report.frames));
+    return print_json(
+        {{"out", out}, {"real", report.real}, {"fake", report.fake}, {"frames", report.frames}});
   }
+  print_text(fmt::format("{}: {} real and {} fake videos, {} frames\n", out, report.real, report.fake,
+                         report.frames));
 }
 
 }  // namespace voca::tools

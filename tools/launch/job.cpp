@@ -16,7 +16,6 @@
 #include <filesystem>
 #include <iterator>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <string_view>
@@ -67,19 +66,9 @@ bool is_gpu(const std::string& name) {
          name.find_first_not_of("0123456789", kStem.size()) == name.npos;
 }
 
-Environment environment_of_process() {
-  Environment result;
-  for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text = *entry;
-    const std::size_t equals = text.find('=');
-    if (equals != text.npos) result.emplace(text.substr(0, equals), text.substr(equals + 1));
-  }
-  return result;
-}
-
 /// Environment that all ranks of the job share, at every restart.
 Environment common_environment(const Job& job) {
-  Environment e = environment_of_process();
+  Environment e = engine::EnvVars::of_process().values();
   for (const auto& [name, value] : job.variables) e[name] = value;
   e["WORLD_SIZE"] = std::to_string(job.ranks_per_node * job.nodes);
   e["LOCAL_WORLD_SIZE"] = std::to_string(job.ranks_per_node);
@@ -100,25 +89,22 @@ Environment common_environment(const Job& job) {
   return e;
 }
 
-/// Terminal columns of a rank: those beside the prefix of each of its lines.
-std::string columns_of_rank(const Job& job, int rank) {
-  const std::string prefix = rank_prefix(rank);
-  return std::to_string(std::max(1, engine::terminal_columns(job.err) - static_cast<int>(prefix.size())));
-}
-
 Environment rank_environment(Environment e, const Job& job, int local_rank, int port, int restart) {
-  e["RANK"] = std::to_string(job.node * job.ranks_per_node + local_rank);
+  const int rank = job.node * job.ranks_per_node + local_rank;
+  e["RANK"] = std::to_string(rank);
   e["LOCAL_RANK"] = std::to_string(local_rank);
   e["MASTER_PORT"] = std::to_string(port);
   e["TORCHELASTIC_RESTART_COUNT"] = std::to_string(restart);
-  if (job.ranks_per_node * job.nodes > 1)
-    e["COLUMNS"] = columns_of_rank(job, job.node * job.ranks_per_node + local_rank);
+  if (job.ranks_per_node * job.nodes > 1) {
+    // The lines of the rank stand beside their prefix.
+    const int columns = engine::terminal_columns(job.err) - static_cast<int>(rank_prefix(rank).size());
+    e["COLUMNS"] = std::to_string(std::max(1, columns));
+  }
   return e;
 }
 
 std::vector<std::string> flat(const Environment& environment) {
   std::vector<std::string> result;
-  result.reserve(environment.size());
   for (const auto& [name, value] : environment) result.push_back(fmt::format("{}={}", name, value));
   return result;
 }
@@ -131,7 +117,6 @@ std::vector<RankCommand> commands_of(const Job& job, const Environment& common, 
   const std::vector<std::string> words =
       restart > 0 && job.words_of_restart ? job.words_of_restart() : job.words;
   std::vector<RankCommand> commands;
-  commands.reserve(shares.size());
   for (int local_rank = 0; local_rank < job.ranks_per_node; ++local_rank) {
     commands.push_back({.rank = job.node * job.ranks_per_node + local_rank,
                         .executable = job.executable,
@@ -183,10 +168,6 @@ bool went_alike(const Job& job, const FailedStart& first, const FailedStart& sec
          first.began_from == second.began_from;
 }
 
-std::string begins_from(const Job& job) {
-  return job.begins_from ? job.begins_from() : std::string();
-}
-
 std::string no_restart_reason(const Job& job, const GroupEnd& end, bool failed_alike) {
   if (end.stop_signal != 0) return fmt::format("after SIG{}", ::sigabbrev_np(end.stop_signal));
   if (would_fail_again(end.first_failure->status)) return "not started again: it would fail again";
@@ -206,12 +187,12 @@ JobEnd job_end(const Job& job, const GroupEnd& end, bool failed_alike, const Out
         .exit_code = 128 + end.stop_signal,
         .message = fmt::format("launch: SIG{} before a rank was started", ::sigabbrev_np(end.stop_signal))};
   }
-  const std::string by = end.stop_signal != 0 ? std::string(" by SIG") + ::sigabbrev_np(end.stop_signal)
-                                              : std::string(" by a signal that the launcher did not see");
   if (end.saved_and_stopped) {
-    return {
-        .exit_code = static_cast<int>(ExitCode::kInterrupted),
-        .message = fmt::format("launch: stopped{}; the state was saved, continue with --resume auto", by)};
+    const std::string by = end.stop_signal != 0 ? fmt::format("SIG{}", ::sigabbrev_np(end.stop_signal))
+                                                : "a signal that the launcher did not see";
+    return {.exit_code = static_cast<int>(ExitCode::kInterrupted),
+            .message =
+                fmt::format("launch: stopped by {}; the state was saved, continue with --resume auto", by)};
   }
   if (relay.lost_results())
     return {.exit_code = static_cast<int>(ExitCode::kIo), .message = "stdout: cannot be written"};
@@ -242,13 +223,13 @@ JobEnd run_job(const Job& given) {
   OutputRelay relay(job.out, job.err);
   std::optional<FailedStart> before;
   for (int restart = 0;; ++restart) {
-    const std::string began_from = begins_from(job);
+    const std::string began_from = job.begins_from();
     RankGroup group(signals, relay, job.grace, job.plain_stdout);
     GroupEnd end = group.run(commands_of(job, common, restart));
     if (!end.started && before) end.first_failure = before->failure;
     const bool failed_alike = end.started && end.first_failure && before &&
                               went_alike(job, *before, {*end.first_failure, began_from}) &&
-                              begins_from(job) == began_from;
+                              job.begins_from() == began_from;
     const bool again = end.first_failure && end.stop_signal == 0 && restart < job.max_restarts &&
                        !would_fail_again(end.first_failure->status) && !failed_alike;
     if (!again) {
@@ -263,14 +244,12 @@ JobEnd run_job(const Job& given) {
 }
 
 std::vector<std::vector<int>> divide_cores(const std::vector<int>& cores, int ranks) {
-  const std::size_t count = cores.size();
-  const auto shares = static_cast<std::size_t>(ranks);
-  std::vector<std::vector<int>> result(shares);
-  if (count == 0) return result;
-  for (std::size_t i = 0; i < shares; ++i) {
-    const std::size_t begin = i * count / shares;
-    const std::size_t end = std::max((i + 1) * count / shares, begin + 1);
-    for (std::size_t j = begin; j < end; ++j) result[i].push_back(cores[j]);
+  const auto count = static_cast<std::ptrdiff_t>(cores.size());
+  std::vector<std::vector<int>> result(static_cast<std::size_t>(ranks));
+  for (std::ptrdiff_t i = 0; i < ranks && count > 0; ++i) {
+    const std::ptrdiff_t begin = i * count / ranks;
+    const std::ptrdiff_t end = std::max((i + 1) * count / ranks, begin + 1);
+    result[static_cast<std::size_t>(i)].assign(cores.begin() + begin, cores.begin() + end);
   }
   return result;
 }

@@ -30,8 +30,8 @@ struct Job {
   std::vector<std::string> words;  ///< argv of the first start, including the program's name
   /// argv of a restart; null: the same `words`.
   std::function<std::vector<std::string>()> words_of_restart;
-  /// Identifies what a start begins from, such as the newest state of a training; null: always the same.
-  std::function<std::string()> begins_from;
+  /// Identifies what a start begins from, such as the newest state of a training; by default always the same.
+  std::function<std::string()> begins_from = [] { return std::string(); };
   /// Environment variables for every rank, besides those of a job.
   std::map<std::string, std::string> variables;
 

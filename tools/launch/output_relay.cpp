@@ -25,32 +25,26 @@ bool is_writable(int descriptor) {
 }  // namespace
 
 void LineCutter::add(std::string_view bytes, const Visit& visit) {
-  while (!bytes.empty()) {
-    const std::size_t newline = bytes.find('\n');
-    const std::size_t room = kMaxLine - open_.size();
-    const bool ends = newline != bytes.npos && newline <= room;
-    const std::size_t taken = ends ? newline : std::min(bytes.size(), room);
-    open_ += bytes.substr(0, taken);
-    bytes.remove_prefix(ends ? taken + 1 : taken);
-    if (!ends && open_.size() < kMaxLine) return;
-    if (!ends) {
-      open_ = after_carriage_returns(open_);
-      if (open_.size() < kMaxLine) continue;
-    }
-    visit(after_carriage_returns(open_));
-    open_.clear();
+  open_ += bytes;
+  std::string_view rest = open_;
+  for (std::size_t end = 0; (end = rest.find('\n')) != rest.npos; rest.remove_prefix(end + 1)) {
+    std::string_view line = after_carriage_returns(rest.substr(0, end));
+    for (; line.size() > kMaxLine; line.remove_prefix(kMaxLine)) visit(line.substr(0, kMaxLine));
+    visit(line);
   }
+  if (rest.size() >= kMaxLine) rest = after_carriage_returns(rest);
+  for (; rest.size() >= kMaxLine; rest.remove_prefix(kMaxLine)) visit(rest.substr(0, kMaxLine));
+  open_ = std::string(rest);
 }
 
 void LineCutter::finish(const Visit& visit) {
-  if (!open_.empty()) visit(after_carriage_returns(open_));
-  open_.clear();
+  if (!open_.empty()) add("\n", visit);
 }
 
 void OutputRelay::add(Stream stream, std::string lines) {
   if (lines.empty()) return;
   queued_ += lines.size();
-  queue_.push_back({stream == Stream::kOut ? std::size_t{0} : std::size_t{1}, std::move(lines)});
+  queue_.push_back({static_cast<std::size_t>(stream), std::move(lines)});
 }
 
 int OutputRelay::waiting_for() const {
@@ -58,26 +52,21 @@ int OutputRelay::waiting_for() const {
 }
 
 void OutputRelay::write_some() {
-  while (!queue_.empty() && is_writable(waiting_for())) write_front();
-}
-
-void OutputRelay::write_front() {
-  const Chunk& chunk = queue_.front();
-  const std::size_t left = chunk.text.size() - written_;
-  // Writing PIPE_BUF bytes never blocks on a pipe that poll() reports as writable.
-  const std::size_t size = std::min<std::size_t>(left, PIPE_BUF);
-  std::size_t done = left;
-  if (!broken_[chunk.stream]) {
-    const ssize_t written = ::write(descriptors_[chunk.stream], chunk.text.data() + written_, size);
-    if (written < 0 && (errno == EINTR || errno == EAGAIN)) return;
-    broken_[chunk.stream] = written < 0;
-    if (written >= 0) done = static_cast<std::size_t>(written);
+  while (!queue_.empty() && is_writable(waiting_for())) {
+    auto& [stream, text] = queue_.front();
+    std::size_t done = text.size();  // without a reader, everything is dropped
+    if (!broken_[stream]) {
+      // Writing PIPE_BUF bytes never blocks on a pipe that poll() reports as writable.
+      const ssize_t written =
+          ::write(descriptors_[stream], text.data(), std::min<std::size_t>(done, PIPE_BUF));
+      if (written < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      broken_[stream] = written < 0;
+      if (written >= 0) done = static_cast<std::size_t>(written);
+    }
+    text.erase(0, done);
+    queued_ -= done;
+    if (text.empty()) queue_.pop_front();
   }
-  written_ += done;
-  queued_ -= done;
-  if (written_ < chunk.text.size()) return;
-  queue_.pop_front();
-  written_ = 0;
 }
 
 }  // namespace voca::tools

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <string>
@@ -36,7 +37,7 @@ class LineCutter {
 /// signals. Output to a stream without a reader is dropped: that is no reason to end a training.
 class OutputRelay {
  public:
-  enum class Stream { kOut, kErr };
+  enum class Stream : std::uint8_t { kOut, kErr };
 
   OutputRelay(int out, int err) : descriptors_{out, err} {}
 
@@ -55,15 +56,13 @@ class OutputRelay {
   static constexpr std::size_t kMaxQueued = std::size_t{256} << 10;
   struct Chunk {
     std::size_t stream;
-    std::string text;
+    std::string text;  ///< not written yet
   };
-  void write_front();
 
   int descriptors_[2];
   bool broken_[2]{};
   std::deque<Chunk> queue_;
-  std::size_t written_ = 0;  // bytes of the first chunk
-  std::size_t queued_ = 0;   // bytes
+  std::size_t queued_ = 0;  // bytes
 };
 
 }  // namespace voca::tools

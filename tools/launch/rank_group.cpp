@@ -228,10 +228,9 @@ void RankGroup::on_failure(const Member& member) {
 const RankGroup::Member* RankGroup::member_named(const std::string& said) const {
   const std::optional<engine::NamedRank> named = engine::named_rank(said);
   if (!named) return nullptr;
-  const auto found = std::find_if(members_.begin(), members_.end(), [&](const Member& member) {
-    return member.process->pid() == named->pid && member.process->rank() == named->rank;
-  });
-  return found == members_.end() ? nullptr : &*found;
+  for (const Member& member : members_)
+    if (member.process->pid() == named->pid && member.process->rank() == named->rank) return &member;
+  return nullptr;
 }
 
 /// Kills ranks that were reported as silent, once all others have ended: nothing more can come from them.
@@ -243,10 +242,10 @@ void RankGroup::kill_silent() {
     const std::optional<engine::NamedRank> named = engine::named_rank(member.said());
     if (named && named->is_silent) silent.push_back(member_named(member.said()));
   }
-  const auto is_given_up = [&](const Member& member) {
-    return member.ended || std::find(silent.begin(), silent.end(), &member) != silent.end();
-  };
-  if (!std::all_of(members_.begin(), members_.end(), is_given_up)) return;
+  const bool all_given_up = std::ranges::all_of(members_, [&](const Member& member) {
+    return member.ended || std::ranges::find(silent, &member) != silent.end();
+  });
+  if (!all_given_up) return;
   kill_rest("did not respond to the other ranks");
   term_at_.reset();
   kill_at_.reset();
@@ -254,13 +253,15 @@ void RankGroup::kill_silent() {
 
 /// Kills the ranks that still run and were not ended by a signal before.
 void RankGroup::kill_rest(const std::string& because) {
-  for (Member& member : members_) {
-    if (member.ended || member.was_ended) continue;
-    say(fmt::format("launch: rank {} (pid {}) {}: SIGKILL", member.process->rank(), member.process->pid(),
-                    because));
-    member.was_ended = true;
-    member.process->signal(SIGKILL);
-  }
+  for (Member& member : members_)
+    if (!member.ended && !member.was_ended) kill(member, because);
+}
+
+void RankGroup::kill(Member& member, const std::string& because) {
+  say(fmt::format("launch: rank {} (pid {}) {}: SIGKILL", member.process->rank(), member.process->pid(),
+                  because));
+  member.was_ended = true;
+  member.process->signal(SIGKILL);
 }
 
 /// Replaces the first failure, if it was caused by the loss of a rank that failed by itself, by the failure
@@ -273,16 +274,13 @@ void RankGroup::find_cause() {
 
 /// Whether no rank has work left: rank 0 ends only when every rank has disconnected.
 bool RankGroup::all_work_is_done() const {
-  return std::any_of(members_.begin(), members_.end(), [](const Member& member) {
-    return member.process->rank() == 0 && member.ended && exit_code_of(member.status) == 0;
-  });
+  return std::ranges::any_of(members_, [](const Member& m) { return m.process->rank() == 0 && m.is_done(); });
 }
 
 /// Reports once that every rank is stopped: the job then waits for whoever stopped it.
 void RankGroup::tell_of_a_stop() {
-  const bool all = running() > 0 && !end_.first_failure &&
-                   std::all_of(members_.begin(), members_.end(), [](const Member& member) {
-                     return member.ended || member.process->is_stopped();
+  const bool all = running() > 0 && !end_.first_failure && std::ranges::all_of(members_, [](const Member& m) {
+                     return m.ended || m.process->is_stopped();
                    });
   if (all && !all_stopped_) say("launch: every rank is stopped (SIGSTOP); SIGCONT lets them go on");
   all_stopped_ = all;
@@ -291,13 +289,10 @@ void RankGroup::tell_of_a_stop() {
 /// Sets a deadline for ranks that remain after others have ended, since nobody else watches them: they may
 /// hang at exit, or be stopped. Rank 0 has the time that it needs, unless it is stopped.
 void RankGroup::watch_stragglers() {
-  const bool some_are_done = std::any_of(members_.begin(), members_.end(), [](const Member& member) {
-    return member.ended && exit_code_of(member.status) == 0;
-  });
-  const bool all_straggle = some_are_done && !end_.first_failure &&
-                            std::all_of(members_.begin(), members_.end(), [&](const Member& m) {
-                              return m.ended || all_work_is_done() || m.process->is_stopped();
-                            });
+  const bool all_straggle = !end_.first_failure && std::ranges::any_of(members_, &Member::is_done) &&
+                            (all_work_is_done() || std::ranges::all_of(members_, [](const Member& m) {
+                               return m.ended || m.process->is_stopped();
+                             }));
   const Clock::Time now = clock_.now();
   if (!all_straggle) straggled_at_.reset();
   if (all_straggle && !straggled_at_) straggled_at_ = now + grace_.after_done;
@@ -317,12 +312,8 @@ void RankGroup::keep_deadlines() {
     kill_at_ = std::min(kill_at_.value_or(Clock::Time::max()), now + grace_.after_sigterm);
   }
   if (kill_at_ && now >= *kill_at_) {
-    for (const Member& member : members_) {
-      if (member.ended) continue;
-      say(fmt::format("launch: rank {} (pid {}) did not end in time: SIGKILL", member.process->rank(),
-                      member.process->pid()));
-    }
-    signal_all(SIGKILL);
+    for (Member& member : members_)
+      if (!member.ended) kill(member, "did not end in time");
     kill_at_.reset();
     term_at_.reset();
   }
@@ -340,8 +331,7 @@ void RankGroup::say(const std::string& text) {
 }
 
 int RankGroup::running() const {
-  return static_cast<int>(
-      std::count_if(members_.begin(), members_.end(), [](const Member& member) { return !member.ended; }));
+  return static_cast<int>(std::ranges::count(members_, false, &Member::ended));
 }
 
 int RankGroup::milliseconds_to_deadline() {

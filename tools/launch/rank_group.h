@@ -94,6 +94,7 @@ class RankGroup {
     bool was_ended = false;  // ended by a signal of the launcher
     int status = 0;
     [[nodiscard]] std::string said() const;
+    [[nodiscard]] bool is_done() const { return ended && exit_code_of(status) == 0; }
   };
 
   void start(const RankCommand& command);
@@ -107,6 +108,7 @@ class RankGroup {
   void on_failure(const Member& member);
   void kill_silent();
   void kill_rest(const std::string& because);
+  void kill(Member& member, const std::string& because);
   void find_cause();
   [[nodiscard]] const Member* member_named(const std::string& said) const;
   void keep_deadlines();

@@ -6,10 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 #include "engine/base/error.h"
+#include "engine/base/path_status.h"
 #include "engine/base/system_limits.h"
 
 namespace voca::tools {
@@ -18,21 +22,17 @@ namespace {
 using engine::IoError;
 using engine::UniqueFd;
 
-IoError no_pipe(int error_number) {
-  return IoError("launch: a pipe: {}; {}", std::strerror(error_number), engine::kRaiseFileLimit);
-}
-
 /// Creates a pipe. Both ends close on exec; a descriptor duplicated onto 0, 1 or 2 stays open.
 void make_pipe(UniqueFd& read_end, UniqueFd& write_end) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) throw no_pipe(errno);
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    throw IoError("launch: a pipe: {}; {}", std::strerror(errno), engine::kRaiseFileLimit);
   read_end.reset(ends[0]);
   write_end.reset(ends[1]);
 }
 
 std::vector<char*> pointers(const std::vector<std::string>& texts) {
   std::vector<char*> result;
-  result.reserve(texts.size() + 1);
   for (const std::string& text : texts) result.push_back(const_cast<char*>(text.c_str()));
   result.push_back(nullptr);
   return result;
@@ -70,22 +70,15 @@ struct ChildSetup {
   ::_exit(static_cast<int>(engine::ExitCode::kIo));
 }
 
-const char* meaning(int code) {
-  switch (code) {
-    case 64:
-      return "an option is wrong";
-    case 65:
-      return "a file is not what it should be";
-    case 70:
-      return "a defect of the program";
-    case 74:
-      return "the system refused something, or another rank was lost";
-    case 75:
-      return "stopped by a signal, the state was saved";
-    default:
-      return "";
-  }
-}
+struct Meaning {
+  int code;
+  std::string_view text;
+};
+constexpr std::array<Meaning, 5> kMeanings{{{64, "an option is wrong"},
+                                            {65, "a file is not what it should be"},
+                                            {70, "a defect of the program"},
+                                            {74, "the system refused something, or another rank was lost"},
+                                            {75, "stopped by a signal, the state was saved"}}};
 
 }  // namespace
 
@@ -129,11 +122,7 @@ RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : 
   }
   // The child's write end closes when the program starts.
   int error = 0;
-  ssize_t got = 0;
-  do {
-    got = ::read(failure_seen.get(), &error, sizeof(error));
-  } while (got < 0 && errno == EINTR);
-  if (got == 0) return;
+  if (engine::uninterrupted([&] { return ::read(failure_seen.get(), &error, sizeof(error)); }) == 0) return;
   ::waitpid(pid_, nullptr, 0);
   throw IoError("launch: rank {}: {} cannot be started: {}", rank_, command.executable, std::strerror(error));
 }
@@ -141,8 +130,7 @@ RankProcess::RankProcess(const RankCommand& command, const sigset_t& signals) : 
 RankProcess::~RankProcess() {
   if (status_) return;
   ::kill(pid_, SIGKILL);
-  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  engine::uninterrupted([&] { return ::waitpid(pid_, nullptr, 0); });
 }
 
 void RankProcess::signal(int number) const {
@@ -168,8 +156,9 @@ std::string describe_end(int status) {
                            : fmt::format("ended by SIG{}", name);
   }
   const int code = WEXITSTATUS(status);
-  const std::string what = meaning(code);
-  return what.empty() ? fmt::format("exit code {}", code) : fmt::format("exit code {} ({})", code, what);
+  const auto* const known = std::ranges::find(kMeanings, code, &Meaning::code);
+  return fmt::format("exit code {}{}", code,
+                     known == kMeanings.end() ? "" : fmt::format(" ({})", known->text));
 }
 
 int exit_code_of(int status) {

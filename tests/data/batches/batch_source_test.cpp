@@ -107,7 +107,7 @@ std::vector<double> by_the_book(const Dataset& data, Stream stream, std::int64_t
   const std::int64_t dim = data.dim(stream);
   const std::int64_t t = data.frames(sample);
   std::vector<double> rows(static_cast<std::size_t>(t * dim));
-  data.read_rows(stream, sample, 0, t, rows.data());
+  data.read_rows(stream, sample, 0, t, DType::kF64, rows.data());
   std::vector<double> rolled(rows.size());
   for (std::int64_t i = 0; i < t; ++i) {  // numpy.roll: element i moves to i + shift
     const std::int64_t to = (((i + shift) % t) + t) % t;
@@ -166,13 +166,15 @@ TEST(BatchSource, TrainingRollsAndCropsAsTheWindowSays) {
       while (const Batch* batch = source.next()) {
         for (std::int64_t p = 0; p < batch->size; ++p) {
           const std::int64_t sample = batch->samples[static_cast<std::size_t>(p)];
-          const SampleWindow window = sample_window(options, epoch, sample, data->frames(sample));
-          EXPECT_EQ(window.visual.start, window.audio.start);
-          shifts.insert(window.audio.shift - window.visual.shift);
+          const auto windows = sample_windows(options, epoch, sample, data->frames(sample));
+          const kernels::FrameWindow& visual = windows[Stream::kVisual];
+          const kernels::FrameWindow& audio = windows[Stream::kAudio];
+          EXPECT_EQ(visual.start, audio.start);
+          shifts.insert(audio.shift - visual.shift);
           ASSERT_EQ(rows_of<double>(*batch, 0, p),
-                    by_the_book(*data, Stream::kVisual, sample, window.visual.shift, window.visual.start, 6));
+                    by_the_book(*data, Stream::kVisual, sample, visual.shift, visual.start, 6));
           ASSERT_EQ(rows_of<double>(*batch, 1, p),
-                    by_the_book(*data, Stream::kAudio, sample, window.audio.shift, window.audio.start, 6));
+                    by_the_book(*data, Stream::kAudio, sample, audio.shift, audio.start, 6));
         }
       }
     }
@@ -187,12 +189,14 @@ TEST(SampleWindow, FollowsTheRecipe) {
   std::map<std::int64_t, int> starts;
   constexpr int kDraws = 20000;
   for (int i = 0; i < kDraws; ++i) {
-    const SampleWindow window = sample_window(options, i / 100, i % 100, 10);
-    EXPECT_GE(window.audio.shift, 0);
-    EXPECT_GE(window.visual.shift, 0);
-    EXPECT_TRUE(window.audio.shift == 0 || window.visual.shift == 0);
-    ++shifts[window.audio.shift - window.visual.shift];
-    ++starts[window.audio.start];
+    const auto windows = sample_windows(options, i / 100, i % 100, 10);
+    const kernels::FrameWindow& visual = windows[Stream::kVisual];
+    const kernels::FrameWindow& audio = windows[Stream::kAudio];
+    EXPECT_GE(audio.shift, 0);
+    EXPECT_GE(visual.shift, 0);
+    EXPECT_TRUE(audio.shift == 0 || visual.shift == 0);
+    ++shifts[audio.shift - visual.shift];
+    ++starts[audio.start];
   }
   // Each shift but 0 with probability 0.2 / 7 (571 of 20 000, deviation 24), each of five starts with 1/5
   // (4000, deviation 57).
@@ -201,9 +205,9 @@ TEST(SampleWindow, FollowsTheRecipe) {
   ASSERT_EQ(starts.size(), 5U);
   for (const auto& [start, count] : starts) EXPECT_NEAR(count, 4000, 290) << start;
   options.sampler.training = false;
-  const SampleWindow centre = sample_window(options, 3, 7, 11);
-  EXPECT_EQ(centre.visual.start, 2);
-  EXPECT_EQ(centre.visual.shift + centre.audio.shift, 0);
+  const auto centre = sample_windows(options, 3, 7, 11);
+  EXPECT_EQ(centre[Stream::kVisual].start, 2);
+  EXPECT_EQ(centre[Stream::kVisual].shift + centre[Stream::kAudio].shift, 0);
 }
 
 TEST(BatchSource, TheSameBitsForAnyNumberOfWorkersAndEitherResidency) {
@@ -371,15 +375,11 @@ class TroubledReader final : public FrameReader {
                  std::atomic<bool>* released)
       : inner_(make_disk_reader(std::move(data))), failing_(failing), slow_(slow), released_(released) {}
 
-  void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
-            float* out) const override {
+  void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count, DType dtype,
+            void* out) const override {
     if (sample == failing_) throw engine::IoError("a.h5: cannot read: Input/output error");
     while (sample == slow_ && !*released_) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    inner_->read(stream, sample, first, count, out);
-  }
-  void read(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
-            double* out) const override {
-    inner_->read(stream, sample, first, count, out);
+    inner_->read(stream, sample, first, count, dtype, out);
   }
   [[nodiscard]] bool verify(std::int64_t sample, std::span<std::byte> scratch) const override {
     return inner_->verify(sample, scratch);

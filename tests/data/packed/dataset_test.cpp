@@ -56,7 +56,7 @@ std::string content_of(const Dataset& data) {
 template <typename T>
 void expect_golden_rows(const Dataset& data) {
   std::vector<T> rows(2 * 6);
-  data.read_rows(Stream::kVisual, 1, 1, 2, rows.data());
+  data.read_rows(Stream::kVisual, 1, 1, 2, engine::kDTypeOf<T>, rows.data());
   for (std::size_t i = 0; i < rows.size(); ++i)
     EXPECT_EQ(rows[i], static_cast<T>(4 + i / 6) + static_cast<T>(i % 6) / T{16}) << i;
 }
@@ -311,8 +311,10 @@ TEST(Dataset, RowsOutsideASampleAreAnInternalError) {
   pack_small(scratch);
   const Dataset data(scratch / "a.h5");
   std::vector<float> rows(100);
-  EXPECT_THROW(data.read_rows(Stream::kVisual, 0, 1, 3, rows.data()), engine::InternalError);
-  EXPECT_THROW(data.read_rows(Stream::kVisual, 3, 0, 1, rows.data()), engine::InternalError);
+  EXPECT_THROW(data.read_rows(Stream::kVisual, 0, 1, 3, engine::DType::kF32, rows.data()),
+               engine::InternalError);
+  EXPECT_THROW(data.read_rows(Stream::kVisual, 3, 0, 1, engine::DType::kF32, rows.data()),
+               engine::InternalError);
 }
 
 TEST(FrameReader, HostMemoryGivesWhatTheFileGives) {
@@ -328,17 +330,18 @@ TEST(FrameReader, HostMemoryGivesWhatTheFileGives) {
       EXPECT_TRUE(host->verify(sample, {}));
       std::vector<double> a(2 * 4);
       std::vector<double> b(2 * 4);
-      disk->read(Stream::kAudio, sample, 1, 2, a.data());
-      host->read(Stream::kAudio, sample, 1, 2, b.data());
+      disk->read(Stream::kAudio, sample, 1, 2, engine::DType::kF64, a.data());
+      host->read(Stream::kAudio, sample, 1, 2, engine::DType::kF64, b.data());
       EXPECT_EQ(a, b);
       std::vector<float> c(3 * 6);
       std::vector<float> d(3 * 6);
-      disk->read(Stream::kVisual, sample, 0, 3, c.data());
-      host->read(Stream::kVisual, sample, 0, 3, d.data());
+      disk->read(Stream::kVisual, sample, 0, 3, engine::DType::kF32, c.data());
+      host->read(Stream::kVisual, sample, 0, 3, engine::DType::kF32, d.data());
       EXPECT_EQ(c, d);
     }
     std::vector<float> rows(6);
-    EXPECT_THROW(host->read(Stream::kVisual, 1, 0, 1, rows.data()), engine::InternalError);  // was not loaded
+    EXPECT_THROW(host->read(Stream::kVisual, 1, 0, 1, engine::DType::kF32, rows.data()),
+                 engine::InternalError);  // was not loaded
   }
 }
 

@@ -63,7 +63,7 @@ void expect_rows(const Dataset& data, std::int64_t sample, double first) {
   for (const Stream stream : kStreams) {
     const std::int64_t dim = data.dim(stream);
     std::vector<double> rows(static_cast<std::size_t>(data.frames(stream, sample) * dim));
-    data.read_rows(stream, sample, 0, data.frames(stream, sample), rows.data());
+    data.read_rows(stream, sample, 0, data.frames(stream, sample), engine::DType::kF64, rows.data());
     const double base = stream == Stream::kVisual ? first : first + 0.5;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const auto row = static_cast<double>(i / static_cast<std::size_t>(dim));

@@ -99,7 +99,7 @@ void expect_widened_in_place(DType from, const std::vector<std::byte>& raw,
     const std::size_t bytes = count * engine::size_of(from);
     std::byte* const tail = reinterpret_cast<std::byte*>(out.data() + count) - bytes;
     std::memcpy(tail, raw.data(), bytes);
-    widen(from, tail, static_cast<std::int64_t>(count), out.data());
+    widen(from, tail, static_cast<std::int64_t>(count), engine::kDTypeOf<T>, out.data());
     for (std::size_t i = 0; i < count; ++i)
       ASSERT_EQ(static_cast<double>(out[i]), expected[i]) << i << " of " << count;
   }
