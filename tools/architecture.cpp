@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -51,14 +50,7 @@ std::optional<std::int64_t> whole_number(const ordered_json& value) {
     constexpr double kExact = 9007199254740992.0;  // 2^53
     if (std::abs(number) <= kExact && number == std::floor(number)) return static_cast<std::int64_t>(number);
   }
-  if (value.is_string()) {
-    const auto& text = value.get_ref<const std::string&>();
-    std::int64_t number = 0;
-    const char* end = text.data() + text.size();
-    if (const auto [rest, error] = std::from_chars(text.data(), end, number);
-        error == std::errc{} && rest == end && !text.empty())
-      return number;
-  }
+  if (value.is_string()) return engine::number_in<std::int64_t>(value.get_ref<const std::string&>());
   return std::nullopt;
 }
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <charconv>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
@@ -14,6 +13,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/names.h"
+#include "engine/base/text.h"
 #include "tools/options/option_row.h"
 
 // Conversion between the text of an option and the typed variable that it sets.
@@ -48,12 +48,9 @@ inline constexpr bool kIsNameable =
 
 template <typename T>
 [[nodiscard]] std::optional<T> parse_number(std::string_view text) {
-  T value{};
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc{} || rest != end) return std::nullopt;
+  const std::optional<T> value = engine::number_in<T>(text);
   if constexpr (std::is_floating_point_v<T>)
-    if (!std::isfinite(value)) return std::nullopt;
+    if (value && !std::isfinite(*value)) return std::nullopt;
   return value;
 }
 
