@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cmath>
+
 #include "kernels/types.h"
 
 // AdamW (Loshchilov, Hutter 2019, arXiv:1711.05101) over flat memory, in the order of operations of
@@ -62,6 +64,39 @@ struct AdamWOptions {
   double eps = 1e-8;
   double weight_decay = 0;  ///< decoupled, on every parameter
 };
+
+/// Factors that the updates of all elements share.
+template <typename S>
+struct AdamWFactors {
+  S gradient;  ///< unscaling and clipping factor
+  S decay;     ///< 1 − lr · weight_decay
+  S one_minus_beta1;
+  S beta2;
+  S one_minus_beta2;
+  S step_size;              ///< lr / (1 − β₁ᵗ)
+  S sqrt_bias_correction2;  ///< sqrt(1 − β₂ᵗ)
+  S eps;
+};
+
+/// The factors of an update, computed in double, from the state with t = state.steps.
+template <typename S>
+[[nodiscard]] VOCA_HOST_DEVICE AdamWFactors<S> adamw_factors(const AdamWOptions& options, double max_norm,
+                                                             const OptimizerState& state, double loss_scale) {
+  double gradient = 1.0 / loss_scale;
+  if (max_norm > 0) {
+    const double clip = max_norm / (state.norm + 1e-6);
+    if (clip < 1.0) gradient *= clip;
+  }
+  const auto t = static_cast<double>(state.steps);
+  return {.gradient = static_cast<S>(gradient),
+          .decay = static_cast<S>(1.0 - state.lr * options.weight_decay),
+          .one_minus_beta1 = static_cast<S>(1.0 - options.beta1),
+          .beta2 = static_cast<S>(options.beta2),
+          .one_minus_beta2 = static_cast<S>(1.0 - options.beta2),
+          .step_size = static_cast<S>(state.lr / (1.0 - std::pow(options.beta1, t))),
+          .sqrt_bias_correction2 = static_cast<S>(std::sqrt(1.0 - std::pow(options.beta2, t))),
+          .eps = static_cast<S>(options.eps)};
+}
 
 /// Arguments of adamw(). G is the type of the gradient: T or Stat<T>.
 template <typename T, typename G = T>

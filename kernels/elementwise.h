@@ -36,9 +36,6 @@ void fill(Cpu, std::int64_t elements, T value, T* out);
 /// to[i] = from[i], rounded to nearest even. From or To is float.
 template <typename From, typename To>
 void cast(Cpu, std::int64_t elements, const From* from, To* to);
-/// Converts IEEE binary16 bits to float or double; exact.
-template <typename To>
-void cast_from_half(Cpu, std::int64_t elements, const std::uint16_t* from, To* to);
 
 template <typename T>
 void weighted_sum(Cuda, const WeightedSum<T>& args);
@@ -48,9 +45,6 @@ template <typename T>
 void fill(Cuda, std::int64_t elements, T value, T* out);
 template <typename From, typename To>
 void cast(Cuda, std::int64_t elements, const From* from, To* to);
-/// Converts IEEE binary16 bits to To; rounds if To is bf16.
-template <typename To>
-void cast_from_half(Cuda, std::int64_t elements, const std::uint16_t* from, To* to);
 /// Kernel for a CUDA graph node, launched with one thread: *word = value.
 using SetWord = void (*)(std::uint32_t* word, std::uint32_t value);
 [[nodiscard]] SetWord set_word(Cuda);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cmath>
+
 #include "kernels/types.h"
 
 // Label-weighted InfoNCE (after van den Oord et al. 2018, arXiv:1807.03748), from visual to audio.
@@ -39,6 +41,20 @@ struct InfoNce {
   T* dza = nullptr;                             ///< (columns, width), overwritten; null if dzv is null
   void* scratch = nullptr;                      ///< scratch_bytes
 };
+
+/// M_ij.
+template <typename T>
+[[nodiscard]] VOCA_HOST_DEVICE double label_weight(const InfoNce<T>& args, std::int64_t i, std::int64_t j) {
+  if (j == i + args.diagonal_offset) return 2.0;
+  return args.column_labels[j] == args.row_labels[i] ? 1.0 : 0.0;
+}
+
+/// log(e^a + e^b) without overflow; NaN if a or b is NaN.
+[[nodiscard]] VOCA_HOST_DEVICE inline double log_add_exp(double a, double b) {
+  const double high = a < b ? b : a;
+  const double low = a < b ? a : b;
+  return high + std::log1p(std::exp(low - high));
+}
 
 /// Computes the loss and, if dzv is not null, both gradients.
 template <typename T>

@@ -51,41 +51,16 @@ NormState normalize(const Pass& pass, const NormParameters& norm, const Tensor& 
   return state;
 }
 
-}  // namespace
-
-Tensor Pass::allocate_statistics(const char* name, const Shape& shape) const {
-  const bool wide = parameters.compute_type() == engine::DType::kF64;
-  return context.allocate(name, shape, wide ? engine::DType::kF64 : engine::DType::kF32);
+// Backward of a linear map whose bias, if any, gets its gradient elsewhere; `dx` is empty if not needed.
+void linear_backward(const Pass& pass, const LinearParameters& linear, const Tensor& dy, const Tensor& x,
+                     Tensor dx, bool accumulate_dx = false) {
+  ops::linear_backward(pass.context, {.dy = dy,
+                                      .x = x,
+                                      .weight = pass.weight(linear.weight),
+                                      .dx = dx,
+                                      .accumulate_dx = accumulate_dx,
+                                      .dweight = pass.gradient(linear.weight)});
 }
-
-NormState project(const Pass& pass, const Projection& block, const Tensor& x, Tensor y) {
-  const InferenceScope scope(pass);
-  const Tensor u = pass.allocate("projected features", y.shape);
-  ops::linear(pass.context, x, pass.weight(block.parameters.linear.weight), {}, u);
-  return normalize(pass, block.parameters.norm, u, pass.weight(block.parameters.linear.bias), {}, {},
-                   pass.dropout(block.site, block.dropout, y.shape[1] * y.shape[2]), y);
-}
-
-void project_backward(const Pass& pass, const Projection& block, const NormState& state, const Tensor& x,
-                      Tensor dy) {
-  const ProjectionParameters& p = block.parameters;
-  ops::layernorm_backward(
-      pass.context, {.dy = dy,
-                     .z = state.z,
-                     .mean = state.mean,
-                     .rstd = state.rstd,
-                     .gamma = pass.weight(p.norm.gamma),
-                     .output_dropout = pass.dropout(block.site, block.dropout, dy.shape[1] * dy.shape[2]),
-                     .dx = dy,
-                     .dgamma = pass.gradient(p.norm.gamma),
-                     .dbeta = pass.gradient(p.norm.beta),
-                     .dbias = pass.gradient(p.linear.bias)});
-  ops::linear_backward(
-      pass.context,
-      {.dy = dy, .x = x, .weight = pass.weight(p.linear.weight), .dweight = pass.gradient(p.linear.weight)});
-}
-
-namespace {
 
 kernels::Dropout probability_dropout(const Pass& pass, const AttentionBlock& block, const ops::Heads& q,
                                      const ops::Heads& k) {
@@ -156,7 +131,40 @@ void project_heads_backward(const Pass& pass, const AttentionBlock& block, const
                                       .dbias = slice(dbias, 1, 2, hidden)});
 }
 
+kernels::Dropout activation_dropout(const Pass& pass, const FeedForward& block, const Tensor& u) {
+  return pass.dropout(block.activation_site, block.dropout, u.shape[1] * u.shape[2]);
+}
+
+kernels::Dropout residual_dropout(const Pass& pass, const FeedForward& block, const Tensor& x) {
+  return pass.dropout(block.residual_site, block.dropout, x.shape[1] * x.shape[2]);
+}
+
 }  // namespace
+
+NormState project(const Pass& pass, const Projection& block, const Tensor& x, Tensor y) {
+  const InferenceScope scope(pass);
+  const Tensor u = pass.allocate("projected features", y.shape);
+  ops::linear(pass.context, x, pass.weight(block.parameters.linear.weight), {}, u);
+  return normalize(pass, block.parameters.norm, u, pass.weight(block.parameters.linear.bias), {}, {},
+                   pass.dropout(block.site, block.dropout, y.shape[1] * y.shape[2]), y);
+}
+
+void project_backward(const Pass& pass, const Projection& block, const NormState& state, const Tensor& x,
+                      Tensor dy) {
+  const ProjectionParameters& p = block.parameters;
+  ops::layernorm_backward(
+      pass.context, {.dy = dy,
+                     .z = state.z,
+                     .mean = state.mean,
+                     .rstd = state.rstd,
+                     .gamma = pass.weight(p.norm.gamma),
+                     .output_dropout = pass.dropout(block.site, block.dropout, dy.shape[1] * dy.shape[2]),
+                     .dx = dy,
+                     .dgamma = pass.gradient(p.norm.gamma),
+                     .dbeta = pass.gradient(p.norm.beta),
+                     .dbias = pass.gradient(p.linear.bias)});
+  linear_backward(pass, p.linear, dy, x, {});
+}
 
 AttentionState attend(const Pass& pass, const AttentionBlock& block, const Tensor& query,
                       const Tensor& memory, Tensor y) {
@@ -201,11 +209,7 @@ void attend_backward(const Pass& pass, const AttentionBlock& block, const Attent
                                          .dbeta = pass.gradient(p.norm.beta),
                                          .dbias = pass.gradient(p.out_proj.bias)});
   const Tensor dattended = pass.allocate("d attended", query.shape);
-  ops::linear_backward(pass.context, {.dy = dprojected,
-                                      .x = state.attended,
-                                      .weight = pass.weight(p.out_proj.weight),
-                                      .dx = dattended,
-                                      .dweight = pass.gradient(p.out_proj.weight)});
+  linear_backward(pass, p.out_proj, dprojected, state.attended, dattended);
   const Tensor dq = pass.allocate("d q", state.q.packed.shape);
   const Tensor dkv = block.self ? Tensor{} : pass.allocate("d kv", state.k.packed.shape);
   const Tensor& dk = block.self ? dq : dkv;
@@ -222,18 +226,6 @@ void attend_backward(const Pass& pass, const AttentionBlock& block, const Attent
                                          .dv = {dk, state.v.piece}});
   project_heads_backward(pass, block, query, memory, dq, dkv, gradients);
 }
-
-namespace {
-
-kernels::Dropout activation_dropout(const Pass& pass, const FeedForward& block, const Tensor& u) {
-  return pass.dropout(block.activation_site, block.dropout, u.shape[1] * u.shape[2]);
-}
-
-kernels::Dropout residual_dropout(const Pass& pass, const FeedForward& block, const Tensor& x) {
-  return pass.dropout(block.residual_site, block.dropout, x.shape[1] * x.shape[2]);
-}
-
-}  // namespace
 
 FeedForwardState feed_forward(const Pass& pass, const FeedForward& block, const Tensor& x, Tensor y) {
   const InferenceScope scope(pass);
@@ -269,19 +261,10 @@ void feed_forward_backward(const Pass& pass, const FeedForward& block, const Fee
                                          .dbeta = pass.gradient(p.norm.beta),
                                          .dbias = pass.gradient(p.linear2.bias)});
   const Tensor dh = pass.allocate("d feed-forward h", state.h.shape);
-  ops::linear_backward(pass.context, {.dy = dprojected,
-                                      .x = state.h,
-                                      .weight = pass.weight(p.linear2.weight),
-                                      .dx = dh,
-                                      .dweight = pass.gradient(p.linear2.weight)});
+  linear_backward(pass, p.linear2, dprojected, state.h, dh);
   ops::gelu_backward(pass.context, dh, state.u, pass.weight(p.linear1.bias),
                      activation_dropout(pass, block, state.u), dh, pass.gradient(p.linear1.bias));
-  ops::linear_backward(pass.context, {.dy = dh,
-                                      .x = x,
-                                      .weight = pass.weight(p.linear1.weight),
-                                      .dx = dx,
-                                      .accumulate_dx = true,
-                                      .dweight = pass.gradient(p.linear1.weight)});
+  linear_backward(pass, p.linear1, dh, x, dx, /*accumulate_dx=*/true);
 }
 
 MlpState mlp(const Pass& pass, const Mlp& block, const Tensor& x, Tensor y) {
@@ -311,11 +294,7 @@ void mlp_backward(const Pass& pass, const Mlp& block, const MlpState& state, con
   ops::gelu_backward(pass.context, dh, state.u, pass.weight(block.first.bias),
                      pass.dropout(block.site, block.dropout, state.u.shape[1]), dh,
                      pass.gradient(block.first.bias));
-  ops::linear_backward(pass.context, {.dy = dh,
-                                      .x = x,
-                                      .weight = pass.weight(block.first.weight),
-                                      .dx = dx,
-                                      .dweight = pass.gradient(block.first.weight)});
+  linear_backward(pass, block.first, dh, x, dx);
 }
 
 }  // namespace voca::model

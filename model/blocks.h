@@ -24,7 +24,9 @@ struct Pass {
   [[nodiscard]] engine::Tensor allocate(const char* name, const engine::Shape& shape) const {
     return context.allocate(name, shape, parameters.compute_type());
   }
-  [[nodiscard]] engine::Tensor allocate_statistics(const char* name, const engine::Shape& shape) const;
+  [[nodiscard]] engine::Tensor allocate_statistics(const char* name, const engine::Shape& shape) const {
+    return context.allocate(name, shape, engine::statistics_type(parameters.compute_type()));
+  }
   /// Marks gradients as final up to and including that of `last`, in the order of backward.
   void mark_final(engine::ParameterId last) const {
     if (context.gradients != nullptr) context.gradients->final_until(parameters.flat_end(last));

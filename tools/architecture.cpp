@@ -12,7 +12,6 @@
 #include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "model/registry.h"
-#include "tools/options/option_value.h"
 
 namespace voca::tools {
 
@@ -55,7 +54,8 @@ std::optional<std::int64_t> whole_number(const ordered_json& value) {
     constexpr double kExact = 9007199254740992.0;  // 2^53
     if (std::abs(number) <= kExact && number == std::floor(number)) return static_cast<std::int64_t>(number);
   }
-  return value.is_string() ? parse_number<std::int64_t>(value.get_ref<const std::string&>()) : std::nullopt;
+  return value.is_string() ? engine::number_in<std::int64_t>(value.get_ref<const std::string&>())
+                           : std::nullopt;
 }
 
 /// Reads the config of one file. An invalid value is an error only if no option supplies a valid one.

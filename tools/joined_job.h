@@ -14,8 +14,8 @@
 
 #include "engine/base/activity.h"
 #include "engine/comm/communicator.h"
-#include "engine/core/algorithm_sharing.h"
 #include "engine/core/device.h"
+#include "engine/core/gemm_library.h"
 #include "engine/rendezvous/rank_environment.h"
 #include "engine/rendezvous/rendezvous.h"
 #include "engine/rendezvous/watchdog.h"

@@ -32,7 +32,7 @@ bool is_of_training(const ordered_json& config) {
 }  // namespace
 
 ordered_json recorded_config(const std::filesystem::path& run_dir) {
-  const std::filesystem::path path = engine::RunFolder::config_path_of(run_dir);
+  const std::filesystem::path path = engine::RunFolder::config_path(run_dir);
   if (!engine::is_there(path)) return nullptr;
   ordered_json config = engine::parse_json(engine::read_text_file(path, kMaxConfigBytes), path.string());
   return is_of_training(config) ? config : ordered_json();

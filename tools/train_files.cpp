@@ -47,8 +47,8 @@ std::optional<std::int64_t> epoch_of(const engine::PtFile& file) {
 }
 
 bool is_run_folder(const fs::path& path) {
-  return engine::is_folder(path) && (engine::is_folder(engine::RunFolder::checkpoint_folder_of(path)) ||
-                                     engine::is_there(engine::RunFolder::config_path_of(path)));
+  return engine::is_folder(path) && (engine::is_folder(engine::RunFolder::checkpoint_folder(path)) ||
+                                     engine::is_there(engine::RunFolder::config_path(path)));
 }
 
 /// Throws unless --resume PATH is a state or a folder of states; messages cover what people try instead.
@@ -79,7 +79,7 @@ fs::path run_of_states(const fs::path& path) {
 
 bool holds_a_run(const fs::path& run_dir) {
   return engine::RunFolder::has_metrics(run_dir) ||
-         engine::has_resume_states(engine::RunFolder::checkpoint_folder_of(run_dir));
+         engine::has_resume_states(engine::RunFolder::checkpoint_folder(run_dir));
 }
 
 /// The run folder that --resume continues, and whether it has a state to continue from.
@@ -91,7 +91,7 @@ struct Resumed {
 Resumed resumed_run(const TrainOptions& options, const RunPaths& paths) {
   if (!options.resume.requested()) return {};
   if (!options.resume.latest) return {run_of_states(options.resume.path), true};
-  return {paths.run_dir, engine::has_resume_states(engine::RunFolder::checkpoint_folder_of(paths.run_dir))};
+  return {paths.run_dir, engine::has_resume_states(engine::RunFolder::checkpoint_folder(paths.run_dir))};
 }
 
 std::vector<OutputFile> outputs_of(const TrainOptions& options, const RunPaths& paths) {
@@ -112,7 +112,7 @@ void check_same_options(const fs::path& run_dir, const TrainOptions& options, co
   if (!difference) return;
   std::string advice;
   if (difference->origin != OptionSet::Origin::kCommandLine)
-    advice = fmt::format(", which --config {} gives", engine::RunFolder::config_path_of(run_dir).string());
+    advice = fmt::format(", which --config {} gives", engine::RunFolder::config_path(run_dir).string());
   if (difference->option == now.set->name(options.trainer.epochs))
     advice += ", and a finished one trained further with --extend_epochs";
   throw UsageError(
@@ -154,9 +154,9 @@ Recorded read_records(const fs::path& metrics) {
 /// Whether a run without a state must have saved one. Such a run is not restarted over its records by the
 /// command that was to resume it. A run that was killed before its first state is restarted.
 bool lost_its_states(const fs::path& run_dir) {
-  const fs::path metrics = engine::RunFolder::metrics_path_of(run_dir);
+  const fs::path metrics = engine::RunFolder::metrics_path(run_dir);
   if (!engine::is_there(metrics)) return false;
-  if (engine::is_there(engine::RunFolder::checkpoint_folder_of(run_dir) / engine::kStatePointer)) return true;
+  if (engine::is_there(engine::RunFolder::checkpoint_folder(run_dir) / engine::kStatePointer)) return true;
   const Recorded recorded = read_records(metrics);
   if (recorded.tested) return true;
   const ordered_json config = recorded_config(run_dir);
@@ -287,13 +287,14 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths, const
 void prepare_run_folder(const engine::RunFolder& folder, const TrainOptions& options, const RunPaths& paths,
                         const data::Dataset& dataset) {
   const std::string path = folder.path().string();
-  if (engine::is_there(folder.config_path()) && recorded_config(folder.path()).is_null()) {
+  if (engine::is_there(engine::RunFolder::config_path(folder.path())) &&
+      recorded_config(folder.path()).is_null()) {
     throw UsageError("--run_dir {}: its config.json is not of a training; name another folder", path);
   }
   if (options.resume.requested())
     return check_same_data(resumed_run(options, paths).run_dir, options.resume.text(), dataset);
   if (!holds_a_run(folder.path())) return;
-  engine::ResumeStore(folder.checkpoint_folder()).clear();
+  engine::ResumeStore(engine::RunFolder::checkpoint_folder(folder.path())).clear();
   remove_events(folder.path());
 }
 

@@ -32,14 +32,6 @@ void cast_to_double(benchmark::State& state) {
   report(state, 12.0 * static_cast<double>(n), 0);
 }
 
-void cast_from_half(benchmark::State& state) {
-  const std::int64_t n = state.range(0);
-  const std::vector<std::uint16_t> from(static_cast<std::size_t>(n), 0x3555);
-  std::vector<float> to(from.size());
-  for (auto _ : state) cast_from_half(Cpu{}, n, from.data(), to.data());
-  report(state, 6.0 * static_cast<double>(n), 0);
-}
-
 // Activations of one stream in the step benchmark (16 × 128 × 256), and in the base recipe (64 × 256 × 768).
 void sizes(benchmark::internal::Benchmark* bench) {
   bench->ArgName("elements")->Arg(16 * 128 * 256)->Arg(64 * 256 * 768)->UseRealTime();
@@ -47,7 +39,6 @@ void sizes(benchmark::internal::Benchmark* bench) {
 BENCHMARK(weighted_sum)->Apply(sizes);
 BENCHMARK(fill)->Apply(sizes);
 BENCHMARK(cast_to_double)->Apply(sizes);
-BENCHMARK(cast_from_half)->Apply(sizes);
 
 }  // namespace
 }  // namespace voca::kernels::benchmarks

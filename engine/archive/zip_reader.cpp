@@ -1,10 +1,10 @@
 #include <algorithm>
-#include <array>
 #include <numeric>
 #include <optional>
 
 #include "engine/archive/zip_archive.h"
 #include "engine/base/error.h"
+#include "engine/base/little_endian.h"
 #include "engine/base/text.h"
 
 namespace voca::engine {
@@ -39,10 +39,8 @@ class Fields {
 
   template <typename T>
   T take() {
-    std::uint64_t value = 0;
     const auto field = take_bytes(sizeof(T));
-    for (std::size_t i = 0; i < sizeof(T); ++i) value |= std::to_integer<std::uint64_t>(field[i]) << (8 * i);
-    return static_cast<T>(value);
+    return leading_number<T>({reinterpret_cast<const char*>(field.data()), field.size()});
   }
   std::span<const std::byte> take_bytes(std::size_t count) {
     if (count > bytes_.size())

@@ -1,6 +1,7 @@
 #include "engine/archive/zip_archive.h"
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
+#include "engine/base/little_endian.h"
 
 namespace voca::engine {
 namespace {
@@ -12,45 +13,45 @@ constexpr std::uint16_t kVersionPlain = 20;
 constexpr std::uint16_t kVersionZip64 = 45;
 constexpr std::uint16_t kFixedDate = 0x0021;  // 1980-01-01, the earliest date in a zip
 
-template <typename T>
-void put(std::string& out, T value) {
-  for (std::size_t i = 0; i < sizeof(T); ++i)
-    out += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i) & 0xFFU);
-}
-
 std::uint32_t saturate(std::uint64_t value, std::uint64_t threshold) {
   return value >= threshold ? kSaturated32 : static_cast<std::uint32_t>(value);
+}
+
+/// The fields that a local header and one of the directory share.
+void put_common(std::string& out, std::uint16_t version, const ZipEntry& entry, std::size_t extra_size,
+                std::uint64_t threshold) {
+  append_number(out, version);  // needed
+  append_number(out, std::uint16_t{0});
+  append_number(out, std::uint16_t{0});  // stored
+  append_number(out, std::uint16_t{0});
+  append_number(out, kFixedDate);
+  append_number(out, entry.crc32);
+  append_number(out, saturate(entry.size, threshold));
+  append_number(out, saturate(entry.size, threshold));
+  append_number(out, static_cast<std::uint16_t>(entry.name.size()));
+  append_number(out, static_cast<std::uint16_t>(extra_size));
 }
 
 void put_central_header(std::string& out, const ZipEntry& entry, std::uint64_t threshold) {
   std::string zip64;
   if (entry.size >= threshold) {
-    put(zip64, entry.size);
-    put(zip64, entry.size);
+    append_number(zip64, entry.size);
+    append_number(zip64, entry.size);
   }
-  if (entry.header_offset >= threshold) put(zip64, entry.header_offset);
+  if (entry.header_offset >= threshold) append_number(zip64, entry.header_offset);
   const std::uint16_t version = zip64.empty() ? kVersionPlain : kVersionZip64;
-  put(out, std::uint32_t{0x02014B50});
-  put(out, version);  // made by
-  put(out, version);  // needed
-  put(out, std::uint16_t{0});
-  put(out, std::uint16_t{0});  // stored
-  put(out, std::uint16_t{0});
-  put(out, kFixedDate);
-  put(out, entry.crc32);
-  put(out, saturate(entry.size, threshold));
-  put(out, saturate(entry.size, threshold));
-  put(out, static_cast<std::uint16_t>(entry.name.size()));
-  put(out, static_cast<std::uint16_t>(zip64.empty() ? 0 : zip64.size() + 4));
-  put(out, std::uint16_t{0});
-  put(out, std::uint16_t{0});
-  put(out, std::uint16_t{0});
-  put(out, std::uint32_t{0});
-  put(out, saturate(entry.header_offset, threshold));
+  append_number(out, std::uint32_t{0x02014B50});
+  append_number(out, version);  // made by
+  put_common(out, version, entry, zip64.empty() ? 0 : zip64.size() + 4, threshold);
+  append_number(out, std::uint16_t{0});
+  append_number(out, std::uint16_t{0});
+  append_number(out, std::uint16_t{0});
+  append_number(out, std::uint32_t{0});
+  append_number(out, saturate(entry.header_offset, threshold));
   out += entry.name;
   if (!zip64.empty()) {
-    put(out, std::uint16_t{1});
-    put(out, static_cast<std::uint16_t>(zip64.size()));
+    append_number(out, std::uint16_t{1});
+    append_number(out, static_cast<std::uint16_t>(zip64.size()));
     out += zip64;
   }
 }
@@ -61,29 +62,20 @@ std::string zip_local_header(const ZipEntry& entry, std::uint64_t zip64_threshol
   const bool zip64 = entry.size >= zip64_threshold;
   std::string extra;
   if (zip64) {
-    put(extra, std::uint16_t{1});
-    put(extra, std::uint16_t{16});
-    put(extra, entry.size);
-    put(extra, entry.size);
+    append_number(extra, std::uint16_t{1});
+    append_number(extra, std::uint16_t{16});
+    append_number(extra, entry.size);
+    append_number(extra, entry.size);
   }
   const std::uint64_t start = entry.header_offset + 30 + entry.name.size() + extra.size() + 4;
   const std::uint64_t padding = (kAlignment - start % kAlignment) % kAlignment;
   extra += "FB";
-  put(extra, static_cast<std::uint16_t>(padding));
+  append_number(extra, static_cast<std::uint16_t>(padding));
   extra.append(padding, 'Z');
 
   std::string out;
-  put(out, std::uint32_t{0x04034B50});
-  put(out, zip64 ? kVersionZip64 : kVersionPlain);
-  put(out, std::uint16_t{0});
-  put(out, std::uint16_t{0});  // stored
-  put(out, std::uint16_t{0});
-  put(out, kFixedDate);
-  put(out, entry.crc32);
-  put(out, saturate(entry.size, zip64_threshold));
-  put(out, saturate(entry.size, zip64_threshold));
-  put(out, static_cast<std::uint16_t>(entry.name.size()));
-  put(out, static_cast<std::uint16_t>(extra.size()));
+  append_number(out, std::uint32_t{0x04034B50});
+  put_common(out, zip64 ? kVersionZip64 : kVersionPlain, entry, extra.size(), zip64_threshold);
   return out + entry.name + extra;
 }
 
@@ -94,29 +86,29 @@ std::string zip_directory(std::span<const ZipEntry> entries, std::uint64_t direc
   const std::uint64_t size = out.size();
   const bool many = entries.size() >= kSaturated16;
   if (many || size >= zip64_threshold || directory_offset >= zip64_threshold) {
-    put(out, std::uint32_t{0x06064B50});
-    put(out, std::uint64_t{44});  // bytes of this record that follow
-    put(out, kVersionZip64);
-    put(out, kVersionZip64);
-    put(out, std::uint32_t{0});
-    put(out, std::uint32_t{0});
-    put(out, std::uint64_t{entries.size()});
-    put(out, std::uint64_t{entries.size()});
-    put(out, size);
-    put(out, directory_offset);
-    put(out, std::uint32_t{0x07064B50});
-    put(out, std::uint32_t{0});
-    put(out, directory_offset + size);
-    put(out, std::uint32_t{1});
+    append_number(out, std::uint32_t{0x06064B50});
+    append_number(out, std::uint64_t{44});  // bytes of this record that follow
+    append_number(out, kVersionZip64);
+    append_number(out, kVersionZip64);
+    append_number(out, std::uint32_t{0});
+    append_number(out, std::uint32_t{0});
+    append_number(out, std::uint64_t{entries.size()});
+    append_number(out, std::uint64_t{entries.size()});
+    append_number(out, size);
+    append_number(out, directory_offset);
+    append_number(out, std::uint32_t{0x07064B50});
+    append_number(out, std::uint32_t{0});
+    append_number(out, directory_offset + size);
+    append_number(out, std::uint32_t{1});
   }
-  put(out, std::uint32_t{0x06054B50});
-  put(out, std::uint16_t{0});
-  put(out, std::uint16_t{0});
-  put(out, many ? kSaturated16 : static_cast<std::uint16_t>(entries.size()));
-  put(out, many ? kSaturated16 : static_cast<std::uint16_t>(entries.size()));
-  put(out, saturate(size, zip64_threshold));
-  put(out, saturate(directory_offset, zip64_threshold));
-  put(out, std::uint16_t{0});
+  append_number(out, std::uint32_t{0x06054B50});
+  append_number(out, std::uint16_t{0});
+  append_number(out, std::uint16_t{0});
+  append_number(out, many ? kSaturated16 : static_cast<std::uint16_t>(entries.size()));
+  append_number(out, many ? kSaturated16 : static_cast<std::uint16_t>(entries.size()));
+  append_number(out, saturate(size, zip64_threshold));
+  append_number(out, saturate(directory_offset, zip64_threshold));
+  append_number(out, std::uint16_t{0});
   return out;
 }
 

@@ -8,32 +8,32 @@
 namespace voca::engine {
 namespace {
 
-std::mutex& mutex() {
-  static std::mutex one;
-  return one;
-}
+struct Listener {
+  std::mutex mutex;
+  std::function<void(const char*)> told;
+};
 
-std::function<void(const char*)>& listener() {
-  static std::function<void(const char*)> one;
+Listener& listener() {
+  static Listener one;
   return one;
 }
 
 }  // namespace
 
 void report_activity(const char* what) {
-  const std::lock_guard lock(mutex());
-  if (listener()) listener()(what);
+  const std::lock_guard lock(listener().mutex);
+  if (listener().told) listener().told(what);
 }
 
 ActivityListener::ActivityListener(std::function<void(const char* what)> told) {
-  const std::lock_guard lock(mutex());
-  VOCA_CHECK(!listener());
-  listener() = std::move(told);
+  const std::lock_guard lock(listener().mutex);
+  VOCA_CHECK(!listener().told);
+  listener().told = std::move(told);
 }
 
 ActivityListener::~ActivityListener() {
-  const std::lock_guard lock(mutex());
-  listener() = nullptr;
+  const std::lock_guard lock(listener().mutex);
+  listener().told = nullptr;
 }
 
 }  // namespace voca::engine

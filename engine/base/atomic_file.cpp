@@ -9,24 +9,19 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "engine/base/activity.h"
 #include "engine/base/error.h"
+#include "engine/base/path_status.h"
 
 namespace voca::engine {
 namespace {
 
 std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-}
-
-[[noreturn]] void fail(const std::filesystem::path& path, const char* action) {
-  const int error_number = errno;
-  throw IoError("{}: cannot {}: {}", path.string(), action, std::strerror(error_number));
 }
 
 std::function<int(FileStep, const std::filesystem::path&)>& file_fault() {
@@ -77,22 +72,22 @@ void remove_unless_held(const std::filesystem::path& file) {
   struct stat status {};
   if (descriptor.get() < 0 || ::fstat(descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode)) return;
   if (::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) return;
-  if (::unlink(file.c_str()) != 0 && errno != ENOENT) fail(file, "remove");
+  if (::unlink(file.c_str()) != 0 && errno != ENOENT) throw_errno(file, "remove");
 }
 
 }  // namespace
 
 void sync_folder(const std::filesystem::path& folder) {
   const UniqueFd descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!descriptor) fail(folder, "open the folder");
+  if (!descriptor) throw_errno(folder, "open the folder");
   // Some network file systems report EINVAL because they cannot sync a folder; the rename itself holds.
-  if (::fsync(descriptor.get()) != 0 && errno != EINVAL) fail(folder, "sync the folder");
+  if (::fsync(descriptor.get()) != 0 && errno != EINVAL) throw_errno(folder, "sync the folder");
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)), target_(write_target(path_)) {
   do {
     descriptor_.reset(injected(FileStep::kCreate, path_) ? -1 : create_temporary(target_, temporary_));
-    if (!descriptor_) fail(path_, "create a temporary file beside it");
+    if (!descriptor_) throw_errno(path_, "create a temporary file beside it");
   } while (!take_before_others_sweep(descriptor_.get()));
 }
 
@@ -110,7 +105,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
         injected(FileStep::kWrite, path_) ? -1 : ::write(descriptor_.get(), bytes.data(), piece);
     if (written < 0) {
       if (errno == EINTR) continue;
-      fail(path_, "write");
+      throw_errno(path_, "write");
     }
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
@@ -121,22 +116,17 @@ void AtomicFile::write(const std::string& text) {
 }
 
 void AtomicFile::commit(const std::function<void(const std::filesystem::path&)>& verify) {
-  if (injected(FileStep::kSync, path_) || ::fsync(descriptor_.get()) != 0) fail(path_, "sync");
+  if (injected(FileStep::kSync, path_) || ::fsync(descriptor_.get()) != 0) throw_errno(path_, "sync");
   // Closing can fail and must precede verification; the duplicate descriptor keeps the lock.
   const UniqueFd lock(::fcntl(descriptor_.get(), F_DUPFD_CLOEXEC, 0));
-  if (!lock) fail(path_, "keep the lock on its temporary file");
-  const bool fails_to_close = injected(FileStep::kClose, path_);
-  const int error_number = errno;
-  if (::close(descriptor_.release()) != 0) fail(path_, "close");
-  if (fails_to_close) {
-    errno = error_number;
-    fail(path_, "close");
-  }
+  if (!lock) throw_errno(path_, "keep the lock on its temporary file");
+  if (injected(FileStep::kClose, path_)) throw_errno(path_, "close");
+  if (::close(descriptor_.release()) != 0) throw_errno(path_, "close");
   if (verify) verify(temporary_);
   if (injected(FileStep::kRename, path_) || ::rename(temporary_.c_str(), target_.c_str()) != 0)
-    fail(path_, "rename the finished file into place");
+    throw_errno(path_, "rename the finished file into place");
   committed_ = true;
-  if (injected(FileStep::kSyncFolder, path_)) fail(folder_of(target_), "sync the folder");
+  if (injected(FileStep::kSyncFolder, path_)) throw_errno(folder_of(target_), "sync the folder");
   sync_folder(folder_of(target_));
 }
 
@@ -198,7 +188,7 @@ void write_file_atomically(const std::filesystem::path& path, const std::string&
 std::string read_text_file(const std::filesystem::path& path, std::size_t max_bytes, bool pipes) {
   // Non-blocking if it must be a regular file: opening a named pipe would wait forever.
   const UniqueFd descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | (pipes ? 0 : O_NONBLOCK)));
-  if (!descriptor) fail(path, "open");
+  if (!descriptor) throw_errno(path, "open");
   struct stat status {};
   if (!pipes && ::fstat(descriptor.get(), &status) == 0 &&
       (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode)))
@@ -206,9 +196,9 @@ std::string read_text_file(const std::filesystem::path& path, std::size_t max_by
   std::string text;
   std::array<char, 65536> buffer{};
   for (;;) {
-    const ssize_t count = ::read(descriptor.get(), buffer.data(), buffer.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail(path, "read");
+    const ssize_t count =
+        uninterrupted([&] { return ::read(descriptor.get(), buffer.data(), buffer.size()); });
+    if (count < 0) throw_errno(path, "read");
     if (count == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(count));
     if (text.size() > max_bytes)

@@ -1,5 +1,7 @@
 #include "engine/base/cgroup.h"
 
+#include <fmt/format.h>
+
 #include <cstddef>
 #include <fstream>
 #include <sstream>
@@ -17,13 +19,9 @@ struct Mount {
   std::string options;  ///< version 1: includes its controllers
 };
 
+/// Whether a list separated by commas has this name.
 bool lists(std::string_view names, std::string_view name) {
-  while (!names.empty()) {
-    const std::size_t comma = names.find(',');
-    if (names.substr(0, comma) == name) return true;
-    names.remove_prefix(comma == names.npos ? names.size() : comma + 1);
-  }
-  return false;
+  return fmt::format(",{},", names).find(fmt::format(",{},", name)) != std::string::npos;
 }
 
 /// Decodes mountinfo paths, where space, tab, newline and backslash are octal escapes: "\040".

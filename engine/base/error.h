@@ -31,27 +31,22 @@ class Error : public std::runtime_error {
   ExitCode code_;
 };
 
-class UsageError : public Error {
+/// An error of one exit code. `Tag` tells types of the same code apart.
+template <ExitCode kCode, typename Tag = void>
+class ErrorOf : public Error {
  public:
   template <typename... Args>
-  explicit UsageError(fmt::format_string<Args...> format, Args&&... args)
-      : Error(ExitCode::kUsage, fmt::format(format, std::forward<Args>(args)...)) {}
+  explicit ErrorOf(fmt::format_string<Args...> format, Args&&... args)
+      : Error(kCode, fmt::format(format, std::forward<Args>(args)...)) {}
 };
 
-class DataError : public Error {
- public:
-  template <typename... Args>
-  explicit DataError(fmt::format_string<Args...> format, Args&&... args)
-      : Error(ExitCode::kBadData, fmt::format(format, std::forward<Args>(args)...)) {}
-};
-
+using UsageError = ErrorOf<ExitCode::kUsage>;
+using DataError = ErrorOf<ExitCode::kBadData>;
 /// A failed system call; the message names the path and spells errno out.
-class IoError : public Error {
- public:
-  template <typename... Args>
-  explicit IoError(fmt::format_string<Args...> format, Args&&... args)
-      : Error(ExitCode::kIo, fmt::format(format, std::forward<Args>(args)...)) {}
-};
+using IoError = ErrorOf<ExitCode::kIo>;
+using InternalError = ErrorOf<ExitCode::kInternal>;
+/// Stopped by a signal after the state was saved.
+using Interrupted = ErrorOf<ExitCode::kInterrupted>;
 
 /// A file that the system could not open or read; it says nothing about the file's contents.
 class ReadError : public IoError {
@@ -63,21 +58,6 @@ class ReadError : public IoError {
 
  private:
   int error_number_;
-};
-
-class InternalError : public Error {
- public:
-  template <typename... Args>
-  explicit InternalError(fmt::format_string<Args...> format, Args&&... args)
-      : Error(ExitCode::kInternal, fmt::format(format, std::forward<Args>(args)...)) {}
-};
-
-/// Stopped by a signal after the state was saved.
-class Interrupted : public Error {
- public:
-  template <typename... Args>
-  explicit Interrupted(fmt::format_string<Args...> format, Args&&... args)
-      : Error(ExitCode::kInterrupted, fmt::format(format, std::forward<Args>(args)...)) {}
 };
 
 namespace detail {

@@ -114,6 +114,52 @@ FileKind kind_of(const Edges& file) {
   return start.size() >= kMinText && is_text(start) ? kind_of_text(start) : FileKind::kUnknown;
 }
 
+constexpr std::string_view kUnpack = "unpack it and name what was in it";
+constexpr std::string_view kWeights = "--checkpoint and --init_from take weights";
+
+/// A kind in words.
+struct Words {
+  FileKind kind = FileKind::kUnknown;
+  std::string_view description{};
+  std::string_view what_to_do{};
+};
+constexpr std::array kWords{
+    Words{FileKind::kEmpty, "an empty file (0 bytes)", "copy or download it again"},
+    Words{FileKind::kHdf5, "an HDF5 file", "--features_root takes a packed dataset"},
+    Words{FileKind::kTorch, "a PyTorch file (.pt)", kWeights},
+    Words{FileKind::kNpz, "a NumPy archive (.npz)",
+          "--features_root takes the folder of a feature tree or of a video, pack makes a packed dataset"},
+    Words{FileKind::kNpy, "a NumPy array (.npy)",
+          "an extractor's arrays belong into <video>/visual_embeddings.npz and audio_embeddings.npz"},
+    Words{FileKind::kSafetensors, "a safetensors file", kWeights},
+    Words{FileKind::kResumeState, "a resume state", "--resume takes it; the checkpoint is the run's .pt"},
+    Words{FileKind::kLegacyTorch, "a file in the form of PyTorch before 1.6 (not a zip)",
+          "load it in PyTorch and torch.save it again"},
+    Words{FileKind::kPickle, "a bare pickle (.pkl)",
+          "nothing of it was run; save the weights with torch.save(model.state_dict(), ...)"},
+    Words{FileKind::kLfsPointer, "a Git LFS pointer, not the file itself",
+          "git lfs pull fetches the file itself"},
+    Words{FileKind::kHtml, "an HTML page",
+          "a login or error page was saved under this name: download the file again"},
+    Words{FileKind::kJson, "JSON text", "--config takes options, inspect a run folder"},
+    Words{FileKind::kZip, "a zip archive without data.pkl or arrays", kUnpack},
+    Words{FileKind::kGzip, "a gzip file", kUnpack},
+    Words{FileKind::kTar, "a tar archive", kUnpack},
+    Words{FileKind::kXz, "an xz file", kUnpack},
+    Words{FileKind::kZstd, "a Zstandard file", kUnpack},
+    Words{FileKind::kBzip2, "a bzip2 file", kUnpack},
+    Words{FileKind::k7z, "a 7z archive", kUnpack},
+    Words{FileKind::kRar, "a RAR archive", kUnpack},
+    Words{FileKind::kMedia, "a video, sound or picture file", "features are extracted from it first"},
+    Words{FileKind::kText, "plain text", ""},
+};
+
+Words words_of(FileKind kind) {
+  const auto* const found =
+      std::find_if(kWords.begin(), kWords.end(), [&](const Words& words) { return words.kind == kind; });
+  return found == kWords.end() ? Words{} : *found;
+}
+
 /// A kind as the expectation of a reader.
 std::string_view needed(FileKind kind) {
   if (kind == FileKind::kHdf5) return "a packed dataset (.h5)";
@@ -137,98 +183,11 @@ FileKind file_kind(const std::filesystem::path& path) {
 }
 
 std::string_view describe(FileKind kind) {
-  switch (kind) {
-    case FileKind::kEmpty:
-      return "an empty file (0 bytes)";
-    case FileKind::kHdf5:
-      return "an HDF5 file";
-    case FileKind::kTorch:
-      return "a PyTorch file (.pt)";
-    case FileKind::kNpz:
-      return "a NumPy archive (.npz)";
-    case FileKind::kNpy:
-      return "a NumPy array (.npy)";
-    case FileKind::kSafetensors:
-      return "a safetensors file";
-    case FileKind::kResumeState:
-      return "a resume state";
-    case FileKind::kLegacyTorch:
-      return "a file in the form of PyTorch before 1.6 (not a zip)";
-    case FileKind::kPickle:
-      return "a bare pickle (.pkl)";
-    case FileKind::kLfsPointer:
-      return "a Git LFS pointer, not the file itself";
-    case FileKind::kHtml:
-      return "an HTML page";
-    case FileKind::kJson:
-      return "JSON text";
-    case FileKind::kZip:
-      return "a zip archive without data.pkl or arrays";
-    case FileKind::kGzip:
-      return "a gzip file";
-    case FileKind::kTar:
-      return "a tar archive";
-    case FileKind::kXz:
-      return "an xz file";
-    case FileKind::kZstd:
-      return "a Zstandard file";
-    case FileKind::kBzip2:
-      return "a bzip2 file";
-    case FileKind::k7z:
-      return "a 7z archive";
-    case FileKind::kRar:
-      return "a RAR archive";
-    case FileKind::kMedia:
-      return "a video, sound or picture file";
-    case FileKind::kText:
-      return "plain text";
-    case FileKind::kUnknown:
-      return "";
-  }
-  return "";
+  return words_of(kind).description;
 }
 
 std::string_view what_to_do_with(FileKind kind) {
-  switch (kind) {
-    case FileKind::kEmpty:
-      return "copy or download it again";
-    case FileKind::kLfsPointer:
-      return "git lfs pull fetches the file itself";
-    case FileKind::kHtml:
-      return "a login or error page was saved under this name: download the file again";
-    case FileKind::kLegacyTorch:
-      return "load it in PyTorch and torch.save it again";
-    case FileKind::kPickle:
-      return "nothing of it was run; save the weights with torch.save(model.state_dict(), ...)";
-    case FileKind::kZip:
-    case FileKind::kGzip:
-    case FileKind::kTar:
-    case FileKind::kXz:
-    case FileKind::kZstd:
-    case FileKind::kBzip2:
-    case FileKind::k7z:
-    case FileKind::kRar:
-      return "unpack it and name what was in it";
-    case FileKind::kMedia:
-      return "features are extracted from it first";
-    case FileKind::kHdf5:
-      return "--features_root takes a packed dataset";
-    case FileKind::kTorch:
-    case FileKind::kSafetensors:
-      return "--checkpoint and --init_from take weights";
-    case FileKind::kNpz:
-      return "--features_root takes the folder of a feature tree or of a video, pack makes a packed dataset";
-    case FileKind::kNpy:
-      return "an extractor's arrays belong into <video>/visual_embeddings.npz and audio_embeddings.npz";
-    case FileKind::kResumeState:
-      return "--resume takes it; the checkpoint is the run's .pt";
-    case FileKind::kJson:
-      return "--config takes options, inspect a run folder";
-    case FileKind::kText:
-    case FileKind::kUnknown:
-      return "";
-  }
-  return "";
+  return words_of(kind).what_to_do;
 }
 
 std::string mistaken_kind(const std::filesystem::path& path, FileKind wanted) {

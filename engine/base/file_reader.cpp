@@ -20,13 +20,15 @@ FileReader::FileReader(std::filesystem::path path) : path_(std::move(path)) {
   // O_NONBLOCK keeps a pipe of that name from hanging the program.
   descriptor_.reset(uninterrupted([&] { return ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
   struct stat status {};
-  if (descriptor_.get() < 0 || ::fstat(descriptor_.get(), &status) != 0) {
-    const int error_number = errno;
-    throw ReadError(error_number,
-                    fmt::format("{}: cannot open: {}", path_.string(), std::strerror(error_number)));
-  }
+  if (descriptor_.get() < 0 || ::fstat(descriptor_.get(), &status) != 0) fail("open");
   if (!S_ISREG(status.st_mode)) throw DataError("{}: not a regular file", path_.string());
   size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+void FileReader::fail(std::string_view action) const {
+  const int error_number = errno;
+  throw ReadError(error_number,
+                  fmt::format("{}: cannot {}: {}", path_.string(), action, std::strerror(error_number)));
 }
 
 void FileReader::check_range(std::uint64_t offset, std::uint64_t count) const {
@@ -43,13 +45,9 @@ void FileReader::read(std::uint64_t offset, std::span<std::byte> out) const {
   while (!out.empty()) {
     report_activity("reading a file");
     const std::size_t piece = std::min(out.size(), kMaxAtOnce);
-    const ssize_t count = ::pread(descriptor_.get(), out.data(), piece, static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      const int error_number = errno;
-      throw ReadError(error_number,
-                      fmt::format("{}: cannot read: {}", path_.string(), std::strerror(error_number)));
-    }
+    const ssize_t count = uninterrupted(
+        [&] { return ::pread(descriptor_.get(), out.data(), piece, static_cast<off_t>(offset)); });
+    if (count < 0) fail("read");
     if (count == 0) throw DataError("{}: became shorter while it was read", path_.string());
     out = out.subspan(static_cast<std::size_t>(count));
     offset += static_cast<std::uint64_t>(count);
@@ -63,20 +61,18 @@ std::vector<std::byte> FileReader::read(std::uint64_t offset, std::uint64_t coun
   return bytes;
 }
 
-FileReader::Checksums FileReader::checksums(std::uint64_t offset, std::uint64_t count) const {
+std::uint32_t FileReader::checksum(std::uint64_t offset, std::uint64_t count, std::uint32_t crc) const {
   constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
   check_range(offset, count);
   std::vector<std::byte> buffer(std::min(kPiece, count));
-  Checksums sums;
   while (count > 0) {
     const auto part = std::span(buffer).first(std::min(kPiece, count));
     read(offset, part);
-    sums.crc32c = engine::crc32c(part, sums.crc32c);
-    sums.zip_crc32 = engine::zip_crc32(part, sums.zip_crc32);
+    crc = crc32c(part, crc);
     offset += part.size();
     count -= part.size();
   }
-  return sums;
+  return crc;
 }
 
 }  // namespace voca::engine

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "engine/base/unique_fd.h"
@@ -23,14 +24,12 @@ class FileReader {
   /// reading fails.
   void read(std::uint64_t offset, std::span<std::byte> out) const;
   [[nodiscard]] std::vector<std::byte> read(std::uint64_t offset, std::uint64_t count) const;
-  /// CRC-32C and zip CRC-32 of [offset, offset + count), read in pieces.
-  struct Checksums {
-    std::uint32_t crc32c = 0;
-    std::uint32_t zip_crc32 = 0;
-  };
-  [[nodiscard]] Checksums checksums(std::uint64_t offset, std::uint64_t count) const;
+  /// CRC-32C of [offset, offset + count), read in pieces; continued from `crc` like crc32c().
+  [[nodiscard]] std::uint32_t checksum(std::uint64_t offset, std::uint64_t count,
+                                       std::uint32_t crc = 0) const;
 
  private:
+  [[noreturn]] void fail(std::string_view action) const;
   void check_range(std::uint64_t offset, std::uint64_t count) const;
 
   std::filesystem::path path_;

@@ -4,16 +4,15 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdint>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <sstream>
 #include <string_view>
-#include <system_error>
 
 #include "engine/base/cgroup.h"
+#include "engine/base/text.h"
 
 namespace voca::engine {
 namespace {
@@ -23,18 +22,11 @@ namespace fs = std::filesystem;
 /// cgroup version 1 writes "no limit" as the largest multiple of a page.
 constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 62;
 
-std::optional<std::uint64_t> number(std::string_view text) {
-  std::uint64_t value = 0;
-  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{}) return std::nullopt;  // "max", "unlimited"
-  return value;
-}
-
 /// The only number in a file.
-std::optional<std::uint64_t> number_in(const fs::path& path) {
+std::optional<std::uint64_t> number_of(const fs::path& path) {
   std::string text;
   if (!(std::ifstream(path) >> text)) return std::nullopt;
-  return number(text);
+  return number_in<std::uint64_t>(text);  // nullopt for "max"
 }
 
 /// Numbers by name; lines are "name: 12 kB" or "name 12".
@@ -48,7 +40,7 @@ std::map<std::string, std::uint64_t> numbers_in(const fs::path& path) {
     std::string unit;
     words >> name >> value >> unit;
     if (name.ends_with(':')) name.pop_back();
-    if (const std::optional<std::uint64_t> parsed = number(value))
+    if (const std::optional<std::uint64_t> parsed = number_in<std::uint64_t>(value))
       numbers[name] = unit == "kB" ? *parsed * 1024 : *parsed;
   }
   return numbers;
@@ -87,7 +79,7 @@ void consider_machine(const fs::path& root, Least& least) {
 
 /// A machine that does not overcommit limits address space, as a process's limits do.
 void consider_commitment(const fs::path& root, std::uint64_t reserved, Least& least) {
-  if (number_in(root / "proc/sys/vm/overcommit_memory") != 2) return;
+  if (number_of(root / "proc/sys/vm/overcommit_memory") != 2) return;
   const std::map<std::string, std::uint64_t> memory = numbers_in(root / "proc/meminfo");
   if (!memory.contains("CommitLimit")) return;
   const std::uint64_t limit = memory.at("CommitLimit");
@@ -102,9 +94,9 @@ void consider_cgroup(const Cgroup& group, Least& least) {
   const std::uint64_t cached = second ? sum(statistics, {"inactive_file", "active_file", "slab_reclaimable"})
                                       : sum(statistics, {"total_inactive_file", "total_active_file"});
   const std::uint64_t used =
-      number_in(group.folder / (second ? "memory.current" : "memory.usage_in_bytes")).value_or(0);
+      number_of(group.folder / (second ? "memory.current" : "memory.usage_in_bytes")).value_or(0);
   const auto consider = [&](const char* file, const char* what) {
-    const std::optional<std::uint64_t> limit = number_in(group.folder / file);
+    const std::optional<std::uint64_t> limit = number_of(group.folder / file);
     if (!limit || *limit >= kNoLimit) return;
     least.consider(*limit, used - std::min(used, cached),
                    fmt::format("cgroup {} {} of {}", what, memory_text(*limit), group.name));
@@ -124,7 +116,7 @@ void consider_process(const fs::path& root, std::uint64_t reserved, Least& least
       if (!line.starts_with(name)) continue;
       std::string value;
       std::istringstream(line.substr(std::string_view(name).size())) >> value;
-      if (const std::optional<std::uint64_t> limit = number(value)) {
+      if (const std::optional<std::uint64_t> limit = number_in<std::uint64_t>(value)) {
         least.consider(*limit, sum(status, {used}) + reserved,
                        fmt::format("ulimit {} {}", option, memory_text(*limit)));
       }

@@ -35,11 +35,15 @@ template <HasNames E>
 inline constexpr auto kNames = names_of(E{});
 
 /// Name of a value; "unknown" if the table lacks it.
-template <HasNames E>
-[[nodiscard]] constexpr std::string_view name_of(E value) {
-  for (const Named<E>& one : kNames<E>)
+template <typename T>
+[[nodiscard]] constexpr std::string_view name_in(std::span<const Named<T>> names, const T& value) {
+  for (const Named<T>& one : names)
     if (one.value == value) return one.name;
   return "unknown";
+}
+template <HasNames E>
+[[nodiscard]] constexpr std::string_view name_of(E value) {
+  return name_in<E>(kNames<E>, value);
 }
 
 /// Value of this name; nullopt if there is none.

@@ -8,6 +8,11 @@
 
 namespace voca::engine {
 
+void throw_errno(const std::filesystem::path& path, std::string_view action) {
+  const int error_number = errno;
+  throw IoError("{}: cannot {}: {}", path.string(), action, std::strerror(error_number));
+}
+
 bool says_absent(int error_number) {
   return error_number == ENOENT || error_number == ENOTDIR || error_number == ENAMETOOLONG;
 }
@@ -16,7 +21,7 @@ PathKind path_kind(const std::filesystem::path& path) {
   struct stat status {};
   if (uninterrupted([&] { return ::stat(path.c_str(), &status); }) != 0) {
     if (says_absent(errno)) return PathKind::kAbsent;
-    throw IoError("{}: cannot be looked at: {}", path.string(), std::strerror(errno));
+    throw_errno(path, "be looked at");
   }
   if (S_ISDIR(status.st_mode)) return PathKind::kFolder;
   return S_ISREG(status.st_mode) ? PathKind::kFile : PathKind::kOther;

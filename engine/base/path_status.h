@@ -3,11 +3,15 @@
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
+#include <string_view>
 
 // Queries of the file system about a path. A failed query throws; it is never reported as "no such file",
 // because the file might exist and hold half of the data.
 
 namespace voca::engine {
+
+/// Throws the IoError of a failed system call, whose reason is in errno: "<path>: cannot <action>: <reason>".
+[[noreturn]] void throw_errno(const std::filesystem::path& path, std::string_view action);
 
 /// Repeats a system call that a signal interrupts; `call` returns a negative value on failure.
 template <typename Call>

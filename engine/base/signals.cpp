@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "engine/base/error.h"
 
@@ -61,18 +62,9 @@ int StopSignals::signal() const noexcept {
 }
 
 const char* StopSignals::reason() const noexcept {
-  switch (signal()) {
-    case 0:
-      return nullptr;
-    case SIGTERM:
-      return "SIGTERM";
-    case SIGINT:
-      return "SIGINT";
-    case SIGHUP:
-      return "SIGHUP";
-    default:
-      return "SIGUSR1";
-  }
+  for (const auto& [number, name] : {std::pair{SIGTERM, "SIGTERM"}, {SIGINT, "SIGINT"}, {SIGHUP, "SIGHUP"}})
+    if (signal() == number) return name;
+  return signal() == 0 ? nullptr : "SIGUSR1";
 }
 
 void StopSignals::check(const char* what) const {

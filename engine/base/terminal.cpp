@@ -5,8 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdlib>
+
+#include "engine/base/text.h"
 
 namespace voca::engine {
 namespace {
@@ -54,13 +55,9 @@ int window_columns(int descriptor) {
 }
 
 int terminal_columns(int descriptor) {
-  if (const char* text = std::getenv("COLUMNS"); text != nullptr) {
-    const std::string_view columns = text;
-    int number = 0;
-    const auto [rest, error] = std::from_chars(columns.data(), columns.data() + columns.size(), number);
-    if (error == std::errc{} && rest == columns.data() + columns.size() && number > 0)
-      return std::clamp(number, kMinColumns, kMaxColumns);
-  }
+  const char* const columns = std::getenv("COLUMNS");
+  if (const auto number = number_in<int>(columns == nullptr ? "" : columns); number > 0)
+    return std::clamp(*number, kMinColumns, kMaxColumns);
   const int window = window_columns(descriptor);
   return window > 0 ? std::clamp(window, kMinColumns, kMaxColumns) : kDefaultColumns;
 }

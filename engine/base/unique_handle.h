@@ -30,6 +30,8 @@ class UniqueHandle {
     if (*this) Traits::close(value_);
     value_ = value;
   }
+  /// For a function that creates a handle at an address; there must be none yet.
+  [[nodiscard]] Value* address() { return &value_; }
   /// Gives up ownership.
   [[nodiscard]] Value release() { return std::exchange(value_, Traits::kNone); }
 

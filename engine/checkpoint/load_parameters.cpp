@@ -21,8 +21,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 /// "a, b, c and 4 more"
 std::string listed(const std::vector<std::string>& names) {
   const std::size_t shown = std::min(names.size(), kMaxListed);
-  std::string text =
-      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<long>(shown), ", "));
+  std::string text = fmt::format("{}", fmt::join(std::span(names).first(shown), ", "));
   if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
   return text;
 }

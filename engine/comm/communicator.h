@@ -49,9 +49,6 @@ class Communicator {
   virtual void abort() noexcept = 0;
 };
 
-/// Communicator for a world of one: a no-op on any device.
-[[nodiscard]] std::unique_ptr<Communicator> make_single_communicator();
-
 struct GlooOptions {
   std::string name = "main";          ///< distinguishes the job's communicators in the store
   std::string address = "127.0.0.1";  ///< of this host: reachable by the other ranks, and bound

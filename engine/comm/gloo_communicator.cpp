@@ -4,7 +4,6 @@
 
 #include "engine/comm/communication_error.h"
 #include "engine/comm/communicator.h"
-#include "engine/comm/rank_order_sum.h"
 
 #if defined(VOCA_WITH_GLOO)
 
@@ -16,6 +15,7 @@
 #include <exception>
 #include <type_traits>
 
+#include "engine/base/names.h"
 #include "engine/comm/gloo_mesh.h"
 
 namespace voca::engine {
@@ -28,22 +28,13 @@ constexpr milliseconds kLeaveTimeout{5000};
 
 enum class Kind : std::uint32_t { kNone, kAllReduce, kAllGather, kBroadcast, kBarrier, kLeave };
 
-const char* name_of(Kind kind) {
-  switch (kind) {
-    case Kind::kAllReduce:
-      return "all_reduce_sum";
-    case Kind::kAllGather:
-      return "all_gather";
-    case Kind::kBroadcast:
-      return "broadcast";
-    case Kind::kBarrier:
-      return "barrier";
-    case Kind::kLeave:
-      return "the end";
-    case Kind::kNone:
-      break;
-  }
-  return "nothing";
+constexpr auto names_of(Kind /*tag*/) {
+  return std::to_array<Named<Kind>>({{"nothing", Kind::kNone},
+                                     {"all_reduce_sum", Kind::kAllReduce},
+                                     {"all_gather", Kind::kAllGather},
+                                     {"broadcast", Kind::kBroadcast},
+                                     {"barrier", Kind::kBarrier},
+                                     {"the end", Kind::kLeave}});
 }
 
 /// The collective that a rank is about to start. All ranks exchange announcements before any data moves,
@@ -60,6 +51,34 @@ struct Announcement {
   }
 };
 static_assert(std::has_unique_object_representations_v<Announcement>);
+
+template <typename T>
+void sum_of(const std::byte* parts, int count, std::int64_t elements, void* sum) {
+  const T* part = reinterpret_cast<const T*>(parts);
+  T* out = static_cast<T*>(sum);
+  std::copy_n(part, elements, out);
+  for (int r = 1; r < count; ++r) {
+    part += elements;
+    for (std::int64_t i = 0; i < elements; ++i) out[i] += part[i];
+  }
+}
+
+/// Overwrites `sum` (elements) with parts[0] + parts[1] + …, in this order; `parts` (count, elements) must
+/// not overlap it. float32, float64, int32 or int64.
+void sum_in_rank_order(DType dtype, const std::byte* parts, int count, std::int64_t elements, void* sum) {
+  switch (dtype) {
+    case DType::kF32:
+      return sum_of<float>(parts, count, elements, sum);
+    case DType::kF64:
+      return sum_of<double>(parts, count, elements, sum);
+    case DType::kI32:
+      return sum_of<std::int32_t>(parts, count, elements, sum);
+    case DType::kI64:
+      return sum_of<std::int64_t>(parts, count, elements, sum);
+    default:
+      throw InternalError("all_reduce_sum: {} is not summed on the CPU", name_of(dtype));
+  }
+}
 
 class GlooCommunicator final : public Communicator {
  public:

@@ -7,10 +7,10 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
+#include <future>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -347,22 +347,12 @@ std::optional<ncclResult_t> NcclCommunicator::end_nccl(ncclResult_t (*end)(ncclC
   if (locked) calls_.unlock();
   if (comm == nullptr) return ncclSuccess;
 
-  struct Progress {
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::optional<ncclResult_t> result;
-  };
   try {
-    const auto progress = std::make_shared<Progress>();
-    std::thread([progress, comm, end] {
-      const ncclResult_t result = end(comm);
-      const std::lock_guard lock(progress->mutex);
-      progress->result = result;
-      progress->changed.notify_all();
-    }).detach();
-    std::unique_lock lock(progress->mutex);
-    progress->changed.wait_for(lock, options_.abort_timeout, [&] { return progress->result.has_value(); });
-    return progress->result;
+    std::packaged_task<ncclResult_t()> task([comm, end] { return end(comm); });
+    std::future<ncclResult_t> result = task.get_future();
+    std::thread(std::move(task)).detach();
+    if (result.wait_for(options_.abort_timeout) == std::future_status::ready) return result.get();
+    return std::nullopt;
   } catch (const std::exception&) {  // no thread could be started
     return std::nullopt;
   }

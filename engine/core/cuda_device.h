@@ -3,8 +3,8 @@
 #include <memory>
 #include <string>
 
-#include "engine/core/algorithm_sharing.h"
 #include "engine/core/device.h"
+#include "engine/core/gemm_library.h"
 
 namespace voca::engine {
 

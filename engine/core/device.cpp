@@ -67,7 +67,6 @@ class CpuDevice final : public Device {
     return fmt::format("cpu, {} thread{}, {}", kernels::cpu::threads(),
                        kernels::cpu::threads() == 1 ? "" : "s", kernels::cpu::instruction_set());
   }
-  [[nodiscard]] std::size_t free_bytes() const override { return free_memory().bytes; }
   [[nodiscard]] FreeMemory free_memory() const override {
     const auto threads = static_cast<std::size_t>(kernels::cpu::threads());
     return free_host_memory("/", kernels::cpu::has_run_gemm() ? 0 : threads * kGemmAddresses);
@@ -91,13 +90,11 @@ std::vector<int> usable_cores() {
   return cores;
 }
 
-Device::Block::~Block() {
-  if (device_ == nullptr) return;
-  auto& lines = device_->lines_;
-  const auto line = std::find_if(lines.begin(), lines.end(),
-                                 [&](const MemoryLine& l) { return l.name == name_ && l.bytes == bytes_; });
-  if (line != lines.end()) lines.erase(line);
-  device_->free_bytes_at(data_);
+void Device::Block::Free::operator()(std::byte* data) const noexcept {
+  auto& lines = device->lines_;
+  if (const auto found = std::find(lines.begin(), lines.end(), line); found != lines.end())
+    lines.erase(found);
+  device->free_bytes_at(data);
 }
 
 Device::Block Device::allocate(const std::string& name, std::size_t bytes) {
@@ -142,9 +139,9 @@ void Device::queue_together(std::uint64_t /*kind*/, Stream /*stream*/, const std
   work();
 }
 
-std::size_t Device::allocated_bytes() const {
+std::size_t total_bytes(std::span<const MemoryLine> lines) {
   std::size_t sum = 0;
-  for (const MemoryLine& line : lines_) sum += line.bytes;
+  for (const MemoryLine& line : lines) sum += line.bytes;
   return sum;
 }
 
@@ -155,15 +152,13 @@ std::unique_ptr<Device> make_cpu_device(int threads) {
 std::string format_memory(std::vector<MemoryLine> lines) {
   std::stable_sort(lines.begin(), lines.end(),
                    [](const MemoryLine& a, const MemoryLine& b) { return a.bytes > b.bytes; });
-  std::size_t sum = 0;
+  lines.push_back({"in all", total_bytes(lines)});
   std::string text;
   for (const MemoryLine& line : lines) {
-    sum += line.bytes;
     text += fmt::format("  {:>16} bytes  {:>9.1f} MiB  {}\n", line.bytes,
                         static_cast<double>(line.bytes) / 1048576.0, line.name);
   }
-  return text +
-         fmt::format("  {:>16} bytes  {:>9.1f} MiB  in all\n", sum, static_cast<double>(sum) / 1048576.0);
+  return text;
 }
 
 }  // namespace voca::engine

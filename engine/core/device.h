@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,7 +18,9 @@ namespace voca::engine {
 struct MemoryLine {
   std::string name;
   std::size_t bytes = 0;
+  [[nodiscard]] bool operator==(const MemoryLine&) const = default;
 };
+[[nodiscard]] std::size_t total_bytes(std::span<const MemoryLine> lines);
 
 class GemmLibrary;
 
@@ -36,10 +39,8 @@ class Device {
   [[nodiscard]] virtual DeviceKind kind() const = 0;
   /// Description for people: "cpu, 2 threads, -march=native (AVX2)".
   [[nodiscard]] virtual std::string description() const = 0;
-  /// Bytes that can be allocated now; 0 if unknown.
-  [[nodiscard]] virtual std::size_t free_bytes() const = 0;
-  /// free_bytes() with the limit that binds.
-  [[nodiscard]] virtual FreeMemory free_memory() const { return {.bytes = free_bytes(), .limit = ""}; }
+  /// Memory that can be allocated now.
+  [[nodiscard]] virtual FreeMemory free_memory() const = 0;
   /// Waits for all work queued on `stream`; a no-op on the CPU.
   virtual void synchronize(Stream stream) = 0;
 
@@ -66,31 +67,21 @@ class Device {
   class Event {
    public:
     Event() = default;
-    explicit Event(Device& device) : device_(&device), handle_(device.make_event()) {}
-    Event(Event&& other) noexcept { swap(other); }
-    Event& operator=(Event&& other) noexcept {
-      swap(other);
-      return *this;
-    }
-    Event(const Event&) = delete;
-    Event& operator=(const Event&) = delete;
-    ~Event() {
-      if (device_ != nullptr) device_->destroy_event(handle_);
-    }
+    explicit Event(Device& device) : device_(&device), handle_(device.make_event(), {&device}) {}
     /// Marks the work queued on `stream` so far.
-    void record(Stream stream) { device_->record_event(handle_, stream); }
+    void record(Stream stream) { device_->record_event(handle_.get(), stream); }
     /// Work queued on `stream` from now on waits for the event. An event never recorded is complete.
-    void wait_on(Stream stream) const { device_->stream_wait(stream, handle_); }
+    void wait_on(Stream stream) const { device_->stream_wait(stream, handle_.get()); }
     /// Blocks the calling thread until the event completes.
-    void synchronize() const { device_->synchronize_event(handle_); }
+    void synchronize() const { device_->synchronize_event(handle_.get()); }
 
    private:
-    void swap(Event& other) noexcept {
-      std::swap(device_, other.device_);
-      std::swap(handle_, other.handle_);
-    }
+    struct Destroy {
+      Device* device;
+      void operator()(void* handle) const noexcept { device->destroy_event(handle); }
+    };
     Device* device_ = nullptr;
-    void* handle_ = nullptr;
+    std::unique_ptr<void, Destroy> handle_;
   };
 
   /// Owned device memory. Move-only; must not outlive its device.
@@ -98,29 +89,17 @@ class Device {
    public:
     Block() = default;
     Block(Device& device, std::string name, std::byte* data, std::size_t bytes)
-        : device_(&device), name_(std::move(name)), data_(data), bytes_(bytes) {}
-    Block(Block&& other) noexcept { swap(other); }
-    Block& operator=(Block&& other) noexcept {
-      swap(other);
-      return *this;
-    }
-    Block(const Block&) = delete;
-    Block& operator=(const Block&) = delete;
-    ~Block();
-    [[nodiscard]] std::byte* data() const { return data_; }
-    [[nodiscard]] std::size_t bytes() const { return bytes_; }
+        : data_(data, {&device, {std::move(name), bytes}}) {}
+    [[nodiscard]] std::byte* data() const { return data_.get(); }
+    [[nodiscard]] std::size_t bytes() const { return data_.get_deleter().line.bytes; }
 
    private:
-    void swap(Block& other) noexcept {
-      std::swap(device_, other.device_);
-      std::swap(name_, other.name_);
-      std::swap(data_, other.data_);
-      std::swap(bytes_, other.bytes_);
-    }
-    Device* device_ = nullptr;
-    std::string name_;
-    std::byte* data_ = nullptr;
-    std::size_t bytes_ = 0;
+    struct Free {
+      Device* device;
+      MemoryLine line;
+      void operator()(std::byte* data) const noexcept;
+    };
+    std::unique_ptr<std::byte, Free> data_;
   };
 
   /// Allocates `bytes` zeroed bytes, aligned for every operation. Throws Error (exit 74) if memory is
@@ -132,29 +111,16 @@ class Device {
   class PinnedBlock {
    public:
     PinnedBlock() = default;
-    PinnedBlock(Device& device, std::byte* data, std::size_t bytes)
-        : device_(&device), data_(data), bytes_(bytes) {}
-    PinnedBlock(PinnedBlock&& other) noexcept { swap(other); }
-    PinnedBlock& operator=(PinnedBlock&& other) noexcept {
-      swap(other);
-      return *this;
-    }
-    PinnedBlock(const PinnedBlock&) = delete;
-    PinnedBlock& operator=(const PinnedBlock&) = delete;
-    ~PinnedBlock() {
-      if (device_ != nullptr) device_->free_pinned(data_);
-    }
-    [[nodiscard]] std::byte* data() const { return data_; }
+    PinnedBlock(Device& device, std::byte* data, std::size_t bytes) : data_(data, {&device}), bytes_(bytes) {}
+    [[nodiscard]] std::byte* data() const { return data_.get(); }
     [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
    private:
-    void swap(PinnedBlock& other) noexcept {
-      std::swap(device_, other.device_);
-      std::swap(data_, other.data_);
-      std::swap(bytes_, other.bytes_);
-    }
-    Device* device_ = nullptr;
-    std::byte* data_ = nullptr;
+    struct Free {
+      Device* device;
+      void operator()(std::byte* data) const noexcept { device->free_pinned(data); }
+    };
+    std::unique_ptr<std::byte, Free> data_;
     std::size_t bytes_ = 0;
   };
   /// Throws Error (exit 74) with the requested size and name if memory is insufficient.
@@ -162,7 +128,7 @@ class Device {
 
   /// Current allocations, in order of allocation.
   [[nodiscard]] const std::vector<MemoryLine>& lines() const { return lines_; }
-  [[nodiscard]] std::size_t allocated_bytes() const;
+  [[nodiscard]] std::size_t allocated_bytes() const { return total_bytes(lines_); }
 
  protected:
   /// Null if memory is insufficient.

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
 
 #include "engine/base/error.h"
+#include "engine/base/names.h"
 #include "kernels/backend.h"
 
 namespace voca::engine {
@@ -16,23 +17,8 @@ using kernels::Stream;
 enum class DType : std::uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
 
 [[nodiscard]] constexpr std::size_t size_of(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-    case DType::kI64:
-      return 8;
-    case DType::kF32:
-    case DType::kI32:
-      return 4;
-    case DType::kF16:
-    case DType::kBF16:
-    case DType::kI16:
-      return 2;
-    case DType::kI8:
-    case DType::kU8:
-    case DType::kBool:
-      return 1;
-  }
-  return 0;
+  constexpr std::size_t kSizes[] = {8, 4, 2, 2, 8, 4, 2, 1, 1, 1};  // in the order of DType
+  return kSizes[static_cast<std::size_t>(dtype)];
 }
 
 [[nodiscard]] constexpr bool is_floating(DType dtype) {
@@ -44,30 +30,17 @@ enum class DType : std::uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8
   return dtype == DType::kF64 ? DType::kF64 : DType::kF32;
 }
 
-[[nodiscard]] constexpr std::string_view name_of(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-      return "float64";
-    case DType::kF32:
-      return "float32";
-    case DType::kF16:
-      return "float16";
-    case DType::kBF16:
-      return "bfloat16";
-    case DType::kI64:
-      return "int64";
-    case DType::kI32:
-      return "int32";
-    case DType::kI16:
-      return "int16";
-    case DType::kI8:
-      return "int8";
-    case DType::kU8:
-      return "uint8";
-    case DType::kBool:
-      return "bool";
-  }
-  return "unknown";
+constexpr auto names_of(DType /*tag*/) {
+  return std::to_array<Named<DType>>({{"float64", DType::kF64},
+                                      {"float32", DType::kF32},
+                                      {"float16", DType::kF16},
+                                      {"bfloat16", DType::kBF16},
+                                      {"int64", DType::kI64},
+                                      {"int32", DType::kI32},
+                                      {"int16", DType::kI16},
+                                      {"int8", DType::kI8},
+                                      {"uint8", DType::kU8},
+                                      {"bool", DType::kBool}});
 }
 
 template <typename T>

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,6 +18,14 @@ struct LibraryGemm : kernels::Gemm<void> {
 
 /// Workspace of a GPU's GEMM library.
 inline constexpr std::size_t kGemmWorkspaceBytes = std::size_t{32} << 20;
+
+/// How the ranks of a job agree on GEMM algorithms: rank 0 chooses and sends, the others receive. The default
+/// is a world of one.
+struct AlgorithmSharing {
+  bool chooses = true;
+  std::function<void(const std::string& text)> tell{};  ///< on the choosing rank; null in a world of one
+  std::function<std::string()> hear{};                  ///< on the others: waits for what `tell` sends
+};
 
 /// GEMM library of one GPU. A dry run passes every GEMM of the run to prepare(); tune() chooses an algorithm
 /// for each once there is memory; gemm() then only queues. Each GEMM always takes the same algorithm, and

@@ -18,16 +18,8 @@ void fill_parameter(const ParameterSpec& spec, std::uint64_t seed, int index, T*
   RandomStream random(seed, RandomPurpose::kInitialisation, static_cast<std::uint64_t>(index));
   for (std::int64_t i = 0; i < elements; ++i) {
     double value = spec.initializer.value;
-    switch (spec.initializer.kind) {
-      case Initializer::Kind::kConstant:
-        break;
-      case Initializer::Kind::kUniform:
-        value *= 2 * random.uniform() - 1;
-        break;
-      case Initializer::Kind::kNormal:
-        value *= random.normal();
-        break;
-    }
+    if (spec.initializer.kind == Initializer::Kind::kUniform) value *= 2 * random.uniform() - 1;
+    if (spec.initializer.kind == Initializer::Kind::kNormal) value *= random.normal();
     out[i] = static_cast<T>(value);
   }
 }
@@ -41,13 +33,7 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_t
       offsets_(specs_.size()),
       compute_type_(compute_type),
       training_(training) {
-  std::vector<int> order(specs_.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-    return specs_[static_cast<std::size_t>(a)].backward_rank <
-           specs_[static_cast<std::size_t>(b)].backward_rank;
-  });
-  for (const int id : order) {
+  for (const ParameterId id : in_backward_order()) {
     offsets_[static_cast<std::size_t>(id)] = flat_elements_;
     flat_elements_ = flat_end(id);
   }
@@ -60,6 +46,16 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_t
   if (compute_type != statistics) masters_ = make_buffer("master weights", statistics, device);
   exp_avg_ = make_buffer("first moments", statistics, device);
   exp_avg_sq_ = make_buffer("second moments", statistics, device);
+}
+
+std::vector<ParameterId> ParameterStore::in_backward_order() const {
+  std::vector<ParameterId> order(specs_.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](ParameterId a, ParameterId b) {
+    return specs_[static_cast<std::size_t>(a)].backward_rank <
+           specs_[static_cast<std::size_t>(b)].backward_rank;
+  });
+  return order;
 }
 
 std::int64_t ParameterStore::flat_end(ParameterId id) const {

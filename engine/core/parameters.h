@@ -48,6 +48,8 @@ class ParameterStore {
 
   [[nodiscard]] const std::vector<ParameterSpec>& specs() const { return specs_; }
   [[nodiscard]] int count() const { return static_cast<int>(specs_.size()); }
+  /// The parameters in the order in which backward completes their gradients.
+  [[nodiscard]] std::vector<ParameterId> in_backward_order() const;
   /// Number of parameter elements, without padding.
   [[nodiscard]] std::int64_t parameters() const;
 

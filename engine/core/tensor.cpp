@@ -23,20 +23,7 @@ Tensor Tensor::rows(std::int64_t first, std::int64_t count) const {
   Tensor result = *this;
   if (data != nullptr)
     result.data = static_cast<std::byte*>(data) + static_cast<std::size_t>(first * row) * size_of(dtype);
-  switch (shape.rank()) {
-    case 1:
-      result.shape = Shape{count};
-      break;
-    case 2:
-      result.shape = Shape{count, shape[1]};
-      break;
-    case 3:
-      result.shape = Shape{count, shape[1], shape[2]};
-      break;
-    default:
-      result.shape = Shape{count, shape[1], shape[2], shape[3]};
-      break;
-  }
+  result.shape = shape.with(0, count);
   return result;
 }
 

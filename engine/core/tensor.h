@@ -16,16 +16,9 @@ namespace voca::engine {
 /// their arguments and return.
 enum class DeviceKind : std::uint8_t { kMeta, kCpu, kCuda };
 
-[[nodiscard]] constexpr std::string_view name_of(DeviceKind kind) {
-  switch (kind) {
-    case DeviceKind::kMeta:
-      return "meta";
-    case DeviceKind::kCpu:
-      return "cpu";
-    case DeviceKind::kCuda:
-      return "cuda";
-  }
-  return "unknown";
+constexpr auto names_of(DeviceKind /*tag*/) {
+  return std::to_array<Named<DeviceKind>>(
+      {{"meta", DeviceKind::kMeta}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}});
 }
 
 inline constexpr int kMaxRank = 4;
@@ -53,6 +46,13 @@ class Shape {
   }
   [[nodiscard]] std::span<const std::int64_t> extents() const {
     return {extents_.data(), static_cast<std::size_t>(rank_)};
+  }
+  /// The shape with another extent at `i`.
+  [[nodiscard]] Shape with(int i, std::int64_t extent) const {
+    VOCA_CHECK(i >= 0 && i < rank_);
+    Shape shape = *this;
+    shape.extents_[static_cast<std::size_t>(i)] = extent;
+    return shape;
   }
   [[nodiscard]] bool operator==(const Shape&) const = default;
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/core/algorithm_sharing.h"
+#include "engine/core/gemm_library.h"
 #include "engine/cuda/algorithm_cache.h"
 
 namespace voca::engine {

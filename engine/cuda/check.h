@@ -26,7 +26,4 @@ void report(cublasStatus_t status, const char* statement) noexcept;
 #define VOCA_CUDA(statement)                           \
   ::voca::engine::cuda::check((statement), #statement, \
                               {static_cast<const char*>(__func__), __FILE__, __LINE__})
-#define VOCA_CUBLAS(statement)                         \
-  ::voca::engine::cuda::check((statement), #statement, \
-                              {static_cast<const char*>(__func__), __FILE__, __LINE__})
 #define VOCA_REPORT(statement) ::voca::engine::cuda::report((statement), #statement)

@@ -47,8 +47,8 @@ Algorithm from_library(const cublasLtMatmulAlgo_t& algorithm) {
 bool is_deterministic(const cublasLtMatmulAlgo_t& algorithm) {
   std::uint32_t scheme = 0;
   std::size_t written = 0;
-  VOCA_CUBLAS(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
-                                                   sizeof scheme, &written));
+  VOCA_CUDA(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
+                                                 sizeof scheme, &written));
   return (scheme & static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_INPLACE)) == 0;
 }
 
@@ -58,8 +58,8 @@ class CublasLt final : public GemmLibrary {
       : options_(options),
         cache_bytes_(static_cast<std::size_t>(std::max(properties.l2CacheSize, 0))),
         cache_(AlgorithmCache::default_folder(), describe(properties)) {
-    VOCA_CUBLAS(cublasLtCreate(library_.address()));
-    VOCA_CUBLAS(cublasLtMatmulPreferenceCreate(preference_.address()));
+    VOCA_CUDA(cublasLtCreate(library_.address()));
+    VOCA_CUDA(cublasLtMatmulPreferenceCreate(preference_.address()));
     set(preference_, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
                                    CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE));
@@ -134,7 +134,7 @@ std::vector<cublasLtMatmulAlgo_t> CublasLt::propose(const LibraryGemm& gemm, con
         library_.get(), plan.description.get(), plan.first.get(), plan.second.get(), plan.result.get(),
         plan.result.get(), preference_.get(), kCandidates, found.data(), &count);
     if (workspace == 0 && status == CUBLAS_STATUS_NOT_SUPPORTED) break;
-    VOCA_CUBLAS(status);
+    VOCA_CUDA(status);
     for (int i = 0; i < count; ++i) {
       const cublasLtMatmulHeuristicResult_t& result = found[static_cast<std::size_t>(i)];
       const bool known = std::any_of(algorithms.begin(), algorithms.end(), [&](const auto& other) {
@@ -292,7 +292,7 @@ void CublasLt::gemm(const LibraryGemm& args, Stream stream) {
     plan.algorithm = propose(args, plan).front();
     plan.has_algorithm = true;
   }
-  VOCA_CUBLAS(run(args, plan, plan.algorithm, stream));
+  VOCA_CUDA(run(args, plan, plan.algorithm, stream));
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 namespace voca::engine {
 namespace {
 
-/// Reserve for the driver's own allocations after free_bytes(): kernels are loaded at their first launch.
+/// Reserve for the driver's own allocations after free_memory(): kernels are loaded at their first launch.
 constexpr std::size_t kReservedBytes = std::size_t{256} << 20;
 
 constexpr int kLeastCapability = 8;
@@ -71,12 +71,12 @@ class CudaDevice final : public Device {
                        properties_.major, properties_.minor,
                        static_cast<double>(properties_.totalGlobalMem) / 1073741824.0);
   }
-  [[nodiscard]] std::size_t free_bytes() const override {
+  [[nodiscard]] FreeMemory free_memory() const override {
     std::size_t free = 0;
     std::size_t total = 0;
     VOCA_CUDA(cudaMemGetInfo(&free, &total));
     // 0 would mean unknown.
-    return free > kReservedBytes ? free - kReservedBytes : 1;
+    return {.bytes = free > kReservedBytes ? free - kReservedBytes : 1, .limit = ""};
   }
   void synchronize(Stream stream) override { VOCA_CUDA(cudaStreamSynchronize(stream)); }
   [[nodiscard]] Stream compute_stream() const override { return compute_; }

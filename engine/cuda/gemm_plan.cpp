@@ -22,9 +22,9 @@ cudaDataType_t cuda_type(DType dtype) {
 Layout make_layout(const LibraryGemm& p, std::int64_t rows, std::int64_t columns, std::int64_t ld,
                    std::int64_t stride) {
   Layout layout;
-  VOCA_CUBLAS(cublasLtMatrixLayoutCreate(layout.address(), cuda_type(p.dtype),
-                                         static_cast<std::uint64_t>(columns),
-                                         static_cast<std::uint64_t>(rows), ld));
+  VOCA_CUDA(cublasLtMatrixLayoutCreate(layout.address(), cuda_type(p.dtype),
+                                       static_cast<std::uint64_t>(columns), static_cast<std::uint64_t>(rows),
+                                       ld));
   if (p.batch > 1) {
     set(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(p.batch));
     set(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, stride);
@@ -42,8 +42,8 @@ Plan make_plan(const LibraryGemm& p, bool allow_tf32) {
   const bool tb = p.transpose_b == kernels::Transpose::kYes;
   const bool tf32 = allow_tf32 && p.dtype == DType::kF32;
   Plan plan;
-  VOCA_CUBLAS(cublasLtMatmulDescCreate(plan.description.address(),
-                                       tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
+  VOCA_CUDA(cublasLtMatmulDescCreate(plan.description.address(),
+                                     tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
   set(plan.description, CUBLASLT_MATMUL_DESC_TRANSA, operation(p.transpose_b));
   set(plan.description, CUBLASLT_MATMUL_DESC_TRANSB, operation(p.transpose_a));
   if (p.add_bias) set(plan.description, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);

@@ -2,10 +2,9 @@
 
 #include <cublasLt.h>
 
-#include <cstdint>
 #include <tuple>
-#include <utility>
 
+#include "engine/base/unique_handle.h"
 #include "engine/core/gemm_library.h"
 #include "engine/cuda/check.h"
 
@@ -13,31 +12,16 @@
 
 namespace voca::engine::cuda {
 
-/// Owns a cuBLASLt descriptor; `destroy` is its destructor.
-template <typename Handle, cublasStatus_t (*destroy)(Handle)>
-class Owned {
- public:
-  Owned() = default;
-  Owned(Owned&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
-  Owned& operator=(Owned&& other) noexcept {
-    std::swap(handle_, other.handle_);
-    return *this;
-  }
-  Owned(const Owned&) = delete;
-  Owned& operator=(const Owned&) = delete;
-  ~Owned() {
-    if (handle_ != nullptr) report(destroy(handle_), "cublasLt…Destroy");
-  }
-  [[nodiscard]] Handle* address() { return &handle_; }
-  [[nodiscard]] Handle get() const { return handle_; }
-
- private:
-  Handle handle_ = nullptr;
+/// A handle of cuBLASLt; `kDestroy` is its destructor.
+template <typename Handle, cublasStatus_t (*kDestroy)(Handle)>
+struct CublasTraits {
+  static constexpr Handle kNone = nullptr;
+  static void close(Handle handle) { report(kDestroy(handle), "cublasLt…Destroy"); }
 };
-using Library = Owned<cublasLtHandle_t, cublasLtDestroy>;
-using Description = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
-using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
-using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+using Library = UniqueHandle<CublasTraits<cublasLtHandle_t, cublasLtDestroy>>;
+using Description = UniqueHandle<CublasTraits<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>>;
+using Layout = UniqueHandle<CublasTraits<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>>;
+using Preference = UniqueHandle<CublasTraits<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>>;
 
 /// Orders GEMMs by everything except operand addresses.
 struct ByShape {
@@ -62,15 +46,15 @@ struct Plan {
 
 template <typename T>
 void set(const Description& description, cublasLtMatmulDescAttributes_t attribute, const T& value) {
-  VOCA_CUBLAS(cublasLtMatmulDescSetAttribute(description.get(), attribute, &value, sizeof value));
+  VOCA_CUDA(cublasLtMatmulDescSetAttribute(description.get(), attribute, &value, sizeof value));
 }
 template <typename T>
 void set(const Layout& layout, cublasLtMatrixLayoutAttribute_t attribute, const T& value) {
-  VOCA_CUBLAS(cublasLtMatrixLayoutSetAttribute(layout.get(), attribute, &value, sizeof value));
+  VOCA_CUDA(cublasLtMatrixLayoutSetAttribute(layout.get(), attribute, &value, sizeof value));
 }
 template <typename T>
 void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
-  VOCA_CUBLAS(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value));
+  VOCA_CUDA(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value));
 }
 
 /// The plan of a GEMM, without algorithm and bias pointer. Throws InternalError for a type that a GPU lacks.

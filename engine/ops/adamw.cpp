@@ -31,14 +31,13 @@ void adamw_of(Context& context, Backend backend, AdamWStep& s) {
 void adamw(Context& context, AdamWStep s) {
   const DType dtype = s.weights.dtype;
   const DType statistics = statistics_type(dtype);
-  expect(context, "adamw", s.state, {sizeof(kernels::OptimizerState)}, DType::kU8);
-  expect(context, "adamw", s.norm, {1}, statistics);
-  expect_optional(context, "adamw", s.losses, s.losses.shape, statistics);
-  for (const Tensor* tensor : {&s.master, &s.exp_avg, &s.exp_avg_sq})
-    expect(context, "adamw", *tensor, s.weights.shape, statistics);
+  expect(context, "adamw", {sizeof(kernels::OptimizerState)}, DType::kU8, {&s.state});
+  expect(context, "adamw", {1}, statistics, {&s.norm});
+  expect_optional(context, "adamw", s.losses.shape, statistics, {&s.losses});
+  expect(context, "adamw", s.weights.shape, statistics, {&s.master, &s.exp_avg, &s.exp_avg_sq});
   const bool wide = s.gradient.dtype != dtype;
-  expect(context, "adamw", s.gradient, s.weights.shape, wide ? statistics : dtype);
-  expect(context, "adamw", s.weights, s.weights.shape, dtype);
+  expect(context, "adamw", s.weights.shape, wide ? statistics : dtype, {&s.gradient});
+  expect(context, "adamw", s.weights.shape, dtype, {&s.weights});
   dispatch(context, "adamw", dtype, [&]<typename T>(auto backend) {
     wide ? adamw_of<T, kernels::Stat<T>>(context, backend, s) : adamw_of<T, T>(context, backend, s);
   });

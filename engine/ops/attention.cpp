@@ -28,7 +28,7 @@ T* begin_of(Heads& heads, std::int64_t hidden) {
 void expect_heads(const Context& context, const char* operation, const Heads& heads, std::int64_t batch,
                   std::int64_t hidden, DType dtype) {
   const Tensor& packed = heads.packed;
-  expect(context, operation, packed, packed.shape, dtype);
+  expect(context, operation, packed.shape, dtype, {&packed});
   if (packed.shape.rank() != 3 || packed.shape[0] != batch || packed.shape[2] % hidden != 0 ||
       heads.piece < 0 || (heads.piece + 1) * hidden > packed.shape[2]) {
     throw InternalError("{}: tensor {} {} has no piece {} of width {} for a batch of {}", operation,
@@ -55,14 +55,9 @@ struct Operand {
   std::int64_t length;
   bool per_head;  ///< (batch · heads, length, columns), rather than heads side by side within a row
 
-  operator Operand<const T>() const { return {data, row_stride, length, per_head}; }
-};
-template <typename T>
-struct Operand<const T> {
-  const T* data;
-  std::int64_t row_stride;
-  std::int64_t length;
-  bool per_head;
+  operator Operand<const T>() const requires(!std::is_const_v<T>) {
+    return {data, row_stride, length, per_head};
+  }
 };
 
 // The unfused path: batched GEMM and softmax.
@@ -209,9 +204,9 @@ void fused_forward(Context& context, Backend backend, const AttentionShape& s, A
 template <typename T, typename Backend>
 void fused_backward(Context& context, Backend backend, const AttentionShape& s, AttentionGradient& g,
                     std::int64_t hidden) {
-  expect(context, "attention_backward", g.out, g.dout.shape, g.dout.dtype);
-  expect(context, "attention_backward", g.logsumexp, {s.batch, g.heads, s.query_length},
-         statistics_type(g.dout.dtype));
+  expect(context, "attention_backward", g.dout.shape, g.dout.dtype, {&g.out});
+  expect(context, "attention_backward", {s.batch, g.heads, s.query_length}, statistics_type(g.dout.dtype),
+         {&g.logsumexp});
   kernels::AttentionBackward<T> args{.shape = s,
                                      .dout = g.dout.as<T>(),
                                      .q = begin_of<T>(g.q, hidden),
@@ -238,14 +233,13 @@ void attention(Context& context, Attention a) {
   const std::int64_t hidden = a.out.shape[2];
   const std::int64_t batch = a.out.shape[0];
   const DType dtype = a.out.dtype;
-  expect_heads(context, "attention", a.q, batch, hidden, dtype);
-  expect_heads(context, "attention", a.k, batch, hidden, dtype);
-  expect_heads(context, "attention", a.v, batch, hidden, dtype);
+  for (const Heads* heads : {&a.q, &a.k, &a.v})
+    expect_heads(context, "attention", *heads, batch, hidden, dtype);
   const AttentionShape s = shape_of(a.q, a.k, a.v, a.heads, hidden);
   VOCA_CHECK(a.v.packed.shape[1] == s.key_length && hidden % a.heads == 0);
-  expect(context, "attention", a.out, {batch, s.query_length, hidden}, dtype);
-  expect_optional(context, "attention", a.logsumexp, {batch, a.heads, s.query_length},
-                  statistics_type(dtype));
+  expect(context, "attention", {batch, s.query_length, hidden}, dtype, {&a.out});
+  expect_optional(context, "attention", {batch, a.heads, s.query_length}, statistics_type(dtype),
+                  {&a.logsumexp});
   dispatch(context, "attention", dtype, [&]<typename T>(auto backend) {
     const ArenaScope scope(context.arena);
     if constexpr (kHasFused<decltype(backend), T>) {
@@ -266,7 +260,7 @@ void attention_backward(Context& context, AttentionGradient g) {
   const AttentionShape s = shape_of(g.q, g.k, g.v, g.heads, hidden);
   VOCA_CHECK(g.dq.packed.shape == g.q.packed.shape && g.dk.packed.shape == g.k.packed.shape &&
              g.dv.packed.shape == g.v.packed.shape);
-  expect(context, "attention_backward", g.dout, {batch, s.query_length, hidden}, dtype);
+  expect(context, "attention_backward", {batch, s.query_length, hidden}, dtype, {&g.dout});
   dispatch(context, "attention_backward", dtype, [&]<typename T>(auto backend) {
     const ArenaScope scope(context.arena);
     if constexpr (kHasFused<decltype(backend), T>) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <initializer_list>
+
 #include "engine/core/context.h"
 #include "engine/core/tensor.h"
 #include "kernels/backend.h"
@@ -7,9 +9,7 @@
 #if defined(VOCA_WITH_CUDA)
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#endif
 
-#if defined(VOCA_WITH_CUDA)
 namespace voca::engine {
 template <>
 inline constexpr DType kDTypeOf<__nv_bfloat16> = DType::kBF16;
@@ -23,13 +23,13 @@ inline constexpr DType kDTypeOf<__half> = DType::kF16;
 
 namespace voca::engine::ops {
 
-/// Throws InternalError naming operation and tensor unless the tensor has this shape and type and is on the
-/// context's device.
-void expect(const Context& context, const char* operation, const Tensor& tensor, const Shape& shape,
-            DType dtype);
-/// expect() for an optional argument: accepts an empty tensor.
-void expect_optional(const Context& context, const char* operation, const Tensor& tensor, const Shape& shape,
-                     DType dtype);
+/// Throws InternalError naming operation and tensor unless the tensors have this shape and type and are on
+/// the context's device.
+void expect(const Context& context, const char* operation, const Shape& shape, DType dtype,
+            std::initializer_list<const Tensor*> tensors);
+/// expect() for optional arguments: accepts empty tensors.
+void expect_optional(const Context& context, const char* operation, const Shape& shape, DType dtype,
+                     std::initializer_list<const Tensor*> tensors);
 
 /// Throws InternalError: this build has no kernel for the type on the device.
 [[noreturn]] void unsupported(const char* operation, DeviceKind device, DType dtype);

@@ -5,9 +5,8 @@
 namespace voca::engine::ops {
 
 void gelu(Context& context, const Tensor& x, const Tensor& bias, const Dropout& dropout, Tensor y) {
-  expect(context, "gelu", x, x.shape, x.dtype);
-  expect_optional(context, "gelu", bias, {columns_of(x)}, x.dtype);
-  expect(context, "gelu", y, x.shape, x.dtype);
+  expect(context, "gelu", x.shape, x.dtype, {&x, &y});
+  expect_optional(context, "gelu", {columns_of(x)}, x.dtype, {&bias});
   dispatch(context, "gelu", x.dtype, [&]<typename T>(auto backend) {
     const kernels::GeluForward<T> args{.rows = rows_of(x),
                                        .columns = columns_of(x),
@@ -23,11 +22,8 @@ void gelu_backward(Context& context, const Tensor& dy, const Tensor& x, const Te
                    const Dropout& dropout, Tensor dx, Tensor dbias) {
   const std::int64_t rows = rows_of(x);
   const std::int64_t columns = columns_of(x);
-  expect(context, "gelu_backward", dy, x.shape, x.dtype);
-  expect(context, "gelu_backward", x, x.shape, x.dtype);
-  expect_optional(context, "gelu_backward", bias, {columns}, x.dtype);
-  expect(context, "gelu_backward", dx, x.shape, x.dtype);
-  expect_optional(context, "gelu_backward", dbias, {columns}, x.dtype);
+  expect(context, "gelu_backward", x.shape, x.dtype, {&dy, &x, &dx});
+  expect_optional(context, "gelu_backward", {columns}, x.dtype, {&bias, &dbias});
   dispatch(context, "gelu_backward", x.dtype, [&]<typename T>(auto backend) {
     const ArenaScope scope(context.arena);
     kernels::GeluBackward<T> args{.rows = rows,

@@ -5,8 +5,8 @@
 namespace voca::engine::ops {
 
 void gradient_norm(Context& context, const Tensor& gradient, Tensor norm) {
-  expect(context, "gradient_norm", gradient, gradient.shape, gradient.dtype);
-  expect(context, "gradient_norm", norm, {1}, statistics_type(gradient.dtype));
+  expect(context, "gradient_norm", gradient.shape, gradient.dtype, {&gradient});
+  expect(context, "gradient_norm", {1}, statistics_type(gradient.dtype), {&norm});
   dispatch(context, "gradient_norm", gradient.dtype, [&]<typename T>(auto backend) {
     const ArenaScope scope(context.arena);
     kernels::GradientNorm<T> args{

@@ -9,14 +9,14 @@ void infonce(Context& context, InfoNce n) {
   const std::int64_t columns = rows_of(n.za);
   const std::int64_t width = columns_of(n.zv);
   const DType dtype = n.zv.dtype;
-  expect(context, "infonce", n.zv, {rows, width}, dtype);
-  expect(context, "infonce", n.za, {columns, width}, dtype);
-  expect(context, "infonce", n.row_labels, {rows}, DType::kI32);
-  expect(context, "infonce", n.column_labels, {columns}, DType::kI32);
-  expect(context, "infonce", n.loss, {1}, statistics_type(dtype));
-  expect_optional(context, "infonce", n.dzv, n.zv.shape, dtype);
-  expect_optional(context, "infonce", n.dza, n.za.shape, dtype);
-  expect_optional(context, "infonce", n.grad.loss_scale, {1}, DType::kF32);
+  expect(context, "infonce", {rows, width}, dtype, {&n.zv});
+  expect(context, "infonce", {columns, width}, dtype, {&n.za});
+  expect(context, "infonce", {rows}, DType::kI32, {&n.row_labels});
+  expect(context, "infonce", {columns}, DType::kI32, {&n.column_labels});
+  expect(context, "infonce", {1}, statistics_type(dtype), {&n.loss});
+  expect_optional(context, "infonce", n.zv.shape, dtype, {&n.dzv});
+  expect_optional(context, "infonce", n.za.shape, dtype, {&n.dza});
+  expect_optional(context, "infonce", {1}, DType::kF32, {&n.grad.loss_scale});
   VOCA_CHECK(static_cast<bool>(n.dzv) == static_cast<bool>(n.dza));
   VOCA_CHECK(n.diagonal_offset >= 0 && n.diagonal_offset + rows <= columns);
   dispatch(context, "infonce", dtype, [&]<typename T>(auto backend) {

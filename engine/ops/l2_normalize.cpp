@@ -5,9 +5,8 @@
 namespace voca::engine::ops {
 
 void l2_normalize(Context& context, const Tensor& x, Tensor z, Tensor norm) {
-  expect(context, "l2_normalize", x, x.shape, x.dtype);
-  expect(context, "l2_normalize", z, x.shape, x.dtype);
-  expect(context, "l2_normalize", norm, {rows_of(x)}, statistics_type(x.dtype));
+  expect(context, "l2_normalize", x.shape, x.dtype, {&x, &z});
+  expect(context, "l2_normalize", {rows_of(x)}, statistics_type(x.dtype), {&norm});
   dispatch(context, "l2_normalize", x.dtype, [&]<typename T>(auto backend) {
     const kernels::L2NormalizeForward<T> args{.rows = rows_of(x),
                                               .columns = columns_of(x),
@@ -20,10 +19,8 @@ void l2_normalize(Context& context, const Tensor& x, Tensor z, Tensor norm) {
 
 void l2_normalize_backward(Context& context, const Tensor& dz, const Tensor& z, const Tensor& norm,
                            Tensor dx) {
-  expect(context, "l2_normalize_backward", dz, z.shape, z.dtype);
-  expect(context, "l2_normalize_backward", z, z.shape, z.dtype);
-  expect(context, "l2_normalize_backward", norm, {rows_of(z)}, statistics_type(z.dtype));
-  expect(context, "l2_normalize_backward", dx, z.shape, z.dtype);
+  expect(context, "l2_normalize_backward", z.shape, z.dtype, {&dz, &z, &dx});
+  expect(context, "l2_normalize_backward", {rows_of(z)}, statistics_type(z.dtype), {&norm});
   dispatch(context, "l2_normalize_backward", z.dtype, [&]<typename T>(auto backend) {
     const kernels::L2NormalizeBackward<T> args{.rows = rows_of(z),
                                                .columns = columns_of(z),

@@ -10,15 +10,11 @@ void layernorm(Context& context, Layernorm l) {
   const DType statistics = statistics_type(dtype);
   const std::int64_t rows = rows_of(l.x);
   const std::int64_t columns = columns_of(l.x);
-  expect(context, "layernorm", l.x, l.x.shape, dtype);
-  expect_optional(context, "layernorm", l.bias, {columns}, dtype);
-  expect_optional(context, "layernorm", l.residual, l.x.shape, dtype);
-  expect(context, "layernorm", l.gamma, {columns}, dtype);
-  expect(context, "layernorm", l.beta, {columns}, dtype);
-  expect_optional(context, "layernorm", l.z, l.x.shape, dtype);
-  expect_optional(context, "layernorm", l.mean, {rows}, statistics);
-  expect_optional(context, "layernorm", l.rstd, {rows}, statistics);
-  expect(context, "layernorm", l.y, l.x.shape, dtype);
+  expect(context, "layernorm", l.x.shape, dtype, {&l.x, &l.y});
+  expect_optional(context, "layernorm", {columns}, dtype, {&l.bias});
+  expect_optional(context, "layernorm", l.x.shape, dtype, {&l.residual, &l.z});
+  expect(context, "layernorm", {columns}, dtype, {&l.gamma, &l.beta});
+  expect_optional(context, "layernorm", {rows}, statistics, {&l.mean, &l.rstd});
   dispatch(context, "layernorm", dtype, [&]<typename T>(auto backend) {
     const kernels::LayernormForward<T> args{.rows = rows,
                                             .columns = columns,
@@ -42,16 +38,11 @@ void layernorm_backward(Context& context, LayernormGradient g) {
   const DType statistics = statistics_type(dtype);
   const std::int64_t rows = rows_of(g.z);
   const std::int64_t columns = columns_of(g.z);
-  expect(context, "layernorm_backward", g.dy, g.z.shape, dtype);
-  expect(context, "layernorm_backward", g.z, g.z.shape, dtype);
-  expect(context, "layernorm_backward", g.mean, {rows}, statistics);
-  expect(context, "layernorm_backward", g.rstd, {rows}, statistics);
-  expect(context, "layernorm_backward", g.gamma, {columns}, dtype);
-  expect(context, "layernorm_backward", g.dx, g.z.shape, dtype);
-  expect_optional(context, "layernorm_backward", g.dresidual, g.z.shape, dtype);
-  expect(context, "layernorm_backward", g.dgamma, {columns}, dtype);
-  expect(context, "layernorm_backward", g.dbeta, {columns}, dtype);
-  expect_optional(context, "layernorm_backward", g.dbias, {columns}, dtype);
+  expect(context, "layernorm_backward", g.z.shape, dtype, {&g.dy, &g.z, &g.dx});
+  expect(context, "layernorm_backward", {rows}, statistics, {&g.mean, &g.rstd});
+  expect(context, "layernorm_backward", {columns}, dtype, {&g.gamma, &g.dgamma, &g.dbeta});
+  expect_optional(context, "layernorm_backward", g.z.shape, dtype, {&g.dresidual});
+  expect_optional(context, "layernorm_backward", {columns}, dtype, {&g.dbias});
   dispatch(context, "layernorm_backward", dtype, [&]<typename T>(auto backend) {
     const ArenaScope scope(context.arena);
     kernels::LayernormBackward<T> args{.rows = rows,

@@ -5,20 +5,6 @@
 namespace voca::engine::ops {
 namespace {
 
-// The shape of a linear map's output: `shape` with its last extent replaced.
-Shape with_columns(const Shape& shape, std::int64_t columns) {
-  switch (shape.rank()) {
-    case 1:
-      return {columns};
-    case 2:
-      return {shape[0], columns};
-    case 3:
-      return {shape[0], shape[1], columns};
-    default:
-      return {shape[0], shape[1], shape[2], columns};
-  }
-}
-
 using kernels::Transpose;
 
 // Operands may be row slices of larger arrays, so they start at multiples of the row size; a slice of the
@@ -41,10 +27,10 @@ void bias_gradient(Context& context, Backend backend, const Tensor& dy, Tensor& 
 void linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor y) {
   const std::int64_t in = columns_of(x);
   const std::int64_t out = columns_of(y);
-  expect(context, "linear", x, x.shape, x.dtype);
-  expect(context, "linear", weight, {out, in}, x.dtype);
-  expect_optional(context, "linear", bias, {out}, x.dtype);
-  expect(context, "linear", y, with_columns(x.shape, out), x.dtype);
+  expect(context, "linear", x.shape, x.dtype, {&x});
+  expect(context, "linear", {out, in}, x.dtype, {&weight});
+  expect_optional(context, "linear", {out}, x.dtype, {&bias});
+  expect(context, "linear", x.shape.with(x.shape.rank() - 1, out), x.dtype, {&y});
   dispatch(context, "linear", x.dtype, [&]<typename T>(auto backend) {
     gemm<T>(context, backend,
             {.transpose_b = Transpose::kYes,
@@ -68,12 +54,11 @@ void linear_backward(Context& context, LinearGradient g) {
   const std::int64_t out = columns_of(g.dy);
   const std::int64_t rows = rows_of(g.x);
   const DType dtype = g.x.dtype;
-  expect(context, "linear_backward", g.dy, with_columns(g.x.shape, out), dtype);
-  expect(context, "linear_backward", g.x, g.x.shape, dtype);
-  expect(context, "linear_backward", g.weight, {out, in}, dtype);
-  expect_optional(context, "linear_backward", g.dx, g.x.shape, dtype);
-  expect(context, "linear_backward", g.dweight, {out, in}, dtype);
-  expect_optional(context, "linear_backward", g.dbias, {out}, dtype);
+  expect(context, "linear_backward", g.x.shape.with(g.x.shape.rank() - 1, out), dtype, {&g.dy});
+  expect(context, "linear_backward", g.x.shape, dtype, {&g.x});
+  expect(context, "linear_backward", {out, in}, dtype, {&g.weight, &g.dweight});
+  expect_optional(context, "linear_backward", g.x.shape, dtype, {&g.dx});
+  expect_optional(context, "linear_backward", {out}, dtype, {&g.dbias});
   dispatch(context, "linear_backward", dtype, [&]<typename T>(auto backend) {
     gemm<T>(context, backend,
             {.transpose_a = Transpose::kYes,

@@ -7,9 +7,9 @@ namespace voca::engine::ops {
 void pooling(Context& context, const Tensor& x, Tensor y, Tensor argmax) {
   VOCA_CHECK(x.shape.rank() == 3);
   const Shape pooled{x.shape[0], x.shape[2]};
-  expect(context, "pooling", x, x.shape, x.dtype);
-  expect(context, "pooling", y, pooled, x.dtype);
-  expect_optional(context, "pooling", argmax, pooled, DType::kI32);
+  expect(context, "pooling", x.shape, x.dtype, {&x});
+  expect(context, "pooling", pooled, x.dtype, {&y});
+  expect_optional(context, "pooling", pooled, DType::kI32, {&argmax});
   dispatch(context, "pooling", x.dtype, [&]<typename T>(auto backend) {
     const kernels::PoolingForward<T> args{.batch = x.shape[0],
                                           .length = x.shape[1],
@@ -25,9 +25,9 @@ void pooling_backward(Context& context, const Tensor& dy, const Tensor& argmax, 
                       bool accumulate_dx) {
   VOCA_CHECK(dx.shape.rank() == 3);
   const Shape pooled{dx.shape[0], dx.shape[2]};
-  expect(context, "pooling_backward", dy, pooled, dx.dtype);
-  expect_optional(context, "pooling_backward", argmax, pooled, DType::kI32);
-  expect(context, "pooling_backward", dx, dx.shape, dx.dtype);
+  expect(context, "pooling_backward", pooled, dx.dtype, {&dy});
+  expect_optional(context, "pooling_backward", pooled, DType::kI32, {&argmax});
+  expect(context, "pooling_backward", dx.shape, dx.dtype, {&dx});
   dispatch(context, "pooling_backward", dx.dtype, [&]<typename T>(auto backend) {
     const kernels::PoolingBackward<T> args{.batch = dx.shape[0],
                                            .length = dx.shape[1],

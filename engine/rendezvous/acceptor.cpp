@@ -9,12 +9,6 @@
 #include "engine/rendezvous/socket.h"
 
 namespace voca::engine {
-namespace {
-
-constexpr std::size_t kChunk = 4096;
-
-}  // namespace
-
 Acceptor::Acceptor(UniqueFd listener, std::string secret, ServerHandshake::Judge judge,
                    std::size_t most_pending)
     : listener_(std::move(listener)),
@@ -31,16 +25,13 @@ void Acceptor::add_to(std::vector<pollfd>& waited) const {
 std::optional<Acceptor::Admitted> Acceptor::process(const pollfd* polled) {
   const bool someone_knocks = (polled->revents & POLLIN) != 0;
   std::optional<Admitted> admitted;
-  for (auto pending = pending_.begin(); pending != pending_.end();) {
+  std::erase_if(pending_, [&](Pending& pending) {
     ++polled;
-    bool stays = true;
-    if (polled->revents != 0 && !admitted) stays = advance(*pending, admitted);
-    if (stays && seconds_until(pending->deadline) <= 0) {
-      refuse(*pending, "silent");
-      stays = false;
-    }
-    pending = stays ? std::next(pending) : pending_.erase(pending);
-  }
+    if (polled->revents != 0 && !admitted && !advance(pending, admitted)) return true;
+    if (seconds_until(pending.deadline) > 0) return false;
+    refuse(pending, "silent");
+    return true;
+  });
   if (someone_knocks) accept_all();
   return admitted;
 }
@@ -54,17 +45,11 @@ void Acceptor::accept_all() {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return;
       // Out of descriptors or memory: drop a pending client and pause accepting for a moment.
-      if (!pending_.empty()) {
-        refuse(pending_.front(), "too many connections");
-        pending_.pop_front();
-      }
+      drop_oldest();
       paused_until_ = seconds_from_now(0.1);
       return;
     }
-    if (pending_.size() >= most_pending_) {
-      refuse(pending_.front(), "too many connections");
-      pending_.pop_front();
-    }
+    if (pending_.size() >= most_pending_) drop_oldest();
     const int on = 1;
     static_cast<void>(::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
     Pending& pending = pending_.emplace_back(
@@ -78,13 +63,19 @@ void Acceptor::accept_all() {
   }
 }
 
+void Acceptor::drop_oldest() {
+  if (pending_.empty()) return;
+  refuse(pending_.front(), "too many connections");
+  pending_.pop_front();
+}
+
 void Acceptor::refuse(const Pending& pending, const std::string& why) {
   ++refusals_.count;
   refusals_.last = peer_address(pending.socket.get()).text() + ": " + why;
 }
 
 bool Acceptor::advance(Pending& pending, std::optional<Admitted>& admitted) {
-  const Received received = receive_now(pending.socket.get(), kChunk);
+  const Received received = receive_now(pending.socket.get(), 4096);
   std::string reply;
   try {
     reply = pending.handshake.receive(received.bytes);

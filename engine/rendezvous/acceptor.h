@@ -48,6 +48,7 @@ class Acceptor {
   };
 
   void accept_all();
+  void drop_oldest();
   void refuse(const Pending& pending, const std::string& why);
   /// Returns whether the client stays pending; if not, it was refused or admitted.
   bool advance(Pending& pending, std::optional<Admitted>& admitted);

@@ -16,7 +16,6 @@
 
 #include "engine/base/error.h"
 #include "engine/base/thread.h"
-#include "engine/comm/communication_error.h"
 #include "engine/rendezvous/socket.h"
 
 namespace voca::engine {
@@ -172,15 +171,12 @@ void CoordinatorServer::write_to(Coordinator::Session session, Connection& conne
 }
 
 void CoordinatorServer::close_finished() {
-  for (auto one = connections_.begin(); one != connections_.end();) {
-    const bool is_done = coordinator_.is_over(one->first) && coordinator_.output(one->first).empty();
-    if (!one->second.is_broken && !is_done) {
-      ++one;
-      continue;
-    }
-    coordinator_.closed(one->first, clock_.now());
-    one = connections_.erase(one);
-  }
+  std::erase_if(connections_, [&](const auto& entry) {
+    const auto& [session, connection] = entry;
+    const bool is_done = coordinator_.is_over(session) && coordinator_.output(session).empty();
+    if (connection.is_broken || is_done) coordinator_.closed(session, clock_.now());
+    return connection.is_broken || is_done;
+  });
 }
 
 }  // namespace voca::engine

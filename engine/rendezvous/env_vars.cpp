@@ -2,10 +2,10 @@
 
 #include <unistd.h>
 
-#include <charconv>
 #include <string_view>
 
 #include "engine/base/error.h"
+#include "engine/base/text.h"
 
 namespace voca::engine {
 
@@ -28,10 +28,8 @@ std::optional<std::int64_t> EnvVars::number(const std::string& name, std::int64_
                                             std::int64_t high) const {
   const std::string value = text(name);
   if (value.empty()) return std::nullopt;
-  std::int64_t result = 0;
-  const char* end = value.data() + value.size();
-  const auto [rest, error] = std::from_chars(value.data(), end, result);
-  if (error != std::errc{} || rest != end || result < low || result > high)
+  const auto result = number_in<std::int64_t>(value);
+  if (!result || *result < low || *result > high)
     throw UsageError("{}: is \"{}\", expected a whole number from {} to {}", name, value, low, high);
   return result;
 }

@@ -10,6 +10,8 @@
 #include <cstring>
 
 #include "engine/base/error.h"
+#include "engine/base/path_status.h"
+#include "engine/base/terminal.h"
 #include "engine/base/unique_fd.h"
 
 namespace voca::engine {
@@ -56,30 +58,25 @@ std::string read_secret(const UniqueFd& file, const std::string& source) {
   return checked(std::move(text), source);
 }
 
-void write_all(const UniqueFd& file, const std::string& text, const std::string& path) {
-  const ssize_t written = ::write(file.get(), text.data(), text.size());
-  // A write of a few bytes is partial only if the disk is full.
-  if (written < 0 || static_cast<std::size_t>(written) != text.size() || ::fsync(file.get()) != 0)
-    throw IoError("{}: {}", path, written < 0 ? std::strerror(errno) : "cannot be written");
-}
-
 /// Writes a secret to a temporary file and links it to `name`, so that readers always find a complete file.
 /// If another rank was first, its file is kept.
 void make_secret(const UniqueFd& folder, const std::string& name, const std::string& path) {
   const std::string temporary = fmt::format("{}.{}.{}", name, ::getpid(), fresh_secret().substr(0, 8));
   const UniqueFd file(
       ::openat(folder.get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (file.get() < 0) throw IoError("{}: cannot be made: {}", path, std::strerror(errno));
+  if (file.get() < 0) throw_errno(path, "be made");
   int failed = 0;
   try {
-    write_all(file, fresh_secret() + "\n", path);
+    if (!write_at_once(file.get(), fresh_secret() + "\n") || ::fsync(file.get()) != 0)
+      throw IoError("{}: {}", path, std::strerror(errno));
     if (::linkat(folder.get(), temporary.c_str(), folder.get(), name.c_str(), 0) != 0) failed = errno;
   } catch (const IoError&) {
     ::unlinkat(folder.get(), temporary.c_str(), 0);
     throw;
   }
   ::unlinkat(folder.get(), temporary.c_str(), 0);
-  if (failed != 0 && failed != EEXIST) throw IoError("{}: cannot be made: {}", path, std::strerror(failed));
+  errno = failed;
+  if (failed != 0 && failed != EEXIST) throw_errno(path, "be made");
 }
 
 }  // namespace
@@ -90,9 +87,7 @@ std::string fresh_secret() {
   // pool.
   while (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
     if (errno != EINTR) throw IoError("getrandom: {}", std::strerror(errno));
-  std::string text;
-  for (const unsigned char byte : bytes) text += fmt::format("{:02x}", byte);
-  return text;
+  return fmt::format("{:02x}", fmt::join(bytes, ""));
 }
 
 std::string given_secret(const EnvVars& variables) {
@@ -112,8 +107,7 @@ std::string user_secret(const std::filesystem::path& parent) {
   const std::string name = "secret";
   const std::filesystem::path path = parent / fmt::format("voca-engine-{}", ::geteuid());
   const std::string shown = (path / name).string();
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-    throw IoError("{}: cannot be made: {}", path.string(), std::strerror(errno));
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) throw_errno(path, "be made");
   const UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat status {};
   if (folder.get() < 0 || ::fstat(folder.get(), &status) != 0 || !is_private(status)) {

@@ -54,7 +54,8 @@ std::string link_key(int rank) {
 /// One rank's part of the link probe.
 class LinkProbe {
  public:
-  LinkProbe(Rendezvous& rendezvous, KeyValueStore& store, const LinkProbeOptions& options);
+  LinkProbe(Rendezvous& rendezvous, KeyValueStore& store, const LinkProbeOptions& options)
+      : rendezvous_(rendezvous), store_(store), options_(options) {}
   std::vector<ProbedLink> check();
 
  private:
@@ -72,6 +73,7 @@ class LinkProbe {
   std::string receive(Channel& channel, int neighbour);
   void send(Channel& channel, int neighbour, const std::string& frame);
   void stop_where_others_have();
+  [[noreturn]] void broke(int neighbour, const CommunicationError& error);
   std::string wait_for(const std::string& key, const std::string& complaint);
 
   [[nodiscard]] int wrapped(int rank) const {
@@ -89,25 +91,15 @@ class LinkProbe {
   Rendezvous& rendezvous_;
   KeyValueStore& store_;
   LinkProbeOptions options_;
-  Deadline started_;
-  Deadline deadline_;
-  int rank_;
-  int next_;
-  int previous_;
+  Deadline started_ = std::chrono::steady_clock::now();
+  Deadline deadline_ = seconds_from_now(options_.timeout_seconds);
+  int rank_ = rendezvous_.rank();
+  int next_ = wrapped(rank_ + 1);
+  int previous_ = wrapped(rank_ - 1);
   std::string own_place_;  // address that the previous rank connects to
   std::unique_ptr<Acceptor> acceptor_;
   std::atomic<bool> is_stopped_{false};
 };
-
-LinkProbe::LinkProbe(Rendezvous& rendezvous, KeyValueStore& store, const LinkProbeOptions& options)
-    : rendezvous_(rendezvous),
-      store_(store),
-      options_(options),
-      started_(std::chrono::steady_clock::now()),
-      deadline_(seconds_from_now(options.timeout_seconds)),
-      rank_(rendezvous.rank()),
-      next_(wrapped(rank_ + 1)),
-      previous_(wrapped(rank_ - 1)) {}
 
 std::vector<ProbedLink> LinkProbe::check() {
   try {
@@ -135,7 +127,7 @@ std::vector<ProbedLink> LinkProbe::run() {
     throw;
   }
   Channel previous = incoming.get();
-  deadline_ += std::chrono::duration_cast<Deadline::duration>(std::chrono::duration<double>(kGraceSeconds));
+  deadline_ = seconds_after(deadline_, kGraceSeconds);
   pass_token(Direction::kWithLinks, *next, previous);
   pass_token(Direction::kAgainstLinks, previous, *next);
   return exchange(link);
@@ -237,6 +229,12 @@ Channel LinkProbe::connect_to_next(ProbedLink& link) {
   }
 }
 
+void LinkProbe::broke(int neighbour, const CommunicationError& error) {
+  stop_where_others_have();
+  throw CommunicationError("the link between {} and {} broke after {:.0f} ms: {}", name_of(rank_),
+                           name_of(neighbour), milliseconds(), error.what());
+}
+
 /// Next payload from a neighbour.
 std::string LinkProbe::receive(Channel& channel, int neighbour) {
   std::string payload;
@@ -244,9 +242,7 @@ std::string LinkProbe::receive(Channel& channel, int neighbour) {
     try {
       if (channel.receive(payload, std::min(deadline_, seconds_from_now(kSliceSeconds)))) return payload;
     } catch (const CommunicationError& error) {
-      stop_where_others_have();
-      throw CommunicationError("the link between {} and {} broke after {:.0f} ms: {}", name_of(rank_),
-                               name_of(neighbour), milliseconds(), error.what());
+      broke(neighbour, error);
     }
     stop_where_others_have();
     if (is_late()) {
@@ -261,9 +257,7 @@ void LinkProbe::send(Channel& channel, int neighbour, const std::string& frame) 
   try {
     channel.send(frame, deadline_);
   } catch (const CommunicationError& error) {
-    stop_where_others_have();
-    throw CommunicationError("the link between {} and {} broke after {:.0f} ms: {}", name_of(rank_),
-                             name_of(neighbour), milliseconds(), error.what());
+    broke(neighbour, error);
   }
 }
 

@@ -1,8 +1,7 @@
 #include "engine/rendezvous/memory_store.h"
 
-#include <charconv>
-
 #include "engine/base/error.h"
+#include "engine/base/text.h"
 #include "engine/comm/communication_error.h"
 
 namespace voca::engine {
@@ -29,10 +28,9 @@ void BoundedDictionary::set(const std::string& key, const std::string& value) {
 std::int64_t BoundedDictionary::add(const std::string& key, std::int64_t amount) {
   std::int64_t number = 0;
   if (const std::string* value = find(key)) {
-    const char* const end = value->data() + value->size();
-    const auto [stopped, error] = std::from_chars(value->data(), end, number);
-    if (error != std::errc{} || stopped != end)
-      throw InternalError("the ranks' store: {} holds no number to add to", key);
+    const auto held = number_in<std::int64_t>(*value);
+    if (!held) throw InternalError("the ranks' store: {} holds no number to add to", key);
+    number = *held;
   }
   if (__builtin_add_overflow(number, amount, &number))
     throw InternalError("the ranks' store: {} would not fit 64 bits", key);

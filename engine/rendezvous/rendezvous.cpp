@@ -47,8 +47,7 @@ std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& enviro
   MessageWriter join(MessageType::kJoin);
   write_facts(join, own);
   channel.send(join.frame(), deadline);
-  const Deadline last =
-      deadline + std::chrono::duration_cast<Deadline::duration>(std::chrono::duration<double>(kGraceSeconds));
+  const Deadline last = seconds_after(deadline, kGraceSeconds);
   std::string missing = "other ranks";
   std::string payload;
   while (receive_notice(channel, payload, environment.rank, last)) {
@@ -61,10 +60,6 @@ std::vector<RankFacts> introduce(Channel& channel, const RankEnvironment& enviro
   throw CommunicationError("rank {}: rendezvous timed out: {} of {} did not connect within {:.1f} s",
                            environment.rank, missing, environment.world_size, timeout_seconds);
 }
-
-}  // namespace
-
-namespace {
 
 /// Raises the open-file limit for a job's connections, or throws. A rank needs descriptors for its own files,
 /// two connections to rank 0 (which holds those of all ranks), and two to every other rank under Gloo.

@@ -1,12 +1,12 @@
 #include "engine/rendezvous/slurm.h"
 
 #include <algorithm>
-#include <charconv>
 #include <numeric>
 #include <string_view>
 #include <utility>
 
 #include "engine/base/error.h"
+#include "engine/base/text.h"
 
 namespace voca::engine {
 namespace {
@@ -39,6 +39,7 @@ class ListReader {
     const std::size_t end = std::min(list_.find_first_of(ends, at_), list_.size());
     return std::string_view(list_).substr(std::exchange(at_, end), end - at_);
   }
+  int number() { return *number_in<int>(digits()); }
   std::string_view digits() {
     const std::size_t end = std::min(list_.find_first_not_of("0123456789", at_), list_.size());
     const std::string_view text = std::string_view(list_).substr(at_, end - at_);
@@ -58,19 +59,13 @@ class ListReader {
   std::size_t at_ = 0;
 };
 
-int to_int(std::string_view digits) {
-  int value = 0;
-  std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  return value;
-}
-
 /// Parses "01-04,7]" after an opening bracket: "01", "02", "03", "04", "7".
 std::vector<std::string> read_ranges(ListReader& reader) {
   std::vector<std::string> numbers;
   do {
     const std::string_view first_text = reader.digits();
-    const int first = to_int(first_text);
-    const int last = reader.skip('-') ? to_int(reader.digits()) : first;
+    const int first = *number_in<int>(first_text);
+    const int last = reader.skip('-') ? reader.number() : first;
     if (last < first) reader.fail("the range runs backwards");
     if (last - first >= kMaxRanks - static_cast<int>(numbers.size())) reader.fail("more nodes than 65536");
     for (int number = first; number <= last; ++number)
@@ -191,11 +186,11 @@ std::vector<int> expand_task_counts(const std::string& variable, const std::stri
   ListReader reader(variable, list);
   std::vector<int> counts;
   do {
-    const int count = to_int(reader.digits());
+    const int count = reader.number();
     int times = 1;
     if (reader.skip('(')) {
       reader.expect('x');
-      times = to_int(reader.digits());
+      times = reader.number();
       reader.expect(')');
     }
     if (count < 1 || count > kMaxRanks || times < 1) reader.fail("expected from 1 to 65536 tasks on a node");

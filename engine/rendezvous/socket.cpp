@@ -13,9 +13,11 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
+#include "engine/base/path_status.h"
 #include "engine/comm/communication_error.h"
 
 namespace voca::engine {
@@ -48,9 +50,8 @@ UniqueFd connect_once(const Address& address, Deadline deadline) {
     }
   }
   if (problem != 0) {
-    socket = UniqueFd();
     errno = problem;
-    return socket;
+    return {};
   }
   send_small_messages_at_once(socket.get());
   return socket;
@@ -81,49 +82,48 @@ Verdict shake_hands(int socket, const std::string& secret, const Identity& ident
   return handshake.verdict();
 }
 
-struct Attempt {
-  UniqueFd socket{};       ///< −1 if the attempt failed
-  std::string received{};  ///< bytes received after the handshake
-  std::string problem{};   ///< why it failed
-  bool is_final = false;   ///< the peer has authenticated itself and refused for good
+/// The job has ended where the peer is: another attempt cannot succeed.
+class JobEnded : public CommunicationError {
+  using CommunicationError::CommunicationError;
 };
 
-Attempt try_address(const Address& address, const std::string& secret, const Identity& identity,
-                    Deadline deadline) {
-  Attempt attempt;
+/// Connects and authenticates once. Throws UsageError for a contradiction, JobEnded, or another Error that
+/// says what kept it from it.
+Channel connect_at(const Address& address, const std::string& secret, const Identity& identity,
+                   Deadline deadline) {
   UniqueFd socket = connect_once(address, std::min(deadline, seconds_from_now(kConnectSeconds)));
-  if (socket.get() < 0) {
-    attempt.problem = std::strerror(errno);
-    return attempt;
-  }
-  Verdict verdict;
-  try {
-    verdict = shake_hands(socket.get(), secret, identity, attempt.received,
-                          std::min(deadline, seconds_from_now(kHandshakeSeconds)));
-  } catch (const Error& error) {
-    attempt.problem = error.what();
-    return attempt;
-  }
+  if (!socket) throw CommunicationError("{}", std::strerror(errno));
+  std::string received;
+  const Verdict verdict = shake_hands(socket.get(), secret, identity, received,
+                                      std::min(deadline, seconds_from_now(kHandshakeSeconds)));
   if (verdict.outcome == Outcome::kMismatch) throw UsageError("{}", verdict.reason);
-  if (verdict.outcome == Outcome::kWelcome) attempt.socket = std::move(socket);
-  attempt.problem = verdict.reason;
-  attempt.is_final = verdict.outcome == Outcome::kEnded;
-  return attempt;
+  if (verdict.outcome == Outcome::kEnded) throw JobEnded("{}", verdict.reason);
+  if (verdict.outcome != Outcome::kWelcome) throw CommunicationError("{}", verdict.reason);
+  const std::string peer = fmt::format("rank {} at {}", identity.to, peer_address(socket.get()).text());
+  return {std::move(socket), received, peer};
 }
 
-/// Tries each address once.
-Attempt try_addresses(const RankEnvironment& environment, const Identity& identity, const std::string& host,
-                      int port, Deadline deadline) {
-  Attempt attempt;
+/// connect_at() the first address that lets this rank in; nullopt and the last `problem` if none does.
+std::optional<Channel> connect_to_host(const std::string& host, int port, const std::string& secret,
+                                       const Identity& identity, Deadline deadline, std::string& problem) {
+  std::vector<Address> addresses;
   try {
-    for (const Address& address : resolve(host, port)) {
-      attempt = try_address(address, environment.secret, identity, deadline);
-      if (attempt.socket.get() >= 0 || attempt.is_final) break;
-    }
+    addresses = resolve(host, port);
   } catch (const CommunicationError& error) {
-    attempt.problem = error.what();
+    problem = error.what();
   }
-  return attempt;
+  for (const Address& address : addresses) {
+    try {
+      return connect_at(address, secret, identity, deadline);
+    } catch (const UsageError&) {
+      throw;
+    } catch (const JobEnded&) {
+      throw;
+    } catch (const Error& error) {
+      problem = error.what();
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -201,10 +201,7 @@ UniqueFd listen_on(const Address& address) {
       ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0 &&
       ::listen(socket.get(), kBacklog) == 0)
     return socket;
-  const int problem = errno;
-  socket = UniqueFd();
-  errno = problem;
-  return socket;
+  return {};
 }
 
 Address local_address(int socket) {
@@ -237,10 +234,8 @@ bool wait_for_socket(int socket, short events, Deadline deadline) {
 Received receive_now(int socket, std::size_t most) {
   Received received;
   received.bytes.resize(most);
-  ssize_t got = 0;
-  do {
-    got = ::recv(socket, received.bytes.data(), most, MSG_DONTWAIT);
-  } while (got < 0 && errno == EINTR);
+  const ssize_t got =
+      uninterrupted([&] { return ::recv(socket, received.bytes.data(), most, MSG_DONTWAIT); });
   received.is_closed = got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK);
   received.bytes.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
   return received;
@@ -248,10 +243,8 @@ Received receive_now(int socket, std::size_t most) {
 
 ssize_t send_now(int socket, std::string_view bytes) {
   if (bytes.empty()) return 0;
-  ssize_t sent = 0;
-  do {
-    sent = ::send(socket, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
+  const ssize_t sent =
+      uninterrupted([&] { return ::send(socket, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL); });
   return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : sent;
 }
 
@@ -289,13 +282,8 @@ Channel connect_to_rank(const RankEnvironment& environment, Purpose purpose, int
   const Identity identity = identity_of(environment, purpose, to);
   std::string problem;
   for (auto pause = kFirstPause;; pause = std::min(2 * pause, kMaxPause)) {
-    Attempt attempt = try_addresses(environment, identity, host, port, deadline);
-    if (attempt.is_final) throw CommunicationError("{}", attempt.problem);
-    if (attempt.socket.get() >= 0) {
-      std::string peer = fmt::format("rank {} at {}", to, peer_address(attempt.socket.get()).text());
-      return {std::move(attempt.socket), attempt.received, std::move(peer)};
-    }
-    problem = std::move(attempt.problem);
+    if (auto channel = connect_to_host(host, port, environment.secret, identity, deadline, problem))
+      return std::move(*channel);
     std::this_thread::sleep_until(std::min(deadline, std::chrono::steady_clock::now() + pause));
     // An attempt that the deadline cuts short would replace the informative error.
     if (seconds_until(deadline) < kLeastSeconds) break;

@@ -59,12 +59,16 @@ Watchdog::~Watchdog() {
 }
 
 void Watchdog::say_goodbye() {
+  leave_with(MessageWriter(MessageType::kGoodbye));
+}
+
+void Watchdog::leave_with(const MessageWriter& last) {
   if (!channel_) return;
   stop();
   try {
-    channel_->send(MessageWriter(MessageType::kGoodbye).frame(), seconds_from_now(kFarewellSeconds));
+    channel_->send(last.frame(), seconds_from_now(kFarewellSeconds));
   } catch (const Error&) {
-    // Rank 0 is gone; there is no one left to notify.
+    // Rank 0 is gone: there is no one left to notify, or the others detect it themselves.
   }
   channel_.reset();
 }
@@ -99,18 +103,10 @@ void Watchdog::doing(const char* what) {
 }
 
 void Watchdog::fail(const std::string& why) {
-  if (!channel_) return;
-  stop();
-  try {
-    const std::string told = fmt::format(
-        "{} failed: {}",
-        describe(rendezvous_.rank(), rendezvous_.facts()[static_cast<std::size_t>(rendezvous_.rank())]), why);
-    channel_->send(MessageWriter(MessageType::kFailed).text(told.substr(0, kMaxReason)).frame(),
-                   seconds_from_now(kFarewellSeconds));
-  } catch (const Error&) {
-    // Rank 0 is gone; the other ranks detect that themselves.
-  }
-  channel_.reset();
+  const int rank = rendezvous_.rank();
+  const std::string told =
+      fmt::format("{} failed: {}", describe(rank, rendezvous_.facts()[static_cast<std::size_t>(rank)]), why);
+  leave_with(MessageWriter(MessageType::kFailed).text(told.substr(0, kMaxReason)));
 }
 
 std::string Watchdog::reason(Deadline deadline) {

@@ -66,6 +66,7 @@ class Watchdog {
   void failed(const std::string& reason);
   bool is_stopping();
   void say_goodbye();
+  void leave_with(const MessageWriter& last);
   void stop();
 
   Rendezvous& rendezvous_;

@@ -3,37 +3,11 @@
 namespace voca::engine {
 namespace {
 
-constexpr std::size_t kLengthBytes = 4;
-
-void append_number(std::string& bytes, std::uint64_t value, std::size_t size) {
-  for (std::size_t i = 0; i < size; ++i) bytes += static_cast<char>(value >> (8 * i));
-}
-
-std::uint64_t number_at(std::string_view bytes, std::size_t size) {
-  std::uint64_t value = 0;
-  for (std::size_t i = 0; i < size; ++i)
-    value |= std::uint64_t{static_cast<unsigned char>(bytes[i])} << (8 * i);
-  return value;
-}
+constexpr std::size_t kLengthBytes = sizeof(std::uint32_t);
 
 }  // namespace
 
 MessageWriter::MessageWriter(MessageType type) : payload_(1, static_cast<char>(type)) {}
-
-MessageWriter& MessageWriter::u8(std::uint8_t value) {
-  append_number(payload_, value, 1);
-  return *this;
-}
-
-MessageWriter& MessageWriter::u32(std::uint32_t value) {
-  append_number(payload_, value, 4);
-  return *this;
-}
-
-MessageWriter& MessageWriter::u64(std::uint64_t value) {
-  append_number(payload_, value, 8);
-  return *this;
-}
 
 MessageWriter& MessageWriter::raw(std::string_view bytes) {
   payload_.append(bytes);
@@ -48,7 +22,7 @@ MessageWriter& MessageWriter::text(std::string_view text) {
 std::string MessageWriter::frame() const {
   std::string frame;
   frame.reserve(kLengthBytes + payload_.size());
-  append_number(frame, payload_.size(), kLengthBytes);
+  append_number(frame, static_cast<std::uint32_t>(payload_.size()));
   return frame + payload_;
 }
 
@@ -73,26 +47,6 @@ std::string_view MessageReader::take(std::size_t size) {
   return taken;
 }
 
-std::uint64_t MessageReader::number(std::size_t bytes) {
-  return number_at(take(bytes), bytes);
-}
-
-std::uint8_t MessageReader::u8() {
-  return static_cast<std::uint8_t>(number(1));
-}
-
-std::uint32_t MessageReader::u32() {
-  return static_cast<std::uint32_t>(number(4));
-}
-
-std::uint64_t MessageReader::u64() {
-  return number(8);
-}
-
-std::string MessageReader::raw(std::size_t size) {
-  return std::string(take(size));
-}
-
 std::string MessageReader::text(std::size_t longest) {
   const std::size_t size = u32();
   if (size > longest)
@@ -107,7 +61,7 @@ void MessageReader::finish() const {
 bool FrameBuffer::next(std::string& payload) {
   if (size() < kLengthBytes) return false;
   const std::string_view rest = std::string_view(bytes_).substr(taken_);
-  const std::size_t length = number_at(rest, kLengthBytes);
+  const std::size_t length = leading_number<std::uint32_t>(rest);
   if (length == 0 || length > longest_payload_) {
     throw MalformedMessage(fmt::format("a message of {} bytes, expected 1 to {}", length, longest_payload_));
   }

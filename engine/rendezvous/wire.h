@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "engine/base/error.h"
+#include "engine/base/little_endian.h"
 
 namespace voca::engine {
 
@@ -58,15 +59,21 @@ enum class MessageType : std::uint8_t {
 class MessageWriter {
  public:
   explicit MessageWriter(MessageType type);
-  MessageWriter& u8(std::uint8_t value);
-  MessageWriter& u32(std::uint32_t value);
-  MessageWriter& u64(std::uint64_t value);
+  MessageWriter& u8(std::uint8_t value) { return number(value); }
+  MessageWriter& u32(std::uint32_t value) { return number(value); }
+  MessageWriter& u64(std::uint64_t value) { return number(value); }
   /// Appends bytes whose number the reader knows.
   MessageWriter& raw(std::string_view bytes);
   MessageWriter& text(std::string_view text);
   [[nodiscard]] std::string frame() const;
 
  private:
+  template <typename T>
+  MessageWriter& number(T value) {
+    append_number(payload_, value);
+    return *this;
+  }
+
   std::string payload_;
 };
 
@@ -78,17 +85,20 @@ class MessageReader {
   [[nodiscard]] MessageType type() const { return type_; }
   /// Throws MalformedMessage when the message is of another type.
   void expect(MessageType type) const;
-  std::uint8_t u8();
-  std::uint32_t u32();
-  std::uint64_t u64();
-  std::string raw(std::size_t size);
+  std::uint8_t u8() { return number<std::uint8_t>(); }
+  std::uint32_t u32() { return number<std::uint32_t>(); }
+  std::uint64_t u64() { return number<std::uint64_t>(); }
+  std::string raw(std::size_t size) { return std::string(take(size)); }
   std::string text(std::size_t longest);
   /// Throws MalformedMessage when bytes are left.
   void finish() const;
 
  private:
   std::string_view take(std::size_t size);
-  std::uint64_t number(std::size_t bytes);
+  template <typename T>
+  T number() {
+    return leading_number<T>(take(sizeof(T)));
+  }
 
   std::string_view rest_;
   MessageType type_{};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <utility>
 
 #include "engine/base/shared_library.h"
 
@@ -100,29 +101,25 @@ void query_devices(const Functions& f, NvmlReport& report) {
     report.problem = "the GPUs cannot be counted: " + describe(f, status);
     return;
   }
-  struct Found {
-    unsigned index;
-    Device device;
-  };
-  std::vector<Found> found;
+  std::vector<std::pair<unsigned, Device>> found;
   for (unsigned index = 0; index < count; ++index) {
     Device device = nullptr;
     const int status = call(f.device_by_index, index, &device);
     if (status == nvml::kSuccess) {
       report.gpus.push_back(query_gpu(f, index, device));
-      found.push_back({index, device});
+      found.emplace_back(index, device);
     } else {
       report.gpus.push_back({.index = index, .problem = describe(f, status)});
     }
   }
   for (std::size_t i = 0; i < found.size(); ++i) {
     for (std::size_t j = i + 1; j < found.size(); ++j) {
-      const Device first = found[i].device;
-      const Device second = found[j].device;
-      report.links.push_back({.first = found[i].index,
-                              .second = found[j].index,
-                              .nvlink = both_ways(f, first, second, nvml::kPeerNvlink),
-                              .peer = both_ways(f, first, second, nvml::kPeerRead)});
+      const auto& [first, first_device] = found[i];
+      const auto& [second, second_device] = found[j];
+      report.links.push_back({.first = first,
+                              .second = second,
+                              .nvlink = both_ways(f, first_device, second_device, nvml::kPeerNvlink),
+                              .peer = both_ways(f, first_device, second_device, nvml::kPeerRead)});
     }
   }
 }

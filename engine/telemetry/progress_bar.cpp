@@ -128,13 +128,16 @@ void ProgressBar::update(const State& state) {
   last_->phase = {phase_.data(), length};
   const double now = options_.clock();
   const double wait = options_.redraw ? kRedrawSeconds : options_.seconds_between;
-  if ((options_.redraw && first) || now - printed_ >= wait) print(*last_, now);
+  if (!(options_.redraw && first) && now - printed_ < wait) return;
+  buffer_.clear();
+  draw(now);
+  options_.write(buffer_);
 }
 
 void ProgressBar::finish() {
   if (last_) {
     buffer_.clear();
-    draw(*last_, options_.clock(), buffer_);
+    draw(options_.clock());
     if (line_open_) buffer_ += '\n';
     options_.write(buffer_);
   }
@@ -157,17 +160,12 @@ void ProgressBar::warning(std::string_view text) {
   line_open_ = false;
   buffer_ += printable_lines(text);
   buffer_ += '\n';
-  if (options_.redraw && last_) draw(*last_, options_.clock(), buffer_);
+  if (options_.redraw && last_) draw(options_.clock());
   options_.write(buffer_);
 }
 
-void ProgressBar::print(const State& state, double now) {
-  buffer_.clear();
-  draw(state, now, buffer_);
-  options_.write(buffer_);
-}
-
-void ProgressBar::draw(const State& state, double now, std::string& out) {
+void ProgressBar::draw(double now) {
+  const State& state = *last_;
   // The last column stays free: some terminals wrap after writing to it.
   const int columns = std::max(options_.width(), 2) - (options_.redraw ? 1 : 0);
   Line line(static_cast<std::size_t>(columns));
@@ -192,9 +190,9 @@ void ProgressBar::draw(const State& state, double now, std::string& out) {
   if (state.loss) line.add("loss {:.4f}", *state.loss);
   if (state.lr) line.add("lr {:.2e}", *state.lr);
 
-  if (options_.redraw) out += '\r';
-  out += line.text();
-  out += options_.redraw ? kEraseToEnd : "\n";
+  if (options_.redraw) buffer_ += '\r';
+  buffer_ += line.text();
+  buffer_ += options_.redraw ? kEraseToEnd : "\n";
   line_open_ = options_.redraw;
   printed_ = now;
 }

@@ -59,9 +59,8 @@ class ProgressBar {
   [[nodiscard]] int columns() const;
 
  private:
-  void print(const State& state, double now);
-  /// Appends the rendered line to `out`.
-  void draw(const State& state, double now, std::string& out);
+  /// Appends the last state as a line to the buffer.
+  void draw(double now);
 
   ProgressBarOptions options_;
   std::string title_;

@@ -20,17 +20,14 @@ class RunFolder {
   explicit RunFolder(std::filesystem::path path);
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  [[nodiscard]] std::filesystem::path config_path() const { return config_path_of(path_); }
-  [[nodiscard]] static std::filesystem::path config_path_of(const std::filesystem::path& run) {
+  [[nodiscard]] static std::filesystem::path config_path(const std::filesystem::path& run) {
     return run / "config.json";
   }
-  [[nodiscard]] std::filesystem::path metrics_path() const { return metrics_path_of(path_); }
-  [[nodiscard]] static std::filesystem::path metrics_path_of(const std::filesystem::path& run) {
+  [[nodiscard]] static std::filesystem::path metrics_path(const std::filesystem::path& run) {
     return run / "metrics.jsonl";
   }
   /// Folder of resume states; created by their writer.
-  [[nodiscard]] std::filesystem::path checkpoint_folder() const { return checkpoint_folder_of(path_); }
-  [[nodiscard]] static std::filesystem::path checkpoint_folder_of(const std::filesystem::path& run) {
+  [[nodiscard]] static std::filesystem::path checkpoint_folder(const std::filesystem::path& run) {
     return run / "checkpoints";
   }
   /// Whether metrics.jsonl has lines of an earlier run. Throws IoError if the file system cannot tell.

@@ -7,24 +7,21 @@
 #include <array>
 #include <atomic>
 #include <bit>
-#include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
 #include "engine/base/atomic_file.h"
 #include "engine/base/digest.h"
-#include "engine/base/error.h"
+#include "engine/base/little_endian.h"
+#include "engine/base/path_status.h"
 #include "engine/base/terminal.h"
 
 // Fields of tensorflow/core/util/event.proto and tensorflow/core/framework/summary.proto.
 
 namespace voca::engine {
 namespace {
-
-static_assert(std::endian::native == std::endian::little, "records are little-endian");
 
 /// Protobuf wire types.
 enum class Wire : std::uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
@@ -36,13 +33,11 @@ class Message {
     key(field, Wire::kVarint);
     varint(value);
   }
-  void add_double(std::uint32_t field, double value) {
-    key(field, Wire::kFixed64);
-    raw(value);
-  }
-  void add_float(std::uint32_t field, float value) {
-    key(field, Wire::kFixed32);
-    raw(value);
+  /// A double or a float.
+  template <typename T>
+  void add_real(std::uint32_t field, T value) {
+    key(field, sizeof(T) == 8 ? Wire::kFixed64 : Wire::kFixed32);
+    append_number(bytes_, value);
   }
   void add_bytes(std::uint32_t field, std::string_view value) {
     key(field, Wire::kBytes);
@@ -59,11 +54,6 @@ class Message {
     for (; value >= 0x80; value >>= 7) bytes_.push_back(static_cast<char>(value | 0x80));
     bytes_.push_back(static_cast<char>(value));
   }
-  template <typename T>
-  void raw(T value) {
-    const auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(value);
-    bytes_.append(bytes.data(), bytes.size());
-  }
 
   std::string bytes_;
 };
@@ -74,18 +64,12 @@ std::uint32_t masked_crc(std::string_view bytes) {
   return std::rotr(crc, 15) + 0xA282EAD8U;
 }
 
-template <typename T>
-void append_raw(std::string& to, T value) {
-  const auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(value);
-  to.append(bytes.data(), bytes.size());
-}
-
 std::string framed(const std::string& payload) {
   std::string record;
-  append_raw(record, std::uint64_t{payload.size()});
-  append_raw(record, masked_crc(record));
+  append_number(record, std::uint64_t{payload.size()});
+  append_number(record, masked_crc(record));
   record += payload;
-  append_raw(record, masked_crc(payload));
+  append_number(record, masked_crc(payload));
   return record;
 }
 
@@ -97,7 +81,7 @@ std::string host_name() {
 
 Message event(double wall_time, std::int64_t step) {
   Message message;
-  message.add_double(1, wall_time);
+  message.add_real(1, wall_time);
   message.add_varint(2, static_cast<std::uint64_t>(step));
   return message;
 }
@@ -124,10 +108,10 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, Clock 
   path_ = folder / fmt::format("events.out.tfevents.{:010}.{}.{}.{}", static_cast<std::int64_t>(clock_()),
                                host_name(), ::getpid(), count++);
   descriptor_.reset(::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666));
-  if (!descriptor_) throw IoError("{}: cannot create: {}", path_.string(), std::strerror(errno));
+  if (!descriptor_) throw_errno(path_, "create");
   sync_folder(folder);
   Message version;
-  version.add_double(1, clock_());
+  version.add_real(1, clock_());
   version.add_bytes(3, "brain.Event:2");
   write_event(version.bytes());
 }
@@ -138,7 +122,7 @@ void TensorBoardWriter::write(std::int64_t step, std::span<const Scalar> scalars
   for (const Scalar& scalar : scalars) {
     Message value;
     value.add_bytes(1, scalar.tag);
-    value.add_float(2, static_cast<float>(scalar.value));
+    value.add_real(2, static_cast<float>(scalar.value));
     summary.add_bytes(1, value.bytes());
   }
   Message message = event(clock_(), step);
@@ -164,14 +148,11 @@ void TensorBoardWriter::forget_from(std::int64_t step) {
 }
 
 void TensorBoardWriter::sync() {
-  if (::fdatasync(descriptor_.get()) != 0)
-    throw IoError("{}: cannot sync: {}", path_.string(), std::strerror(errno));
+  if (::fdatasync(descriptor_.get()) != 0) throw_errno(path_, "sync");
 }
 
 void TensorBoardWriter::write_event(const std::string& payload) {
-  const std::string record = framed(payload);
-  if (!write_at_once(descriptor_.get(), record))
-    throw IoError("{}: cannot write: {}", path_.string(), std::strerror(errno));
+  if (!write_at_once(descriptor_.get(), framed(payload))) throw_errno(path_, "write");
 }
 
 }  // namespace voca::engine

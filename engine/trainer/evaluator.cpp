@@ -5,8 +5,8 @@
 #include <numeric>
 
 #include "engine/base/error.h"
+#include "engine/core/element.h"
 #include "engine/core/host_tensor.h"
-#include "engine/trainer/read_back.h"
 
 namespace voca::engine {
 namespace {
@@ -49,16 +49,11 @@ void for_each_column(const Visit& visit, P&... predictions) {
   for (std::size_t c = 0; c < first.targets.size(); ++c) visit(predictions.targets[c]...);
 }
 
-double number_at(const Tensor& tensor, std::int64_t i) {
-  return tensor.dtype == DType::kI32 ? static_cast<double>(tensor.as<std::int32_t>()[i])
-                                     : read_back(tensor, i);
-}
-
 /// Appends row `i` of `tensors` to `out`, which is advanced.
 void put_row(const TensorList& tensors, std::int64_t i, double*& out) {
   for (const Tensor& tensor : tensors) {
     const std::int64_t width = tensor.elements() / tensor.shape[0];
-    for (std::int64_t k = 0; k < width; ++k) *out++ = number_at(tensor, i * width + k);
+    for (std::int64_t k = 0; k < width; ++k) *out++ = read_back(tensor, i * width + k);
   }
 }
 
@@ -163,8 +158,7 @@ Tensor Evaluator::on_host(const Tensor& result, std::size_t buffer) {
 }
 
 Evaluator::BatchResults Evaluator::on_host(const Batch& batch) {
-  BatchResults results{
-      .size = batch.size, .samples = batch.samples, .outputs = {}, .targets = {}, .losses = {}};
+  BatchResults results;
   std::size_t buffer = 0;
   for (const Tensor& output : workspace_.outputs(batch.size))
     results.outputs.push_back(on_host(output, buffer++));
@@ -177,14 +171,13 @@ Evaluator::BatchResults Evaluator::on_host(const Batch& batch) {
 void Evaluator::collect(const Batch& batch) {
   if (batch.size == 0) return;
   const BatchResults results = on_host(batch);
-  for (std::int64_t i = 0; i < results.size; ++i) {
-    predictions_.samples.push_back(results.samples[static_cast<std::size_t>(i)]);
-    if (with_losses_) predictions_.losses.push_back(read_back(results.losses, i));
-  }
+  predictions_.samples.insert(predictions_.samples.end(), batch.samples.begin(), batch.samples.end());
+  for (std::int64_t i = 0; with_losses_ && i < batch.size; ++i)
+    predictions_.losses.push_back(read_back(results.losses, i));
   const auto append = [](const TensorList& tensors, std::vector<PredictionColumn>& columns) {
     for (std::size_t c = 0; c < columns.size(); ++c)
       for (std::int64_t i = 0; i < tensors[c].elements(); ++i)
-        columns[c].values.push_back(number_at(tensors[c], i));
+        columns[c].values.push_back(read_back(tensors[c], i));
   };
   append(results.outputs, predictions_.outputs);
   append(results.targets, predictions_.targets);
@@ -195,7 +188,7 @@ void Evaluator::collect(const Batch& batch) {
 bool Evaluator::exchange(bool stop, const Batch* batch, bool& stopped) {
   // Message of each rank: stop flag, whether it had a batch, the number of samples; then the samples' rows.
   constexpr std::size_t kHead = 3;
-  const auto size = batch != nullptr ? static_cast<std::size_t>(batch->size) : 0;
+  const std::int64_t size = batch != nullptr ? batch->size : 0;
   const std::size_t length = kHead + static_cast<std::size_t>(source_.max_batch_size()) * row_numbers_;
   message_.assign(length, 0.0);
   message_[0] = stop ? 1 : 0;
@@ -203,8 +196,8 @@ bool Evaluator::exchange(bool stop, const Batch* batch, bool& stopped) {
   message_[2] = static_cast<double>(size);
   const BatchResults results = size > 0 ? on_host(*batch) : BatchResults{};
   double* out = &message_[kHead];
-  for (std::int64_t i = 0; i < results.size; ++i) {
-    *out++ = static_cast<double>(results.samples[static_cast<std::size_t>(i)]);
+  for (std::int64_t i = 0; i < size; ++i) {
+    *out++ = static_cast<double>(batch->samples[static_cast<std::size_t>(i)]);
     *out++ = with_losses_ ? read_back(results.losses, i) : 0.0;
     put_row(results.outputs, i, out);
     put_row(results.targets, i, out);

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <vector>
 
 #include "engine/core/batch.h"
@@ -41,8 +40,6 @@ class Evaluator {
  private:
   /// Results of one batch on the host.
   struct BatchResults {
-    std::int64_t size = 0;
-    std::span<const std::int64_t> samples;
     TensorList outputs;
     TensorList targets;
     Tensor losses;  ///< empty if not requested

@@ -17,19 +17,10 @@ constexpr const char* kGradientNorm = "gradient norm";
 constexpr const char* kOptimizerState = "optimizer state";
 constexpr const char* kGemmWorkspace = "GEMM workspace";
 
-/// Results that a run keeps outside the arena, without memory; empty where the run does not need one.
-struct Results {
-  TensorList outputs;
-  Tensor row_losses;
-  Tensor losses;
-  Tensor gradient_norm;
-  Tensor optimizer_state;
-};
-
-Results lay_out_results(const Model& model, const MemoryRequest& request) {
+RunResults lay_out_results(const Model& model, const MemoryRequest& request) {
   const DType statistics = statistics_type(request.compute_type);
   const std::int64_t largest = std::max(request.train_batch, request.eval_batch);
-  Results results;
+  RunResults results;
   for (const TensorSpec& spec : model.signature().outputs)
     results.outputs.push_back(spec.meta(largest, request.compute_type));
   if (request.eval_batch > 0)
@@ -45,7 +36,7 @@ Results lay_out_results(const Model& model, const MemoryRequest& request) {
 }
 
 /// Arena size of the weight update.
-ArenaPlan plan_update(const ParameterStore& parameters, const Results& results, const Backend& backend) {
+ArenaPlan plan_update(const ParameterStore& parameters, const RunResults& results, const Backend& backend) {
   Arena arena(backend.device);
   Context context{arena};
   ops::gradient_norm(context, parameters.gradient_sums(), results.gradient_norm);
@@ -62,7 +53,7 @@ ArenaPlan plan_update(const ParameterStore& parameters, const Results& results, 
 
 /// Arena size of a run: training, update and evaluation use the arena one after another.
 ArenaPlan plan_arena(const Model& model, const MemoryRequest& request, const ParameterStore& parameters,
-                     const Results& results, const Backend& backend) {
+                     const RunResults& results, const Backend& backend) {
   ArenaPlan largest;
   const auto consider = [&](ArenaPlan plan) {
     if (plan.bytes > largest.bytes) largest = std::move(plan);
@@ -98,17 +89,19 @@ const Model& check_fits(const Model& model, const MemoryRequest& request, Device
 
 }  // namespace
 
-std::size_t MemoryPlan::bytes() const {
-  std::size_t sum = 0;
-  for (const MemoryLine& line : lines) sum += line.bytes;
-  return sum;
+std::vector<Tensor*> RunResults::tensors() {
+  std::vector<Tensor*> tensors;
+  for (Tensor& output : outputs) tensors.push_back(&output);
+  for (Tensor* tensor : {&row_losses, &losses, &gradient_norm, &optimizer_state})
+    if (*tensor) tensors.push_back(tensor);
+  return tensors;
 }
 
 MemoryPlan plan_memory(const Model& model, const MemoryRequest& request, const Backend& backend) {
   VOCA_CHECK(request.train_batch > 0 || request.eval_batch > 0);
   const ParameterStore parameters(model.parameters(), request.compute_type, request.train_batch > 0, nullptr,
                                   request.wide_sums);
-  const Results results = lay_out_results(model, request);
+  RunResults results = lay_out_results(model, request);
   // No GEMM library is passed to the dry run, since the run may never execute these GEMMs.
   ArenaPlan arena = plan_arena(model, request, parameters, results,
                                {.device = backend.device, .world_size = request.world_size});
@@ -116,10 +109,7 @@ MemoryPlan plan_memory(const Model& model, const MemoryRequest& request, const B
   plan.lines.push_back({kActivations, arena.bytes});
   if (const std::size_t bytes = product_workspace_bytes(backend); bytes > 0)
     plan.lines.push_back({kGemmWorkspace, bytes});
-  for (const Tensor& tensor : results.outputs) plan.lines.push_back({tensor.name, tensor.bytes()});
-  for (const Tensor* tensor :
-       {&results.row_losses, &results.losses, &results.gradient_norm, &results.optimizer_state})
-    if (*tensor) plan.lines.push_back({tensor->name, tensor->bytes()});
+  for (const Tensor* tensor : results.tensors()) plan.lines.push_back({tensor->name, tensor->bytes()});
   return plan;
 }
 
@@ -145,8 +135,6 @@ std::int64_t largest_batch(const Model& model, const MemoryRequest& request, std
 }
 
 void throw_out_of_memory(const OutOfMemory& what) {
-  std::size_t needed = 0;
-  for (const MemoryLine& line : what.lines) needed += line.bytes;
   const std::string limit = what.free.limit.empty() ? "" : fmt::format(" ({})", what.free.limit);
   const std::string sharers = what.ranks == 1 ? "" : fmt::format(" by each of {} ranks here", what.ranks);
   const std::string advice = what.largest > 0
@@ -155,54 +143,47 @@ void throw_out_of_memory(const OutOfMemory& what) {
   throw Error(ExitCode::kIo,
               fmt::format("{}: out of memory: {} bytes are needed{} for --batch_size {}, {} are free{}; "
                           "{}:\n{}",
-                          what.where, needed, sharers, what.batch, what.free.bytes, limit, advice,
-                          format_memory(what.lines)));
+                          what.where, total_bytes(what.lines), sharers, what.batch, what.free.bytes, limit,
+                          advice, format_memory(what.lines)));
 }
 
 Workspace::Workspace(const Model& model, const MemoryRequest& request, Device& device)
     : request_(request),
       device_(device),
       parameters_(check_fits(model, request, device).parameters(), request.compute_type,
-                  request.train_batch > 0, &device, request.wide_sums) {
+                  request.train_batch > 0, &device, request.wide_sums),
+      results_(lay_out_results(model, request)) {
   const auto take = [&](const char* name, std::size_t bytes) {
     blocks_.push_back(device.allocate(name, bytes));
     return blocks_.back().data();
   };
-  const Results results = lay_out_results(model, request);
   const Backend backend{
       .device = device.kind(), .gemm_library = device.gemm_library(), .world_size = request.world_size};
-  const std::size_t arena_bytes = plan_arena(model, request, parameters_, results, backend).bytes;
+  const std::size_t arena_bytes = plan_arena(model, request, parameters_, results_, backend).bytes;
   arena_ = Arena(take(kActivations, arena_bytes), arena_bytes, device.kind());
   std::byte* const activations = blocks_.back().data();
   if (const std::size_t bytes = product_workspace_bytes(backend); bytes > 0) {
     std::byte* const workspace = take(kGemmWorkspace, bytes);
     if (backend.gemm_library != nullptr) backend.gemm_library->tune(workspace, activations, arena_bytes);
   }
-  const auto place = [&](Tensor tensor) {
-    if (!tensor) return tensor;
-    tensor.data = take(tensor.name, tensor.bytes());
-    tensor.device = device.kind();
-    return tensor;
-  };
-  for (const Tensor& tensor : results.outputs) outputs_.push_back(place(tensor));
-  row_losses_ = place(results.row_losses);
-  losses_ = place(results.losses);
-  gradient_norm_ = place(results.gradient_norm);
-  optimizer_state_ = place(results.optimizer_state);
+  for (Tensor* tensor : results_.tensors()) {
+    tensor->data = take(tensor->name, tensor->bytes());
+    tensor->device = device.kind();
+  }
 }
 
 TensorList Workspace::outputs(std::int64_t size) const {
   TensorList outputs;
-  for (const Tensor& tensor : outputs_) outputs.push_back(tensor.rows(0, size));
+  for (const Tensor& tensor : results_.outputs) outputs.push_back(tensor.rows(0, size));
   return outputs;
 }
 
 Tensor Workspace::losses(std::int64_t batch_in_step) const {
-  return losses_.rows(batch_in_step, 1).view({losses_.shape[1]});
+  return losses().rows(batch_in_step, 1).view({losses().shape[1]});
 }
 
 Tensor Workspace::row_losses(std::int64_t size) const {
-  return row_losses_.rows(0, size);
+  return results_.row_losses.rows(0, size);
 }
 
 }  // namespace voca::engine

@@ -28,7 +28,7 @@ struct MemoryRequest {
 struct MemoryPlan {
   std::vector<MemoryLine> lines;        ///< allocations of a Workspace: same names, bytes and order
   std::vector<MemoryLine> arena_lines;  ///< live allocations in the "activations" line at its peak
-  [[nodiscard]] std::size_t bytes() const;
+  [[nodiscard]] std::size_t bytes() const { return total_bytes(lines); }
 };
 /// On a GPU the plan includes the GEMM library's workspace: that of `backend.gemm_library`, or the engine's
 /// default if it is null.
@@ -56,6 +56,19 @@ struct OutOfMemory {
 /// batch that fits, and a table of the allocations.
 [[noreturn]] void throw_out_of_memory(const OutOfMemory& what);
 
+/// Results that a run keeps outside the arena; empty where the run does not need one. Workspace says their
+/// shapes.
+struct RunResults {
+  TensorList outputs;
+  Tensor row_losses;
+  Tensor losses;
+  Tensor gradient_norm;
+  Tensor optimizer_state;
+
+  /// All that are not empty.
+  [[nodiscard]] std::vector<Tensor*> tensors();
+};
+
 /// All device memory of a run, allocated in the constructor: parameters with gradients and moments, one arena
 /// shared by training and evaluation, and the buffers for results. On a GPU the constructor also selects the
 /// GEMM algorithms.
@@ -80,13 +93,13 @@ class Workspace {
   /// (size), statistics type; written by the last prediction.
   [[nodiscard]] Tensor row_losses(std::int64_t size) const;
   /// (grad_accum, number of losses), statistics type; one row per batch of the last step.
-  [[nodiscard]] const Tensor& losses() const { return losses_; }
+  [[nodiscard]] const Tensor& losses() const { return results_.losses; }
   /// (number of losses); one row of losses().
   [[nodiscard]] Tensor losses(std::int64_t batch_in_step) const;
   /// (1), statistics type.
-  [[nodiscard]] const Tensor& gradient_norm() const { return gradient_norm_; }
+  [[nodiscard]] const Tensor& gradient_norm() const { return results_.gradient_norm; }
   /// kernels::OptimizerState as bytes.
-  [[nodiscard]] const Tensor& optimizer_state() const { return optimizer_state_; }
+  [[nodiscard]] const Tensor& optimizer_state() const { return results_.optimizer_state; }
 
  private:
   MemoryRequest request_;
@@ -94,11 +107,7 @@ class Workspace {
   ParameterStore parameters_;
   std::vector<Device::Block> blocks_;
   Arena arena_;
-  TensorList outputs_;
-  Tensor row_losses_;
-  Tensor losses_;
-  Tensor gradient_norm_;
-  Tensor optimizer_state_;
+  RunResults results_;
 };
 
 }  // namespace voca::engine

@@ -1,15 +1,12 @@
 #include "engine/trainer/optimizer.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
-#include <numeric>
-#include <vector>
 
+#include "engine/core/element.h"
 #include "engine/core/host_tensor.h"
 #include "engine/ops/ops.h"
-#include "engine/trainer/read_back.h"
 
 namespace voca::engine {
 
@@ -82,14 +79,8 @@ void Optimizer::set_state(const kernels::OptimizerState& state) {
 }
 
 std::string first_non_finite_gradient(const ParameterStore& parameters) {
-  std::vector<ParameterId> order(parameters.specs().size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](ParameterId a, ParameterId b) {
-    return parameters.specs()[static_cast<std::size_t>(a)].backward_rank <
-           parameters.specs()[static_cast<std::size_t>(b)].backward_rank;
-  });
   const HostTensor gradients(parameters.device(), parameters.gradient_sums());
-  for (const ParameterId id : order) {
+  for (const ParameterId id : parameters.in_backward_order()) {
     const Tensor gradient = parameters.slice(gradients.tensor(), id);
     for (std::int64_t i = 0; i < gradient.elements(); ++i) {
       if (!std::isfinite(read_back(gradient, i)))

@@ -3,8 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -64,14 +62,11 @@ std::string text_of_first_rank(const Ranks& ranks, const char* name, const std::
   const auto length = static_cast<double>(mine.size());
   const auto first_length =
       static_cast<std::size_t>(ranks.main->all_gather_values(name, {&length, 1}).front());
-  std::vector<double> characters(first_length, 0.0);
-  if (ranks.first()) {
-    std::transform(mine.begin(), mine.end(), characters.begin(),
-                   [](char c) { return static_cast<double>(c); });
-  }
+  std::vector<double> characters(mine.begin(), mine.end());
+  characters.resize(first_length);  // of other ranks, they are not used
   const std::vector<double> all = ranks.main->all_gather_values(name, characters);
   std::string text(first_length, '\0');
-  std::transform(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(first_length), text.begin(),
+  std::transform(all.begin(), all.begin() + std::ssize(text), text.begin(),
                  [](double c) { return static_cast<char>(c); });
   return text;
 }

@@ -16,8 +16,15 @@ ordered_json number(std::optional<double> value) {
   return *value;
 }
 
-void put_losses(ordered_json& line, const LossValues& loss) {
-  for (std::size_t i = 0; i < loss.names.size(); ++i) line[loss.names[i]] = number(loss.values[i]);
+/// What lines of steps and epochs begin with.
+template <typename Record>
+ordered_json line_of(const char* kind, const Record& record) {
+  ordered_json line{{"kind", kind}, {"epoch", record.epoch}, {"step", record.step}};
+  for (std::size_t i = 0; i < record.loss.names.size(); ++i)
+    line[record.loss.names[i]] = number(record.loss.values[i]);
+  line["lr"] = record.lr;
+  line["grad_norm"] = number(record.grad_norm);
+  return line;
 }
 
 }  // namespace
@@ -45,13 +52,7 @@ std::optional<double> ValidationSummary::measure(std::string_view name) const {
 }
 
 ordered_json to_json(const StepRecord& record) {
-  ordered_json line;
-  line["kind"] = "step";
-  line["epoch"] = record.epoch;
-  line["step"] = record.step;
-  put_losses(line, record.loss);
-  line["lr"] = record.lr;
-  line["grad_norm"] = number(record.grad_norm);
+  ordered_json line = line_of("step", record);
   line["skipped"] = record.skipped;
   line["loss_scale"] = record.loss_scale;
   line["bad_steps"] = record.bad_steps;
@@ -62,13 +63,7 @@ ordered_json to_json(const StepRecord& record) {
 }
 
 ordered_json to_json(const EpochRecord& record) {
-  ordered_json line;
-  line["kind"] = "epoch";
-  line["epoch"] = record.epoch;
-  line["step"] = record.step;
-  put_losses(line, record.loss);
-  line["lr"] = record.lr;
-  line["grad_norm"] = number(record.grad_norm);
+  ordered_json line = line_of("epoch", record);
   line["samples"] = record.samples;
   line["bad_steps"] = record.bad_steps;
   line["overflow_steps"] = record.overflow_steps;

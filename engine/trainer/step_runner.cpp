@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
 #include <functional>
 #include <numeric>
 #include <utility>
 
 #include "engine/base/error.h"
+#include "engine/core/element.h"
 #include "engine/ops/ops.h"
-#include "engine/trainer/read_back.h"
 
 namespace voca::engine {
 

@@ -4,15 +4,13 @@
 #include <utility>
 
 #include "engine/base/error.h"
-#include "engine/trainer/trainer_impl.h"
+#include "engine/trainer/trainer.h"
 
 namespace voca::engine {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 double ratio(double numerator, double denominator) {
@@ -54,133 +52,132 @@ const TrainerConfig& checked(const TrainerConfig& config, const Task& task, cons
 
 }  // namespace
 
-Trainer::Impl::Impl(const TrainerConfig& trainer_config, const Model& trained, const Task& trained_for,
-                    BatchSource& train_source, BatchSource* val, Device& device, TrainingObserver& told,
-                    Ranks job)
-    : config(checked(trainer_config, trained_for, train_source, val, device, job)),
-      ranks(std::move(job)),
-      model(trained),
-      task(trained_for),
-      train(train_source),
-      observer(told),
-      batches_per_epoch(train.batches_per_epoch()),
-      steps_per_epoch((batches_per_epoch + config.grad_accum - 1) / config.grad_accum),
-      schedule(schedule_options({})),
-      workspace(model, memory_request(config, train, val, ranks.world_size()), device),
-      optimizer(config.optimizer, workspace),
-      steps(trained, train_source, workspace, optimizer, ranks) {
-  if (val != nullptr) evaluator.emplace(model, *val, workspace, true, ranks);
-  if (!config.checkpoint_folder.empty() && ranks.first())
-    store.emplace(config.checkpoint_folder, config.keep);
-  progress.sums = no_sums();
+Trainer::Trainer(const TrainerConfig& config, const Model& model, const Task& task, BatchSource& train,
+                 BatchSource* val, Device& device, TrainingObserver& observer, Ranks ranks)
+    : config_(checked(config, task, train, val, device, ranks)),
+      ranks_(std::move(ranks)),
+      model_(model),
+      task_(task),
+      train_(train),
+      observer_(observer),
+      batches_per_epoch_(train.batches_per_epoch()),
+      steps_per_epoch_((batches_per_epoch_ + config.grad_accum - 1) / config.grad_accum),
+      schedule_(schedule_options({})),
+      workspace_(model, memory_request(config, train, val, ranks_.world_size()), device),
+      optimizer_(config.optimizer, workspace_),
+      steps_(model, train, workspace_, optimizer_, ranks_) {
+  if (val != nullptr) evaluator_.emplace(model, *val, workspace_, true, ranks_);
+  if (!config.checkpoint_folder.empty() && ranks_.first())
+    store_.emplace(config.checkpoint_folder, config.keep);
+  progress_.sums = no_sums();
 }
 
-ScheduleOptions Trainer::Impl::schedule_options(const Extension& extension) const {
-  return {.kind = config.schedule,
-          .lr = config.lr,
-          .epochs = config.epochs,
-          .warmup_epochs = config.warmup_epochs,
-          .steps_per_epoch = steps_per_epoch,
+ScheduleOptions Trainer::schedule_options(const Extension& extension) const {
+  return {.kind = config_.schedule,
+          .lr = config_.lr,
+          .epochs = config_.epochs,
+          .warmup_epochs = config_.warmup_epochs,
+          .steps_per_epoch = steps_per_epoch_,
           .extension = extension};
 }
 
-void Trainer::Impl::queue_step() {
-  if (steps.queued() == 0) timed_from = Clock::now();
-  const std::int64_t batches = std::min(config.grad_accum, batches_per_epoch - progress.batch);
-  steps.queue({.seed = config.seed,
-               .epoch = progress.epoch,
-               .step = progress.step + 1,
-               .first_batch = progress.batch,
-               .batches = batches,
-               .epoch_batches = batches_per_epoch,
-               .lr = schedule.at(progress.epoch, progress.batch / config.grad_accum)});
-  progress.batch += batches;
-  ++progress.step;
-  saved = false;
-  if (steps.bad_samples() > config.max_bad_samples) {
+void Trainer::queue_step() {
+  if (steps_.queued() == 0) timed_from_ = Clock::now();
+  const std::int64_t batches = std::min(config_.grad_accum, batches_per_epoch_ - progress_.batch);
+  steps_.queue({.seed = config_.seed,
+                .epoch = progress_.epoch,
+                .step = progress_.step + 1,
+                .first_batch = progress_.batch,
+                .batches = batches,
+                .epoch_batches = batches_per_epoch_,
+                .lr = schedule_.at(progress_.epoch, progress_.batch / config_.grad_accum)});
+  progress_.batch += batches;
+  ++progress_.step;
+  saved_ = false;
+  if (steps_.bad_samples() > config_.max_bad_samples) {
     throw DataError(
         "training: {} samples are damaged on all ranks together, more than --max_bad_samples {}; pack again",
-        steps.bad_samples(), config.max_bad_samples);
+        steps_.bad_samples(), config_.max_bad_samples);
   }
 }
 
 /// Number of steps left in flight when the next one is queued. 0 after a bad step: the next one may end the
 /// run, and the parameter named in the error is in the gradients only until another step is queued.
-std::size_t Trainer::Impl::steps_ahead() const {
-  const bool waits = workspace.device().kind() == DeviceKind::kCpu || config.max_bad_steps == 1 ||
-                     progress.bad_steps_in_a_row > 0;
+std::size_t Trainer::steps_ahead() const {
+  const bool waits = workspace_.device().kind() == DeviceKind::kCpu || config_.max_bad_steps == 1 ||
+                     progress_.bad_steps_in_a_row > 0;
   return waits ? 0 : StepRunner::kDepth - 1;
 }
 
 /// Accounts for the queued steps except the last `left_queued`.
-void Trainer::Impl::settle(std::size_t left_queued) {
-  while (steps.queued() > left_queued) {
-    const StepNumbers numbers = steps.take();
+void Trainer::settle(std::size_t left_queued) {
+  while (steps_.queued() > left_queued) {
+    const StepNumbers numbers = steps_.take();
     report(account(numbers), numbers);
   }
 }
 
-StepRecord Trainer::Impl::account(const StepNumbers& numbers) {
+StepRecord Trainer::account(const StepNumbers& numbers) {
   const Clock::time_point now = Clock::now();
   const std::int64_t samples = numbers.sums.samples;
-  EpochSums& epoch = progress.sums;
-  progress.lr = numbers.place.lr;
+  EpochSums& epoch = progress_.sums;
+  progress_.lr = numbers.place.lr;
   epoch.samples_seen += samples;
-  epoch.seconds += std::chrono::duration<double>(now - timed_from).count();
-  timed_from = now;
+  epoch.seconds += std::chrono::duration<double>(now - timed_from_).count();
+  timed_from_ = now;
   if (numbers.bad()) {
     ++epoch.bad_steps;
-    ++progress.bad_steps;
-    ++progress.bad_steps_in_a_row;
+    ++progress_.bad_steps;
+    ++progress_.bad_steps_in_a_row;
   } else if (numbers.outcome == kernels::StepOutcome::kOverflow) {
     ++epoch.overflow_steps;
-    ++progress.overflow_steps;
+    ++progress_.overflow_steps;
   } else if (samples > 0) {
     epoch.loss.add(1, numbers.sums.loss);
     epoch.grad_norm += numbers.norm;
     epoch.samples += samples;
     ++epoch.good_steps;
-    progress.bad_steps_in_a_row = 0;
+    progress_.bad_steps_in_a_row = 0;
   }
   const std::int64_t last_batch = numbers.place.first_batch + numbers.place.batches;
   return {.epoch = numbers.place.epoch + 1,
           .step = numbers.place.step,
-          .step_in_epoch = (last_batch + config.grad_accum - 1) / config.grad_accum,
-          .steps_per_epoch = steps_per_epoch,
+          .step_in_epoch = (last_batch + config_.grad_accum - 1) / config_.grad_accum,
+          .steps_per_epoch = steps_per_epoch_,
           .loss = numbers.sums.mean(),
           .lr = numbers.place.lr,
           .grad_norm = numbers.norm,
           .skipped = numbers.outcome != kernels::StepOutcome::kUpdated,
           .loss_scale = numbers.loss_scale,
-          .bad_steps = progress.bad_steps,
-          .overflow_steps = progress.overflow_steps,
-          .bad_samples = steps.bad_samples(),
+          .bad_steps = progress_.bad_steps,
+          .overflow_steps = progress_.overflow_steps,
+          .bad_samples = steps_.bad_samples(),
           .samples_per_s = ratio(static_cast<double>(epoch.samples_seen), epoch.seconds)};
 }
 
-void Trainer::Impl::report(const StepRecord& record, const StepNumbers& numbers) {
-  observer.on_progress(record);
-  if (record.skipped || (config.log_every > 0 && record.step % config.log_every == 0))
-    observer.on_step(record);
+void Trainer::report(const StepRecord& record, const StepNumbers& numbers) {
+  observer_.on_progress(record);
+  if (record.skipped || (config_.log_every > 0 && record.step % config_.log_every == 0))
+    observer_.on_step(record);
   if (!numbers.bad()) return;
-  if (progress.bad_steps_in_a_row >= config.max_bad_steps) give_up(record);
-  observer.on_message(
+  if (progress_.bad_steps_in_a_row >= config_.max_bad_steps) give_up(record);
+  observer_.on_message(
       fmt::format("step {}: a gradient is not finite (norm {:.4g}, loss {:.4g}): skipped, {} in a row",
-                  record.step, record.grad_norm, record.loss.total(), progress.bad_steps_in_a_row));
+                  record.step, record.grad_norm, record.loss.total(), progress_.bad_steps_in_a_row));
 }
 
-void Trainer::Impl::give_up(const StepRecord& record) const {
-  const std::string parameter = first_non_finite_gradient(workspace.parameters());
+void Trainer::give_up(const StepRecord& record) const {
+  const std::string parameter = first_non_finite_gradient(workspace_.parameters());
   throw DataError(
       "training: {} steps in a row, the last of them step {}, were not finite (loss {}, gradient norm {}, "
       "first parameter without a finite gradient: {}); lower --lr or --max_grad_norm, or look at the data",
-      progress.bad_steps_in_a_row, record.step, record.loss.total(), record.grad_norm,
+      progress_.bad_steps_in_a_row, record.step, record.loss.total(), record.grad_norm,
       parameter.empty() ? "none" : parameter);
 }
 
-void Trainer::Impl::train_epoch() {
+void Trainer::train_epoch() {
   if (epoch_is_trained() || at_max_steps()) return;
-  train.start_epoch(progress.epoch, progress.batch);
+  train_.start_epoch(progress_.epoch, progress_.batch);
   while (!epoch_is_trained() && !at_max_steps()) {
     queue_step();
     settle(steps_ahead());
@@ -191,121 +188,121 @@ void Trainer::Impl::train_epoch() {
   settle();
 }
 
-void Trainer::Impl::finish_epoch() {
-  if (progress.sums.samples_seen == 0) {
+void Trainer::finish_epoch() {
+  if (progress_.sums.samples_seen == 0) {
     throw DataError(
         "training: no sample of epoch {} could be used, {} are damaged; copy or pack the data again",
-        progress.epoch + 1, steps.bad_samples());
+        progress_.epoch + 1, steps_.bad_samples());
   }
   const Clock::time_point begin = Clock::now();
   EpochRecord record = epoch_record();
-  const bool last = at_max_steps() || progress.epoch + 1 == total_epochs();
-  if (evaluator && (last || (progress.epoch + 1) % config.eval_every == 0)) evaluate(record);
-  record.seconds = progress.sums.seconds + seconds_since(begin);
-  if (record.best) observer.on_best(trained_model());
-  observer.on_epoch(record);
-  ranks.meet("the end of an epoch");
+  const bool last = at_max_steps() || progress_.epoch + 1 == total_epochs();
+  if (evaluator_ && (last || (progress_.epoch + 1) % config_.eval_every == 0)) evaluate(record);
+  record.seconds = progress_.sums.seconds + seconds_since(begin);
+  if (record.best) observer_.on_best(trained_model());
+  observer_.on_epoch(record);
+  ranks_.meet("the end of an epoch");
   if (epoch_is_trained()) {
-    ++progress.epoch;
-    progress.batch = 0;
-    progress.sums = no_sums();
+    ++progress_.epoch;
+    progress_.batch = 0;
+    progress_.sums = no_sums();
   }
-  progress.finished = last;
-  saved = false;
+  progress_.finished = last;
+  saved_ = false;
   if (last || state_is_due_after_epoch()) save();
   if (!last) stop_if_asked();
 }
 
-EpochRecord Trainer::Impl::epoch_record() const {
-  const EpochSums& sums = progress.sums;
+EpochRecord Trainer::epoch_record() const {
+  const EpochSums& sums = progress_.sums;
   EpochRecord record;
-  record.epoch = progress.epoch + 1;
-  record.step = progress.step;
+  record.epoch = progress_.epoch + 1;
+  record.step = progress_.step;
   record.loss = sums.loss.over(static_cast<double>(sums.samples));
-  record.lr = progress.lr;
+  record.lr = progress_.lr;
   record.grad_norm = ratio(sums.grad_norm, static_cast<double>(sums.good_steps));
   record.samples = sums.samples;
   record.bad_steps = sums.bad_steps;
   record.overflow_steps = sums.overflow_steps;
-  record.bad_samples = steps.bad_samples();
+  record.bad_samples = steps_.bad_samples();
   record.samples_per_s = ratio(static_cast<double>(sums.samples_seen), sums.seconds);
   return record;
 }
 
-void Trainer::Impl::evaluate(EpochRecord& record) {
-  const Predictions* predictions = evaluator->run([&] { return own_stop_reason() != nullptr; });
+void Trainer::evaluate(EpochRecord& record) {
+  const Predictions* predictions = evaluator_->run([&] { return own_stop_reason() != nullptr; });
   if (predictions == nullptr) interrupt();
-  check_finite_outputs(*predictions, progress.epoch + 1);
-  record.val = task.validate(*predictions);
-  record.summary = {.epoch = progress.epoch + 1, .step = progress.step, .measures = {}};
+  check_finite_outputs(*predictions, progress_.epoch + 1);
+  record.val = task_.validate(*predictions);
+  record.summary = {.epoch = progress_.epoch + 1, .step = progress_.step, .measures = {}};
   for (const MeasuredValue& measured : record.val)
     if (!measured.name.empty()) record.summary->measures[std::string(measured.name)] = measured.value;
-  progress.last = record.summary;
+  progress_.last = record.summary;
   select(record);
 }
 
-void Trainer::Impl::select(EpochRecord& record) {
-  const std::optional<double> value = record.summary->measure(config.select_by);
+void Trainer::select(EpochRecord& record) {
+  const std::optional<double> value = record.summary->measure(config_.select_by);
   if (!value || !std::isfinite(*value)) {
-    observer.on_message(fmt::format("epoch {}: {} is not defined on the validation split: not selected",
-                                    progress.epoch + 1, config.select_by));
+    observer_.on_message(fmt::format("epoch {}: {} is not defined on the validation split: not selected",
+                                     progress_.epoch + 1, config_.select_by));
     return;
   }
-  const Better better = task.selection(config.select_by).better;
-  if (progress.best && !is_better(better, *value, *progress.best->measure(config.select_by))) return;
-  progress.best = record.summary;
+  const Better better = task_.selection(config_.select_by).better;
+  if (progress_.best && !is_better(better, *value, *progress_.best->measure(config_.select_by))) return;
+  progress_.best = record.summary;
   record.best = true;
 }
 
 /// Every rank continues from rank 0's state.
-TrainingResult Trainer::Impl::run() {
+TrainingResult Trainer::run() {
   start_together();
   // A run that --max_steps ended within an epoch has already reported that partial epoch.
-  const bool epoch_is_told = done() && progress.batch > 0;
-  observer.on_start(progress.epoch + (epoch_is_told ? 1 : 0), progress.step);
-  while (!done()) {
+  const bool epoch_is_told = finished() && progress_.batch > 0;
+  observer_.on_start(progress_.epoch + (epoch_is_told ? 1 : 0), progress_.step);
+  while (!finished()) {
     train_epoch();
     finish_epoch();
   }
-  observer.on_last(trained_model());
-  ranks.meet("the end of the training");
-  return {.epochs = progress.epoch,
+  observer_.on_last(trained_model());
+  ranks_.meet("the end of the training");
+  return {.epochs = progress_.epoch,
           .last_epoch = trained_model().epoch,
-          .step = progress.step,
-          .bad_steps = progress.bad_steps,
-          .overflow_steps = progress.overflow_steps,
-          .best = progress.best,
-          .last = progress.last};
+          .step = progress_.step,
+          .bad_steps = progress_.bad_steps,
+          .overflow_steps = progress_.overflow_steps,
+          .best = progress_.best,
+          .last = progress_.last};
 }
 
-TrainedModel Trainer::Impl::trained_model() const {
-  const bool evaluated = progress.last && progress.last->step == progress.step;
-  return {.parameters = workspace.parameters(),
-          .optimizer_steps = optimizer.state().steps,
-          .epoch = progress.batch == 0 ? progress.epoch : progress.epoch + 1,
-          .step = progress.step,
-          .lr = progress.lr,
-          .val = evaluated ? progress.last : std::nullopt};
+TrainedModel Trainer::trained_model() const {
+  const bool evaluated = progress_.last && progress_.last->step == progress_.step;
+  return {.parameters = workspace_.parameters(),
+          .optimizer_steps = optimizer_.state().steps,
+          .epoch = progress_.batch == 0 ? progress_.epoch : progress_.epoch + 1,
+          .step = progress_.step,
+          .lr = progress_.lr,
+          .val = evaluated ? progress_.last : std::nullopt};
 }
 
-const char* Trainer::Impl::own_stop_reason() {
-  if (stopped_by == nullptr && stop_reason) stopped_by = stop_reason();
-  return stopped_by;
+const char* Trainer::own_stop_reason() {
+  if (stopped_by_ == nullptr && stop_reason_) stopped_by_ = stop_reason_();
+  return stopped_by_;
 }
 
-void Trainer::Impl::stop_if_asked() {
-  if (any_rank(ranks, "whether to stop", own_stop_reason() != nullptr)) interrupt();
+void Trainer::stop_if_asked() {
+  if (any_rank(ranks_, "whether to stop", own_stop_reason() != nullptr)) interrupt();
 }
 
-void Trainer::Impl::interrupt() {
+void Trainer::interrupt() {
   save();
-  const char* const reason = stopped_by != nullptr ? stopped_by : "a signal to another rank";
-  if (config.checkpoint_folder.empty()) {
+  const char* const reason = stopped_by_ != nullptr ? stopped_by_ : "a signal to another rank";
+  if (config_.checkpoint_folder.empty()) {
     throw Interrupted("training: stopped by {} after step {}; nothing was saved: there is no --run_dir",
-                      reason, progress.step);
+                      reason, progress_.step);
   }
   throw Interrupted("training: stopped by {} after step {}; the state is in {}, continue with --resume auto",
-                    reason, progress.step, config.checkpoint_folder.string());
+                    reason, progress_.step, config_.checkpoint_folder.string());
 }
 
 MemoryRequest Trainer::memory_request(const TrainerConfig& config, const BatchSource& train,
@@ -316,44 +313,6 @@ MemoryRequest Trainer::memory_request(const TrainerConfig& config, const BatchSo
           .grad_accum = config.grad_accum,
           .world_size = world_size,
           .wide_sums = config.wide_sums};
-}
-
-Trainer::Trainer(const TrainerConfig& config, const Model& model, const Task& task, BatchSource& train,
-                 BatchSource* val, Device& device, TrainingObserver& observer, Ranks ranks)
-    : impl_(std::make_unique<Impl>(config, model, task, train, val, device, observer, std::move(ranks))) {}
-
-Trainer::~Trainer() = default;
-
-ParameterStore& Trainer::parameters() {
-  return impl_->workspace.parameters();
-}
-
-Workspace& Trainer::workspace() {
-  return impl_->workspace;
-}
-
-const std::optional<ValidationSummary>& Trainer::best() const {
-  return impl_->progress.best;
-}
-
-void Trainer::forget_best() {
-  impl_->progress.best.reset();
-}
-
-std::int64_t Trainer::epochs_done() const {
-  return impl_->progress.epoch;
-}
-
-bool Trainer::finished() const {
-  return impl_->done();
-}
-
-void Trainer::set_stop_reason(StopReason reason) {
-  impl_->stop_reason = std::move(reason);
-}
-
-TrainingResult Trainer::run() {
-  return impl_->run();
 }
 
 }  // namespace voca::engine

@@ -1,69 +1,29 @@
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <memory>
 #include <optional>
-#include <string>
-#include <string_view>
+#include <utility>
 
+#include "engine/checkpoint/resume/resume_state.h"
 #include "engine/core/batch.h"
 #include "engine/core/device.h"
 #include "engine/core/model.h"
 #include "engine/core/task.h"
+#include "engine/trainer/evaluator.h"
 #include "engine/trainer/memory_plan.h"
 #include "engine/trainer/optimizer.h"
 #include "engine/trainer/ranks.h"
 #include "engine/trainer/records.h"
 #include "engine/trainer/schedule.h"
+#include "engine/trainer/step_runner.h"
+#include "engine/trainer/trainer_config.h"
+#include "engine/trainer/training_state.h"
 
 namespace voca::engine {
-
-/// Throws UsageError saying that the validation split is empty.
-[[noreturn]] void refuse_empty_validation();
-/// A period in steps or epochs; 0: never.
-struct Interval {
-  std::int64_t count = 0;
-  bool in_steps = false;
-
-  static constexpr std::string_view kForm = "a number of epochs or steps, such as 2, 2epochs or 500steps";
-  /// Also reads "2", which is of epochs.
-  [[nodiscard]] static std::optional<Interval> parse(std::string_view text);
-  [[nodiscard]] std::string text() const;
-};
-
-struct TrainerConfig {
-  std::int64_t epochs = 50;
-  std::int64_t extend_epochs = 0;  ///< further epochs of a run that has finished `epochs`
-  std::int64_t max_steps = 0;      ///< stop after this many steps of the run; 0: no limit
-  std::int64_t grad_accum = 1;     ///< batches per step
-  double lr = 3e-4;
-  std::int64_t warmup_epochs = 3;
-  ScheduleKind schedule = ScheduleKind::kEpoch;
-  OptimizerOptions optimizer{};     ///< weight decay, clipping
-  std::int64_t max_bad_steps = 10;  ///< this many skipped in a row end the run
-  /// The run ends if all ranks together find more bad samples than this. Each rank's source enforces its own
-  /// limit.
-  std::int64_t max_bad_samples = kMaxBadSamples;
-  std::int64_t eval_every = 1;  ///< epochs; the last one is always evaluated
-  std::int64_t log_every = 50;  ///< steps; 0: epochs only
-  std::string select_by{};      ///< a measure of the task; not read with no_val
-  bool no_val = false;          ///< train without a validation split
-  std::uint64_t seed = 0;
-  DType compute_type = DType::kF32;
-  /// For 16-bit compute types: accumulate gradients over batches and ranks in fp32.
-  bool wide_sums = false;
-
-  std::filesystem::path checkpoint_folder{};  ///< for resume states; empty: none are saved
-  Interval checkpoint_every{.count = 1};      ///< a state is also saved at the end of the run
-  int keep = 2;                               ///< number of states kept
-  std::string config_hash{};  ///< over all options that affect results; a state with another hash is refused
-  std::string split_hash{};   ///< hash of the dataset's split; checked likewise
-};
-
-/// Throws InternalError for a number that no run can be made with.
-void validate(const TrainerConfig& config);
 
 /// Outcome of a run.
 struct TrainingResult {
@@ -97,12 +57,11 @@ class Trainer {
   /// range or when a split is empty (val: unless no_val), and Workspace's error when the memory does not fit.
   Trainer(const TrainerConfig& config, const Model& model, const Task& task, BatchSource& train,
           BatchSource* val, Device& device, TrainingObserver& observer, Ranks ranks = {});
-  ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  [[nodiscard]] ParameterStore& parameters();
-  [[nodiscard]] Workspace& workspace();
+  [[nodiscard]] ParameterStore& parameters() { return workspace_.parameters(); }
+  [[nodiscard]] Workspace& workspace() { return workspace_; }
 
   /// Continues from the newest good state of the checkpoint folder; returns false and changes nothing if
   /// there is none. A damaged state is skipped with a message. Call this and resume_from() on rank 0 only.
@@ -114,26 +73,91 @@ class Trainer {
   void resume_from(const std::filesystem::path& path);
 
   /// Best on val so far; before run(), that of the resumed run.
-  [[nodiscard]] const std::optional<ValidationSummary>& best() const;
+  [[nodiscard]] const std::optional<ValidationSummary>& best() const { return progress_.best; }
   /// Makes the selection ignore all earlier epochs. Call it on rank 0, before run().
-  void forget_best();
+  void forget_best() { progress_.best.reset(); }
   /// Completed epochs; before run(), those of the resumed run.
-  [[nodiscard]] std::int64_t epochs_done() const;
+  [[nodiscard]] std::int64_t epochs_done() const { return progress_.epoch; }
   /// Whether run() has nothing left to train.
-  [[nodiscard]] bool finished() const;
+  [[nodiscard]] bool finished() const {
+    return progress_.epoch == total_epochs() ||
+           (at_max_steps() && (progress_.finished || progress_.batch == 0));
+  }
 
   /// Called after every step and between batches of an evaluation; returns the reason to stop at once
   /// ("SIGTERM"), or null.
   using StopReason = std::function<const char*()>;
-  void set_stop_reason(StopReason reason);
+  void set_stop_reason(StopReason reason) { stop_reason_ = std::move(reason); }
 
   /// Trains to the end. Throws Interrupted after saving a state when asked to stop; DataError naming the
   /// first parameter with a non-finite gradient after max_bad_steps bad steps in a row.
   TrainingResult run();
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  using Clock = std::chrono::steady_clock;
+
+  // Steps and epochs are in trainer.cpp, what is saved and restored in trainer_state.cpp.
+
+  // Steps: queued on the device, and accounted for once their results have arrived.
+  void queue_step();
+  void settle(std::size_t left_queued = 0);
+  [[nodiscard]] std::size_t steps_ahead() const;
+  StepRecord account(const StepNumbers& numbers);
+  void report(const StepRecord& record, const StepNumbers& numbers);
+  [[noreturn]] void give_up(const StepRecord& record) const;
+
+  void train_epoch();
+  void finish_epoch();
+  [[nodiscard]] EpochRecord epoch_record() const;
+  void evaluate(EpochRecord& record);
+  void select(EpochRecord& record);
+
+  [[nodiscard]] std::int64_t total_epochs() const { return config_.epochs + config_.extend_epochs; }
+  [[nodiscard]] bool at_max_steps() const {
+    return config_.max_steps > 0 && progress_.step >= config_.max_steps;
+  }
+  [[nodiscard]] bool epoch_is_trained() const { return progress_.batch == batches_per_epoch_; }
+  [[nodiscard]] bool state_is_due_after_step() const {
+    const Interval& every = config_.checkpoint_every;
+    return every.in_steps && every.count > 0 && progress_.step % every.count == 0;
+  }
+  [[nodiscard]] bool state_is_due_after_epoch() const {
+    const Interval& every = config_.checkpoint_every;
+    return state_is_due_after_step() ||
+           (!every.in_steps && every.count > 0 && progress_.epoch % every.count == 0);
+  }
+  [[nodiscard]] ScheduleOptions schedule_options(const Extension& extension) const;
+  [[nodiscard]] EpochSums no_sums() const { return {.loss = {.names = model_.signature().losses}}; }
+  [[nodiscard]] RunIdentity identity() const { return {config_.config_hash, config_.split_hash}; }
+  [[nodiscard]] TrainedModel trained_model() const;
+  [[nodiscard]] RunPosition position_to_save() const;
+  void save();
+  void continue_from(const RunPosition& state);
+  void restore(const ResumeState& state);
+  void start_together();
+  const char* own_stop_reason();
+  void stop_if_asked();
+  [[noreturn]] void interrupt();
+
+  TrainerConfig config_;
+  Ranks ranks_;
+  const Model& model_;
+  const Task& task_;
+  BatchSource& train_;
+  TrainingObserver& observer_;
+  std::int64_t batches_per_epoch_;
+  std::int64_t steps_per_epoch_;
+  Schedule schedule_;
+  Workspace workspace_;
+  Optimizer optimizer_;
+  StepRunner steps_;
+  std::optional<Evaluator> evaluator_;
+  std::optional<ResumeStore> store_;
+  StopReason stop_reason_;
+  const char* stopped_by_ = nullptr;  ///< return value of stop_reason_
+  RunPosition progress_;
+  Clock::time_point timed_from_;  ///< start of the time attributed to the next collected step
+  bool saved_ = false;            ///< the current position has been saved
 };
 
 }  // namespace voca::engine

@@ -1,11 +1,10 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <charconv>
 #include <string>
 
 #include "engine/base/error.h"
-#include "engine/trainer/trainer.h"
+#include "engine/trainer/trainer_config.h"
 
 namespace voca::engine {
 

@@ -5,92 +5,89 @@
 #include "engine/base/error.h"
 #include "engine/base/json.h"
 #include "engine/base/path_status.h"
-#include "engine/trainer/trainer_impl.h"
+#include "engine/trainer/trainer.h"
 
 namespace voca::engine {
 
-void Trainer::Impl::start_together() {
-  if (ranks.alone()) return;
-  ranks.meet("the initial state");
-  ranks.doing("sharing the initial state");
-  broadcast_parameters(ranks, workspace.parameters(), workspace.context().stream);
+void Trainer::start_together() {
+  if (ranks_.alone()) return;
+  ranks_.meet("the initial state");
+  ranks_.doing("sharing the initial state");
+  broadcast_parameters(ranks_, workspace_.parameters(), workspace_.context().stream);
   const RunIdentity none;
   const std::string header =
-      text_of_first_rank(ranks, "state of the run", json_text(state_header(position_to_save(), none)));
-  if (!ranks.first()) {
-    continue_from(position_of(parse_json(header, "rank 0: state of the run"), model.signature().losses));
+      text_of_first_rank(ranks_, "state of the run", json_text(state_header(position_to_save(), none)));
+  if (!ranks_.first()) {
+    continue_from(position_of(parse_json(header, "rank 0: state of the run"), model_.signature().losses));
   }
 }
 
-RunPosition Trainer::Impl::position_to_save() const {
-  RunPosition state = progress;
-  const kernels::OptimizerState optimizer_state = optimizer.state();
-  state.optimizer_steps = optimizer_state.steps;
-  state.loss_scale = static_cast<double>(optimizer_state.loss_scale);
-  state.loss_scale_steps = optimizer_state.good_steps;
+RunPosition Trainer::position_to_save() const {
+  RunPosition state = progress_;
+  state.optimizer = optimizer_.state();
   return state;
 }
 
-void Trainer::Impl::save() {
+void Trainer::save() {
   settle();
-  if (config.checkpoint_folder.empty() || saved) return;
-  ranks.doing("saving a state");
-  check_ranks_agree(ranks, workspace.parameters());
-  if (store) {
-    observer.before_state();
-    store->save(state_header(position_to_save(), identity()),
-                state_tensors(HostParameters(workspace.parameters())));
+  if (config_.checkpoint_folder.empty() || saved_) return;
+  ranks_.doing("saving a state");
+  check_ranks_agree(ranks_, workspace_.parameters());
+  if (store_) {
+    observer_.before_state();
+    store_->save(state_header(position_to_save(), identity()),
+                 state_tensors(HostParameters(workspace_.parameters())));
   }
-  ranks.meet("a saved state");
-  if (!ranks.alone()) ranks.main->barrier("state saved");
-  saved = true;
+  ranks_.meet("a saved state");
+  if (!ranks_.alone()) ranks_.main->barrier("state saved");
+  saved_ = true;
 }
 
-void Trainer::Impl::continue_from(const RunPosition& state) {
-  progress = state;
-  schedule = Schedule(schedule_options(progress.extension));
-  optimizer.set_state({.steps = progress.optimizer_steps,
-                       .loss_scale = static_cast<float>(progress.loss_scale),
-                       .good_steps = static_cast<std::int32_t>(progress.loss_scale_steps)});
+void Trainer::continue_from(const RunPosition& state) {
+  progress_ = state;
+  schedule_ = Schedule(schedule_options(progress_.extension));
+  optimizer_.set_state(progress_.optimizer);
 }
 
-void Trainer::Impl::restore(const ResumeState& state) {
-  RunPosition restored = restore_state(state, identity(), model.signature().losses, workspace.parameters());
-  if (restored.best && !restored.best->measure(config.select_by)) {
+void Trainer::restore(const ResumeState& state) {
+  RunPosition restored = restore_state(state, identity(), model_.signature().losses, workspace_.parameters());
+  if (restored.best && !restored.best->measure(config_.select_by)) {
     throw DataError("{}: is not a training state of this program: its best epoch lacks {}",
-                    state.path.string(), config.select_by);
+                    state.path.string(), config_.select_by);
   }
-  const bool extended = extend(restored, config, state.path.string());
+  const bool extended = extend(restored, config_, state.path.string());
   continue_from(restored);
-  const std::string place =
-      done() ? "the run is finished" : fmt::format("then batch {} of {}", progress.batch, batches_per_epoch);
-  observer.on_message(fmt::format("resumed {}: {} of {} epochs done, {}; step {}", state.path.string(),
-                                  progress.epoch, total_epochs(), place, progress.step));
+  const std::string place = finished()
+                                ? "the run is finished"
+                                : fmt::format("then batch {} of {}", progress_.batch, batches_per_epoch_);
+  observer_.on_message(fmt::format("resumed {}: {} of {} epochs done, {}; step {}", state.path.string(),
+                                   progress_.epoch, total_epochs(), place, progress_.step));
   if (state.earlier_form)
-    observer.on_message(state.path.string() +
-                        ": written by an earlier version; the next state is saved in the present form");
+    observer_.on_message(state.path.string() +
+                         ": written by an earlier version; the next state is saved in the present form");
   if (!extended) return;
-  observer.on_message(fmt::format(
+  observer_.on_message(fmt::format(
       "extended: epochs {} to {} follow; the learning rate starts again at {:.3g} and falls to {:.3g} by a "
       "cosine",
-      progress.epoch + 1, total_epochs(), schedule.at(progress.epoch, 0), schedule.at(total_epochs(), 0)));
+      progress_.epoch + 1, total_epochs(), schedule_.at(progress_.epoch, 0),
+      schedule_.at(total_epochs(), 0)));
 }
 
 bool Trainer::resume_latest() {
-  if (!impl_->store) return false;
-  const FoundResumeState found = impl_->store->load();
-  for (const std::string& message : found.messages) impl_->observer.on_message(message);
+  if (!store_) return false;
+  const FoundResumeState found = store_->load();
+  for (const std::string& message : found.messages) observer_.on_message(message);
   if (!found.state) return false;
-  impl_->restore(*found.state);
+  restore(*found.state);
   return true;
 }
 
 void Trainer::resume_from(const std::filesystem::path& path) {
-  if (!is_folder(path)) return impl_->restore(read_resume_state(path));
+  if (!is_folder(path)) return restore(read_resume_state(path));
   const FoundResumeState found = find_resume_state(path);
-  for (const std::string& message : found.messages) impl_->observer.on_message(message);
+  for (const std::string& message : found.messages) observer_.on_message(message);
   if (!found.state) throw DataError("--resume {}: the folder has no training state", path.string());
-  impl_->restore(*found.state);
+  restore(*found.state);
 }
 
 }  // namespace voca::engine

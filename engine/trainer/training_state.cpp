@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "engine/base/error.h"
 
@@ -62,12 +63,12 @@ void visit_position(Position& position, const Visit& visit) {
   visit("epochs_done", position.epoch);
   visit("batch", position.batch);
   visit("step", position.step);
-  visit("optimizer_steps", position.optimizer_steps);
+  visit("optimizer_steps", position.optimizer.steps);
   visit("bad_steps", position.bad_steps);
   visit("bad_steps_in_a_row", position.bad_steps_in_a_row);
   visit("overflow_steps", position.overflow_steps);
-  visit("loss_scale", position.loss_scale);
-  visit("loss_scale_steps", position.loss_scale_steps);
+  visit("loss_scale", position.optimizer.loss_scale);
+  visit("loss_scale_steps", position.optimizer.good_steps);
   visit("lr", position.lr);
   visit("finished", position.finished);
   visit("extended_from", position.extension.from);
@@ -94,13 +95,9 @@ void check_same(const ResumeState& state, const char* what, const char* key, con
   }
 }
 
-/// A tensor of one parameter in a saved state.
-struct SavedTensor {
-  std::string name;
-  Tensor tensor;
-};
-
-std::array<SavedTensor, 3> saved_tensors(const HostParameters& parameters, ParameterId id) {
+/// The tensors of one parameter in a saved state, by name.
+std::array<std::pair<std::string, Tensor>, 3> saved_tensors(const HostParameters& parameters,
+                                                            ParameterId id) {
   const std::string& name = parameters.specs()[static_cast<std::size_t>(id)].name;
   return {{{"master/" + name, parameters.master(id)},
            {"exp_avg/" + name, parameters.exp_avg(id)},
@@ -164,8 +161,8 @@ RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
     RunPosition progress = position_of(state.header, losses);
     const HostParameters host(parameters);
     for (ParameterId id = 0; id < host.count(); ++id) {
-      for (const SavedTensor& saved : saved_tensors(host, id))
-        state.copy_tensor(saved.name, saved.tensor.dtype, bytes_of(saved.tensor));
+      for (const auto& [name, tensor] : saved_tensors(host, id))
+        state.copy_tensor(name, tensor.dtype, bytes_of(tensor));
     }
     host.write_back(parameters);
     return progress;

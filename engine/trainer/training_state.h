@@ -9,7 +9,8 @@
 #include "engine/core/parameters.h"
 #include "engine/trainer/records.h"
 #include "engine/trainer/schedule.h"
-#include "engine/trainer/trainer.h"
+#include "engine/trainer/trainer_config.h"
+#include "kernels/adamw.h"
 
 namespace voca::engine {
 
@@ -31,12 +32,10 @@ struct RunPosition {
   std::int64_t epoch = 0;  ///< completed epochs
   std::int64_t batch = 0;  ///< batches of the next epoch trained on
   std::int64_t step = 0;   ///< steps of the run, including bad ones
-  std::int64_t optimizer_steps = 0;
   std::int64_t bad_steps = 0;
   std::int64_t bad_steps_in_a_row = 0;
-  std::int64_t overflow_steps = 0;  ///< skipped because of loss-scale overflows
-  double loss_scale = 1;
-  std::int64_t loss_scale_steps = 0;  ///< updates since the loss scale last changed
+  std::int64_t overflow_steps = 0;    ///< skipped because of loss-scale overflows
+  kernels::OptimizerState optimizer;  ///< its updates and loss scale, set where the position is saved
   double lr = 0;                      ///< learning rate of the last step
   bool finished = false;              ///< evaluated to the end, by --epochs or --max_steps
   Extension extension;                ///< latest extension of the run

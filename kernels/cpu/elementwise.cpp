@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "kernels/cpu/chunks.h"
-#include "kernels/cpu/half.h"
 
 namespace voca::kernels {
 
@@ -55,21 +54,12 @@ void cast(Cpu, std::int64_t elements, const From* from, To* to) {
   });
 }
 
-template <typename To>
-void cast_from_half(Cpu, std::int64_t elements, const std::uint16_t* from, To* to) {
-  for_chunks(elements, kChunkElements, [=](std::int64_t begin, std::int64_t end) {
-#pragma omp simd
-    for (std::int64_t i = begin; i < end; ++i) to[i] = static_cast<To>(half_to_float(from[i]));
-  });
-}
-
 // NOLINTBEGIN(bugprone-macro-parentheses): T is a type
-#define VOCA_INSTANTIATE(T)                                \
-  template void weighted_sum(Cpu, const WeightedSum<T>&);  \
-  template void wide_sum(Cpu, const WideSum<T>&);          \
-  template void fill(Cpu, std::int64_t, T, T*);            \
-  template void cast(Cpu, std::int64_t, const float*, T*); \
-  template void cast_from_half(Cpu, std::int64_t, const std::uint16_t*, T*);
+#define VOCA_INSTANTIATE(T)                               \
+  template void weighted_sum(Cpu, const WeightedSum<T>&); \
+  template void wide_sum(Cpu, const WideSum<T>&);         \
+  template void fill(Cpu, std::int64_t, T, T*);           \
+  template void cast(Cpu, std::int64_t, const float*, T*);
 // NOLINTEND(bugprone-macro-parentheses)
 VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 template void cast(Cpu, std::int64_t, const double*, float*);

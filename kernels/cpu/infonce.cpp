@@ -12,64 +12,44 @@ using namespace cpu;
 
 namespace {
 
-/// log(e^a + e^b) without overflow; NaN if a or b is NaN.
-double log_add_exp(double a, double b) {
-  const double high = a < b ? b : a;
-  const double low = a < b ? a : b;
-  return high + std::log1p(std::exp(low - high));
-}
-
-/// One row of S with its weights M.
-template <typename T>
-struct Row {
-  T* s;
-  std::int64_t columns;
-  std::int64_t own;  ///< column of the audio of this row
-  std::int32_t label;
-  const std::int32_t* column_labels;
-
-  [[nodiscard]] double weight(std::int64_t j) const {
-    if (j == own) return 2.0;
-    return column_labels[j] == label ? 1.0 : 0.0;
-  }
-};
-
 /// Logarithms of the two sums in the loss.
 struct RowSums {
   double log_positive;  ///< log Σ M e^S
   double log_all;       ///< log(Σ e^S + 1e-8)
 };
 
+/// The sums of row i of S, which `s` holds.
 template <typename T>
-RowSums row_sums(const Row<T>& row) {
+RowSums row_sums(const InfoNce<T>& args, std::int64_t i, const T* s) {
   // Each sum has its own maximum, so that positives far below the hardest negative do not underflow.
-  auto maximum_positive = static_cast<double>(row.s[row.own]);
+  auto maximum_positive = static_cast<double>(s[i + args.diagonal_offset]);
   double maximum = maximum_positive;
-  for (std::int64_t j = 0; j < row.columns; ++j) {
-    const auto s = static_cast<double>(row.s[j]);
-    maximum = std::max(maximum, s);
-    if (row.weight(j) > 0) maximum_positive = std::max(maximum_positive, s);
+  for (std::int64_t j = 0; j < args.columns; ++j) {
+    const auto value = static_cast<double>(s[j]);
+    maximum = std::max(maximum, value);
+    if (label_weight(args, i, j) > 0) maximum_positive = std::max(maximum_positive, value);
   }
   double positive = 0;
   double all = 0;
-  for (std::int64_t j = 0; j < row.columns; ++j) {
-    const auto s = static_cast<double>(row.s[j]);
-    all += std::exp(s - maximum);
-    if (row.weight(j) > 0) positive += row.weight(j) * std::exp(s - maximum_positive);
+  for (std::int64_t j = 0; j < args.columns; ++j) {
+    const auto value = static_cast<double>(s[j]);
+    const double weight = label_weight(args, i, j);
+    all += std::exp(value - maximum);
+    if (weight > 0) positive += weight * std::exp(value - maximum_positive);
   }
   // 1e-8 is added to the unshifted sum in log space, so that e^{−maximum} is never computed.
   return {maximum_positive + std::log(positive), log_add_exp(maximum + std::log(all), kInfoNceLogFloor)};
 }
 
-/// Replaces S with e^S / (Σ e^S + 1e-8) − M e^S / Σ M e^S.
+/// Replaces row i of S with e^S / (Σ e^S + 1e-8) − M e^S / Σ M e^S.
 template <typename T>
-void row_gradient(const Row<T>& row, const RowSums& sums) {
-  for (std::int64_t j = 0; j < row.columns; ++j) {
-    const auto s = static_cast<double>(row.s[j]);
-    const double weight = row.weight(j);
-    double gradient = std::exp(s - sums.log_all);
-    if (weight > 0) gradient -= weight * std::exp(s - sums.log_positive);
-    row.s[j] = static_cast<T>(gradient);
+void row_gradient(const InfoNce<T>& args, std::int64_t i, const RowSums& sums, T* s) {
+  for (std::int64_t j = 0; j < args.columns; ++j) {
+    const auto value = static_cast<double>(s[j]);
+    const double weight = label_weight(args, i, j);
+    double gradient = std::exp(value - sums.log_all);
+    if (weight > 0) gradient -= weight * std::exp(value - sums.log_positive);
+    s[j] = static_cast<T>(gradient);
   }
 }
 
@@ -114,11 +94,10 @@ void infonce(Cpu, const InfoNce<T>& args) {
   // Three exponentials per element: chunks are an eighth of those of cheaper operations.
   for_row_chunks(args.rows, 8 * args.columns, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const Row<T> row{s + i * args.columns, args.columns, i + args.diagonal_offset, args.row_labels[i],
-                       args.column_labels};
-      const RowSums sums = row_sums(row);
+      T* row = s + i * args.columns;
+      const RowSums sums = row_sums(args, i, row);
       row_losses[i] = sums.log_all - sums.log_positive;
-      if (args.dzv != nullptr) row_gradient(row, sums);
+      if (args.dzv != nullptr) row_gradient(args, i, sums, row);
     }
   });
   double total = 0;

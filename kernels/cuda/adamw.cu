@@ -10,16 +10,8 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// Factors that the updates of all elements share, computed in double by one thread.
-struct Factors {
-  float gradient;  ///< unscaling and clipping factor
-  float decay;     ///< 1 − lr · weight_decay
-  float one_minus_beta1;
-  float beta2;
-  float one_minus_beta2;
-  float step_size;              ///< lr / (1 − β₁ᵗ)
-  float sqrt_bias_correction2;  ///< sqrt(1 − β₂ᵗ)
-  float eps;
+/// What one thread computes for all elements.
+struct Factors : AdamWFactors<float> {
   bool skip;  ///< a loss or the norm was not finite: no element is updated
 };
 
@@ -34,24 +26,10 @@ __global__ void __launch_bounds__(1) adamw_factors_kernel(AdamW<T, G> args) {
   for (std::int64_t i = 0; i < args.loss_count; ++i) finite_losses &= is_finite(args.losses[i]);
   const double loss_scale = static_cast<double>(state.loss_scale);  // advance() may change it
   const StepOutcome outcome = advance(state, args.growth_interval, is_finite(args.norm[0]), finite_losses);
-  const double norm = static_cast<double>(args.norm[0]) / loss_scale;
-  state.norm = norm;
-  double gradient = 1.0 / loss_scale;
-  if (args.max_norm > 0) {
-    const double clip = args.max_norm / (norm + 1e-6);
-    if (clip < 1.0) gradient *= clip;
-  }
-  const auto t = static_cast<double>(state.steps);
+  state.norm = static_cast<double>(args.norm[0]) / loss_scale;
   *static_cast<Factors*>(args.scratch) = {
-      .gradient = static_cast<float>(gradient),
-      .decay = static_cast<float>(1.0 - state.lr * args.options.weight_decay),
-      .one_minus_beta1 = static_cast<float>(1.0 - args.options.beta1),
-      .beta2 = static_cast<float>(args.options.beta2),
-      .one_minus_beta2 = static_cast<float>(1.0 - args.options.beta2),
-      .step_size = static_cast<float>(state.lr / (1.0 - pow(args.options.beta1, t))),
-      .sqrt_bias_correction2 = static_cast<float>(sqrt(1.0 - pow(args.options.beta2, t))),
-      .eps = static_cast<float>(args.options.eps),
-      .skip = outcome != StepOutcome::kUpdated};
+      {adamw_factors<float>(args.options, args.max_norm, state, loss_scale)},
+      outcome != StepOutcome::kUpdated};
 }
 
 template <typename T, typename G>

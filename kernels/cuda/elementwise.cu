@@ -109,17 +109,11 @@ void cast(Cuda backend, std::int64_t elements, const From* from, To* to) {
                on_16_bytes(from, to));
 }
 
-template <typename To>
-void cast_from_half(Cuda backend, std::int64_t elements, const std::uint16_t* from, To* to) {
-  cast(backend, elements, reinterpret_cast<const __half*>(from), to);
-}
-
-#define VOCA_INSTANTIATE(T)                                 \
-  template void weighted_sum(Cuda, const WeightedSum<T>&);  \
-  template void wide_sum(Cuda, const WideSum<T>&);          \
-  template void fill(Cuda, std::int64_t, T, T*);            \
-  template void cast(Cuda, std::int64_t, const float*, T*); \
-  template void cast_from_half(Cuda, std::int64_t, const std::uint16_t*, T*);
+#define VOCA_INSTANTIATE(T)                                \
+  template void weighted_sum(Cuda, const WeightedSum<T>&); \
+  template void wide_sum(Cuda, const WideSum<T>&);         \
+  template void fill(Cuda, std::int64_t, T, T*);           \
+  template void cast(Cuda, std::int64_t, const float*, T*);
 VOCA_CUDA_TYPES(VOCA_INSTANTIATE)
 #define VOCA_INSTANTIATE_WIDENING(T) template void cast(Cuda, std::int64_t, const T*, float*);
 VOCA_TENSOR_CORE_TYPES(VOCA_INSTANTIATE_WIDENING)

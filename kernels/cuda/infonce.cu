@@ -27,20 +27,6 @@ SIMT_DEVICE double* row_losses_of(const InfoNce<T>& args) {
   return reinterpret_cast<double*>(static_cast<std::byte*>(args.scratch) + weights);
 }
 
-// M_ij.
-template <typename T>
-SIMT_DEVICE double label_weight(const InfoNce<T>& args, std::int64_t i, std::int64_t j) {
-  if (j == i + args.diagonal_offset) return 2.0;
-  return args.column_labels[j] == args.row_labels[i] ? 1.0 : 0.0;
-}
-
-// log(e^a + e^b); NaN if a or b is NaN.
-SIMT_DEVICE double log_add_exp(double a, double b) {
-  const double high = a < b ? b : a;
-  const double low = a < b ? a : b;
-  return high + log1p(exp(low - high));
-}
-
 template <int kBlock>
 SIMT_DEVICE double block_max(double value) {
   SIMT_SHARED(double, maxima, [kBlock / kWarp]);

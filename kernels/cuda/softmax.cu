@@ -73,6 +73,20 @@ SIMT_DEVICE void for_elements(std::int64_t key_length, F f) {
   }
 }
 
+/// Calls f(column, dropout factor) for the same elements.
+template <typename F>
+SIMT_DEVICE void for_dropped_elements(const Mask& mask, const Row& row, std::int64_t query_length,
+                                      std::int64_t key_length, F f) {
+  for (std::int64_t column = first_column(); column < key_length; column += kColumnsPerTurn) {
+    float factors[kQuad];
+    quad_factors(mask, row, column, query_length, key_length, factors);
+    SIMT_UNROLL
+    for (int i = 0; i < kQuad; ++i) {
+      if (column + quad_offset(i) < key_length) f(column + quad_offset(i), factors[i]);
+    }
+  }
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads) softmax_forward_kernel(SoftmaxForward<T> args, Mask mask) {
   if (block_index() * kWarps + warp_index() >= args.batch * args.query_length) return;
@@ -86,18 +100,11 @@ __global__ void __launch_bounds__(kThreads) softmax_forward_kernel(SoftmaxForwar
   float sum = 0;
   for_elements(args.key_length, [&](std::int64_t j) { sum += expf(scale * to_float(scores[j]) - most); });
   const float inverse = 1.0F / warp_sum(sum);
-  for (std::int64_t column = first_column(); column < args.key_length; column += kColumnsPerTurn) {
-    float factors[kQuad];
-    quad_factors(mask, row, column, args.query_length, args.key_length, factors);
-    SIMT_UNROLL
-    for (int i = 0; i < kQuad; ++i) {
-      const std::int64_t j = column + quad_offset(i);
-      if (j >= args.key_length) continue;
-      const float p = expf(scale * to_float(scores[j]) - most) * inverse;
-      args.probabilities[row.offset + j] = from_float<T>(p);
-      if (args.dropped != nullptr) args.dropped[row.offset + j] = from_float<T>(p * factors[i]);
-    }
-  }
+  for_dropped_elements(mask, row, args.query_length, args.key_length, [&](std::int64_t j, float factor) {
+    const float p = expf(scale * to_float(scores[j]) - most) * inverse;
+    args.probabilities[row.offset + j] = from_float<T>(p);
+    if (args.dropped != nullptr) args.dropped[row.offset + j] = from_float<T>(p * factor);
+  });
 }
 
 template <typename T>
@@ -108,15 +115,9 @@ __global__ void __launch_bounds__(kThreads) softmax_backward_kernel(SoftmaxBackw
   const T* probabilities = args.probabilities + row.offset;
   // Calls f(j, dp, p) for the elements that this lane owns.
   const auto for_gradients = [&](auto f) {
-    for (std::int64_t column = first_column(); column < args.key_length; column += kColumnsPerTurn) {
-      float factors[kQuad];
-      quad_factors(mask, row, column, args.query_length, args.key_length, factors);
-      SIMT_UNROLL
-      for (int i = 0; i < kQuad; ++i) {
-        const std::int64_t j = column + quad_offset(i);
-        if (j < args.key_length) f(j, to_float(ddropped[j]) * factors[i], to_float(probabilities[j]));
-      }
-    }
+    for_dropped_elements(mask, row, args.query_length, args.key_length, [&](std::int64_t j, float factor) {
+      f(j, to_float(ddropped[j]) * factor, to_float(probabilities[j]));
+    });
   };
   float dot = 0;
   for_gradients([&](std::int64_t, float dp, float p) { dot += dp * p; });

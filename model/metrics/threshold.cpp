@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <utility>
 
 #include "engine/base/error.h"
+#include "engine/base/text.h"
 
 namespace voca::model {
 namespace {
@@ -76,11 +76,8 @@ std::optional<ThresholdRule> ThresholdRule::parse(std::string_view text) {
   for (const RuleName& entry : kRuleNames)
     if (entry.name == text) return ThresholdRule{.by = entry.by};
   if (text.starts_with(kFprPrefix)) {
-    double fpr = 0;
-    const char* end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data() + kFprPrefix.size(), end, fpr);
-    if (error == std::errc{} && rest == end && fpr > 0 && fpr < 1)
-      return ThresholdRule{.by = ThresholdBy::kFpr, .fpr = fpr};
+    const auto fpr = engine::number_in<double>(text.substr(kFprPrefix.size()));
+    if (fpr && *fpr > 0 && *fpr < 1) return ThresholdRule{.by = ThresholdBy::kFpr, .fpr = *fpr};
   }
   return std::nullopt;
 }

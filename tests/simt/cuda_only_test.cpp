@@ -23,6 +23,7 @@
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"
 #include "model/tasks/detection.h"
+#include "tests/engine/comm/support/single_communicator.h"
 #include "tests/simt/tested_device.h"
 
 namespace voca::simt::host {
@@ -144,7 +145,7 @@ TEST(Nccl, OfAWorldOfOneQueuesACopyAndNoSumInACapturedGraph) {
   if (!engine::with_nccl()) GTEST_SKIP() << "built without NCCL's header";
   const auto device = make_tested_device();
   engine::MemoryStore store;
-  const auto ranks = engine::make_nccl_communicator(store, engine::make_single_communicator(), {});
+  const auto ranks = engine::make_nccl_communicator(store, engine::testing::make_single_communicator(), {});
   constexpr std::int64_t kElements = 1000;
   const auto place = [&](const engine::Device::Block& block) {
     return engine::Tensor{.data = block.data(),
@@ -250,7 +251,7 @@ class NcclStep {
   }
 
   std::unique_ptr<engine::Communicator> make_communicator() {
-    return engine::make_nccl_communicator(store_, engine::make_single_communicator(), {});
+    return engine::make_nccl_communicator(store_, engine::testing::make_single_communicator(), {});
   }
   engine::Tensor place(const engine::Shape& shape, engine::DType dtype, const char* name) {
     engine::Tensor tensor{.shape = shape, .dtype = dtype, .device = device_.kind(), .name = name};

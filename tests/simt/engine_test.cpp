@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "engine/base/random.h"
+#include "engine/core/element.h"
 #include "engine/core/gemm_library.h"
 #include "engine/core/host_tensor.h"
 #include "engine/ops/ops.h"
 #include "engine/trainer/memory_plan.h"
-#include "engine/trainer/read_back.h"
 #include "kernels/cpu/half.h"
 #include "model/crossmodal_transformer.h"
 #include "model/tasks/detection.h"

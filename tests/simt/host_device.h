@@ -45,7 +45,9 @@ class HostDevice : public engine::Device {
   HostDevice();
   [[nodiscard]] engine::DeviceKind kind() const override { return engine::DeviceKind::kCuda; }
   [[nodiscard]] std::string description() const override { return "cuda kernels on the cpu"; }
-  [[nodiscard]] std::size_t free_bytes() const override { return free_bytes_; }
+  [[nodiscard]] engine::FreeMemory free_memory() const override {
+    return {.bytes = free_bytes_, .limit = ""};
+  }
   void synchronize(engine::Stream stream) override;
   [[nodiscard]] engine::Stream compute_stream() const override { return streams_[0].handle(); }
   [[nodiscard]] engine::Stream copy_stream() const override { return streams_[1].handle(); }

@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "engine/comm/nccl_communicator.h"
+#include "engine/core/element.h"
 #include "engine/core/host_tensor.h"
 #include "engine/rendezvous/memory_store.h"
-#include "engine/trainer/read_back.h"
 #include "tests/simt/tested_device.h"
 #if defined(VOCA_TEST_CUDA)
 #include "engine/cuda/communication_stream.h"

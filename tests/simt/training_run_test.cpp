@@ -13,7 +13,7 @@
 
 #include "data/batches/device_batches.h"
 #include "data/batches/resident_batch_source.h"
-#include "engine/trainer/read_back.h"
+#include "engine/core/element.h"
 #include "kernels/cpu/half.h"
 #include "tests/data/support/scratch.h"
 #include "tests/engine/trainer/trainer_support.h"

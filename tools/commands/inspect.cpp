@@ -280,8 +280,7 @@ Inspection inspect_run(const std::filesystem::path& path) {
       engine::parse_json(engine::read_text_file(config_path, kMaxConfigBytes), config_path.string());
   result.text =
       fmt::format("{}: run folder\n{}\n", path.string(), engine::json_text(result.json["config"], 2));
-  if (const std::filesystem::path metrics = engine::RunFolder::metrics_path_of(path);
-      engine::is_there(metrics))
+  if (const std::filesystem::path metrics = engine::RunFolder::metrics_path(path); engine::is_there(metrics))
     add_metrics(metrics, result);
   const engine::FoundResumeState found = engine::find_resume_state(path / "checkpoints");
   for (const std::string& message : found.messages) result.text += fmt::format("{}\n", message);

@@ -169,7 +169,7 @@ std::function<Words()> restart_of_training(const Words& words, const TrainArgume
                                            bool on_first_node) {
   const TrainOptions& options = arguments.options;
   // Every run writes this file once it owns its folder.
-  const std::filesystem::path config = engine::RunFolder::config_path_of(run_paths(options).run_dir);
+  const std::filesystem::path config = engine::RunFolder::config_path(run_paths(options).run_dir);
   const std::string at_first = mark_of(config);
   std::vector<OptionSet::Setting> changes;
   if (options.overwrite) changes.emplace_back(options.overwrite, "false");
@@ -219,7 +219,7 @@ void launch(CommandLine command_line) {
     check_train_inputs(train, job.node == 0);
     job.plain_stdout = train.json;
     const std::filesystem::path pointer =
-        engine::RunFolder::checkpoint_folder_of(run_paths(train).run_dir) / engine::kStatePointer;
+        engine::RunFolder::checkpoint_folder(run_paths(train).run_dir) / engine::kStatePointer;
     job.begins_from = [pointer] { return mark_of(pointer); };
     job.words_of_restart = restart_of_training(job.words, arguments, job.node == 0);
   } else {

@@ -370,7 +370,7 @@ void train_in(JoinedJob& job, const TrainArguments& arguments) {
   config.config_hash =
       engine::sha256_hex(engine::json_text(numeric_options(values, world_size)) + dataset->content_hash());
   config.split_hash = dataset->split_hash();
-  config.checkpoint_folder = engine::RunFolder::checkpoint_folder_of(paths.run_dir);
+  config.checkpoint_folder = engine::RunFolder::checkpoint_folder(paths.run_dir);
   std::optional<engine::RunFolder> folder;
   std::unique_ptr<RunReporter> reporter;
   std::vector<engine::NamedTensor> initial;

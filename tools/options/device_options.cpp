@@ -1,8 +1,7 @@
 #include "tools/options/device_options.h"
 
-#include <charconv>
-
 #include "engine/base/error.h"
+#include "engine/base/text.h"
 
 namespace voca::tools {
 
@@ -11,11 +10,9 @@ std::optional<DeviceChoice> DeviceChoice::parse(std::string_view text) {
   for (const Kind kind : {Kind::kAuto, Kind::kCpu, Kind::kCuda})
     if (const DeviceChoice choice{.kind = kind}; choice.text() == text) return choice;
   if (!text.starts_with(kIndexed)) return std::nullopt;
-  DeviceChoice choice{.kind = Kind::kCuda};
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data() + kIndexed.size(), end, choice.index);
-  if (error != std::errc{} || rest != end || choice.index < 0) return std::nullopt;
-  return choice;
+  const auto index = engine::number_in<int>(text.substr(kIndexed.size()));
+  if (!index || *index < 0) return std::nullopt;
+  return DeviceChoice{.kind = Kind::kCuda, .index = *index};
 }
 
 std::string DeviceChoice::text() const {

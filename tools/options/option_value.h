@@ -14,6 +14,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/names.h"
+#include "engine/base/text.h"
 #include "tools/options/option_row.h"
 
 // Conversion between the text of an option and the typed variable that it sets.
@@ -46,17 +47,20 @@ inline constexpr bool kIsNameable =
 /// The error for the text of a switch that is none of these.
 [[nodiscard]] engine::UsageError not_of_a_switch(std::string_view source, std::string_view text);
 
-/// The number that is all of `text`; nullopt for other text. `beyond` is set for a number that T cannot hold.
 template <typename T>
-[[nodiscard]] std::optional<T> parse_number(std::string_view text, bool* beyond = nullptr) {
-  T value{};
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
-  if (beyond != nullptr) *beyond = error == std::errc::result_out_of_range && rest == end;
-  if (error != std::errc{} || rest != end) return std::nullopt;
+[[nodiscard]] std::optional<T> parse_number(std::string_view text) {
+  const std::optional<T> value = engine::number_in<T>(text);
   if constexpr (std::is_floating_point_v<T>)
-    if (!std::isfinite(value)) return std::nullopt;
+    if (value && !std::isfinite(*value)) return std::nullopt;
   return value;
+}
+
+/// Whether `text` is a number that T cannot hold.
+template <typename T>
+[[nodiscard]] bool is_beyond(std::string_view text) {
+  T value{};
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc::result_out_of_range && rest == text.data() + text.size();
 }
 
 /// The names that T's values are written by; empty if it has none. `own` replaces those of its enumeration.
@@ -90,9 +94,8 @@ template <typename T>
     if (!on) throw not_of_a_switch(source, text);
     return *on;
   } else if constexpr (std::is_arithmetic_v<T>) {
-    bool beyond = false;
-    const std::optional<T> number = parse_number<T>(text, &beyond);
-    if (beyond) {
+    const std::optional<T> number = parse_number<T>(text);
+    if (!number && is_beyond<T>(text)) {
       const std::string range = row.range.text();
       throw engine::UsageError("{}: is {}, more than a number here can hold{}{}", source, text,
                                range.empty() ? "" : "; must be ", range);

@@ -274,7 +274,7 @@ bool read_train_arguments(CommandLine command_line, TrainArguments& arguments) {
     throw UsageError(
         "--features_root PATH is needed with --resume, as are the run's other options: --config {} has "
         "all of them",
-        engine::RunFolder::config_path_of(run_paths(o).run_dir).string());
+        engine::RunFolder::config_path(run_paths(o).run_dir).string());
   }
   arguments.set.require(o.features_root);
   check_recordable(arguments.set.values());

@@ -1,13 +1,13 @@
 #include "engine/checkpoint/resume/earlier_state.h"
 
 #include <algorithm>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "engine/base/digest.h"
 #include "engine/base/error.h"
 #include "engine/base/file_reader.h"
 #include "engine/base/json.h"
+#include "engine/base/little_endian.h"
 #include "engine/base/text.h"
 
 namespace voca::engine {
@@ -23,6 +23,7 @@ namespace {
 constexpr std::string_view kMagic = "VOCARES";
 constexpr char kVersion = 1;
 constexpr std::uint64_t kPrefixBytes = 20;
+constexpr std::uint64_t kCrcBytes = 4;
 constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{64} << 20;
 
 using Json = nlohmann::ordered_json;
@@ -51,14 +52,13 @@ Json read_header(const FileReader& file, std::uint64_t& end) {
     throw DataError("{}: resume state of format {}; this program reads {}", file.path().string(),
                     static_cast<int>(version), static_cast<int>(kVersion));
   }
-  std::uint64_t length = 0;
-  std::uint32_t expected = 0;
-  std::memcpy(&length, start.data() + kMagic.size() + 1, sizeof(length));
-  std::memcpy(&expected, start.data() + kPrefixBytes - sizeof(expected), sizeof(expected));
+  const std::string_view view = start;
+  const auto length = leading_number<std::uint64_t>(view.substr(kMagic.size() + 1));
+  const auto expected = leading_number<std::uint32_t>(view.substr(kPrefixBytes - kCrcBytes));
   if (length > kMaxHeaderBytes || length > file.size() - kPrefixBytes) damaged(file, "its header's length");
   const auto text = file.read(kPrefixBytes, length);
   const std::uint32_t found =
-      crc32c(text, crc32c(std::as_bytes(std::span(start).first(kPrefixBytes - sizeof(expected)))));
+      crc32c(text, crc32c(std::as_bytes(std::span(start).first(kPrefixBytes - kCrcBytes))));
   if (found != expected) damaged(file, "its header");
   end = kPrefixBytes + length;
   return parse_json({reinterpret_cast<const char*>(text.data()), text.size()},
@@ -89,8 +89,7 @@ ResumeState read(const std::shared_ptr<const FileReader>& file) {
     if (begin > file->size() || bytes > file->size() - begin)
       damaged(*file, fmt::format("section {} is cut short", printable(name)));
     check_zeros(*file, end, begin);
-    if (bytes % size_of(dtype) != 0 ||
-        file->checksums(begin, bytes).crc32c != number_of(section, "crc32c", *file))
+    if (bytes % size_of(dtype) != 0 || file->checksum(begin, bytes) != number_of(section, "crc32c", *file))
       damaged(*file, fmt::format("section {}", printable(name)));
     state.tensors.push_back(
         {name, contiguous_tensor(dtype, {static_cast<std::int64_t>(bytes / size_of(dtype))},

@@ -15,6 +15,7 @@
 #include "engine/base/file_kind.h"
 #include "engine/base/json.h"
 #include "engine/base/path_status.h"
+#include "engine/base/text.h"
 #include "engine/checkpoint/resume/earlier_state.h"
 
 namespace voca::engine {
@@ -36,12 +37,7 @@ std::optional<std::uint64_t> sequence_of(const std::string& name) {
   if (name.size() != kPrefix.size() + kDigits + kSuffix.size() || !name.starts_with(kPrefix) ||
       !name.ends_with(kSuffix))
     return std::nullopt;
-  std::uint64_t sequence = 0;
-  for (const char c : name.substr(kPrefix.size(), kDigits)) {
-    if (c < '0' || c > '9') return std::nullopt;
-    sequence = sequence * 10 + static_cast<std::uint64_t>(c - '0');
-  }
-  return sequence;
+  return number_in<std::uint64_t>(std::string_view(name).substr(kPrefix.size(), kDigits));
 }
 
 /// Names of the folder's files; empty if there is no such folder.
@@ -116,8 +112,7 @@ void check_pointer(const std::filesystem::path& folder, const std::vector<std::u
 }
 
 void remove_file(const std::filesystem::path& path) {
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
-    throw IoError("{}: cannot remove: {}", path.string(), std::strerror(errno));
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) throw_errno(path, "remove");
 }
 
 }  // namespace
@@ -175,7 +170,7 @@ ResumeStore::ResumeStore(std::filesystem::path folder, int keep) : folder_(std::
   make_folders(folder_);
   const std::filesystem::path lock = folder_ / kLock;
   lock_.reset(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-  if (!lock_) throw IoError("{}: cannot open: {}", lock.string(), std::strerror(errno));
+  if (!lock_) throw_errno(lock, "open");
   if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     const int error_number = errno;
     if (error_number == EWOULDBLOCK) {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 
 #include "engine/base/atomic_file.h"
@@ -11,6 +11,7 @@
 #include "engine/base/error.h"
 #include "engine/base/file_reader.h"
 #include "engine/base/json.h"
+#include "engine/base/little_endian.h"
 #include "engine/base/text.h"
 
 namespace voca::engine {
@@ -26,7 +27,6 @@ constexpr std::size_t kMaxRank = 16;
 constexpr std::size_t kMaxTensors = 100'000;
 constexpr std::size_t kMaxItems = 64;  // maximum items of a JSON array; checked before values are created
 constexpr std::uint64_t kAlignment = 64;
-constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
 constexpr std::string_view kMetadataKey = "__metadata__";
 // CRC-32C of the whole file, with the eight digits of the digest itself replaced by zeros.
 constexpr std::string_view kDigestKey = "voca_crc32c";
@@ -34,20 +34,17 @@ constexpr std::string_view kWriterKey = "voca_writer";
 constexpr std::string_view kWriter = "voca-engine";
 constexpr std::string_view kNoDigest = "00000000";
 
-struct NamedDType {
-  std::string_view name;
-  DType dtype;
-};
-constexpr std::array<NamedDType, 10> kDTypes = {{{"F64", DType::kF64},
-                                                 {"F32", DType::kF32},
-                                                 {"F16", DType::kF16},
-                                                 {"BF16", DType::kBF16},
-                                                 {"I64", DType::kI64},
-                                                 {"I32", DType::kI32},
-                                                 {"I16", DType::kI16},
-                                                 {"I8", DType::kI8},
-                                                 {"U8", DType::kU8},
-                                                 {"BOOL", DType::kBool}}};
+constexpr auto kDTypes = std::to_array<Named<DType>>({{"F64", DType::kF64},
+                                                      {"F32", DType::kF32},
+                                                      {"F16", DType::kF16},
+                                                      {"BF16", DType::kBF16},
+                                                      {"I64", DType::kI64},
+                                                      {"I32", DType::kI32},
+                                                      {"I16", DType::kI16},
+                                                      {"I8", DType::kI8},
+                                                      {"U8", DType::kU8},
+                                                      {"BOOL", DType::kBool}});
+static_assert(kDTypes.size() == kNames<DType>.size());
 
 std::string digest_text(std::string_view digits) {
   return fmt::format(R"("{}":"{}")", kDigestKey, digits);
@@ -75,9 +72,8 @@ NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_p
       !entry["data_offsets"].is_array() || entry["data_offsets"].size() != 2)
     throw DataError("needs dtype, shape and data_offsets");
   const auto& dtype_name = entry["dtype"].get_ref<const std::string&>();
-  const auto* dtype =
-      std::find_if(kDTypes.begin(), kDTypes.end(), [&](const auto& d) { return d.name == dtype_name; });
-  if (dtype == kDTypes.end()) {
+  const std::optional<DType> dtype = value_named<DType>(kDTypes, dtype_name);
+  if (!dtype) {
     throw DataError("has dtype {}; F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL are read",
                     printable(dtype_name));
   }
@@ -88,7 +84,7 @@ NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_p
     throw DataError("begins at {}, where {} was expected: data overlaps or leaves a hole", begin, next);
   if (end < begin || end > available) throw DataError("ends at {} of {} bytes of data", end, available);
   bool empty = false;
-  std::uint64_t bytes = size_of(dtype->dtype);  // without extents of 0, so that nothing below overflows
+  std::uint64_t bytes = size_of(*dtype);  // without extents of 0, so that nothing below overflows
   if (entry["shape"].size() > kMaxRank)
     throw DataError("has {} dimensions; at most {} are read", entry["shape"].size(), kMaxRank);
   std::vector<std::int64_t> shape;
@@ -102,7 +98,7 @@ NamedTensor read_entry(const std::string& name, const Json& entry, std::shared_p
   if ((empty ? 0 : bytes) != end - begin)
     throw DataError("takes {} bytes where its shape needs {}", end - begin, empty ? 0 : bytes);
   next = end;
-  return {name, contiguous_tensor(dtype->dtype, std::move(shape),
+  return {name, contiguous_tensor(*dtype, std::move(shape),
                                   storage_in(std::move(file), data_offset + begin, end - begin))};
 }
 
@@ -127,12 +123,6 @@ std::pair<std::uint64_t, std::uint64_t> offsets_of(const Json& entry) {
   return {offsets[0].get<std::uint64_t>(), offsets[1].get<std::uint64_t>()};
 }
 
-std::string_view safetensors_name(DType dtype) {
-  for (const NamedDType& named : kDTypes)
-    if (named.dtype == dtype) return named.name;
-  throw InternalError("no safetensors name for {}", name_of(dtype));
-}
-
 void verify_digest(const FileReader& file, std::string start, const SafetensorsFile& result) {
   const auto writer = result.metadata.find(std::string(kWriterKey));
   const auto digest = result.metadata.find(std::string(kDigestKey));
@@ -143,9 +133,7 @@ void verify_digest(const FileReader& file, std::string start, const SafetensorsF
     expected = digest->second;
     const std::size_t at = start.find(digest_text(expected));
     if (at != std::string::npos) start.replace(at, digest_text(kNoDigest).size(), digest_text(kNoDigest));
-    crc = crc32c(std::as_bytes(std::span(start)));
-    for (std::uint64_t done = start.size(); done < file.size(); done += kPieceBytes)
-      crc = crc32c(file.read(done, std::min(kPieceBytes, file.size() - done)), crc);
+    crc = file.checksum(start.size(), file.size() - start.size(), crc32c(std::as_bytes(std::span(start))));
   }
   if (writer == result.metadata.end() || expected != fmt::format("{:08x}", crc))
     throw DataError("{}: damaged (our digest differs); restore the file from a copy", file.path().string());
@@ -209,15 +197,15 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
   for (const auto& [name, tensor] : tensors) {
     if (header.contains(name)) throw InternalError("{}: tensor {} given twice", path.string(), name);
     const std::uint64_t end = offset + static_cast<std::uint64_t>(tensor.elements()) * size_of(tensor.dtype);
-    header[name] = {
-        {"dtype", safetensors_name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    header[name] = {{"dtype", name_in<DType>(kDTypes, tensor.dtype)},
+                    {"shape", tensor.shape},
+                    {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = json_text(header);
   text.append((kAlignment - (kLengthBytes + text.size()) % kAlignment) % kAlignment, ' ');
-  const std::uint64_t length = text.size();
-  std::string start(kLengthBytes, '\0');
-  std::memcpy(start.data(), &length, kLengthBytes);
+  std::string start;
+  append_number(start, std::uint64_t{text.size()});
   start += text;
 
   std::uint32_t crc = crc32c(std::as_bytes(std::span(start)));

@@ -1,6 +1,5 @@
 // Reading side of training_checkpoint.h: finds the weights and options in the layouts that scripts use.
 
-#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -101,6 +100,25 @@ nlohmann::ordered_json own_engine(const std::string& source, nlohmann::ordered_j
   return engine;
 }
 
+/// Metadata values are strings: JSON, as this program writes it, or numbers.
+LoadedCheckpoint from_safetensors(const std::string& source, SafetensorsFile file) {
+  LoadedCheckpoint result;
+  result.state_dicts.push_back({.key = "", .tensors = std::move(file.tensors), .others = {}});
+  const auto json_of = [&](std::string_view key) {
+    const auto text = file.metadata.find(std::string(key));
+    if (text == file.metadata.end()) return nlohmann::ordered_json::object();
+    auto json = parse_if_json(text->second, fmt::format("{}: metadata {}", source, key));
+    return json && json->is_object() ? *json : nlohmann::ordered_json::object();
+  };
+  result.engine = own_engine(source, json_of(kEngine));
+  for (const std::string_view key : kConfigKeys) merge(result.config, json_of(key));
+  if (!result.engine.empty()) return result;
+  auto texts = nlohmann::ordered_json::object();
+  for (const auto& [key, text] : file.metadata) add_member(texts, key, text);
+  merge(result.config, texts);
+  return result;
+}
+
 }  // namespace
 
 LoadedCheckpoint interpret_checkpoint(const std::string& source, const Value& root) {
@@ -123,29 +141,6 @@ LoadedCheckpoint interpret_checkpoint(const std::string& source, const Value& ro
   merge(result.config, beside);
   return result;
 }
-
-namespace {
-
-/// Metadata values are strings: JSON, as this program writes it, or numbers.
-LoadedCheckpoint from_safetensors(const std::string& source, SafetensorsFile file) {
-  LoadedCheckpoint result;
-  result.state_dicts.push_back({.key = "", .tensors = std::move(file.tensors), .others = {}});
-  const auto json_of = [&](std::string_view key) {
-    const auto text = file.metadata.find(std::string(key));
-    if (text == file.metadata.end()) return nlohmann::ordered_json::object();
-    auto json = parse_if_json(text->second, fmt::format("{}: metadata {}", source, key));
-    return json && json->is_object() ? *json : nlohmann::ordered_json::object();
-  };
-  result.engine = own_engine(source, json_of(kEngine));
-  for (const std::string_view key : kConfigKeys) merge(result.config, json_of(key));
-  if (!result.engine.empty()) return result;
-  auto texts = nlohmann::ordered_json::object();
-  for (const auto& [key, text] : file.metadata) add_member(texts, key, text);
-  merge(result.config, texts);
-  return result;
-}
-
-}  // namespace
 
 LoadedCheckpoint read_training_checkpoint(const std::filesystem::path& path) {
   const FileKind kind = file_kind(path);

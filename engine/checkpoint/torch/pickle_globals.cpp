@@ -9,53 +9,29 @@
 
 #include "engine/base/text.h"
 #include "engine/checkpoint/torch/pickle_nodes.h"
+#include "engine/checkpoint/torch/storage_types.h"
 #include "kernels/cpu/half.h"
 
 namespace voca::engine::pickle {
 namespace {
 
 constexpr std::size_t kMaxRank = 16;
+constexpr std::string_view kTorch = "torch.";
 constexpr std::size_t kTensorCost = 8;  // in values; a tensor holds two vectors of up to kMaxRank
 
-struct NamedType {
-  std::string_view name;
-  std::int64_t dtype;
-};
+/// Types of storages that torch.save names; an untyped one holds bytes.
+std::optional<std::int64_t> storage_type(std::string_view name) {
+  if (name == "torch.UntypedStorage" || name == "torch.storage.UntypedStorage" ||
+      name == "torch.storage._UntypedStorage")
+    return kUntyped;
+  if (!name.starts_with(kTorch)) return std::nullopt;
+  const auto dtype = value_named<DType>(kStorageTypes, name.substr(kTorch.size()));
+  return dtype ? std::optional(static_cast<std::int64_t>(*dtype)) : std::nullopt;
+}
 
-constexpr std::array<NamedType, 13> kStorageTypes = {{
-    {"torch.DoubleStorage", static_cast<std::int64_t>(DType::kF64)},
-    {"torch.FloatStorage", static_cast<std::int64_t>(DType::kF32)},
-    {"torch.HalfStorage", static_cast<std::int64_t>(DType::kF16)},
-    {"torch.BFloat16Storage", static_cast<std::int64_t>(DType::kBF16)},
-    {"torch.LongStorage", static_cast<std::int64_t>(DType::kI64)},
-    {"torch.IntStorage", static_cast<std::int64_t>(DType::kI32)},
-    {"torch.ShortStorage", static_cast<std::int64_t>(DType::kI16)},
-    {"torch.CharStorage", static_cast<std::int64_t>(DType::kI8)},
-    {"torch.ByteStorage", static_cast<std::int64_t>(DType::kU8)},
-    {"torch.BoolStorage", static_cast<std::int64_t>(DType::kBool)},
-    {"torch.UntypedStorage", kUntyped},
-    {"torch.storage.UntypedStorage", kUntyped},
-    {"torch.storage._UntypedStorage", kUntyped},
-}};
-
-constexpr std::array<NamedType, 10> kDTypes = {{
-    {"torch.float64", static_cast<std::int64_t>(DType::kF64)},
-    {"torch.float32", static_cast<std::int64_t>(DType::kF32)},
-    {"torch.float16", static_cast<std::int64_t>(DType::kF16)},
-    {"torch.bfloat16", static_cast<std::int64_t>(DType::kBF16)},
-    {"torch.int64", static_cast<std::int64_t>(DType::kI64)},
-    {"torch.int32", static_cast<std::int64_t>(DType::kI32)},
-    {"torch.int16", static_cast<std::int64_t>(DType::kI16)},
-    {"torch.int8", static_cast<std::int64_t>(DType::kI8)},
-    {"torch.uint8", static_cast<std::int64_t>(DType::kU8)},
-    {"torch.bool", static_cast<std::int64_t>(DType::kBool)},
-}};
-
-template <std::size_t N>
-const NamedType* find_type(const std::array<NamedType, N>& types, std::string_view name) {
-  const auto* found =
-      std::find_if(types.begin(), types.end(), [&](const NamedType& t) { return t.name == name; });
-  return found == types.end() ? nullptr : found;
+/// Element type of a global such as torch.float32.
+std::optional<DType> dtype_named(std::string_view name) {
+  return name.starts_with(kTorch) ? value_named<DType>(name.substr(kTorch.size())) : std::nullopt;
 }
 
 bool is(const Nodes& nodes, NodeId id, Node::Type type) {
@@ -117,6 +93,12 @@ bool check_extents(const Nodes& nodes, const TensorValue& tensor, std::uint64_t 
   return product <= capacity;
 }
 
+NodeId make_tensor(Nodes& nodes, TensorValue tensor) {
+  const NodeId id = nodes.make(Node::Type::kTensor, kTensorCost);
+  nodes[id].object = std::make_shared<const TensorValue>(std::move(tensor));
+  return id;
+}
+
 /// torch._utils._rebuild_tensor*(storage, offset, size, stride[, requires_grad, hooks[, dtype], metadata]);
 /// empty if an argument is not supported.
 std::optional<NodeId> rebuild_tensor(Nodes& nodes, std::span<const NodeId> args, bool has_dtype) {
@@ -127,9 +109,9 @@ std::optional<NodeId> rebuild_tensor(Nodes& nodes, std::span<const NodeId> args,
   std::int64_t dtype = nodes[args[0]].integer;
   if (has_dtype) {
     if (args.size() < 7 || !is(nodes, args[6], Node::Type::kGlobal)) return std::nullopt;
-    const NamedType* named = find_type(kDTypes, nodes[args[6]].text);
-    if (named == nullptr) return std::nullopt;
-    dtype = named->dtype;
+    const std::optional<DType> named = dtype_named(nodes[args[6]].text);
+    if (!named) return std::nullopt;
+    dtype = static_cast<std::int64_t>(*named);
   }
   if (dtype == kUntyped)
     nodes.fail("a tensor of storage {} that has no element type", printable(nodes[args[0]].text));
@@ -146,9 +128,7 @@ std::optional<NodeId> rebuild_tensor(Nodes& nodes, std::span<const NodeId> args,
   tensor.storage = std::static_pointer_cast<const Storage>(nodes[args[0]].object);
   if (!check_extents(nodes, tensor, tensor.storage->size() / size_of(tensor.dtype), nodes[args[0]].text))
     return nodes.make_inert("an expanded tensor (call .contiguous() before saving)", {});
-  const NodeId id = nodes.make(Node::Type::kTensor, kTensorCost);
-  nodes[id].object = std::make_shared<const TensorValue>(std::move(tensor));
-  return id;
+  return make_tensor(nodes, std::move(tensor));
 }
 
 /// torch._utils._rebuild_parameter(data, requires_grad, hooks[, state])
@@ -157,9 +137,7 @@ std::optional<NodeId> rebuild_parameter(Nodes& nodes, std::span<const NodeId> ar
     return std::nullopt;
   TensorValue tensor = *static_cast<const TensorValue*>(nodes[args[0]].object.get());
   tensor.parameter = true;
-  const NodeId id = nodes.make(Node::Type::kTensor, kTensorCost);
-  nodes[id].object = std::make_shared<const TensorValue>(std::move(tensor));
-  return id;
+  return make_tensor(nodes, std::move(tensor));
 }
 
 /// torch._utils._rebuild_device_tensor_from_cpu_tensor(tensor, dtype, device, requires_grad), used for
@@ -168,9 +146,8 @@ std::optional<NodeId> rebuild_device_tensor(const Nodes& nodes, std::span<const 
   if (args.size() != 4 || !is(nodes, args[0], Node::Type::kTensor) ||
       !is(nodes, args[1], Node::Type::kGlobal))
     return std::nullopt;
-  const NamedType* dtype = find_type(kDTypes, nodes[args[1]].text);
   const auto* tensor = static_cast<const TensorValue*>(nodes[args[0]].object.get());
-  if (dtype == nullptr || dtype->dtype != static_cast<std::int64_t>(tensor->dtype)) return std::nullopt;
+  if (dtype_named(nodes[args[1]].text) != tensor->dtype) return std::nullopt;
   return args[0];
 }
 
@@ -242,22 +219,13 @@ std::optional<NodeId> numpy_dtype(Nodes& nodes, std::span<const NodeId> args) {
   return nodes.make_text(Node::Type::kNumpyDType, code);
 }
 
-NodeId make_int(Nodes& nodes, std::int64_t value, Node::Type type = Node::Type::kInt) {
-  const NodeId id = nodes.make(type);
-  nodes[id].integer = value;
-  return id;
+NodeId make_int(Nodes& nodes, std::int64_t value) {
+  return nodes.make_integer(Node::Type::kInt, value);
 }
 
 NodeId make_unsigned(Nodes& nodes, std::uint64_t value) {
-  constexpr auto kMax = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
-  return make_int(nodes, static_cast<std::int64_t>(value),
-                  value <= kMax ? Node::Type::kInt : Node::Type::kUnsigned);
-}
-
-NodeId make_double(Nodes& nodes, double value) {
-  const NodeId id = nodes.make(Node::Type::kDouble);
-  nodes[id].real = value;
-  return id;
+  return nodes.make_integer(std::in_range<std::int64_t>(value) ? Node::Type::kInt : Node::Type::kUnsigned,
+                            static_cast<std::int64_t>(value));
 }
 
 /// numpy.core.multiarray.scalar(dtype, bytes), from a metric saved without float().
@@ -273,9 +241,9 @@ std::optional<NodeId> numpy_scalar(Nodes& nodes, std::span<const NodeId> args) {
     std::memcpy(&value, bytes.data(), sizeof(T));
     return value;
   };
-  if (code == "f8") return make_double(nodes, as(double{}));
-  if (code == "f4") return make_double(nodes, as(float{}));
-  if (code == "f2") return make_double(nodes, kernels::cpu::half_to_float(as(std::uint16_t{})));
+  if (code == "f8") return nodes.make_double(as(double{}));
+  if (code == "f4") return nodes.make_double(as(float{}));
+  if (code == "f2") return nodes.make_double(kernels::cpu::half_to_float(as(std::uint16_t{})));
   if (code == "i8") return make_int(nodes, as(std::int64_t{}));
   if (code == "i4") return make_int(nodes, as(std::int32_t{}));
   if (code == "i2") return make_int(nodes, as(std::int16_t{}));
@@ -284,7 +252,7 @@ std::optional<NodeId> numpy_scalar(Nodes& nodes, std::span<const NodeId> args) {
   if (code == "u4") return make_int(nodes, as(std::uint32_t{}));
   if (code == "u2") return make_int(nodes, as(std::uint16_t{}));
   if (code == "u1") return make_int(nodes, as(std::uint8_t{}));
-  if (code == "b1") return make_int(nodes, as(std::uint8_t{}) != 0 ? 1 : 0, Node::Type::kBool);
+  if (code == "b1") return nodes.make_integer(Node::Type::kBool, as(std::uint8_t{}) != 0 ? 1 : 0);
   return std::nullopt;
 }
 
@@ -294,9 +262,7 @@ std::optional<NodeId> device(Nodes& nodes, std::span<const NodeId> args) {
   if (args.size() == 2 && !is(nodes, args[1], Node::Type::kInt)) return std::nullopt;
   nodes.charge_text(nodes[args[0]].text.size());
   std::string text = nodes[args[0]].text;
-  if (args.size() == 2) {
-    text += fmt::format(":{}", nodes[args[1]].integer);
-  }
+  if (args.size() == 2) text += fmt::format(":{}", nodes[args[1]].integer);
   return nodes.make_text(Node::Type::kString, text);
 }
 
@@ -346,15 +312,15 @@ NodeId resolve_persistent_id(Nodes& nodes, NodeId id, const StorageResolver& res
       nodes[parts[4]].integer < 0)
     nodes.fail("a persistent id that names no storage");
   const std::string type_name = nodes[parts[1]].text;
-  const NamedType* type = find_type(kStorageTypes, type_name);
-  if (type == nullptr) return nodes.make_inert(type_name, {});
+  const std::optional<std::int64_t> type = storage_type(type_name);
+  if (!type) return nodes.make_inert(type_name, {});
   StorageReference reference;
   reference.key = nodes[parts[2]].text;
   reference.elements = static_cast<std::uint64_t>(nodes[parts[4]].integer);
-  reference.element_size = type->dtype == kUntyped ? 1 : size_of(static_cast<DType>(type->dtype));
+  reference.element_size = *type == kUntyped ? 1 : size_of(static_cast<DType>(*type));
   auto storage = resolve(reference);
   const NodeId made = nodes.make_text(Node::Type::kStorage, reference.key);
-  nodes[made].integer = type->dtype;
+  nodes[made].integer = *type;
   nodes[made].object = std::move(storage);
   return made;
 }

@@ -24,6 +24,18 @@ NodeId Nodes::make(Node::Type type, std::size_t cost) {
   return static_cast<NodeId>(nodes_.size() - 1);
 }
 
+NodeId Nodes::make_integer(Node::Type type, std::int64_t value) {
+  const NodeId id = make(type);
+  nodes_[id].integer = value;
+  return id;
+}
+
+NodeId Nodes::make_double(double value) {
+  const NodeId id = make(Node::Type::kDouble);
+  nodes_[id].real = value;
+  return id;
+}
+
 NodeId Nodes::make_text(Node::Type type, std::string_view text) {
   charge_text(text.size());
   // The text may belong to another node, and make() can move the nodes.

@@ -9,7 +9,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "engine/base/error.h"
@@ -61,6 +60,8 @@ class Nodes {
   /// large value again and again.
   void charge_values(std::size_t count);
   void charge_text(std::uint64_t bytes);
+  NodeId make_integer(Node::Type type, std::int64_t value);
+  NodeId make_double(double value);
   NodeId make_text(Node::Type type, std::string_view text);
   NodeId make_inert(std::string_view global, std::span<const NodeId> contents);
   [[nodiscard]] Node& operator[](NodeId id) { return nodes_[id]; }

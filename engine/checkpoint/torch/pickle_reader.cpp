@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "engine/base/little_endian.h"
 #include "engine/base/text.h"
 #include "engine/checkpoint/torch/pickle_nodes.h"
 #include "engine/checkpoint/torch/pickle_opcodes.h"
@@ -46,9 +47,7 @@ class Machine {
   }
   template <typename T>
   T take() {
-    T value;
-    std::memcpy(&value, take_bytes(sizeof(T)).data(), sizeof(T));
-    return value;
+    return leading_number<T>(take_bytes(sizeof(T)));
   }
   std::string_view take_line() {
     const auto rest =
@@ -99,21 +98,11 @@ class Machine {
     push(memo_[key]);
   }
 
-  void push_int(std::int64_t value) {
-    const NodeId id = nodes_.make(Node::Type::kInt);
-    nodes_[id].integer = value;
-    push(id);
-  }
-  void push_bool(bool value) {
-    const NodeId id = nodes_.make(Node::Type::kBool);
-    nodes_[id].integer = value ? 1 : 0;
-    push(id);
-  }
+  void push_int(std::int64_t value) { push(nodes_.make_integer(Node::Type::kInt, value)); }
+  void push_bool(bool value) { push(nodes_.make_integer(Node::Type::kBool, value ? 1 : 0)); }
   void push_double() {
     const auto bits = __builtin_bswap64(take<std::uint64_t>());  // pickles store doubles big-endian
-    const NodeId id = nodes_.make(Node::Type::kDouble);
-    nodes_[id].real = std::bit_cast<double>(bits);
-    push(id);
+    push(nodes_.make_double(std::bit_cast<double>(bits)));
   }
   void push_string(std::string_view text) {
     // Python keeps file names in other encodings in such strings.
@@ -128,16 +117,10 @@ class Machine {
   void push_long(std::uint64_t length) {
     const std::string_view bytes = take_bytes(length);
     if (length == sizeof(std::uint64_t) + 1 && bytes.back() == '\0') {
-      std::uint64_t value = 0;
-      std::memcpy(&value, bytes.data(), sizeof value);
-      const NodeId id = nodes_.make(Node::Type::kUnsigned);
-      nodes_[id].integer = static_cast<std::int64_t>(value);
-      return push(id);
+      return push(nodes_.make_integer(Node::Type::kUnsigned, leading_number<std::int64_t>(bytes)));
     }
-    if (length > sizeof(std::int64_t)) {
-      push(nodes_.make_inert(fmt::format("int of {} bytes", length), {}));
-      return;
-    }
+    if (length > sizeof(std::int64_t))
+      return push(nodes_.make_inert(fmt::format("int of {} bytes", length), {}));
     std::uint64_t value =
         length > 0 && (static_cast<unsigned char>(bytes.back()) & 0x80U) != 0 ? ~std::uint64_t{0} : 0;
     if (length > 0) std::memcpy(&value, bytes.data(), length);
@@ -216,163 +199,139 @@ class Machine {
   }
 
   void step(Opcode opcode) {
-    if (step_scalar(opcode) || step_container(opcode) || step_memory(opcode) || step_object(opcode)) return;
-    nodes_.fail("opcode 0x{:02x} at byte {}, which no torch.save writes", static_cast<unsigned>(opcode),
-                at_ - 1);
-  }
-
-  bool step_scalar(Opcode opcode) {
     switch (opcode) {
       case Opcode::kNone:
-        return push(nodes_.make(Node::Type::kNone)), true;
+        return push(nodes_.make(Node::Type::kNone));
       case Opcode::kNewTrue:
-        return push_bool(true), true;
+        return push_bool(true);
       case Opcode::kNewFalse:
-        return push_bool(false), true;
+        return push_bool(false);
       case Opcode::kBinInt:
-        return push_int(take<std::int32_t>()), true;
+        return push_int(take<std::int32_t>());
       case Opcode::kBinInt1:
-        return push_int(take<std::uint8_t>()), true;
+        return push_int(take<std::uint8_t>());
       case Opcode::kBinInt2:
-        return push_int(take<std::uint16_t>()), true;
+        return push_int(take<std::uint16_t>());
       case Opcode::kLong1:
-        return push_long(take<std::uint8_t>()), true;
+        return push_long(take<std::uint8_t>());
       case Opcode::kLong4:
-        return push_long(take<std::uint32_t>()), true;
+        return push_long(take<std::uint32_t>());
       case Opcode::kBinFloat:
-        return push_double(), true;
+        return push_double();
       case Opcode::kShortBinUnicode:
-        return push_string(take_bytes(take<std::uint8_t>())), true;
+        return push_string(take_bytes(take<std::uint8_t>()));
       case Opcode::kBinUnicode:
-        return push_string(take_bytes(take<std::uint32_t>())), true;
+        return push_string(take_bytes(take<std::uint32_t>()));
       case Opcode::kBinUnicode8:
-        return push_string(take_bytes(take<std::uint64_t>())), true;
+        return push_string(take_bytes(take<std::uint64_t>()));
       case Opcode::kShortBinString:
-        return push_old_string(take_bytes(take<std::uint8_t>())), true;
+        return push_old_string(take_bytes(take<std::uint8_t>()));
       case Opcode::kBinString:
-        return push_old_string(take_bytes(take<std::uint32_t>())), true;
+        return push_old_string(take_bytes(take<std::uint32_t>()));
       case Opcode::kShortBinBytes:
-        return push_bytes(take_bytes(take<std::uint8_t>())), true;
+        return push_bytes(take_bytes(take<std::uint8_t>()));
       case Opcode::kBinBytes:
-        return push_bytes(take_bytes(take<std::uint32_t>())), true;
+        return push_bytes(take_bytes(take<std::uint32_t>()));
       case Opcode::kBinBytes8:
       case Opcode::kByteArray8:
-        return push_bytes(take_bytes(take<std::uint64_t>())), true;
-      default:
-        return false;
-    }
-  }
-
-  bool step_container(Opcode opcode) {
-    switch (opcode) {
+        return push_bytes(take_bytes(take<std::uint64_t>()));
       case Opcode::kEmptyTuple:
-        return push_tuple_of(0), true;
+        return push_tuple_of(0);
       case Opcode::kTuple1:
-        return push_tuple_of(1), true;
+        return push_tuple_of(1);
       case Opcode::kTuple2:
-        return push_tuple_of(2), true;
+        return push_tuple_of(2);
       case Opcode::kTuple3:
-        return push_tuple_of(3), true;
+        return push_tuple_of(3);
       case Opcode::kTuple:
-        return push_children(Node::Type::kTuple, pop_mark()), true;
+        return push_children(Node::Type::kTuple, pop_mark());
       case Opcode::kEmptyList:
-        return push_children(Node::Type::kList, {}), true;
+        return push_children(Node::Type::kList, {});
       case Opcode::kList:
-        return push_children(Node::Type::kList, pop_mark()), true;
+        return push_children(Node::Type::kList, pop_mark());
       case Opcode::kEmptyDict:
-        return push_children(Node::Type::kDict, {}), true;
+        return push_children(Node::Type::kDict, {});
       case Opcode::kDict:
-        return push_dict_of(pop_mark()), true;
+        return push_dict_of(pop_mark());
       case Opcode::kEmptySet:
-        return push(nodes_.make_inert("builtins.set", {})), true;
+        return push(nodes_.make_inert("builtins.set", {}));
       case Opcode::kFrozenSet:
-        return push(nodes_.make_inert("builtins.frozenset", pop_mark())), true;
+        return push(nodes_.make_inert("builtins.frozenset", pop_mark()));
       case Opcode::kAppend: {
         const NodeId item = pop();
-        return append({item}), true;
+        return append({item});
       }
       case Opcode::kAppends:
       case Opcode::kAddItems:
-        return append(pop_mark()), true;
+        return append(pop_mark());
       case Opcode::kSetItem: {
         const NodeId value = pop();
         const NodeId key = pop();
-        return set_items({key, value}), true;
+        return set_items({key, value});
       }
       case Opcode::kSetItems:
-        return set_items(pop_mark()), true;
-      default:
-        return false;
-    }
-  }
-
-  bool step_memory(Opcode opcode) {
-    switch (opcode) {
+        return set_items(pop_mark());
       case Opcode::kMark:
         if (marks_.size() >= nodes_.limits().max_values) nodes_.fail("more than {} marks", marks_.size());
-        return marks_.push_back(stack_.size()), true;
+        return marks_.push_back(stack_.size());
       case Opcode::kPop:
         if (stack_.size() == floor() && !marks_.empty()) {
           marks_.pop_back();
         } else {
           (void)pop();
         }
-        return true;
+        return;
       case Opcode::kPopMark:
-        return (void)pop_mark(), true;
+        (void)pop_mark();
+        return;
       case Opcode::kDup:
-        return push(top()), true;
+        return push(top());
       case Opcode::kBinPut:
-        return remember(take<std::uint8_t>()), true;
+        return remember(take<std::uint8_t>());
       case Opcode::kLongBinPut:
-        return remember(take<std::uint32_t>()), true;
+        return remember(take<std::uint32_t>());
       case Opcode::kMemoize:
-        return remember(memoized_), true;
+        return remember(memoized_);
       case Opcode::kBinGet:
-        return recall(take<std::uint8_t>()), true;
+        return recall(take<std::uint8_t>());
       case Opcode::kLongBinGet:
-        return recall(take<std::uint32_t>()), true;
+        return recall(take<std::uint32_t>());
       case Opcode::kFrame:
-        return read_frame(), true;
+        return read_frame();
       case Opcode::kProto:
-        return read_protocol(), true;
+        return read_protocol();
       case Opcode::kStop:
-        return stopped_ = true;
-      default:
-        return false;
-    }
-  }
-
-  bool step_object(Opcode opcode) {
-    switch (opcode) {
+        stopped_ = true;
+        return;
       case Opcode::kGlobal: {
         const std::string_view module = take_line();
-        return push_global(module, take_line()), true;
+        return push_global(module, take_line());
       }
       case Opcode::kStackGlobal:
-        return push_stack_global(), true;
+        return push_stack_global();
       case Opcode::kReduce:
       case Opcode::kNewObj:
-        return call_with(pop()), true;
+        return call_with(pop());
       case Opcode::kNewObjEx:
-        return call_with_keywords(), true;
+        return call_with_keywords();
       case Opcode::kInst:
         (void)take_line();
         (void)take_line();
-        return push_object(pop_mark()), true;
+        return push_object(pop_mark());
       case Opcode::kObj:
-        return push_object(pop_mark()), true;
+        return push_object(pop_mark());
       case Opcode::kBuild: {
         const NodeId state = pop();
         const NodeId target = pop();
-        return push(pickle::build(nodes_, target, state)), true;
+        return push(pickle::build(nodes_, target, state));
       }
       case Opcode::kBinPersId: {
         const NodeId id = pop();
-        return push(pickle::resolve_persistent_id(nodes_, id, resolve_)), true;
+        return push(pickle::resolve_persistent_id(nodes_, id, resolve_));
       }
       default:
-        return false;
+        nodes_.fail("opcode 0x{:02x} at byte {}, which no torch.save writes", static_cast<unsigned>(opcode),
+                    at_ - 1);
     }
   }
 

@@ -1,47 +1,22 @@
 #include "engine/checkpoint/torch/pickle_writer.h"
 
 #include <bit>
-#include <cstring>
 #include <limits>
 #include <map>
 
 #include "engine/base/error.h"
+#include "engine/base/little_endian.h"
 #include "engine/checkpoint/torch/pickle_opcodes.h"
+#include "engine/checkpoint/torch/storage_types.h"
 
 namespace voca::engine {
 namespace {
-
-std::string_view storage_type(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-      return "DoubleStorage";
-    case DType::kF32:
-      return "FloatStorage";
-    case DType::kF16:
-      return "HalfStorage";
-    case DType::kBF16:
-      return "BFloat16Storage";
-    case DType::kI64:
-      return "LongStorage";
-    case DType::kI32:
-      return "IntStorage";
-    case DType::kI16:
-      return "ShortStorage";
-    case DType::kI8:
-      return "CharStorage";
-    case DType::kU8:
-      return "ByteStorage";
-    case DType::kBool:
-      return "BoolStorage";
-  }
-  throw InternalError("a tensor of no element type");
-}
 
 class Writer {
  public:
   Pickle write(const Value& value) {
     put(Opcode::kProto);
-    put_little<std::uint8_t>(2);
+    append_number(result_.bytes, std::uint8_t{2});
     visit(value);
     put(Opcode::kStop);
     return std::move(result_);
@@ -49,46 +24,41 @@ class Writer {
 
  private:
   void put(Opcode opcode) { result_.bytes += static_cast<char>(opcode); }
-  template <typename T>
-  void put_little(T value) {
-    for (std::size_t i = 0; i < sizeof(T); ++i)
-      result_.bytes += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i) & 0xFFU);
-  }
 
   void put_int(std::int64_t value) {
     if (value >= 0 && value <= 0xFF) {
       put(Opcode::kBinInt1);
-      put_little(static_cast<std::uint8_t>(value));
+      append_number(result_.bytes, static_cast<std::uint8_t>(value));
     } else if (value >= 0 && value <= 0xFFFF) {
       put(Opcode::kBinInt2);
-      put_little(static_cast<std::uint16_t>(value));
+      append_number(result_.bytes, static_cast<std::uint16_t>(value));
     } else if (value >= std::numeric_limits<std::int32_t>::min() &&
                value <= std::numeric_limits<std::int32_t>::max()) {
       put(Opcode::kBinInt);
-      put_little(static_cast<std::int32_t>(value));
+      append_number(result_.bytes, static_cast<std::int32_t>(value));
     } else {
       put(Opcode::kLong1);
-      put_little(std::uint8_t{sizeof(value)});
-      put_little(value);
+      append_number(result_.bytes, std::uint8_t{sizeof(value)});
+      append_number(result_.bytes, value);
     }
   }
 
   /// For values beyond int64: a ninth byte keeps the number positive.
   void put_unsigned(std::uint64_t value) {
     put(Opcode::kLong1);
-    put_little(std::uint8_t{sizeof(value) + 1});
-    put_little(value);
-    put_little(std::uint8_t{0});
+    append_number(result_.bytes, std::uint8_t{sizeof(value) + 1});
+    append_number(result_.bytes, value);
+    append_number(result_.bytes, std::uint8_t{0});
   }
 
   void put_double(double value) {
     put(Opcode::kBinFloat);
-    put_little(__builtin_bswap64(std::bit_cast<std::uint64_t>(value)));
+    append_number(result_.bytes, __builtin_bswap64(std::bit_cast<std::uint64_t>(value)));
   }
 
   void put_string(std::string_view text) {
     put(Opcode::kBinUnicode);
-    put_little(static_cast<std::uint32_t>(text.size()));
+    append_number(result_.bytes, static_cast<std::uint32_t>(text.size()));
     result_.bytes += text;
   }
 
@@ -129,7 +99,7 @@ class Writer {
     put(Opcode::kMark);
     put(Opcode::kMark);
     put_string("storage");
-    put_global("torch", storage_type(tensor.dtype));
+    put_global("torch", name_in<DType>(kStorageTypes, tensor.dtype));
     put_string(fmt::format("{}", number));
     put_string("cpu");
     put_int(static_cast<std::int64_t>(tensor.storage->size() / size_of(tensor.dtype)));

@@ -76,11 +76,11 @@ void verify_digests(const ZipReader& zip, const ZipEntry& digests) {
     if (entries[i].name != expected.records[i].name || entries[i].size != expected.records[i].size)
       damaged(zip, "the zip directory is");
   }
-  if (file.checksums(0, digests.header_offset).crc32c != expected.prefix_crc32c) {
+  if (file.checksum(0, digests.header_offset) != expected.prefix_crc32c) {
     for (const RecordDigest& record : expected.records) {
       const ZipEntry* entry = zip.find(record.name);
       if (entry == nullptr || entry->stored_size != record.size ||
-          file.checksums(entry->data_offset, entry->stored_size).crc32c != record.crc32c)
+          file.checksum(entry->data_offset, entry->stored_size) != record.crc32c)
         damaged(zip, fmt::format("record {} is", printable(record.name)));
     }
     damaged(zip, "a header between the records is");

@@ -1,7 +1,6 @@
 #include "engine/checkpoint/torch/pt_file.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
@@ -23,29 +22,22 @@ constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
 // Not derived from the file's name, so that renaming a file changes none of its bytes.
 constexpr std::string_view kArchive = "archive";
 
-/// One record of an open archive.
-class RecordStorage : public Storage {
- public:
-  RecordStorage(std::shared_ptr<const ZipReader> zip, const ZipEntry& entry, bool big_endian)
-      : zip_(std::move(zip)), entry_(entry), big_endian_(big_endian) {}
-
-  [[nodiscard]] std::uint64_t size() const override { return entry_.size; }
-  [[nodiscard]] bool big_endian() const override { return big_endian_; }
-
-  void read(std::uint64_t offset, std::span<std::byte> out) const override {
-    VOCA_CHECK(offset <= entry_.size && out.size() <= entry_.size - offset);
-    if (!entry_.deflated) return zip_->file().read(entry_.data_offset + offset, out);
-    std::call_once(inflate_once_, [&] { inflated_ = zip_->read(entry_, entry_.size); });
-    if (!out.empty()) std::memcpy(out.data(), inflated_.data() + offset, out.size());
-  }
-
- private:
-  std::shared_ptr<const ZipReader> zip_;
-  const ZipEntry& entry_;  // entry of zip_
-  bool big_endian_;
-  mutable std::once_flag inflate_once_;
-  mutable std::vector<std::byte> inflated_;
+struct Inflated {
+  std::once_flag once;
+  std::vector<std::byte> bytes;
 };
+
+/// One record of an open archive. `entry` is one of `zip`.
+std::shared_ptr<const Storage> record_storage(std::shared_ptr<const ZipReader> zip, const ZipEntry& entry,
+                                              bool big_endian) {
+  const auto inflated = std::make_shared<Inflated>();
+  const auto read = [zip = std::move(zip), &entry, inflated](std::uint64_t offset, std::span<std::byte> out) {
+    if (!entry.deflated) return zip->file().read(entry.data_offset + offset, out);
+    std::call_once(inflated->once, [&] { inflated->bytes = zip->read(entry, entry.size); });
+    if (!out.empty()) std::memcpy(out.data(), inflated->bytes.data() + offset, out.size());
+  };
+  return std::make_shared<const Storage>(entry.size, read, big_endian);
+}
 
 /// Throws when the file is not a zip, naming the format that it has instead.
 void check_magic(const std::filesystem::path& path) {
@@ -99,7 +91,7 @@ StorageResolver make_resolver(std::shared_ptr<const ZipReader> zip, std::string 
       const ZipEntry* entry = zip->find(folder + "data/" + reference.key);
       if (entry == nullptr)
         throw DataError("{}: storage {} has no record", zip->path().string(), printable(reference.key));
-      storage = std::make_shared<const RecordStorage>(zip, *entry, big_endian);
+      storage = record_storage(zip, *entry, big_endian);
     }
     if (reference.elements > storage->size() / reference.element_size ||
         reference.elements * reference.element_size != storage->size()) {
@@ -197,7 +189,7 @@ void write_pt(const std::filesystem::path& path, const Value& value) {
   file.commit([&](const std::filesystem::path& temporary) {
     const FileReader written(temporary);
     if (written.size() != writer.zip().position() ||
-        written.checksums(0, written.size()).crc32c != writer.zip().crc32c())
+        written.checksum(0, written.size()) != writer.zip().crc32c())
       throw IoError("{}: what was read back is not what was written; check the disk", path.string());
   });
 }

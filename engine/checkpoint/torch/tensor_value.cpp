@@ -1,50 +1,16 @@
 // Storages, and the tensors that view them.
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "engine/base/error.h"
 #include "engine/checkpoint/torch/value.h"
-#include "kernels/cpu/half.h"
+#include "engine/core/element.h"
 
 namespace voca::engine {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "files are little-endian and so is memory");
-
 constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
-
-class MemoryStorage : public Storage {
- public:
-  explicit MemoryStorage(std::span<const std::byte> bytes) : bytes_(bytes) {}
-
-  [[nodiscard]] std::uint64_t size() const override { return bytes_.size(); }
-  void read(std::uint64_t offset, std::span<std::byte> out) const override {
-    VOCA_CHECK(offset <= bytes_.size() && out.size() <= bytes_.size() - offset);
-    if (!out.empty()) std::memcpy(out.data(), bytes_.data() + offset, out.size());
-  }
-
- private:
-  std::span<const std::byte> bytes_;
-};
-
-class FileStorage : public Storage {
- public:
-  FileStorage(std::shared_ptr<const FileReader> file, std::uint64_t offset, std::uint64_t size)
-      : file_(std::move(file)), offset_(offset), size_(size) {}
-
-  [[nodiscard]] std::uint64_t size() const override { return size_; }
-  void read(std::uint64_t offset, std::span<std::byte> out) const override {
-    VOCA_CHECK(offset <= size_ && out.size() <= size_ - offset);
-    file_->read(offset_ + offset, out);
-  }
-
- private:
-  std::shared_ptr<const FileReader> file_;
-  std::uint64_t offset_;
-  std::uint64_t size_;
-};
 
 void reverse_elements(std::span<std::byte> bytes, std::size_t element_size) {
   if (element_size == 1) return;
@@ -52,39 +18,6 @@ void reverse_elements(std::span<std::byte> bytes, std::size_t element_size) {
     std::reverse(bytes.begin() + static_cast<std::ptrdiff_t>(at),
                  bytes.begin() + static_cast<std::ptrdiff_t>(at + element_size));
   }
-}
-
-template <typename T>
-T load(const std::byte* at) {
-  T value;
-  std::memcpy(&value, at, sizeof(T));
-  return value;
-}
-
-template <typename To>
-To convert(DType dtype, const std::byte* at) {
-  switch (dtype) {
-    case DType::kF64:
-      return static_cast<To>(load<double>(at));
-    case DType::kF32:
-      return static_cast<To>(load<float>(at));
-    case DType::kF16:
-      return static_cast<To>(kernels::cpu::half_to_float(load<std::uint16_t>(at)));
-    case DType::kBF16:
-      return static_cast<To>(std::bit_cast<float>(std::uint32_t{load<std::uint16_t>(at)} << 16U));
-    case DType::kI64:
-      return static_cast<To>(load<std::int64_t>(at));
-    case DType::kI32:
-      return static_cast<To>(load<std::int32_t>(at));
-    case DType::kI16:
-      return static_cast<To>(load<std::int16_t>(at));
-    case DType::kI8:
-      return static_cast<To>(load<std::int8_t>(at));
-    case DType::kU8:
-    case DType::kBool:
-      return static_cast<To>(load<std::uint8_t>(at));
-  }
-  return To{};
 }
 
 /// Calls visit(index of the first element, bytes) for consecutive pieces of the tensor in row-major order,
@@ -133,7 +66,7 @@ void copy_elements(const TensorValue& tensor, std::span<To> out) {
   const std::size_t element_size = size_of(tensor.dtype);
   visit_pieces(tensor, [&](std::uint64_t first, std::span<const std::byte> piece) {
     for (std::size_t i = 0; i < piece.size() / element_size; ++i)
-      out[first + i] = convert<To>(tensor.dtype, piece.data() + i * element_size);
+      out[first + i] = element_as<To>(tensor.dtype, piece.data() + i * element_size);
   });
 }
 
@@ -146,12 +79,19 @@ void read_little_endian(const Storage& storage, std::size_t element_size, std::u
 }
 
 std::shared_ptr<const Storage> borrow_storage(std::span<const std::byte> bytes) {
-  return std::make_shared<const MemoryStorage>(bytes);
+  return std::make_shared<const Storage>(bytes.size(),
+                                         [bytes](std::uint64_t offset, std::span<std::byte> out) {
+                                           if (!out.empty())
+                                             std::memcpy(out.data(), bytes.data() + offset, out.size());
+                                         });
 }
 
 std::shared_ptr<const Storage> storage_in(std::shared_ptr<const FileReader> file, std::uint64_t offset,
                                           std::uint64_t size) {
-  return std::make_shared<const FileStorage>(std::move(file), offset, size);
+  return std::make_shared<const Storage>(
+      size, [file = std::move(file), offset](std::uint64_t at, std::span<std::byte> out) {
+        file->read(offset + at, out);
+      });
 }
 
 std::int64_t TensorValue::elements() const {

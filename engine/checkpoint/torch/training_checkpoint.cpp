@@ -1,9 +1,7 @@
 #include "engine/checkpoint/torch/training_checkpoint.h"
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "engine/base/error.h"
 #include "engine/base/file_reader.h"
 #include "engine/base/json.h"
 
@@ -51,22 +49,9 @@ Value optimizer_value(const TrainingCheckpoint& checkpoint, std::span<const floa
   return optimizer;
 }
 
-void check_parameters(const TrainingCheckpoint& checkpoint) {
-  for (const ParameterState& parameter : checkpoint.parameters) {
-    std::int64_t elements = 1;
-    for (const std::int64_t extent : parameter.shape) elements *= extent;
-    const auto count = static_cast<std::size_t>(elements);
-    VOCA_CHECK(parameter.weights.size() == count);
-    const std::size_t moments = checkpoint.optimizer && checkpoint.optimizer->step > 0 ? count : 0;
-    if (moments > 0)
-      VOCA_CHECK(parameter.exp_avg.size() == moments && parameter.exp_avg_sq.size() == moments);
-  }
-}
-
 }  // namespace
 
 void write_training_checkpoint(const std::filesystem::path& path, const TrainingCheckpoint& checkpoint) {
-  check_parameters(checkpoint);
   Dict model;
   model.ordered_dict = true;
   for (const ParameterState& parameter : checkpoint.parameters)

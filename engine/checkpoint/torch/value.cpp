@@ -1,9 +1,6 @@
 #include "engine/checkpoint/torch/value.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
@@ -12,35 +9,6 @@
 #include "engine/base/text.h"
 
 namespace voca::engine {
-
-Value::Value(std::string text) : data_(std::make_shared<const std::string>(std::move(text))) {}
-Value::Value(Bytes bytes) : data_(std::make_shared<const Bytes>(std::move(bytes))) {}
-Value::Value(List list) : data_(std::make_shared<const List>(std::move(list))) {}
-Value::Value(Tuple tuple) : data_(std::make_shared<const Tuple>(std::move(tuple))) {}
-Value::Value(Dict dict) : data_(std::make_shared<const Dict>(std::move(dict))) {}
-Value::Value(TensorValue tensor) : data_(std::make_shared<const TensorValue>(std::move(tensor))) {}
-Value::Value(InertNode node) : data_(std::make_shared<const InertNode>(std::move(node))) {}
-
-Value::Value(std::uint64_t value) {
-  if (value <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
-    data_ = static_cast<std::int64_t>(value);
-  } else {
-    data_ = value;
-  }
-}
-
-std::span<const Value> Value::items() const {
-  if (const List* list = if_list()) return list->items;
-  if (const Tuple* tuple = if_tuple()) return tuple->items;
-  return {};
-}
-
-std::span<const std::pair<Value, Value>> Value::entries() const {
-  if (const Dict* dict = if_dict()) return dict->items;
-  if (const InertNode* node = if_inert()) return node->entries;
-  return {};
-}
-
 namespace {
 
 const Value* find_entry(std::span<const std::pair<Value, Value>> entries, std::string_view key) {
@@ -50,51 +18,6 @@ const Value* find_entry(std::span<const std::pair<Value, Value>> entries, std::s
   }
   return nullptr;
 }
-
-}  // namespace
-
-const Value* Value::find(std::string_view key) const {
-  return find_entry(entries(), key);
-}
-
-const Value* Dict::find(std::string_view key) const {
-  return find_entry(items, key);
-}
-
-void Dict::add(std::string key, Value value) {
-  items.emplace_back(Value(std::move(key)), std::move(value));
-}
-
-std::string_view name_of(Value::Kind kind) {
-  switch (kind) {
-    case Value::Kind::kNone:
-      return "None";
-    case Value::Kind::kBool:
-      return "bool";
-    case Value::Kind::kInt:
-    case Value::Kind::kUnsigned:
-      return "int";
-    case Value::Kind::kDouble:
-      return "float";
-    case Value::Kind::kString:
-      return "str";
-    case Value::Kind::kBytes:
-      return "bytes";
-    case Value::Kind::kList:
-      return "list";
-    case Value::Kind::kTuple:
-      return "tuple";
-    case Value::Kind::kDict:
-      return "dict";
-    case Value::Kind::kTensor:
-      return "tensor";
-    case Value::Kind::kInert:
-      return "object that is not loaded";
-  }
-  return "unknown";
-}
-
-namespace {
 
 std::string key_text(const Value& key) {
   if (const auto* text = key.if_string()) return *text;
@@ -107,11 +30,8 @@ std::string key_text(const Value& key) {
 }
 
 std::string describe_tensor(const TensorValue& tensor) {
-  std::string shape;
-  for (const std::int64_t extent : tensor.shape)
-    shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
-  return fmt::format("{} {} ({}){}", tensor.parameter ? "parameter" : "tensor", name_of(tensor.dtype), shape,
-                     tensor.contiguous() ? "" : ", strided");
+  return fmt::format("{} {} ({}){}", tensor.parameter ? "parameter" : "tensor", name_of(tensor.dtype),
+                     fmt::join(tensor.shape, ", "), tensor.contiguous() ? "" : ", strided");
 }
 
 /// "list of 3"
@@ -161,12 +81,10 @@ class Description {
   }
 
   void add_entries(std::span<const std::pair<Value, Value>> entries, std::size_t indent) {
-    for (std::size_t i = 0; i < std::min(entries.size(), max_items_); ++i) {
-      if (full()) return;
-      out_ += fmt::format("{:{}}{}: ", "", indent, printable_key(entries[i].first));
-      add(entries[i].second, indent);
-    }
-    add_rest(entries.size(), indent);
+    add_all(entries.size(), indent, [&](std::size_t i) -> const Value& {
+      out_ += printable_key(entries[i].first);
+      return entries[i].second;
+    });
   }
 
   std::string take() {
@@ -187,14 +105,21 @@ class Description {
     ++lines_;
   }
   void add_items(std::span<const Value> items, std::size_t indent) {
-    for (std::size_t i = 0; i < std::min(items.size(), max_items_); ++i) {
-      if (full()) return;
-      out_ += fmt::format("{:{}}{}: ", "", indent, i);
-      add(items[i], indent);
-    }
-    add_rest(items.size(), indent);
+    add_all(items.size(), indent, [&](std::size_t i) -> const Value& {
+      out_ += std::to_string(i);
+      return items[i];
+    });
   }
-  void add_rest(std::size_t count, std::size_t indent) {
+  /// Adds `count` values; take(i) appends the name of one and returns it.
+  template <typename Take>
+  void add_all(std::size_t count, std::size_t indent, const Take& take) {
+    for (std::size_t i = 0; i < std::min(count, max_items_); ++i) {
+      if (full()) return;
+      out_.append(indent, ' ');
+      const Value& value = take(i);
+      out_ += ": ";
+      add(value, indent);
+    }
     if (count > max_items_ && !full())
       end_line(fmt::format("{:{}}… {} more", "", indent, count - max_items_));
   }
@@ -223,7 +148,116 @@ void visit_inert(const Value& value, const ValuePlace& place, const Found& found
   for (std::size_t i = 0; i < items.size(); ++i) visit_inert(items[i], {.above = &place, .index = i}, found);
 }
 
+/// Builds the JSON of one tree, within a total budget of values.
+class JsonMaker {
+ public:
+  nlohmann::ordered_json make(const Value& value) {
+    if (const auto* truth = value.if_bool()) return *truth;
+    if (const auto* number = value.if_int()) return *number;
+    if (const auto* number = value.if_unsigned()) return *number;
+    if (const auto* number = value.if_double()) return *number;
+    if (value.is_none()) return nullptr;
+    if (const auto* text = value.if_string()) {
+      if (fits(text->size() / kTextPerValue)) return *text;
+      return fmt::format("str of {} bytes", text->size());
+    }
+    if (const TensorValue* tensor = value.if_tensor()) return of_tensor(*tensor);
+    if (value.if_list() != nullptr || value.if_tuple() != nullptr) return of_items(value);
+    // omegaconf's DictConfig, which Hydra and Lightning save, keeps its content under these keys.
+    for (const char* inner : {"_val", "_content"}) {
+      if (const Value* content = value.find(inner); content != nullptr && value.if_inert() != nullptr)
+        return make(*content);
+    }
+    if (value.if_dict() != nullptr || !value.entries().empty()) return of_entries(value);
+    if (const InertNode* node = value.if_inert()) return inert_text(*node);
+    return fmt::format("{} bytes", value.if_bytes()->data.size());
+  }
+
+ private:
+  static constexpr std::size_t kTextPerValue = 32;  // bytes of text that count as one value
+
+  /// Reserves this many values and returns true if they fit.
+  bool fits(std::size_t values) {
+    if (values > left_) return false;
+    left_ -= values;
+    return true;
+  }
+
+  static nlohmann::ordered_json of_tensor(const TensorValue& tensor) {
+    if (tensor.elements() != 1) return describe_tensor(tensor);
+    double element = 0;
+    tensor.copy_to(std::span(&element, 1));
+    if (is_floating(tensor.dtype)) return element;
+    return static_cast<std::int64_t>(element);
+  }
+
+  nlohmann::ordered_json of_items(const Value& value) {
+    if (!fits(value.items().size())) return container_text(value);
+    auto array = nlohmann::ordered_json::array();
+    for (const Value& item : value.items()) array.push_back(make(item));
+    return array;
+  }
+
+  nlohmann::ordered_json of_entries(const Value& value) {
+    std::size_t cost = 0;
+    for (const auto& [key, item] : value.entries())
+      cost += 1 + (key.if_string() != nullptr ? key.if_string()->size() / kTextPerValue : 0);
+    if (!fits(cost))
+      return value.if_inert() != nullptr ? inert_text(*value.if_inert()) : container_text(value);
+    auto object = nlohmann::ordered_json::object();
+    object.get_ref<nlohmann::ordered_json::object_t&>().reserve(value.entries().size());
+    std::unordered_set<std::string> keys;
+    for (const auto& [key, item] : value.entries()) {
+      std::string name = key_text(key);
+      if (keys.insert(name).second) add_member(object, std::move(name), make(item));
+    }
+    return object;
+  }
+
+  std::size_t left_ = 100'000;
+};
+
 }  // namespace
+
+Value::Value(std::uint64_t value) {
+  if (std::in_range<std::int64_t>(value)) {
+    data_ = static_cast<std::int64_t>(value);
+  } else {
+    data_ = value;
+  }
+}
+
+std::span<const Value> Value::items() const {
+  if (const List* list = if_list()) return list->items;
+  if (const Tuple* tuple = if_tuple()) return tuple->items;
+  return {};
+}
+
+std::span<const std::pair<Value, Value>> Value::entries() const {
+  if (const Dict* dict = if_dict()) return dict->items;
+  if (const InertNode* node = if_inert()) return node->entries;
+  return {};
+}
+
+const Value* Value::find(std::string_view key) const {
+  return find_entry(entries(), key);
+}
+
+const Value* Dict::find(std::string_view key) const {
+  return find_entry(items, key);
+}
+
+void Dict::add(std::string key, Value value) {
+  items.emplace_back(Value(std::move(key)), std::move(value));
+}
+
+std::string_view name_of(Value::Kind kind) {
+  // In the order of Kind.
+  constexpr auto kNames =
+      std::to_array<std::string_view>({"None", "bool", "int", "int", "float", "str", "bytes", "list", "tuple",
+                                       "dict", "tensor", "object that is not loaded"});
+  return kNames.at(static_cast<std::size_t>(kind));
+}
 
 std::string describe(const Value& value, std::size_t max_items, std::size_t max_lines) {
   Description description(max_items, max_lines);
@@ -297,79 +331,6 @@ Value value_from_json(const nlohmann::ordered_json& json) {
       return {};
   }
 }
-
-namespace {
-
-/// Builds the JSON of one tree, within a total budget of values.
-class JsonMaker {
- public:
-  nlohmann::ordered_json make(const Value& value) {
-    if (const auto* truth = value.if_bool()) return *truth;
-    if (const auto* number = value.if_int()) return *number;
-    if (const auto* number = value.if_unsigned()) return *number;
-    if (const auto* number = value.if_double()) return *number;
-    if (value.is_none()) return nullptr;
-    if (const auto* text = value.if_string()) {
-      if (fits(text->size() / kTextPerValue)) return *text;
-      return fmt::format("str of {} bytes", text->size());
-    }
-    if (const TensorValue* tensor = value.if_tensor()) return of_tensor(*tensor);
-    if (value.if_list() != nullptr || value.if_tuple() != nullptr) return of_items(value);
-    // omegaconf's DictConfig, which Hydra and Lightning save, keeps its content under these keys.
-    for (const char* inner : {"_val", "_content"}) {
-      if (const Value* content = value.find(inner); content != nullptr && value.if_inert() != nullptr)
-        return make(*content);
-    }
-    if (value.if_dict() != nullptr || !value.entries().empty()) return of_entries(value);
-    if (const InertNode* node = value.if_inert()) return inert_text(*node);
-    return fmt::format("{} bytes", value.if_bytes()->data.size());
-  }
-
- private:
-  static constexpr std::size_t kTextPerValue = 32;  // bytes of text that count as one value
-
-  /// Reserves this many values and returns true if they fit.
-  bool fits(std::size_t values) {
-    if (values > left_) return false;
-    left_ -= values;
-    return true;
-  }
-
-  static nlohmann::ordered_json of_tensor(const TensorValue& tensor) {
-    if (tensor.elements() != 1) return describe_tensor(tensor);
-    double element = 0;
-    tensor.copy_to(std::span(&element, 1));
-    if (is_floating(tensor.dtype)) return element;
-    return static_cast<std::int64_t>(element);
-  }
-
-  nlohmann::ordered_json of_items(const Value& value) {
-    if (!fits(value.items().size())) return container_text(value);
-    auto array = nlohmann::ordered_json::array();
-    for (const Value& item : value.items()) array.push_back(make(item));
-    return array;
-  }
-
-  nlohmann::ordered_json of_entries(const Value& value) {
-    std::size_t cost = 0;
-    for (const auto& [key, item] : value.entries())
-      cost += 1 + (key.if_string() != nullptr ? key.if_string()->size() / kTextPerValue : 0);
-    if (!fits(cost))
-      return value.if_inert() != nullptr ? inert_text(*value.if_inert()) : container_text(value);
-    auto object = nlohmann::ordered_json::object();
-    object.get_ref<nlohmann::ordered_json::object_t&>().reserve(value.entries().size());
-    std::unordered_set<std::string> keys;
-    for (const auto& [key, item] : value.entries()) {
-      std::string name = key_text(key);
-      if (keys.insert(name).second) add_member(object, std::move(name), make(item));
-    }
-    return object;
-  }
-
-  std::size_t left_ = 100'000;
-};
-
-}  // namespace
 
 nlohmann::ordered_json json_from_value(const Value& value) {
   return JsonMaker().make(value);

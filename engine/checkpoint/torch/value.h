@@ -24,18 +24,28 @@ namespace voca::engine {
 /// Bytes viewed by one or more tensors: a record of a file, read on demand, or memory.
 class Storage {
  public:
-  Storage() = default;
-  Storage(const Storage&) = delete;
-  Storage& operator=(const Storage&) = delete;
-  virtual ~Storage() = default;
+  /// Overwrites `out` with the bytes starting at `offset`. Throws IoError when a file cannot be read,
+  /// DataError when it has become shorter.
+  using Read = std::function<void(std::uint64_t offset, std::span<std::byte> out)>;
+
+  /// `size` bytes that `read` reads.
+  Storage(std::uint64_t size, Read read, bool big_endian = false)
+      : size_(size), read_(std::move(read)), big_endian_(big_endian) {}
 
   /// Size in bytes.
-  [[nodiscard]] virtual std::uint64_t size() const = 0;
-  /// Overwrites `out` with the bytes starting at `offset`; [offset, offset + out.size()) must lie within
-  /// size(). Throws IoError when the file cannot be read, DataError when it has become shorter.
-  virtual void read(std::uint64_t offset, std::span<std::byte> out) const = 0;
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+  /// Calls `read`; [offset, offset + out.size()) must lie within size().
+  void read(std::uint64_t offset, std::span<std::byte> out) const {
+    VOCA_CHECK(offset <= size_ && out.size() <= size_ - offset);
+    read_(offset, out);
+  }
   /// Whether elements are stored big-endian.
-  [[nodiscard]] virtual bool big_endian() const { return false; }
+  [[nodiscard]] bool big_endian() const { return big_endian_; }
+
+ private:
+  std::uint64_t size_;
+  Read read_;
+  bool big_endian_;
 };
 
 /// Storage::read with elements of `element_size` bytes converted to little-endian. `offset` and `out` must
@@ -117,6 +127,13 @@ struct InertNode {
 
 /// A node of the tree. Copies share the subtrees.
 class Value {
+  // Alternatives in the order of Kind.
+  using Data =
+      std::variant<std::monostate, bool, std::int64_t, std::uint64_t, double,
+                   std::shared_ptr<const std::string>, std::shared_ptr<const Bytes>,
+                   std::shared_ptr<const List>, std::shared_ptr<const Tuple>, std::shared_ptr<const Dict>,
+                   std::shared_ptr<const TensorValue>, std::shared_ptr<const InertNode>>;
+
  public:
   enum class Kind : std::uint8_t {
     kNone,
@@ -140,13 +157,11 @@ class Value {
   Value(std::uint64_t value);                       // NOLINT(google-explicit-constructor): kInt where it fits
   Value(double value) : data_(value) {}             // NOLINT(google-explicit-constructor)
   Value(const char* text) : Value(std::string(text)) {}  // NOLINT(google-explicit-constructor)
-  Value(std::string text);                               // NOLINT(google-explicit-constructor)
-  Value(Bytes bytes);                                    // NOLINT(google-explicit-constructor)
-  Value(List list);                                      // NOLINT(google-explicit-constructor)
-  Value(Tuple tuple);                                    // NOLINT(google-explicit-constructor)
-  Value(Dict dict);                                      // NOLINT(google-explicit-constructor)
-  Value(TensorValue tensor);                             // NOLINT(google-explicit-constructor)
-  Value(InertNode node);                                 // NOLINT(google-explicit-constructor)
+  /// A string, Bytes, List, Tuple, Dict, TensorValue or InertNode.
+  template <typename T>
+  requires std::is_constructible_v<Data, std::shared_ptr<const T>> Value(
+      T content)  // NOLINT(google-explicit-constructor)
+      : data_(std::make_shared<const T>(std::move(content))) {}
 
   [[nodiscard]] Kind kind() const { return static_cast<Kind>(data_.index()); }
   [[nodiscard]] bool is_none() const { return kind() == Kind::kNone; }
@@ -178,12 +193,7 @@ class Value {
     return pointer == nullptr ? nullptr : pointer->get();
   }
 
-  // Alternatives in the order of Kind.
-  std::variant<std::monostate, bool, std::int64_t, std::uint64_t, double, std::shared_ptr<const std::string>,
-               std::shared_ptr<const Bytes>, std::shared_ptr<const List>, std::shared_ptr<const Tuple>,
-               std::shared_ptr<const Dict>, std::shared_ptr<const TensorValue>,
-               std::shared_ptr<const InertNode>>
-      data_;
+  Data data_;
 };
 
 /// Name of the kind for messages: "dict", "tensor", …

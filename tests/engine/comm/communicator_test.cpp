@@ -17,6 +17,7 @@
 #include "engine/base/random.h"
 #include "engine/comm/communication_error.h"
 #include "support/ranks.h"
+#include "support/single_communicator.h"
 
 namespace voca::engine {
 namespace {
@@ -355,7 +356,7 @@ TEST_F(GlooTrouble, RanksThatDoNotMeetSayHowLongTheyWaited) {
 }
 
 TEST(SingleCommunicator, IsAWorldOfOne) {
-  const auto single = make_single_communicator();
+  const auto single = testing::make_single_communicator();
   EXPECT_EQ(single->world_size(), 1);
   std::vector<double> data{1, 2};
   single->all_reduce_sum("numbers", tensor_over(data), nullptr);

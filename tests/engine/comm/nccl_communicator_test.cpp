@@ -21,6 +21,7 @@
 #include "engine/comm/communication_error.h"
 #include "engine/comm/nccl_api.h"
 #include "support/ranks.h"
+#include "support/single_communicator.h"
 
 namespace voca::engine {
 namespace {
@@ -173,7 +174,7 @@ class Nccl : public ::testing::Test {
   }
 
   std::unique_ptr<Communicator> make(const NcclOptions& options = {}) {
-    return make_nccl_communicator(fake_nccl(), store_, make_single_communicator(), options);
+    return make_nccl_communicator(fake_nccl(), store_, testing::make_single_communicator(), options);
   }
   static Tensor tensor(DType dtype, const Shape& shape) {
     static std::array<std::byte, 4096> memory;

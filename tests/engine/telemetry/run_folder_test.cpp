@@ -75,9 +75,9 @@ TEST_F(RunFolderTest, AFileInItsPlaceIsNamed) {
 TEST_F(RunFolderTest, ConfigIsReplacedWhole) {
   RunFolder folder(root_);
   folder.write_config({{"hidden", 768}, {"lr", 3e-4}});
-  EXPECT_EQ(read(folder.config_path()), "{\n  \"hidden\": 768,\n  \"lr\": 0.0003\n}\n");
+  EXPECT_EQ(read(RunFolder::config_path(folder.path())), "{\n  \"hidden\": 768,\n  \"lr\": 0.0003\n}\n");
   folder.write_config({{"hidden", 64}});
-  EXPECT_EQ(ordered_json::parse(read(folder.config_path())), ordered_json({{"hidden", 64}}));
+  EXPECT_EQ(ordered_json::parse(read(RunFolder::config_path(folder.path()))), ordered_json({{"hidden", 64}}));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(root_), {}), 1) << "a temporary file stayed";
 }
 
@@ -85,10 +85,12 @@ TEST_F(RunFolderTest, LinesKeepTheirOrderAndAreThereAtOnce) {
   RunFolder folder(root_);
   folder.start_metrics();
   folder.append({{"kind", "step"}, {"epoch", 0}, {"step", 1}, {"loss", 0.5}, {"cls", 0.25}});
-  EXPECT_EQ(read(folder.metrics_path()), R"({"kind":"step","epoch":0,"step":1,"loss":0.5,"cls":0.25})"
-                                         "\n");
+  EXPECT_EQ(read(RunFolder::metrics_path(folder.path())),
+            R"({"kind":"step","epoch":0,"step":1,"loss":0.5,"cls":0.25})"
+            "\n");
   folder.append(record("epoch", 0, 1));
-  EXPECT_THAT(read(folder.metrics_path()), ::testing::EndsWith(record("epoch", 0, 1).dump() + "\n"));
+  EXPECT_THAT(read(RunFolder::metrics_path(folder.path())),
+              ::testing::EndsWith(record("epoch", 0, 1).dump() + "\n"));
   EXPECT_TRUE(RunFolder::has_metrics(folder.path()));
 }
 
@@ -110,8 +112,9 @@ TEST_F(RunFolderTest, NumbersThatAreNotFiniteBecomeNull) {
   RunFolder folder(root_);
   folder.start_metrics();
   folder.append({{"kind", "step"}, {"epoch", 0}, {"step", 1}, {"loss", NAN}, {"grad_norm", INFINITY}});
-  EXPECT_EQ(read(folder.metrics_path()), R"({"kind":"step","epoch":0,"step":1,"loss":null,"grad_norm":null})"
-                                         "\n");
+  EXPECT_EQ(read(RunFolder::metrics_path(folder.path())),
+            R"({"kind":"step","epoch":0,"step":1,"loss":null,"grad_norm":null})"
+            "\n");
 }
 
 TEST_F(RunFolderTest, DoublesComeBackExactly) {
@@ -120,7 +123,7 @@ TEST_F(RunFolderTest, DoublesComeBackExactly) {
   const double values[] = {0.1, 1.0 / 3.0, 5e-324, 1.7976931348623157e308, -2.5};
   for (const double value : values)
     folder.append({{"kind", "step"}, {"epoch", 0}, {"step", 1}, {"loss", value}});
-  std::ifstream file(folder.metrics_path());
+  std::ifstream file(RunFolder::metrics_path(folder.path()));
   for (const double value : values) {
     std::string line;
     ASSERT_TRUE(std::getline(file, line));
@@ -140,17 +143,17 @@ TEST_F(RunFolderTest, AFreshStartLeavesWhatALinkLeadsTo) {
   RunFolder folder(root_);
   const std::filesystem::path mine = root_ / "mine";
   write_file_atomically(mine, "mine");
-  std::filesystem::create_symlink(mine, folder.metrics_path());
+  std::filesystem::create_symlink(mine, RunFolder::metrics_path(folder.path()));
   folder.start_metrics();
   folder.append(record("step", 0, 1));
   EXPECT_EQ(read_text_file(mine, 100), "mine");
-  EXPECT_FALSE(std::filesystem::is_symlink(folder.metrics_path()));
+  EXPECT_FALSE(std::filesystem::is_symlink(RunFolder::metrics_path(folder.path())));
 }
 
 TEST_F(RunFolderTest, APipeIsNotWaitedFor) {
   const RunFolder folder(root_);
-  ASSERT_EQ(::mkfifo(folder.metrics_path().c_str(), 0600), 0);
-  EXPECT_THROW(visit_metrics(folder.metrics_path(), [](const auto&, auto) {}), DataError);
+  ASSERT_EQ(::mkfifo(RunFolder::metrics_path(folder.path()).c_str(), 0600), 0);
+  EXPECT_THROW(visit_metrics(RunFolder::metrics_path(folder.path()), [](const auto&, auto) {}), DataError);
 }
 
 TEST_F(RunFolderTest, AResumedRunLeavesTheFileOfAnUninterruptedOne) {
@@ -172,7 +175,8 @@ TEST_F(RunFolderTest, AResumedRunLeavesTheFileOfAnUninterruptedOne) {
         if (done < saved / 4) folder.append(record("epoch", done + 1, saved));
         if (saved == 4 * epochs) folder.append(record("test", epochs, saved));
         for (const ordered_json& line : story(epochs, saved, 4 * epochs)) folder.append(line);
-        ASSERT_EQ(read(folder.metrics_path()), uninterrupted) << told << " told, resumed at " << saved;
+        ASSERT_EQ(read(RunFolder::metrics_path(folder.path())), uninterrupted)
+            << told << " told, resumed at " << saved;
       }
     }
   }
@@ -187,9 +191,10 @@ TEST_F(RunFolderTest, ALineCutShortIsRepaired) {
     folder.resume_metrics(0, 2);
     // Whole but for its newline it is a record.
     const std::string expected = length + 1 < second.size() ? first : first + second;
-    EXPECT_EQ(read(folder.metrics_path()), expected) << length;
+    EXPECT_EQ(read(RunFolder::metrics_path(folder.path())), expected) << length;
     folder.append(record("step", 0, 3));
-    EXPECT_EQ(read(folder.metrics_path()), fmt::format("{}{}\n", expected, record("step", 0, 3).dump()));
+    EXPECT_EQ(read(RunFolder::metrics_path(folder.path())),
+              fmt::format("{}{}\n", expected, record("step", 0, 3).dump()));
   }
 }
 
@@ -215,7 +220,7 @@ TEST_F(RunFolderTest, ResumingWithoutAFileBeginsOne) {
   RunFolder folder(root_);
   folder.resume_metrics(2, 7);
   folder.append(record("step", 2, 8));
-  EXPECT_EQ(read(folder.metrics_path()), record("step", 2, 8).dump() + "\n");
+  EXPECT_EQ(read(RunFolder::metrics_path(folder.path())), record("step", 2, 8).dump() + "\n");
 }
 
 TEST_F(RunFolderTest, AppendingNeedsAnOpenFileAndARecord) {

@@ -27,7 +27,7 @@ class SmallDevice : public Device {
   explicit SmallDevice(std::size_t free) : free_(free) {}
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCpu; }
   [[nodiscard]] std::string description() const override { return "small"; }
-  [[nodiscard]] std::size_t free_bytes() const override { return free_; }
+  [[nodiscard]] FreeMemory free_memory() const override { return {.bytes = free_, .limit = ""}; }
   void synchronize(Stream /*stream*/) override {}
 
  protected:

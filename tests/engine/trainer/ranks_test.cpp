@@ -10,8 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "engine/core/element.h"
 #include "engine/rendezvous/memory_store.h"
-#include "engine/trainer/read_back.h"
 #include "tests/engine/comm/support/ranks.h"
 #include "tests/engine/support/files.h"
 #include "tests/engine/trainer/trainer_support.h"

@@ -11,7 +11,7 @@
 #include <set>
 
 #include "engine/checkpoint/resume/resume_state.h"
-#include "engine/trainer/read_back.h"
+#include "engine/core/element.h"
 #include "tests/engine/checkpoint/resume/resume_support.h"
 #include "tests/engine/support/file_faults.h"
 #include "tests/engine/support/files.h"

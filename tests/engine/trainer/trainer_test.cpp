@@ -7,7 +7,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "engine/trainer/read_back.h"
+#include "engine/core/element.h"
 #include "tests/engine/support/files.h"
 #include "tests/engine/trainer/trainer_support.h"
 #include "tests/support/allocations.h"

@@ -56,7 +56,7 @@ class RecordedDevice final : public Device {
   explicit RecordedDevice(std::vector<std::string>& log) : log_(log) {}
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCuda; }
   [[nodiscard]] std::string description() const override { return "recorded"; }
-  [[nodiscard]] std::size_t free_bytes() const override { return 0; }
+  [[nodiscard]] FreeMemory free_memory() const override { return {}; }
   void synchronize(Stream /*stream*/) override { log_.emplace_back("done"); }
 
  protected:
