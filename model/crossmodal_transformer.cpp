@@ -7,7 +7,7 @@
 
 #include "engine/base/error.h"
 #include "model/classifier.h"
-#include "model/contrast.h"
+#include "model/contrastive_head.h"
 #include "model/encoder.h"
 #include "model/fusion.h"
 #include "model/parameter_table.h"

@@ -12,6 +12,7 @@
 #include "engine/base/json.h"
 #include "engine/base/text.h"
 #include "model/registry.h"
+#include "tools/options/common_rows.h"
 
 namespace voca::tools {
 
@@ -63,11 +64,11 @@ class ConfigReader {
  public:
   ConfigReader(const std::string& path, const ordered_json& config) : path_(path), config_(config) {}
 
-  /// The config's value; nullopt if it is missing, ambiguous or not a positive integer.
+  /// The config's value; nullopt if it is missing, ambiguous or out of range (kFrames).
   [[nodiscard]] std::optional<std::int64_t> number(const char* name) const {
     const std::vector<ordered_json> values = values_of(config_, name);
     const auto value = values.size() == 1 ? whole_number(values[0]) : std::nullopt;
-    return value && *value >= 1 ? value : std::nullopt;
+    return value && kFrames.holds(static_cast<double>(*value)) ? value : std::nullopt;
   }
 
   /// The option's value, or else the config's; nullopt if neither is set. Throws UsageError if they differ.

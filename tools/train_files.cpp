@@ -269,7 +269,7 @@ void check_train_files(const TrainOptions& options, const RunPaths& paths, const
   const bool goes_on =
       options.resume.requested() && (resumed.has_states || !recorded_config(paths.run_dir).is_null());
   for (const OutputFile& output : outputs_of(options, paths)) {
-    if (lies_in(output.path, engine::RunFolder::checkpoint_folder_of(paths.run_dir))) {
+    if (lies_in(output.path, engine::RunFolder::checkpoint_folder(paths.run_dir))) {
       throw UsageError("{} {}: lies in the folder of the resume states; name a file outside it",
                        output.option, output.path.string());
     }

@@ -18,10 +18,10 @@
 #include "engine/trainer/optimizer.h"
 #include "engine/trainer/ranks.h"
 #include "engine/trainer/records.h"
+#include "engine/trainer/run_position.h"
 #include "engine/trainer/schedule.h"
 #include "engine/trainer/step_runner.h"
 #include "engine/trainer/trainer_config.h"
-#include "engine/trainer/training_state.h"
 
 namespace voca::engine {
 

@@ -216,6 +216,14 @@ TEST_F(CheckpointForms, WhatTheFileDoesNotTellIsAskedForByOption) {
   EXPECT_THAT(refusal_of(bare), HasSubstr("bare.pt: no num_heads and no seq_len in its config, and the "
                                           "shapes of weights do not tell; give --num_heads N --seq_len T"));
   EXPECT_THAT(refusal_of(bare, {"--num_heads=2"}), HasSubstr("give --seq_len T as"));
+  Dict endless;
+  endless.add("num_heads", 2);
+  endless.add("seq_len", std::int64_t{1} << 40);
+  EXPECT_THAT(
+      refusal_of(save("endless.pt", {{"model", state_dict()}, {"config", endless}})),
+      HasSubstr(
+          "endless.pt: seq_len 1099511627776 in its config, and the shapes of weights do not tell; give "
+          "--seq_len T"));
   EXPECT_EQ(predict(bare, {"--num_heads=2", "--seq_len=12", "--cross_attention=a2v"}), expected_);
   EXPECT_EQ(
       run({"eval", "--checkpoint=bare.pt", "--features_root=packed.h5", "--num_heads=2", "--seq_len=12"},

@@ -240,11 +240,15 @@ TEST_F(Outputs, ThroughALinkReplaceItsTarget) {
 }
 
 TEST_F(Outputs, EndQuietlyWhenTheirReaderHasReadEnough) {
+  // Through the gate the writer waits until nobody can read any more.
+  ASSERT_EQ(shell("mkfifo gate"), 0);
   for (const char* command : {"predict --device cpu --checkpoint a.pt --features_root f.h5",
                               "eval --device cpu --checkpoint a.pt --features_root f.h5",
                               "predict --device cpu --checkpoint a.pt --features_root f.h5 --out /dev/stdout",
                               "inspect a.pt", "help"}) {
-    EXPECT_EQ(shell(std::string("voca ") + command + " 2> said | :; exit ${PIPESTATUS[0]}"), 128 + SIGPIPE)
+    EXPECT_EQ(shell(std::string("{ read -r _ < gate; voca ") + command +
+                    " 2> said; } | { exec <&-; echo > gate; }; exit ${PIPESTATUS[0]}"),
+              128 + SIGPIPE)
         << command;
     EXPECT_EQ(existing_text(here() / "said"), "") << command;
   }

@@ -136,7 +136,10 @@ void verify_digest(const FileReader& file, std::string start, const SafetensorsF
     crc = file.checksum(start.size(), file.size() - start.size(), crc32c(std::as_bytes(std::span(start))));
   }
   if (writer == result.metadata.end() || expected != fmt::format("{:08x}", crc))
-    throw DataError("{}: damaged (our digest differs); restore the file from a copy", file.path().string());
+    throw DataError(
+        "{}: damaged, or saved again by another program with the digest of the old file; restore it from a copy, or "
+        "save it without the metadata {} and {}",
+        file.path().string(), kWriterKey, kDigestKey);
 }
 
 }  // namespace

@@ -389,6 +389,32 @@ TEST(Resume, RefusesAStateWhoseBestEpochLacksTheMeasure) {
               HasSubstr("best epoch lacks auc"));
 }
 
+TEST(Resume, RefusesAStateWithNumbersThatNoRunComesTo) {
+  const TemporaryFolder folder;
+  Recorder recorder;
+  {
+    const auto run = make_run({.name = ""}, recorder, folder.path());
+    (void)run->trainer.run();
+  }
+  const ResumeState state = *find_resume_state(folder.path()).state;
+  const auto refusal_with = [&](const char* name, const nlohmann::ordered_json& value) {
+    const TemporaryFolder other;
+    nlohmann::ordered_json header = state.header;
+    header["progress"][name] = value;
+    const auto path = ResumeStore(other.path()).save(header, state.tensors);
+    const auto run = make_run({.name = ""}, recorder, folder.path());
+    return message_of<DataError>([&] { run->trainer.resume_from(path); });
+  };
+  for (const char* name : {"epochs_done", "batch", "step", "optimizer_steps", "extended_to"}) {
+    EXPECT_THAT(refusal_with(name, -1), HasSubstr(std::string("its ") + name + " is -1"));
+    EXPECT_THAT(refusal_with(name, std::uint64_t{1} << 63), HasSubstr("is not a training state"));
+    EXPECT_THAT(refusal_with(name, "1"), HasSubstr("lacks an entry or has one of another type"));
+  }
+  EXPECT_THAT(refusal_with("epochs_done", 99), HasSubstr("it has done 99 epochs"));
+  EXPECT_THAT(refusal_with("batch", 999), HasSubstr("999 batches"));
+  EXPECT_THAT(refusal_with("lr", -1), HasSubstr("its lr is -1"));
+}
+
 TEST(Resume, ContinuesBitForBitFromAStateOfTheEarlierFormAndSaysSo) {
   Recorder whole;
   const auto uninterrupted = make_run({.name = ""}, whole);

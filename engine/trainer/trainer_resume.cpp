@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "engine/base/error.h"
@@ -56,6 +57,12 @@ void Trainer::restore(const ResumeState& state) {
                     state.path.string(), config_.select_by);
   }
   const bool extended = extend(restored, config_, state.path.string());
+  const std::int64_t epochs = std::max(total_epochs(), restored.extension.to);
+  if (restored.epoch > epochs || restored.batch > batches_per_epoch_) {
+    throw DataError(
+        "{}: is not a training state of this run: it has done {} epochs and {} batches, of {} with {} each",
+        state.path.string(), restored.epoch, restored.batch, epochs, batches_per_epoch_);
+  }
   continue_from(restored);
   const std::string place = finished()
                                 ? "the run is finished"
@@ -76,7 +83,7 @@ void Trainer::restore(const ResumeState& state) {
 bool Trainer::resume_latest() {
   if (!store_) return false;
   const FoundResumeState found = store_->load();
-  for (const std::string& message : found.messages) observer_.on_message(message);
+  for (const std::string& message : found.messages) observer_.on_message("warning: " + message);
   if (!found.state) return false;
   restore(*found.state);
   return true;
@@ -85,7 +92,7 @@ bool Trainer::resume_latest() {
 void Trainer::resume_from(const std::filesystem::path& path) {
   if (!is_folder(path)) return restore(read_resume_state(path));
   const FoundResumeState found = find_resume_state(path);
-  for (const std::string& message : found.messages) observer_.on_message(message);
+  for (const std::string& message : found.messages) observer_.on_message("warning: " + message);
   if (!found.state) throw DataError("--resume {}: the folder has no training state", path.string());
   restore(*found.state);
 }

@@ -1,4 +1,4 @@
-#include "model/contrast.h"
+#include "model/contrastive_head.h"
 
 #include <numeric>
 

@@ -1,12 +1,15 @@
-#include "engine/trainer/training_state.h"
+#include "engine/trainer/run_position.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "engine/base/error.h"
@@ -95,6 +98,23 @@ void check_same(const ResumeState& state, const char* what, const char* key, con
   }
 }
 
+/// Throws DataError for a number that no run comes to: the header has no meaning then, whatever its digest.
+void check_plausible(const ResumeState& state, const RunPosition& position) {
+  const auto refuse = [&](const char* name, const auto& number) {
+    throw DataError("{}: is not a training state of this program: its {} is {}", state.path.string(), name,
+                    number);
+  };
+  visit_position(position, [&](const char* name, const auto& number) {
+    constexpr std::int64_t kMaxCount = std::int64_t{1} << 53;
+    using Number = std::decay_t<decltype(number)>;
+    if constexpr (std::is_floating_point_v<Number>) {
+      if (!std::isfinite(number) || number < 0) refuse(name, number);
+    } else if constexpr (!std::is_same_v<Number, bool>) {
+      if (number < 0 || static_cast<std::int64_t>(number) > kMaxCount) refuse(name, number);
+    }
+  });
+}
+
 /// The tensors of one parameter in a saved state, by name.
 std::array<std::pair<std::string, Tensor>, 3> saved_tensors(const HostParameters& parameters,
                                                             ParameterId id) {
@@ -159,6 +179,7 @@ RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
     check_same(state, "configuration", "config_hash", identity.config_hash);
     check_same(state, "split", "split_hash", identity.split_hash);
     RunPosition progress = position_of(state.header, losses);
+    check_plausible(state, progress);
     const HostParameters host(parameters);
     for (ParameterId id = 0; id < host.count(); ++id) {
       for (const auto& [name, tensor] : saved_tensors(host, id))
@@ -166,8 +187,10 @@ RunPosition restore_state(const ResumeState& state, const RunIdentity& identity,
     }
     host.write_back(parameters);
     return progress;
-  } catch (const nlohmann::json::exception& error) {
-    throw DataError("{}: is not a training state of this program: {}", state.path.string(), error.what());
+  } catch (const nlohmann::json::exception&) {
+    throw DataError(
+        "{}: is not a training state of this program: its header lacks an entry or has one of another type",
+        state.path.string());
   }
 }
 
