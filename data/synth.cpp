@@ -286,7 +286,7 @@ void check(const SynthOptions& options) {
   VOCA_CHECK(options.dtype == engine::DType::kF16 || options.dtype == engine::DType::kF32);
   for (const char* const name : {"real", "fake", "train", "dev", "val", "test"}) {
     if (engine::is_there(options.out / name))
-      throw engine::DataError("{}: has {}/ already; choose a new folder", options.out.string(), name);
+      throw UsageError("--out {}: has {}/ already; choose a new folder", options.out.string(), name);
   }
 }
 

@@ -34,7 +34,7 @@ struct SynthReport {
 
 /// Writes a synthetic feature tree <out>/{real,fake}/<video>/ for trials and tests (docs/data.md describes
 /// the process). Equal options give equal bytes. Throws UsageError naming the option that is out of range,
-/// DataError when `out` already contains something, IoError.
+/// or --out if it holds a tree already, IoError.
 SynthReport synthesize_features(const SynthOptions& options);
 
 }  // namespace voca::data

@@ -469,7 +469,7 @@ TEST_F(Program, SynthRefusesWhatIsOutOfRangeAndAFolderInUse) {
   expect_refused({"synth", "--out=s", "--videos=0"}, 64, "--videos");
   expect_refused({"synth", "--out=s", "--frames_min=9", "--frames_max=3"}, 64, "--frames_m");
   expect_refused({"synth", "--out=s", "--fake_ratio=2"}, 64, "--fake_ratio");
-  expect_refused({"synth", "--out=tree"}, 65, "tree");
+  expect_refused({"synth", "--out=tree"}, 64, "--out tree: has ");
   EXPECT_FALSE(fs::exists(here() / "s"));
 }
 

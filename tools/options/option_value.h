@@ -82,6 +82,8 @@ template <typename T>
   if constexpr (kIsNameable<T>) {
     if (const auto names = names_for<T>(own_names); !names.empty()) {
       if (const std::optional<T> value = engine::value_named(names, text)) return *value;
+      if constexpr (std::is_same_v<T, bool>)
+        if (const std::optional<bool> on = parse_switch(text)) return *on;
       throw engine::UsageError("{}: \"{}\" is not one of {}", source, text,
                                engine::list_of_names(names, ", "));
     }

@@ -149,6 +149,9 @@ TEST(OptionSet, ValuesAreTypedFromTheParserOn) {
   EXPECT_TRUE(e.parse({"--form=brief", "--tune", "off", "--weight=auto", "--workers=4", "--share=0"}));
   EXPECT_EQ(e.form, Form::kShort);
   EXPECT_FALSE(e.tune);
+  Example no;
+  EXPECT_TRUE(no.parse({"--tune=false"}));
+  EXPECT_FALSE(no.tune);
   EXPECT_EQ(e.weight, std::nullopt);
   EXPECT_EQ(e.workers, 4);
   EXPECT_EQ(e.share, 0);
