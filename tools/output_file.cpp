@@ -44,12 +44,11 @@ bool holds(Check check) {
   }
 }
 
+/// Whether the file holds weights in that form: a resume state does not.
 bool is_safetensors(const fs::path& path) {
-  if (engine::file_kind(path) != engine::FileKind::kSafetensors)
-    return false;  // a resume state is not weights
   return holds([&] {
-    static_cast<void>(engine::read_safetensors(path, engine::Verify::kStructure));
-    return true;
+    return !engine::read_safetensors(path, engine::Verify::kStructure)
+                .metadata.contains(std::string(engine::kResumeStateKey));
   });
 }
 

@@ -96,7 +96,7 @@ class Trainer {
  private:
   using Clock = std::chrono::steady_clock;
 
-  // Steps and epochs are in trainer.cpp, what is saved and restored in trainer_state.cpp.
+  // Steps and epochs are in trainer.cpp, what is saved and restored in trainer_resume.cpp.
 
   // Steps: queued on the device, and accounted for once their results have arrived.
   void queue_step();

@@ -59,8 +59,9 @@ struct LaunchOptions {
 
 void add_launch_options(OptionSet& set, LaunchOptions& o) {
   set.begin_group("Ranks");
-  set.add(o.nproc_per_node, {"nproc_per_node", "N|auto|gpu|cpu",
-                             "ranks on this node; auto: one a GPU, without GPUs one; cpu: one a core"});
+  set.add(o.nproc_per_node,
+          {"nproc_per_node", "N|auto|gpu|cpu",
+           "ranks on this node; auto: one per GPU, without GPUs one; cpu: one per usable core"});
   set.add(o.job.nodes,
           {"nnodes", "N", "nodes, each of which runs launch with the same options but --node_rank",
            between(1, engine::kMaxRanks)});
