@@ -10,7 +10,7 @@
 namespace {
 
 // For functions that run before the C library and sanitizers are ready: they make only system calls.
-#define VOCA_BEFORE_EVERYTHING [[gnu::no_sanitize("address", "undefined", "thread")]]
+#define VOCA_BEFORE_EVERYTHING __attribute__((no_sanitize("address", "undefined", "thread")))
 
 /// Whether the null-terminated `variables` set the variable that `setting` (NAME=value) sets.
 VOCA_BEFORE_EVERYTHING bool sets(char* const* variables, const char* setting) {

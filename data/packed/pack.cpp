@@ -251,9 +251,13 @@ void Packer::count_and_audit(const PackedIndex& index, std::span<const Split> sp
       energy[stream].push_back(candidates_[i].loaded.energy[stream]);
     }
   }
-  report_.audit =
-      audit({index.ids, index.labels, splits, frames[0], frames[1], energy[0], energy[1], index.checksums},
-            finder_);
+  report_.audit = audit({.ids = index.ids,
+                         .labels = index.labels,
+                         .splits = splits,
+                         .frames = {{frames[0], frames[1]}},
+                         .energy = {{energy[0], energy[1]}},
+                         .checksums = index.checksums},
+                        finder_);
 }
 
 void Packer::finish() {

@@ -17,7 +17,9 @@ TYPED_TEST(BiasGradientTest, AddsTheSumOfTheRows) {
   using T = typename TypeParam::Element;
   const std::pair<std::int64_t, std::int64_t> shapes[] = {{1, 1},    {1, 129},    {257, 1},
                                                           {255, 64}, {1031, 191}, {4099, 320}};
-  for (const auto& [rows, columns] : shapes) {
+  for (const auto& shape : shapes) {
+    const std::int64_t rows = shape.first;
+    const std::int64_t columns = shape.second;
     SCOPED_TRACE(::testing::Message() << rows << " x " << columns);
     auto dy = this->input(random_values(rows * columns, 1));
     auto dbias = this->accumulated(random_values(columns, 2));

@@ -308,7 +308,8 @@ TEST_F(CheckpointForms, AParameterTooManyOrTooFewIsNamed) {
 TEST_F(CheckpointForms, WeightsThatAreNotFiniteAreRefusedByName) {
   for (const auto& [name, bad] : {std::pair("nan.pt", std::numeric_limits<float>::quiet_NaN()),
                                   std::pair("inf.pt", -std::numeric_limits<float>::infinity())}) {
-    save_changed(name, "cross_norm.weight", [&](std::vector<float>& numbers) { numbers[2] = bad; });
+    save_changed(name, "cross_norm.weight",
+                 [value = bad](std::vector<float>& numbers) { numbers[2] = value; });
     EXPECT_THAT(
         refusal_of(name, {"--out=bad.csv"}),
         AllOf(HasSubstr(std::string(name) + ": cross_norm.weight is "), HasSubstr(" at (2) (1 of its 4")));

@@ -10,7 +10,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <ranges>
 
 #include "engine/base/atomic_file.h"
 #include "engine/base/error.h"
@@ -282,13 +281,14 @@ bool OptionSet::parse(CommandLine command_line) {
 
 std::vector<std::string> OptionSet::words_with(const std::vector<Setting>& settings) const {
   std::vector<std::string> words = state_->words;
-  for (const Given& given : std::views::reverse(state_->given)) {
+  // From the last to the first: the places of those before stay.
+  for (auto given = state_->given.rbegin(); given != state_->given.rend(); ++given) {
     const bool replaced = std::any_of(settings.begin(), settings.end(), [&](const Setting& setting) {
-      return setting.variable == given.option->address;
+      return setting.variable == given->option->address;
     });
     if (!replaced) continue;
-    words.erase(words.begin() + static_cast<std::ptrdiff_t>(given.begin),
-                words.begin() + static_cast<std::ptrdiff_t>(given.end));
+    words.erase(words.begin() + static_cast<std::ptrdiff_t>(given->begin),
+                words.begin() + static_cast<std::ptrdiff_t>(given->end));
   }
   for (const Setting& setting : settings)
     words.push_back(fmt::format("--{}={}", row_of(setting.variable).name, setting.text));

@@ -54,7 +54,7 @@ std::vector<std::byte> with_heap_object_of(std::uint64_t size) {
 
 TEST(DamagedHdf5, AHeapThatTheLibraryCrashesOnOrLoopsInIsAnErrorThatNamesTheAttribute) {
   const Scratch scratch;
-  for (const std::uint64_t below : {1, 16}) {
+  for (const std::uint64_t below : {1U, 16U}) {
     testing::write_bytes(scratch / "a.h5", with_heap_object_of(std::uint64_t{0} - below));
     const auto open = [&] { Dataset(scratch / "a.h5"); };
     EXPECT_THROW(open(), engine::DataError);
@@ -249,7 +249,7 @@ TEST(DamagedHdf5, ChunksThatWereNeverWrittenAreNoZeros) {
   const auto gzip = [](hid_t list) { H5Pset_deflate(list, 9); };
   EXPECT_EQ(refusal_of(scratch / "a.h5", ChunkedFrames{.filters = gzip}), "");
   EXPECT_EQ(refusal_of(scratch / "a.h5", ChunkedFrames{}), "");
-  for (const hsize_t rows : {1, 2, 6}) {
+  for (const hsize_t rows : {1U, 2U, 6U}) {
     const std::string first_missing = rows == 1 ? "2" : std::to_string(rows);
     const std::string says =
         "damaged: the chunk of /visual/frames at (" + first_missing + ", 0) was never written";

@@ -147,7 +147,7 @@ TEST(Audit, CountsIdentitiesThatCrossSplits) {
   const std::vector<double> energy{1.0, 2.0, 2.0, 1.0, 1.5};
   const std::vector<std::uint32_t> checksums{1, 2, 3, 4, 5};
   const DatasetAudit result =
-      audit({ids, labels, splits, frames, frames, energy, energy, checksums}, IdentityFinder());
+      audit({ids, labels, splits, {{frames, frames}}, {{energy, energy}}, checksums}, IdentityFinder());
   EXPECT_EQ(result.copies.crossing_videos, 0);
   EXPECT_EQ(result.identities.identities, 3);
   EXPECT_EQ(result.identities.videos_without, 1);
@@ -173,7 +173,7 @@ TEST(Audit, NamesCopiesOfTrainVideosInValAndTest) {
   const std::vector<double> energy(4, 1.0);
   const std::vector<std::uint32_t> checksums{7, 7, 7, 8};
   const DatasetAudit result =
-      audit({ids, labels, splits, frames, frames, energy, energy, checksums}, IdentityFinder());
+      audit({ids, labels, splits, {{frames, frames}}, {{energy, energy}}, checksums}, IdentityFinder());
   EXPECT_EQ(result.copies.crossing_videos, 1);  // c only has the checksum
   EXPECT_THAT(audit_lines(result)[1],
               HasSubstr("warning: 1 val and test videos have the very frames of a train "

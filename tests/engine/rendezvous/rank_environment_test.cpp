@@ -339,7 +339,7 @@ TEST_F(Secret, ComesFromAFileOfTheUsersAlone) {
 }
 
 TEST_F(Secret, IsRefusedWhereOthersMayReadIt) {
-  for (const mode_t mode : {0640, 0604, 0660, 0601})
+  for (const mode_t mode : {0640U, 0604U, 0660U, 0601U})
     EXPECT_THAT(refusal(with_file(file(kSecret, mode))), HasSubstr("must be its user's alone"));
 }
 
