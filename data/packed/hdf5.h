@@ -36,7 +36,9 @@ struct OpenObject {
 };
 struct ObjectTraits {
   static constexpr OpenObject kNone{};
-  static void close(const OpenObject& object) { object.closer(object.id); }
+  static void close(const OpenObject& object) {
+    if (object.closer != nullptr) object.closer(object.id);
+  }
 };
 
 /// Owning HDF5 handle with its close function.

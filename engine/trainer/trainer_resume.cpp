@@ -69,9 +69,10 @@ void Trainer::restore(const ResumeState& state) {
                                 : fmt::format("then batch {} of {}", progress_.batch, batches_per_epoch_);
   observer_.on_message(fmt::format("resumed {}: {} of {} epochs done, {}; step {}", state.path.string(),
                                    progress_.epoch, total_epochs(), place, progress_.step));
-  if (state.earlier_form)
+  if (state.earlier_form) {
     observer_.on_message(state.path.string() +
                          ": written by an earlier version; the next state is saved in the present form");
+  }
   if (!extended) return;
   observer_.on_message(fmt::format(
       "extended: epochs {} to {} follow; the learning rate starts again at {:.3g} and falls to {:.3g} by a "
