@@ -303,7 +303,7 @@ void Dataset::read_raw(Stream stream, std::int64_t sample, std::int64_t first, s
 void Dataset::read_rows(Stream stream, std::int64_t sample, std::int64_t first, std::int64_t count,
                         DType dtype, void* out) const {
   // Reads into the tail of the output and widens from there towards its front, which needs no second buffer.
-  const std::size_t elements = static_cast<std::size_t>(count * dim(stream));
+  const auto elements = static_cast<std::size_t>(count * dim(stream));
   auto* const tail =
       static_cast<std::byte*>(out) + elements * (engine::size_of(dtype) - engine::size_of(index_.dtype));
   read_raw(stream, sample, first, count, tail);
