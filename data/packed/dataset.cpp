@@ -77,7 +77,8 @@ Dataset::Dataset(std::filesystem::path path) : path_(std::move(path)), file_(std
   read_all_but_frames({});
   check_index();
   const std::string computed = data::content_hash(index_);
-  if (summary_.content_hash.empty()) summary_.content_hash = computed;
+  summary_.content_known = !summary_.content_hash.empty();
+  if (!summary_.content_known) summary_.content_hash = computed;
   if (summary_.content_hash != computed) {
     bad("its content hash is {}, {} was written: labels, ids, offsets or splits are damaged", computed,
         summary_.content_hash);

@@ -37,7 +37,8 @@ struct DatasetSummary {
   std::string group_by;
   std::string source;
   std::string created_by;
-  std::string content_hash;
+  std::string content_hash;    ///< computed; equal to the file's where it has one
+  bool content_known = false;  ///< whether the file has a content_hash, so that edited labels are noticed
   std::string split_hash;
 };
 

@@ -166,6 +166,22 @@ TEST_F(HostileFiles, AnExpressionThatADatasetNamesIsNotRun) {
   EXPECT_EQ(identities_text(data::Dataset(scratch_ / "f.h5")), "all 2 groups are apart");
 }
 
+TEST_F(HostileFiles, APackedFileWithoutItsHashIsNotSaidToBeVerified) {
+  for (const char* video : {"tree/real/a", "tree/real/b", "tree/fake/c", "tree/fake/d"})
+    data::testing::write_video(scratch_ / video, 9, 9, 1);
+  ASSERT_EQ(run_here({"pack", "--features_root", "tree", "--out", "f.h5"}).exit_code, 0);
+  const Outcome whole = run_here({"inspect", "f.h5", "--verify"});
+  EXPECT_THAT(whole.out,
+              HasSubstr("\nverified: the index and the frames of every video are what was packed\n"));
+  const hid_t file = H5Fopen((scratch_ / "f.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+  ASSERT_GE(H5Adelete(file, "content_hash"), 0);
+  H5Fclose(file);
+  const Outcome without = run_here({"inspect", "f.h5", "--verify"});
+  EXPECT_EQ(without.exit_code, 0);
+  EXPECT_THAT(without.out, HasSubstr("\nnot verified: the file carries no content_hash"));
+  EXPECT_EQ(run_here({"inspect", "f.h5", "--verify", "--json"}).json()["verified"], false);
+}
+
 TEST_F(HostileFiles, NothingInThemIsObeyedByATerminal) {
   write("c.json", std::string("{\"") + kClear + "\\n\":1}");
   const Outcome unknown = run_here({"plan", "--config", "c.json"});

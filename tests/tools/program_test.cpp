@@ -180,8 +180,9 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"--comm_timeout=0.5", "--comm_timeout: is 0.5, must be from 1 to 10000000 seconds"},
         Wrong{"--comm_timeout=1e10", "--comm_timeout: is 10000000000, must be from 1 to 10000000 seconds"},
         Wrong{"--epochs=99999999999999999999",
-              "--epochs: is 99999999999999999999, more than a number here can hold; must be at least 1"},
-        Wrong{"--lr=1e400", "--lr: is 1e400, more than a number here can hold; must be above 0"},
+              "--epochs: is 99999999999999999999, beyond the numbers that it can hold; must be at least 1"},
+        Wrong{"--lr=1e-400", "--lr: is 1e-400, beyond the numbers that it can hold; must be above 0"},
+        Wrong{"--lr=1e400", "--lr: is 1e400, beyond the numbers that it can hold; must be above 0"},
         Wrong{"--weight_decay=nan", "--weight_decay: is \"nan\", expected a number"},
         Wrong{
             "--threshold_by=fpr=1",

@@ -125,7 +125,14 @@ Inspection inspect_dataset(const std::filesystem::path& path, bool verify, int n
                     dataset.has_checksums() ? "their checksums do not hold" : "not all numbers are finite",
                     listed(ids, ids.size(), 10));
   }
-  json["verified"] = dataset.has_checksums();
+  json["verified"] = dataset.has_checksums() && s.content_known;
+  if (!s.content_known) {
+    result.text += fmt::format(
+        "not verified: the file carries no content_hash, so labels, ids and splits may have been edited; {}\n",
+        dataset.has_checksums() ? "the frames of every video are what was packed"
+                                : "all numbers of its frames are finite");
+    return result;
+  }
   result.text +=
       dataset.has_checksums()
           ? "verified: the index and the frames of every video are what was packed\n"

@@ -99,7 +99,7 @@ template <typename T>
     const std::optional<T> number = parse_number<T>(text);
     if (!number && is_beyond<T>(text)) {
       const std::string range = row.range.text();
-      throw engine::UsageError("{}: is {}, more than a number here can hold{}{}", source, text,
+      throw engine::UsageError("{}: is {}, beyond the numbers that it can hold{}{}", source, text,
                                range.empty() ? "" : "; must be ", range);
     }
     if (!number) {

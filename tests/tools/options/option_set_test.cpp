@@ -164,7 +164,7 @@ TEST(OptionSet, ValuesAreTypedFromTheParserOn) {
   EXPECT_EQ(message("--weight=0"), "--weight: is 0, must be above 0");
   EXPECT_EQ(message("--workers=5"), "--workers: is 5, must be from 0 to 4 cores");
   EXPECT_EQ(message("--workers=99999999999"),
-            "--workers: is 99999999999, more than a number here can hold; must be from 0 to 4 cores");
+            "--workers: is 99999999999, beyond the numbers that it can hold; must be from 0 to 4 cores");
   EXPECT_EQ(message("--share=1"), "--share: is 1, must be at least 0 and below 1");
   EXPECT_EQ(message("--lr=1e7"), "--lr: is 10000000, must be at most 1000000");
 }
@@ -279,7 +279,7 @@ TEST(OptionSet, NamesTheOptionWhoseValueDoesNotParse) {
   EXPECT_EQ(message_of([&] {
               e.parse({"--hidden", "99999999999999999999"});
             }),
-            "--hidden: is 99999999999999999999, more than a number here can hold");
+            "--hidden: is 99999999999999999999, beyond the numbers that it can hold");
   EXPECT_EQ(message_of([&] {
               e.parse({"--seed", "-1"});
             }),
