@@ -46,6 +46,7 @@ struct Dataset::File {
   engine::UniqueFd descriptor;
   std::uint64_t bytes = 0;
   PerStream<std::uint64_t> offsets{};  ///< of the first frames in the file
+  TextsOfObjects texts;                ///< for the reader
   // Declared before the frames so that it is closed after them; kept open only if rows are read through it.
   std::optional<hdf5::Reader> reader;
   PerStream<Handle> frames;  ///< datasets to read rows through; none: read from the file directly
@@ -61,10 +62,11 @@ void Dataset::open_file() {
   file_->bytes = static_cast<std::uint64_t>(status.st_size);
 }
 
-void Dataset::read_all_but_frames(const Announce& announce) {
+template <typename Texts>
+void Dataset::read_all_but_frames(const Texts& texts) {
   const hdf5::Session session;
   hdf5::require_memory();
-  file_->reader.emplace(path_.string(), file_->descriptor.get(), file_->bytes, announce);
+  file_->reader.emplace(path_.string(), file_->descriptor.get(), file_->bytes, texts);
   load_header();
   load_index();
   for (const Stream stream : kStreams) open_frames(stream);
@@ -73,8 +75,9 @@ void Dataset::read_all_but_frames(const Announce& announce) {
 
 Dataset::Dataset(std::filesystem::path path) : path_(std::move(path)), file_(std::make_unique<File>()) {
   open_file();
-  run_trial(path_.string(), file_->bytes, [&](const Announce& announce) { read_all_but_frames(announce); });
-  read_all_but_frames({});
+  file_->texts = run_trial(path_.string(), file_->bytes,
+                           [&](const TrialReport& report) { read_all_but_frames(report); });
+  read_all_but_frames(file_->texts);
   check_index();
   const std::string computed = data::content_hash(index_);
   summary_.content_known = !summary_.content_hash.empty();

@@ -128,7 +128,9 @@ class Dataset {
   [[nodiscard]] static std::size_t entry(std::int64_t sample) { return static_cast<std::size_t>(sample); }
 
   void open_file();
-  void read_all_but_frames(const Announce& announce);
+  /// `texts`: of the trial run, or its TrialReport.
+  template <typename Texts>
+  void read_all_but_frames(const Texts& texts);
   void load_header();
   void load_index();
   void open_frames(Stream stream);

@@ -102,32 +102,6 @@ bool read_pieces(const Handle& data, hsize_t count, Take take) {
   return true;
 }
 
-/// Reads the strings of a dataset or attribute through `read(memory type, buffer)`.
-template <typename Read>
-std::vector<std::string> read_strings(const Handle& type, const Handle& space, std::size_t count, Read read) {
-  std::vector<std::string> result(count);
-  if (H5Tis_variable_str(type.get()) > 0) {
-    Handle memory(H5Tcopy(H5T_C_S1), H5Tclose);
-    H5Tset_size(memory.get(), H5T_VARIABLE);
-    H5Tset_cset(memory.get(), H5Tget_cset(type.get()));
-    std::vector<char*> pointers(count, nullptr);
-    if (!read(memory.get(), pointers.data())) return {};
-    for (std::size_t i = 0; i < count; ++i) {
-      if (pointers[i] != nullptr) result[i] = pointers[i];
-    }
-    H5Dvlen_reclaim(memory.get(), space.get(), H5P_DEFAULT, pointers.data());
-    return result;
-  }
-  const std::size_t size = H5Tget_size(type.get());
-  std::vector<char> bytes(size * count);
-  if (!read(type.get(), bytes.data())) return {};
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto first = bytes.begin() + static_cast<std::ptrdiff_t>(i * size);
-    result[i].assign(first, std::find(first, first + static_cast<std::ptrdiff_t>(size), '\0'));
-  }
-  return result;
-}
-
 bool can_allocate(std::uint64_t bytes) {
   void* const memory = ::operator new(bytes, std::nothrow);
   ::operator delete(memory);
@@ -136,10 +110,21 @@ bool can_allocate(std::uint64_t bytes) {
 
 }  // namespace
 
-Reader::Reader(std::string path, int descriptor, std::uint64_t file_bytes, Announce announce)
+Reader::Reader(std::string path, int descriptor, std::uint64_t file_bytes, TrialReport report)
+    : Reader(std::move(path), descriptor, file_bytes, std::move(report), nullptr) {}
+
+Reader::Reader(std::string path, int descriptor, std::uint64_t file_bytes, const TextsOfObjects& texts)
+    : Reader(std::move(path), descriptor, file_bytes,
+             {.begin = [](std::string_view) {},
+              .found = [](const std::string&, const std::vector<std::string>&) {}},
+             &texts) {}
+
+Reader::Reader(std::string path, int descriptor, std::uint64_t file_bytes, TrialReport report,
+               const TextsOfObjects* texts)
     : path_(std::move(path)),
       file_bytes_(file_bytes),
-      announce_(announce ? std::move(announce) : [](std::string_view) {}),
+      report_(std::move(report)),
+      texts_(texts),
       access_(descriptor) {
   const Handle access = access_.properties();
   file_ = Handle(H5Fopen(path_.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
@@ -163,7 +148,7 @@ void Reader::refuse_as(const std::string& what) const {
 }
 
 bool Reader::has(const std::string& name) const {
-  announce_(name);
+  report_.begin(name);
   for (std::size_t slash = name.find('/', 1);; slash = name.find('/', slash + 1)) {
     const htri_t there = H5Lexists(file_.get(), name.substr(0, slash).c_str(), H5P_DEFAULT);
     if (there < 0) refuse("{} cannot be looked for: {}", name, last_error());
@@ -262,7 +247,7 @@ void Reader::check_storage(const Handle& dataset, const std::string& name) {
 }
 
 Handle Reader::dataset(const std::string& name) {
-  announce_(name);
+  report_.begin(name);
   check_links(name);
   Handle dataset(H5Dopen2(file_.get(), name.c_str(), H5P_DEFAULT), H5Dclose);
   if (!dataset) refuse("{} cannot be opened: {}", name, last_error());
@@ -311,6 +296,40 @@ template std::vector<std::int32_t> Reader::integers(const std::string&, std::int
 template std::vector<std::uint32_t> Reader::integers(const std::string&, std::int64_t, const NameOfEntry&);
 template std::vector<std::uint8_t> Reader::integers(const std::string&, std::int64_t, const NameOfEntry&);
 
+template <typename Read>
+std::vector<std::string> Reader::read_strings(const std::string& object, const Handle& type,
+                                              const Handle& space, std::size_t count, Read read) const {
+  std::vector<std::string> result(count);
+  if (count == 0) return result;
+  if (H5Tis_variable_str(type.get()) > 0) {
+    if (texts_ != nullptr) {
+      const auto known = texts_->find(object);
+      if (known == texts_->end() || known->second.size() != count)
+        refuse("{} changed as it was read", object);
+      return known->second;
+    }
+    Handle memory(H5Tcopy(H5T_C_S1), H5Tclose);
+    H5Tset_size(memory.get(), H5T_VARIABLE);
+    H5Tset_cset(memory.get(), H5Tget_cset(type.get()));
+    std::vector<char*> pointers(count, nullptr);
+    if (!read(memory.get(), pointers.data())) refuse("{} cannot be read: {}", object, last_error());
+    for (std::size_t i = 0; i < count; ++i) {
+      if (pointers[i] != nullptr) result[i] = pointers[i];
+    }
+    H5Dvlen_reclaim(memory.get(), space.get(), H5P_DEFAULT, pointers.data());
+    report_.found(object, result);
+    return result;
+  }
+  const std::size_t size = H5Tget_size(type.get());
+  std::vector<char> bytes(size * count);
+  if (!read(type.get(), bytes.data())) refuse("{} cannot be read: {}", object, last_error());
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto first = bytes.begin() + static_cast<std::ptrdiff_t>(i * size);
+    result[i].assign(first, std::find(first, first + static_cast<std::ptrdiff_t>(size), '\0'));
+  }
+  return result;
+}
+
 std::vector<std::string> Reader::strings(const std::string& name) {
   const Handle data = dataset(name);
   const Handle type(H5Dget_type(data.get()), H5Tclose);
@@ -320,19 +339,19 @@ std::vector<std::string> Reader::strings(const std::string& name) {
     refuse("{} is not one row of strings", name);
   hsize_t bytes = 0;
   const bool variable = H5Tis_variable_str(type.get()) > 0;
-  if (variable
-          ? (H5Dvlen_get_buf_size(data.get(), type.get(), space.get(), &bytes) < 0 || bytes > 2 * file_bytes_)
-          : H5Tget_size(type.get()) > kMaxString)
-    refuse("{} has impossibly long strings", name);
-  std::vector<std::string> result = read_strings(type, space, shape[0], [&](hid_t memory, void* out) {
+  const bool too_long =
+      variable
+          ? texts_ == nullptr && (H5Dvlen_get_buf_size(data.get(), type.get(), space.get(), &bytes) < 0 ||
+                                  bytes > 2 * file_bytes_)
+          : H5Tget_size(type.get()) > kMaxString;
+  if (too_long) refuse("{} has impossibly long strings", name);
+  return read_strings(name, type, space, shape[0], [&](hid_t memory, void* out) {
     return H5Dread(data.get(), memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0;
   });
-  if (result.size() != shape[0]) refuse("{} cannot be read: {}", name, last_error());
-  return result;
 }
 
 Handle Reader::attribute(const char* name) const {
-  announce_(fmt::format("attribute {}", name));
+  report_.begin(fmt::format("attribute {}", name));
   const htri_t there = H5Aexists(file_.get(), name);
   if (there == 0) return {};
   Handle attribute(there < 0 ? -1 : H5Aopen(file_.get(), name, H5P_DEFAULT), H5Aclose);
@@ -348,10 +367,8 @@ std::optional<std::string> Reader::text_attribute(const char* name) const {
   const Handle space(H5Aget_space(data.get()), H5Sclose);
   if (H5Tget_class(type.get()) != H5T_STRING || H5Sget_simple_extent_npoints(space.get()) != 1)
     refuse("attribute {} is not a string", name);
-  const std::vector<std::string> texts = read_strings(
-      type, space, 1, [&](hid_t memory, void* out) { return H5Aread(data.get(), memory, out) >= 0; });
-  if (texts.empty()) refuse("attribute {} cannot be read: {}", name, last_error());
-  return texts[0];
+  return read_strings(fmt::format("attribute {}", name), type, space, 1,
+                      [&](hid_t memory, void* out) { return H5Aread(data.get(), memory, out) >= 0; })[0];
 }
 
 template <typename T>

@@ -25,8 +25,12 @@ using NameOfEntry = std::function<std::string(std::size_t)>;
 class Reader {
  public:
   /// `descriptor` refers to the file of `file_bytes` bytes and must stay open while this object exists.
-  /// `announce`, if set, is called with each object before it is read.
-  Reader(std::string path, int descriptor, std::uint64_t file_bytes, Announce announce);
+  /// For a trial run: calls `report`, and reads variable-length strings with the library, which overwrites
+  /// memory where their heap is damaged.
+  Reader(std::string path, int descriptor, std::uint64_t file_bytes, TrialReport report);
+  /// For the process that goes on: `texts` are the variable-length strings that the trial run has found. They
+  /// must outlive this object.
+  Reader(std::string path, int descriptor, std::uint64_t file_bytes, const TextsOfObjects& texts);
 
   [[nodiscard]] bool has(const std::string& name) const;
   /// Opens the dataset `name` ("/visual/frames"). It must be reached through hard links only, be neither
@@ -53,6 +57,13 @@ class Reader {
   }
 
  private:
+  Reader(std::string path, int descriptor, std::uint64_t file_bytes, TrialReport report,
+         const TextsOfObjects* texts);
+  /// Reads `count` strings of `type` through `read(memory type, buffer)`.
+  template <typename Read>
+  [[nodiscard]] std::vector<std::string> read_strings(const std::string& object, const Handle& type,
+                                                      const Handle& space, std::size_t count,
+                                                      Read read) const;
   [[noreturn]] void refuse_as(const std::string& what) const;
   [[nodiscard]] Handle attribute(const char* name) const;
   void check_links(const std::string& name) const;
@@ -64,7 +75,8 @@ class Reader {
 
   std::string path_;
   std::uint64_t file_bytes_;
-  Announce announce_;
+  TrialReport report_;
+  const TextsOfObjects* texts_;     ///< null in a trial run
   std::uint64_t stored_bytes_ = 0;  ///< total of all datasets so far
   FileAccess access_;
   Handle file_;  // closed before access_

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <new>
+#include <utility>
 
 #include "engine/base/error.h"
 #include "engine/base/path_status.h"
@@ -28,15 +29,22 @@ constexpr std::uint64_t kBytesPerSecond = std::uint64_t{16} << 20;
 
 /// Tags of the child's messages: each is a tag, a text and a NUL.
 constexpr char kObject = '@';
+constexpr char kText = 't';  // an object, kSeparator, one of its strings
+constexpr char kSeparator = '\x01';
 constexpr char kDone = '=';
 constexpr char kOutOfMemory = 'm';
 constexpr char kBadData = 'd';
 constexpr char kFailure = 'f';
 
+void append(std::string& messages, char tag, std::string_view text) {
+  messages.push_back(tag);
+  messages.append(text);
+  messages.push_back('\0');
+}
+
 void send(int pipe, char tag, std::string_view text) {
-  std::string message(1, tag);
-  message.append(text);
-  message.push_back('\0');
+  std::string message;
+  append(message, tag, text);
   engine::write_at_once(pipe, message);
 }
 
@@ -54,10 +62,16 @@ void confine(std::uint64_t file_bytes) {
 }
 
 [[noreturn]] void run_child(int pipe, std::uint64_t file_bytes,
-                            const std::function<void(const Announce&)>& work) {
+                            const std::function<void(const TrialReport&)>& work) {
   confine(file_bytes);
   try {
-    work([&](std::string_view object) { send(pipe, kObject, object); });
+    work({.begin = [&](std::string_view object) { send(pipe, kObject, object); },
+          .found =
+              [&](const std::string& object, const std::vector<std::string>& texts) {
+                std::string messages;
+                for (const std::string& text : texts) append(messages, kText, object + kSeparator + text);
+                engine::write_at_once(pipe, messages);
+              }});
     send(pipe, kDone, "");
   } catch (const std::bad_alloc&) {
     send(pipe, kOutOfMemory, "");
@@ -104,20 +118,42 @@ bool child_might_wait_for_ever() {
 #endif
 }
 
-/// Last complete message, which tells how the child ended.
-std::string_view last_message(std::string_view text) {
-  const std::size_t end = text.rfind('\0');
-  if (end == std::string_view::npos) return {};
-  text = text.substr(0, end);
-  const std::size_t begin = text.rfind('\0');
-  return begin == std::string_view::npos ? text : text.substr(begin + 1);
+/// What the child has said, up to its last complete message.
+struct Said {
+  std::string object = "the file";  ///< that it read last
+  TextsOfObjects found;
+  char last = kObject;  ///< tag of the last message, which tells how the child ended
+  std::string text;     ///< of that message
+};
+
+Said listen_to(std::string_view received) {
+  Said said;
+  for (std::size_t end = 0; (end = received.find('\0')) != std::string_view::npos;
+       received.remove_prefix(end + 1)) {
+    const std::string_view message = received.substr(0, end);
+    if (message.empty()) continue;
+    said.last = message.front();
+    said.text = message.substr(1);
+    if (said.last == kObject) said.object = said.text;
+    if (said.last != kText) continue;
+    const std::size_t separator = said.text.find(kSeparator);
+    if (separator != std::string::npos)
+      said.found[said.text.substr(0, separator)].push_back(said.text.substr(separator + 1));
+  }
+  return said;
 }
 
 }  // namespace
 
-void run_trial(const std::string& path, std::uint64_t file_bytes,
-               const std::function<void(const Announce&)>& work) {
-  if (child_might_wait_for_ever()) return work([](std::string_view) {});
+TextsOfObjects run_trial(const std::string& path, std::uint64_t file_bytes,
+                         const std::function<void(const TrialReport&)>& work) {
+  if (child_might_wait_for_ever()) {
+    TextsOfObjects found;
+    work({.begin = [](std::string_view) {},
+          .found = [&](const std::string& object,
+                       const std::vector<std::string>& texts) { found[object] = texts; }});
+    return found;
+  }
   const auto cannot = [&](int error_number) {
     const bool files = error_number == EMFILE || error_number == ENFILE;
     return engine::IoError("{}: cannot start the process that opens it first: {}; {}", path,
@@ -141,16 +177,14 @@ void run_trial(const std::string& path, std::uint64_t file_bytes,
     received = receive(from_child.get());
     engine::uninterrupted([&] { return ::waitpid(child, nullptr, 0); });
   }
-  const std::string_view last = last_message(received);
-  const char tag = last.empty() ? kObject : last.front();
-  const std::string text(last.substr(std::min<std::size_t>(last.size(), 1)));
-  if (tag == kDone) return;
-  if (tag == kOutOfMemory) throw std::bad_alloc();
-  if (tag == kFailure) throw engine::IoError("{}", text);
-  if (tag == kBadData) throw engine::DataError("{}", text);
+  Said said = listen_to(received);
+  if (said.last == kDone) return std::move(said.found);
+  if (said.last == kOutOfMemory) throw std::bad_alloc();
+  if (said.last == kFailure) throw engine::IoError("{}", said.text);
+  if (said.last == kBadData) throw engine::DataError("{}", said.text);
   throw engine::DataError(
       "{}: damaged: the HDF5 library crashes on {}, or does not return; copy the file again", path,
-      text.empty() ? "the file" : text);
+      said.object);
 }
 
 }  // namespace voca::data
