@@ -1,29 +1,55 @@
 #!/usr/bin/env bash
-# A training step here and in PyTorch, on this machine, in turns: both forms of cross-attention at hidden 256,
-# 4 layers, T 128, B 16, float32. Writes benchmarks/results/<date>-<device>-step-cpu.json.
+# Training steps and inference here and in PyTorch, eager and compiled, on this machine, in turns. Writes
+# benchmarks/results/<date>-<device>-step-cpu[-<label>].json.
 #
 #   benchmarks/compare_step.sh [turns]        # default 5
 #
-# BUILD (build/cpu), THREADS (2), STEPS (10, timed in a turn) and PYTHON (/usr/bin/python3, with torch) may be set.
+# PYTHON is a Python with torch; unless set, one is made in build/rival with the current release from the package index.
+# BUILD (build/cpu), THREADS (2), STEPS (8, timed in a turn), RIVALS ("eager compile") and LABEL may be set. Forced to AVX2:
+#
+#   LABEL=avx2 BUILD=<of -DVOCA_CPU_ARCH=haswell> ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+#     ONEDNN_MAX_CPU_ISA=AVX2 benchmarks/compare_step.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 turns=${1:-5}
 build=${BUILD:-build/cpu}
 threads=${THREADS:-2}
-steps=${STEPS:-10}
-python=${PYTHON:-/usr/bin/python3}
+steps=${STEPS:-8}
+rivals=${RIVALS:-eager compile}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-options=(--hidden 256 --num_layers 4 --num_heads 4 --seq_len 128 --batch_size 16 --threads "$threads" --steps "$steps")
-export OMP_WAIT_POLICY=passive  # of both: idle threads sleep instead of taking a core from the other's
+if [ -z "${PYTHON:-}" ]; then
+  PYTHON=build/rival/bin/python
+  [ -x "$PYTHON" ] || { python3 -m venv build/rival && "$PYTHON" -m pip install -q torch numpy; }
+fi
+
+cases=(
+  "quickstart: --hidden 64 --num_layers 2 --num_heads 4 --seq_len 48 --batch_size 16"
+  "middle: --hidden 256 --num_layers 4 --num_heads 4 --seq_len 128 --batch_size 16"
+  "middle, bidirectional: --hidden 256 --num_layers 4 --num_heads 4 --seq_len 128 --batch_size 16 --cross_attention bidirectional"
+  "narrow: --hidden 768 --num_layers 4 --num_heads 8 --seq_len 256 --batch_size 4"
+  "middle, inference: --hidden 256 --num_layers 4 --num_heads 4 --seq_len 128 --batch_size 16 --inference"
+  "narrow, inference: --hidden 768 --num_layers 4 --num_heads 8 --seq_len 256 --batch_size 4 --inference"
+)
+export OMP_WAIT_POLICY=passive # of both: idle threads sleep instead of taking a core from the other's
 for turn in $(seq "$turns"); do
-  for form in a2v bidirectional; do
-    echo "turn $turn of $turns: $form" >&2
-    "$build/bin/step_bench" "${options[@]}" --cross_attention "$form" >>"$work/ours.jsonl"
-    "$python" benchmarks/rivals/step_cpu.py "${options[@]}" --cross_attention "$form" >>"$work/rival.jsonl"
+  for case in "${cases[@]}"; do
+    echo "turn $turn of $turns: $case" >&2
+    read -r -a options <<<"${case#*: } --threads $threads --steps $steps"
+    run() { # run FILE COMMAND...: a line of the case's name and the command's JSON
+      local file=$1
+      shift
+      printf '%s\t%s\n' "${case%%: *}" "$("$@" "${options[@]}")" >>"$work/$file"
+    }
+    run ours "$build/bin/step_bench"
+    for rival in $rivals; do
+      flag=()
+      [ "$rival" = compile ] && flag=(--compile)
+      run "rival-$rival" "$PYTHON" benchmarks/rivals/step_cpu.py "${flag[@]}"
+    done
     cut -d' ' -f1 /proc/loadavg >>"$work/load"
   done
 done
-"$python" benchmarks/results.py step --ours "$work/ours.jsonl" --rival "$work/rival.jsonl" --load "$work/load" \
-  --command "benchmarks/compare_step.sh $turns" --options "${options[*]}"
+"$PYTHON" benchmarks/results.py step --work "$work" --rivals "$rivals" --load "$work/load" \
+  --label "${LABEL:-}" --command "benchmarks/compare_step.sh $turns"

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Puts what compare_step.sh, compare_load.sh and measure_kernels.sh measured into benchmarks/results/<date>-<device>-<what>.json: the
+"""Puts what compare_step.sh, compare_gemm.sh, compare_load.sh and measure_kernels.sh measured into benchmarks/results/<date>-<device>-<what>.json: the
 command, the revision, the machine, every repeat, medians, p99 and ratios."""
 
 import argparse
@@ -67,11 +67,12 @@ def machine(load_file):
         "cpu_family_model": " ".join(first_match("/proc/cpuinfo", rf"^{key}\s*:\s*(.*)$") for key in ("cpu family", "model")),
         "cores": os.cpu_count(),
         "memory_gib": round(int(first_match("/proc/meminfo", r"^MemTotal:\s*(\d+)", "0")) / 2**20, 1),
+        "instruction_sets_forced": {name: os.environ[name] for name in
+                                    ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE") if name in os.environ},
         "load_average_after_each_turn": loads,
         "system": first_match("/etc/os-release", r'^PRETTY_NAME="(.*)"$'),
         "kernel": os.uname().release,
         "compiler": output_of("c++", "-dumpfullversion"),
-        "openblas": output_of("pkg-config", "--modversion", "openblas"),
         "hdf5": output_of("pkg-config", "--modversion", "hdf5-serial"),
         "isa-l": output_of("pkg-config", "--modversion", "libisal"),
     }
@@ -99,46 +100,52 @@ def write(results, device, what):
 
 
 def step_results(arguments):
-    ours, rival = read_lines(arguments.ours), read_lines(arguments.rival)
-    forms = []
-    for form in ("a2v", "bidirectional"):
-        mine = [run for run in ours if run["cross_attention"] == form]
-        theirs = [(run, run["results"][0]) for run in rival if run["results"][0]["cross_attention"] == form]
-        my_times = [t for run in mine for t in run["ms_per_step"]]
-        their_times = [t for _, result in theirs for t in result["ms_per_step"]]
-        # A ratio a turn: what else the machine did in a turn, it did to both.
-        ratios = [result["median_ms"] / run["median_ms"] for run, (_, result) in zip(mine, theirs)]
-        my_summary = summary(my_times)
+    def lines(name):
+        """Runs by case, in the order of the turns."""
+        runs = {}
+        with open(os.path.join(arguments.work, name)) as text:
+            for line in text:
+                case, _, run = line.partition("\t")
+                runs.setdefault(case, []).append(json.loads(run))
+        return runs
+
+    ours, rivals = lines("ours"), {name: lines(f"rival-{name}") for name in arguments.rivals.split()}
+    cases = []
+    for case, mine in ours.items():
+        my_summary = summary([t for run in mine for t in run["ms_per_step"]])
         roof = max(run["gemm_roof_gflops"] for run in mine)
         rate = mine[0]["flops_per_step"] / my_summary["median_ms"] / 1e6
-        forms.append({
-            "cross_attention": form,
+        result = {
+            "case": case,
+            "options": next(iter(rivals.values()))[case][0]["options"],
             "parameters": mine[0]["parameters"],
-            "speed_against_pytorch": round(statistics.median(ratios), 3),
-            "speed_against_pytorch_by_turn": [round(ratio, 3) for ratio in ratios],
-            "flops_per_step": mine[0]["flops_per_step"],
             "gflops": round(rate, 1),
             "gemm_roof_gflops": round(roof, 1),
             "share_of_gemm_roof": round(rate / roof, 3),
-            "copy_roof_gb_per_s": round(max(run["copy_roof_gb_per_s"] for run in mine), 2),
             "engine": my_summary | {
                 "kernels": mine[0]["kernels"],
-                "allocated_mib": round(mine[0]["allocated_mib"], 1),
                 "peak_rss_mib": round(max(run["peak_rss_mib"] for run in mine), 1),
                 "ms_per_step": [[round(t, 3) for t in run["ms_per_step"]] for run in mine],
             },
-            "pytorch": summary(their_times) | {
+        }
+        for name, runs in rivals.items():
+            theirs = [(run, run["results"][0]) for run in runs[case]]
+            # A ratio a turn: what else the machine did in a turn, it did to both.
+            ratios = [other["median_ms"] / run["median_ms"] for run, (_, other) in zip(mine, theirs)]
+            result[f"pytorch_{name}"] = {
+                "speedup": round(statistics.median(ratios), 3),
+                "speedup_by_turn": [round(ratio, 3) for ratio in ratios],
+            } | summary([t for _, other in theirs for t in other["ms_per_step"]]) | {
                 "torch": theirs[0][0]["torch"],
-                "blas": [os.path.basename(path) for path in theirs[0][0]["blas"]],
                 "peak_rss_mib": max(run["peak_rss_mib"] for run, _ in theirs),
-                "gemm_roof_gflops": max(max(result["gemm_roof_gflops_before_and_after"]) for _, result in theirs),
-                "ms_per_step": [result["ms_per_step"] for _, result in theirs],
-            },
-        })
-        print(f"{form}: engine {forms[-1]['engine']['median_ms']} ms, PyTorch {forms[-1]['pytorch']['median_ms']} ms, "
-              f"{forms[-1]['speed_against_pytorch']} x; peak RSS {forms[-1]['engine']['peak_rss_mib']} and "
-              f"{forms[-1]['pytorch']['peak_rss_mib']} MiB")
-    return {"options": arguments.options, "forms": forms}
+                "gemm_roof_gflops": max(max(other["gemm_roof_gflops_before_and_after"]) for _, other in theirs),
+                "ms_per_step": [other["ms_per_step"] for _, other in theirs],
+            }
+            print(f"{case}: engine {my_summary['median_ms']} ms, {result['engine']['peak_rss_mib']} MiB; PyTorch {name} "
+                  f"{result[f'pytorch_{name}']['median_ms']} ms, {result[f'pytorch_{name}']['peak_rss_mib']} MiB; "
+                  f"{result[f'pytorch_{name}']['speedup']} x")
+        cases.append(result)
+    return {"cases": cases}
 
 
 def load_results(arguments):
@@ -172,6 +179,16 @@ def load_results(arguments):
     return {"trees": trees}
 
 
+def gemm_results(arguments):
+    measured = read_lines(arguments.measured)[0]
+    for gemm in measured["gemms"]:
+        rates = gemm["gflops"]
+        gemm["share_of_the_best"] = round(rates["voca-engine"] / max(rates.values()), 3)
+        print(f"{gemm['m']} x {gemm['n']} x {gemm['k']} {gemm['transposed']}: {rates}")
+    versions = {package: output_of("dpkg-query", "-W", "-f", "${Version}", package) for package in ("libopenblas0-pthread", "libdnnl2")}
+    return {"libraries": versions} | measured
+
+
 def kernel_results(arguments):
     with open(arguments.measured) as text:
         measured = json.load(text)
@@ -195,21 +212,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     step = kinds.add_parser("step")
-    step.add_argument("--ours", required=True)
-    step.add_argument("--rival", required=True)
-    step.add_argument("--options", required=True)
+    step.add_argument("--work", required=True)
+    step.add_argument("--rivals", required=True, help="names of what PyTorch did")
     load = kinds.add_parser("load")
     load.add_argument("--work", required=True)
     kernels = kinds.add_parser("kernels")
     kernels.add_argument("--measured", required=True, help="JSON of Google Benchmark")
-    for kind in (step, load, kernels):
+    gemm = kinds.add_parser("gemm")
+    gemm.add_argument("--measured", required=True, help="JSON of gemm_rivals_bench")
+    for kind in (step, gemm):
+        kind.add_argument("--label", default="", help="of the results' file")
+    for kind in (step, load, kernels, gemm):
         kind.add_argument("--load", required=True, help="load averages, one a line")
         kind.add_argument("--command", required=True)
     arguments = parser.parse_args()
     info = machine(arguments.load)
-    measured = {"step": step_results, "load": load_results, "kernels": kernel_results}[arguments.kind](arguments)
+    measured = {"step": step_results, "load": load_results, "kernels": kernel_results,
+                "gemm": gemm_results}[arguments.kind](arguments)
     results = {"command": arguments.command, "date": today()} | info | measured
-    print(write(results, info["cpu"], f"{arguments.kind}-cpu"))
+    label = getattr(arguments, "label", "")
+    print(write(results, info["cpu"], f"{arguments.kind}-cpu" + (f"-{label}" if label else "")))
 
 
 if __name__ == "__main__":

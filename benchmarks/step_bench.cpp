@@ -1,7 +1,8 @@
-// One training step: forward, backward, clipping and AdamW, from a batch on the device. The PyTorch
-// counterparts are benchmarks/rivals/step_cpu.py, in the same run of benchmarks/compare_step.sh, and
-// benchmarks/rivals/step.py on a GPU. Prints one line of JSON.
+// One training step: forward, backward, clipping and AdamW, from a batch on the device; or a forward pass.
+// The PyTorch counterparts are benchmarks/rivals/step_cpu.py, in the same run of benchmarks/compare_step.sh,
+// and benchmarks/rivals/step.py on a GPU. Prints one line of JSON.
 
+#include <fmt/format.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -10,6 +11,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,14 +48,21 @@ DType dtype_of(const std::string& precision) {
   return precision == "fp16" ? DType::kF16 : DType::kF32;
 }
 
-// The batch and everything that a step needs, allocated once.
+// The batch and everything that a training step, or a forward pass only, needs, allocated once.
 class Step {
  public:
-  Step(const model::ModelConfig& config, std::int64_t batch_size, DType dtype, engine::Device& device)
+  Step(const model::ModelConfig& config, std::int64_t batch_size, DType dtype, bool inference,
+       engine::Device& device)
       : device_(device),
         model_(model::make_crossmodal_transformer(config, {.label_smoothing = 0.1, .use_contrastive = true})),
-        workspace_(*model_, {.compute_type = dtype, .train_batch = batch_size}, device),
-        optimizer_({.adamw = {.weight_decay = 1e-4}, .max_grad_norm = 1}, workspace_) {
+        workspace_(*model_,
+                   {.compute_type = dtype,
+                    .train_batch = inference ? 0 : batch_size,
+                    .eval_batch = inference ? batch_size : 0},
+                   device) {
+    if (!inference)
+      optimizer_.emplace(engine::OptimizerOptions{.adamw = {.weight_decay = 1e-4}, .max_grad_norm = 1},
+                         workspace_);
     workspace_.parameters().initialise(1);
     engine::RandomStream random(1, engine::RandomPurpose::kSynthetic, 0);
     batch_.size = batch_size;
@@ -72,17 +81,22 @@ class Step {
     ++step_;
     device_.queue_together(0, device_.compute_stream(), [&] {
       engine::Context context = workspace_.context();
-      optimizer_.start_step();
+      if (!optimizer_) {
+        model_->predict(context, workspace_.parameters(), batch_, workspace_.outputs(batch_.size), {});
+        return;
+      }
+      optimizer_->start_step();
       model_->forward_backward(context, workspace_.parameters(), batch_, {.seed = 1, .step = step_},
-                               optimizer_.gradient_scale(1), workspace_.outputs(batch_.size),
+                               optimizer_->gradient_scale(1), workspace_.outputs(batch_.size),
                                workspace_.losses(0));
-      optimizer_.measure_norm();
-      optimizer_.update(3e-4);
+      optimizer_->measure_norm();
+      optimizer_->update(3e-4);
     });
   }
   void wait() { device_.synchronize(device_.compute_stream()); }
 
   [[nodiscard]] double loss() const {
+    if (!optimizer_) return 0;
     return engine::read_back(engine::HostTensor(device_, workspace_.losses()).tensor(), 0);
   }
   [[nodiscard]] const engine::ParameterStore& parameters() const { return workspace_.parameters(); }
@@ -114,7 +128,7 @@ class Step {
   engine::Device& device_;
   std::unique_ptr<engine::Model> model_;
   engine::Workspace workspace_;
-  engine::Optimizer optimizer_;
+  std::optional<engine::Optimizer> optimizer_;  // none: forward only
   std::vector<engine::Device::Block> blocks_;
   engine::Batch batch_;
   std::uint32_t step_ = 0;
@@ -132,6 +146,7 @@ int main(int argc, char** argv) {
   std::int64_t group = 1;
   std::string device_name = "cpu";
   std::string precision = "fp32";
+  bool inference = false;
   tools::OptionSet options("step_bench", "one training step");
   config.hidden = 256;
   config.num_layers = 4;
@@ -151,9 +166,10 @@ int main(int argc, char** argv) {
   options.add(precision, {"precision", "NAME", "fp32; on a GPU also tf32, bf16, fp16"});
   options.add(config.dropout, {"dropout", "P", "probability"});
   options.add(config.cross_attention, {"cross_attention", "", "form of the network"});
+  options.add(inference, {"inference", "", "forward only, without dropout"});
   if (!benchmarks::parse(options, argc, argv)) return 0;
   const auto device = make_device(device_name, static_cast<int>(threads), precision == "tf32");
-  Step step(config, batch_size, dtype_of(precision), *device);
+  Step step(config, batch_size, dtype_of(precision), inference, *device);
   for (std::int64_t i = 0; i < warmup; ++i) step.run();
   step.wait();
   std::vector<double> times;
@@ -165,13 +181,13 @@ int main(int argc, char** argv) {
   }
   const double median = benchmarks::median(times);
   const auto flops = model::count_flops(config, {.use_contrastive = true}, batch_size);
-  const double all_flops =
-      flops.gemm_forward + flops.gemm_backward + flops.attention_forward + flops.attention_backward;
+  double all_flops = flops.gemm_forward + flops.attention_forward;
+  if (!inference) all_flops += flops.gemm_backward + flops.attention_backward;
   rusage usage{};  // read before the roofs are measured: their matrices are not part of a step
   getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json result;
-  result["what"] = device_name == "cpu" ? "training step, voca-engine CPU, fp32"
-                                        : "training step, voca-engine GPU, " + precision;
+  result["what"] = fmt::format("{}, voca-engine {}, {}", inference ? "inference" : "training step",
+                               device_name == "cpu" ? "CPU" : "GPU", precision);
   result["device"] = device->description();
   result["kernels"] = kernels::cpu::instruction_set();
   result["cross_attention"] = model::name_of(config.cross_attention);

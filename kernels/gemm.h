@@ -6,9 +6,9 @@
 
 // GEMM, row-major: C = alpha · op(A) · op(B) + bias + beta · C, op(X) = X or Xᵀ.
 //
-// On the CPU, the shape alone determines the tiles of a GEMM, and each tile is one single-threaded BLAS call,
-// so the bits do not depend on the number of threads. On a GPU a library computes it
-// (engine/core/gemm_library.h).
+// On the CPU, every element of C is added up in one order (kernels/cpu/serial_gemm.h), so its bits depend on
+// the rows and columns that it is made of alone: not on the threads, nor on the other rows of a batch. On a
+// GPU a library computes it (engine/core/gemm_library.h).
 
 namespace voca::kernels {
 
@@ -36,6 +36,7 @@ struct Gemm {
   std::int64_t stride_a = 0;
   std::int64_t stride_b = 0;
   std::int64_t stride_c = 0;
+  void* scratch = nullptr;  ///< scratch_bytes() on the CPU; a GPU's library has its own
 };
 
 /// The same GEMM without its element type.
@@ -44,8 +45,11 @@ template <typename T>
   return std::bit_cast<Gemm<void>>(gemm);
 }
 
-/// Threads share the tiles of a single GEMM, or the GEMMs of a batch, each of which is one BLAS call.
+/// Threads share a single GEMM, or the GEMMs of a batch.
 template <typename T>
 void gemm(Cpu, const Gemm<T>& args);
+
+template <typename T>
+[[nodiscard]] std::size_t scratch_bytes(Cpu, const Gemm<T>& args);
 
 }  // namespace voca::kernels

@@ -29,21 +29,15 @@ VOCA_BEFORE_EVERYTHING bool sets(char* const* variables, const char* setting) {
 /// other jobs, spinning takes the core from the thread that the others wait for: steps of a small model
 /// became up to 25 times slower. 10000 spins cost nothing on an idle machine.
 ///
-/// OpenBLAS starts one thread per core, each with a buffer of 128 MiB of address space. If `ulimit -u` has no
-/// room for them, it ends the process; if `ulimit -v` has none, it waits for them forever, even at exit. None
-/// of these threads is used.
-///
-/// Must run before any library is initialised, because OpenBLAS starts its threads then.
+/// Must run before libgomp is initialised.
 VOCA_BEFORE_EVERYTHING void tell_libraries(int, char** argv, char** variables) {
   static char spin_count[] = "GOMP_SPINCOUNT=10000";
-  static char blas_threads[] = "OPENBLAS_NUM_THREADS=1";
   std::size_t count = 0;
   while (variables[count] != nullptr) ++count;
-  auto** const told = static_cast<char**>(__builtin_alloca((count + 3) * sizeof(char*)));
+  auto** const told = static_cast<char**>(__builtin_alloca((count + 2) * sizeof(char*)));
   std::size_t in_all = 0;
   for (; in_all < count; ++in_all) told[in_all] = variables[in_all];
   if (!sets(variables, "OMP_WAIT_POLICY=") && !sets(variables, spin_count)) told[in_all++] = spin_count;
-  if (!sets(variables, blas_threads)) told[in_all++] = blas_threads;
   told[in_all] = nullptr;
   if (in_all > count) ::syscall(SYS_execve, "/proc/self/exe", argv, told);
 }

@@ -1,6 +1,7 @@
 #include "tools/planned_device.h"
 
 #include <chrono>
+#include <cstddef>
 #include <limits>
 #include <vector>
 
@@ -18,18 +19,21 @@ double measure_gemm_rate() {
   const std::vector<float> a(elements, 0.5F);
   const std::vector<float> b(elements, 0.25F);
   std::vector<float> c(elements);
+  kernels::Gemm<float> args{.m = kSize,
+                            .n = kSize,
+                            .k = kSize,
+                            .a = a.data(),
+                            .lda = kSize,
+                            .b = b.data(),
+                            .ldb = kSize,
+                            .c = c.data(),
+                            .ldc = kSize};
+  std::vector<std::byte> scratch(scratch_bytes(kernels::Cpu{}, args));
+  args.scratch = scratch.data();
   double best = std::numeric_limits<double>::infinity();
   for (int i = 0; i < 5; ++i) {
     const auto begin = std::chrono::steady_clock::now();
-    kernels::gemm<float>(kernels::Cpu{}, {.m = kSize,
-                                          .n = kSize,
-                                          .k = kSize,
-                                          .a = a.data(),
-                                          .lda = kSize,
-                                          .b = b.data(),
-                                          .ldb = kSize,
-                                          .c = c.data(),
-                                          .ldc = kSize});
+    kernels::gemm(kernels::Cpu{}, args);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     best = std::min(best, seconds.count());
   }

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-VOCA_PACKAGES=(g++ cmake ninja-build pkg-config git libhdf5-dev libopenblas-dev libfmt-dev libspdlog-dev
+VOCA_PACKAGES=(g++ cmake ninja-build pkg-config git libhdf5-dev libfmt-dev libspdlog-dev
   nlohmann-json3-dev libzip-dev zlib1g-dev libisal-dev libssl-dev libgloo-dev)
 
 say() { printf '\n== %s\n' "$*"; }

@@ -22,13 +22,9 @@ std::string version_line() {
 }
 
 nlohmann::ordered_json versions() {
-  return {{"voca_engine", version()},
-          {"revision", revision()},
-          {"compiler", VOCA_COMPILER},
-          {"build_type", VOCA_BUILD_TYPE},
-          {"cuda_toolkit", VOCA_CUDA_TOOLKIT},
-          {"kernels", kernels::cpu::instruction_set()},
-          {"openblas", kernels::cpu::blas_version()},
+  return {{"voca_engine", version()},          {"revision", revision()},
+          {"compiler", VOCA_COMPILER},         {"build_type", VOCA_BUILD_TYPE},
+          {"cuda_toolkit", VOCA_CUDA_TOOLKIT}, {"kernels", kernels::cpu::instruction_set()},
           {"hdf5", data::hdf5_version()}};
 }
 

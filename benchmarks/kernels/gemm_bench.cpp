@@ -1,11 +1,9 @@
 #include "kernels/gemm.h"
 
-#include <cblas.h>
-
 #include "benchmarks/kernels/support/roof.h"
 
-// GEMMs of the network: ours (tiles distributed over threads, each a single-threaded BLAS call), and those of
-// the BLAS with its own threads.
+// GEMMs of the network: ours, and those of OpenBLAS, if installed, with its own threads and the kernels that
+// it chooses (OPENBLAS_CORETYPE).
 
 namespace voca::kernels::benchmarks {
 namespace {
@@ -31,8 +29,7 @@ Gemm<float> gemm_of_layer(std::int64_t kind, std::int64_t rows, std::int64_t in,
   }
 }
 
-template <typename F>
-void run_gemm(benchmark::State& state, F run) {
+void gemm(benchmark::State& state) {
   Gemm<float> args = gemm_of_layer(state.range(0), state.range(1), state.range(2), state.range(3));
   const auto a = numbers(args.m * args.k, 1);
   const auto b = numbers(args.k * args.n, 2);
@@ -40,25 +37,11 @@ void run_gemm(benchmark::State& state, F run) {
   args.a = a.data();
   args.b = b.data();
   args.c = c.data();
-  for (auto _ : state) run(args);
+  AlignedScratch scratch(scratch_bytes(Cpu{}, args));
+  args.scratch = scratch.data();
+  for (auto _ : state) gemm(Cpu{}, args);
   report(state, 0,
          2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k));
-}
-
-void gemm(benchmark::State& state) {
-  run_gemm(state, [](const Gemm<float>& args) { gemm(Cpu{}, args); });
-}
-
-void gemm_of_blas(benchmark::State& state) {
-  openblas_set_num_threads(cpu::threads());
-  const auto transpose = [](Transpose t) { return t == Transpose::kYes ? CblasTrans : CblasNoTrans; };
-  run_gemm(state, [&](const Gemm<float>& g) {
-    cblas_sgemm(CblasRowMajor, transpose(g.transpose_a), transpose(g.transpose_b), static_cast<blasint>(g.m),
-                static_cast<blasint>(g.n), static_cast<blasint>(g.k), static_cast<float>(g.alpha), g.a,
-                static_cast<blasint>(g.lda), g.b, static_cast<blasint>(g.ldb), static_cast<float>(g.beta),
-                g.c, static_cast<blasint>(g.ldc));
-  });
-  openblas_set_num_threads(1);
 }
 
 void shapes(benchmark::internal::Benchmark* bench) {
@@ -72,7 +55,6 @@ void shapes(benchmark::internal::Benchmark* bench) {
   }
 }
 BENCHMARK(gemm)->Apply(shapes);
-BENCHMARK(gemm_of_blas)->Apply(shapes);
 
 }  // namespace
 }  // namespace voca::kernels::benchmarks

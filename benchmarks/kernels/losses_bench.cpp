@@ -77,7 +77,7 @@ void infonce(benchmark::State& state) {
   std::vector<float> dzv(zv.size());
   std::vector<float> dza(za.size());
   float loss = 0;
-  AlignedScratch scratch(scratch_bytes(Cpu{}, InfoNce<float>{.rows = rows, .columns = rows}));
+  AlignedScratch scratch(scratch_bytes(Cpu{}, InfoNce<float>{.rows = rows, .columns = rows, .width = width}));
   for (auto _ : state) {
     infonce<float>(Cpu{}, {.rows = rows,
                            .columns = rows,

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""One training step of the same network in PyTorch on the CPU: the rival of the engine's step.
+"""One training step, or with --inference a forward pass, of the same network in PyTorch on the CPU: the rival of
+the engine's step.
 
     /usr/bin/python3 benchmarks/rivals/step_cpu.py --hidden 256 --num_layers 4 --num_heads 4 --seq_len 128 \\
         --batch_size 16 --threads 2 --steps 15
 
-float32, dropout and the contrastive loss on, AdamW, gradient clip, eager modules: forward, losses, backward, clip,
-update. The batch is in memory before the clock starts. Prints JSON on one line; times in milliseconds, one a step.
+float32, dropout and the contrastive loss on, AdamW, gradient clip: forward, losses, backward, clip, update; eager
+modules, or with --compile those of torch.compile. The batch is in memory before the clock starts. Prints JSON on one line; times in milliseconds, one a step.
 """
 
 import argparse
@@ -30,7 +31,9 @@ def parse_arguments():
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--cross_attention", choices=("a2v", "bidirectional", "both"), default="a2v",
                         help="both measures one after the other")
-    parser.add_argument("--adamw", choices=("foreach", "loop"), default="loop", help="implementation of the update")
+    parser.add_argument("--adamw", choices=("foreach", "loop"), default="foreach", help="implementation of the update")
+    parser.add_argument("--inference", action="store_true", help="forward only, without dropout and contrastive loss")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network and its losses")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--omp_wait", choices=("passive", "active"), default="passive",
                         help="whether idle OpenMP threads sleep or spin; spinning takes the cores from BLAS threads")
@@ -87,28 +90,45 @@ def measure(form):
     config = reference.Config(
         visual_dim=ARGUMENTS.visual_dim, audio_dim=ARGUMENTS.audio_dim, hidden=ARGUMENTS.hidden,
         num_layers=ARGUMENTS.num_layers, num_heads=ARGUMENTS.num_heads, seq_len=ARGUMENTS.seq_len,
-        dropout=ARGUMENTS.dropout, cross_attention=form, use_contrastive=True, label_smoothing=0.1,
+        dropout=ARGUMENTS.dropout, cross_attention=form, use_contrastive=not ARGUMENTS.inference,
+        label_smoothing=0.1,
     )
-    model = reference.CrossModalTransformer(config).train()
+    model = reference.CrossModalTransformer(config).train(not ARGUMENTS.inference)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=1e-4, foreach=ARGUMENTS.adamw == "foreach")
     batch = ARGUMENTS.batch_size
     visual = torch.randn(batch, config.seq_len, config.visual_dim)
     audio = torch.randn(batch, config.seq_len, config.audio_dim)
     labels = torch.arange(batch, dtype=torch.int32) % 2
-    times = []
-    for step in range(ARGUMENTS.warmup + ARGUMENTS.steps):
-        start = time.perf_counter()
+
+    def forward():
+        with torch.inference_mode():
+            return model(visual, audio)
+
+    def loss_of_batch():
+        return reference.losses(config, model(visual, audio), labels)[0]
+
+    def training_step():
         optimizer.zero_grad(set_to_none=True)
-        loss = reference.losses(config, model(visual, audio), labels)[0]
+        loss = loss_of_batch()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+
+    if ARGUMENTS.compile:
+        if ARGUMENTS.inference:
+            model = torch.compile(model)
+        else:
+            loss_of_batch = torch.compile(loss_of_batch)
+    work = forward if ARGUMENTS.inference else training_step
+    times = []
+    for step in range(ARGUMENTS.warmup + ARGUMENTS.steps):
+        start = time.perf_counter()
+        work()
         if step >= ARGUMENTS.warmup:
             times.append((time.perf_counter() - start) * 1e3)
-    assert torch.isfinite(loss)
     roofs.append(gemm_roof())
     median = statistics.median(times)
-    flops = flops_per_step(config, batch)
+    flops = flops_per_step(config, batch) // (3 if ARGUMENTS.inference else 1)
     return {
         "cross_attention": form,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -127,7 +147,8 @@ def main():
     forms = ("a2v", "bidirectional") if ARGUMENTS.cross_attention == "both" else (ARGUMENTS.cross_attention,)
     results = [measure(form) for form in forms]
     print(json.dumps({
-        "what": "training step, PyTorch CPU, eager, fp32",
+        "what": f"{'inference' if ARGUMENTS.inference else 'training step'}, PyTorch CPU, "
+                f"{'torch.compile' if ARGUMENTS.compile else 'eager'}, fp32",
         "command": " ".join([os.path.basename(sys.executable)] + sys.argv),
         "options": vars(ARGUMENTS),
         "torch": torch.__version__,

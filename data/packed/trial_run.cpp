@@ -1,6 +1,7 @@
 #include "data/packed/trial_run.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -69,7 +70,8 @@ void confine(std::uint64_t file_bytes) {
           .found =
               [&](const std::string& object, const std::vector<std::string>& texts) {
                 std::string messages;
-                for (const std::string& text : texts) append(messages, kText, object + kSeparator + text);
+                for (const std::string& text : texts)
+                  append(messages, kText, fmt::format("{}{}{}", object, kSeparator, text));
                 engine::write_at_once(pipe, messages);
               }});
     send(pipe, kDone, "");

@@ -78,12 +78,12 @@ void consider_machine(const fs::path& root, Least& least) {
 }
 
 /// A machine that does not overcommit limits address space, as a process's limits do.
-void consider_commitment(const fs::path& root, std::uint64_t reserved, Least& least) {
+void consider_commitment(const fs::path& root, Least& least) {
   if (number_of(root / "proc/sys/vm/overcommit_memory") != 2) return;
   const std::map<std::string, std::uint64_t> memory = numbers_in(root / "proc/meminfo");
   if (!memory.contains("CommitLimit")) return;
   const std::uint64_t limit = memory.at("CommitLimit");
-  least.consider(limit, sum(memory, {"Committed_AS"}) + reserved,
+  least.consider(limit, sum(memory, {"Committed_AS"}),
                  fmt::format("commit limit {}, vm.overcommit_memory 2", memory_text(limit)));
 }
 
@@ -107,7 +107,7 @@ void consider_cgroup(const Cgroup& group, Least& least) {
 }
 
 /// Parses "Max address space    8589934592    unlimited    bytes", where the first number applies.
-void consider_process(const fs::path& root, std::uint64_t reserved, Least& least) {
+void consider_process(const fs::path& root, Least& least) {
   const std::map<std::string, std::uint64_t> status = numbers_in(root / "proc/self/status");
   std::ifstream file(root / "proc/self/limits");
   for (std::string line; std::getline(file, line);) {
@@ -117,8 +117,7 @@ void consider_process(const fs::path& root, std::uint64_t reserved, Least& least
       std::string value;
       std::istringstream(line.substr(std::string_view(name).size())) >> value;
       if (const std::optional<std::uint64_t> limit = number_in<std::uint64_t>(value)) {
-        least.consider(*limit, sum(status, {used}) + reserved,
-                       fmt::format("ulimit {} {}", option, memory_text(*limit)));
+        least.consider(*limit, sum(status, {used}), fmt::format("ulimit {} {}", option, memory_text(*limit)));
       }
     }
   }
@@ -130,19 +129,19 @@ std::string FreeMemory::text() const {
   return memory_text(bytes) + " can be taken" + (limit.empty() ? "" : fmt::format(" ({})", limit));
 }
 
-FreeMemory free_host_memory(const fs::path& root, std::size_t reserved) {
+FreeMemory free_host_memory(const fs::path& root) {
   Least least;
   consider_machine(root, least);
   for (const Cgroup& group : cgroups_of_process("memory", root)) consider_cgroup(group, least);
-  consider_commitment(root, reserved, least);
-  consider_process(root, reserved, least);
+  consider_commitment(root, least);
+  consider_process(root, least);
   return least.result();
 }
 
 FreeMemory free_addresses(const fs::path& root) {
   Least least;
-  consider_commitment(root, 0, least);
-  consider_process(root, 0, least);
+  consider_commitment(root, least);
+  consider_process(root, least);
   return least.result();
 }
 

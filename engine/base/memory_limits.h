@@ -22,9 +22,8 @@ struct FreeMemory {
 /// cache included) and what its cgroups (memory.max and memory.high of version 2, memory.limit_in_bytes of
 /// version 1; its own and their ancestors, cached pages not counted as used), its limits (ulimit -v, ulimit
 /// -d) and the commit limit of a machine that does not overcommit leave. Reads proc/ and the cgroup mounts
-/// below `root`. `reserved` is address space in bytes that the process will additionally reserve and hardly
-/// touch.
-[[nodiscard]] FreeMemory free_host_memory(const std::filesystem::path& root = "/", std::size_t reserved = 0);
+/// below `root`.
+[[nodiscard]] FreeMemory free_host_memory(const std::filesystem::path& root = "/");
 
 /// Address space that this process can still reserve, touched or not: what its limits and the commit limit
 /// leave. Unknown if neither limits it.

@@ -1,7 +1,6 @@
 #include "engine/core/device.h"
 
 #include <malloc.h>
-#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -11,7 +10,6 @@
 #include "engine/base/thread.h"
 #include "engine/core/thread_budget.h"
 #include "kernels/cpu/cpu_features.h"
-#include "kernels/cpu/gemm_buffers.h"
 #include "kernels/cpu/parallel.h"
 
 namespace voca::engine {
@@ -25,39 +23,12 @@ std::byte* allocate_zeroed(std::size_t bytes) {
   return static_cast<std::byte*>(data);
 }
 
-/// Address space that OpenBLAS reserves per thread from its first GEMM on, of which it touches a few MiB:
-/// BUFFER_SIZE of 0.3.21 for x86-64, measured.
-constexpr std::size_t kGemmAddresses = std::size_t{128} << 20;
-
-/// Address space of a thread that runs GEMM, including its stack.
-std::size_t addresses_of_thread() {
-  pthread_attr_t attributes;
-  std::size_t stack = 0;
-  ::pthread_attr_init(&attributes);
-  ::pthread_attr_getstacksize(&attributes, &stack);
-  ::pthread_attr_destroy(&attributes);
-  return kGemmAddresses + stack;
-}
-
-/// Throws if address space is insufficient: OpenBLAS would retry forever.
-void check_addresses(int threads) {
-  const FreeMemory free = free_addresses();
-  if (!free.known()) return;
-  // Otherwise glibc gives each thread a heap that reserves 64 MiB of address space.
-  ::mallopt(M_ARENA_MAX, 1);
-  const std::size_t needed = static_cast<std::size_t>(threads) * addresses_of_thread();
-  if (needed <= free.bytes) return;
-  const std::size_t fit = free.bytes / addresses_of_thread();
-  throw IoError("cpu: {} thread{} need{} {} of addresses for GEMM, {}: raise the limit{}", threads,
-                threads == 1 ? "" : "s", threads == 1 ? "s" : "", memory_text(needed), free.text(),
-                fit > 0 ? fmt::format(", or give --threads {}", fit) : "");
-}
-
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads) {
     kernels::cpu::set_threads(threads > 0 ? threads : thread_budget().threads);
-    check_addresses(kernels::cpu::threads());
+    // Otherwise glibc gives each thread a heap that reserves 64 MiB of addresses.
+    if (free_addresses().known()) ::mallopt(M_ARENA_MAX, 1);
     const int team = kernels::cpu::threads();
     start_team("the kernels", team, [&] { kernels::cpu::parallel_for(team, [](std::int64_t) {}); });
   }
@@ -67,10 +38,7 @@ class CpuDevice final : public Device {
     return fmt::format("cpu, {} thread{}, {}", kernels::cpu::threads(),
                        kernels::cpu::threads() == 1 ? "" : "s", kernels::cpu::instruction_set());
   }
-  [[nodiscard]] FreeMemory free_memory() const override {
-    const auto threads = static_cast<std::size_t>(kernels::cpu::threads());
-    return free_host_memory("/", kernels::cpu::has_run_gemm() ? 0 : threads * kGemmAddresses);
-  }
+  [[nodiscard]] FreeMemory free_memory() const override { return free_host_memory(); }
   void synchronize(Stream /*stream*/) override {}
 
  protected:

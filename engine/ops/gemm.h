@@ -15,11 +15,12 @@ namespace voca::engine::ops {
 /// not aligned as `args` says, because the algorithm was chosen for that alignment.
 void library_gemm(const Context& context, const LibraryGemm& args);
 
-/// Computes a GEMM whose operands start at multiples of `elements` elements, as in alignment_of(). Nothing is
-/// computed in a dry run.
+/// Computes a GEMM, whose operands start at multiples of `elements` elements as in alignment_of(), with
+/// scratch from the arena. Nothing is computed in a dry run.
 template <typename T>
-void gemm(const Context& context, kernels::Cpu backend, const kernels::Gemm<T>& args,
-          std::int64_t /*elements*/) {
+void gemm(Context& context, kernels::Cpu backend, kernels::Gemm<T> args, std::int64_t /*elements*/) {
+  const ArenaScope scope(context.arena);
+  args.scratch = context.arena.scratch("gemm scratch", scratch_bytes(backend, args)).data;
   if (!context.is_dry_run()) kernels::gemm(backend, args);
 }
 template <typename T>

@@ -2,10 +2,10 @@
 
 #include <cmath>
 
-#include "kernels/cpu/blas.h"
 #include "kernels/cpu/dropout.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/serial_gemm.h"
 
 namespace voca::kernels {
 
@@ -27,22 +27,33 @@ std::int64_t mask_stride(const AttentionShape& shape) {
   return divide_up(shape.key_length, kTile) * kTile;
 }
 
-// Scratch of one thread: `matrices` blocks of scores and the mask decisions of one band of 16 rows.
+// Upper bound of the scratch of the GEMMs of one head.
+template <typename T>
+std::size_t gemm_bytes(const AttentionShape& shape) {
+  const std::int64_t longest = std::max(shape.key_length, shape.head_size);
+  return serial_gemm_bytes(Gemm<T>{.n = longest, .k = std::max(longest, block_rows(shape))});
+}
+
+// Scratch of one thread: `matrices` blocks of scores, the mask decisions of one band of 16 rows, and that of
+// the GEMMs.
 template <typename T>
 struct Scratch {
-  Scratch(const AttentionShape& shape, int matrices, void* base, int thread)
-      : block_bytes(align_up(static_cast<std::size_t>(block_rows(shape) * shape.key_length) * sizeof(T))),
+  Scratch(const AttentionShape& shape, std::size_t matrix_count, void* base, int thread)
+      : matrices(matrix_count),
+        block_bytes(align_up(static_cast<std::size_t>(block_rows(shape) * shape.key_length) * sizeof(T))),
         bits_bytes(align_up(static_cast<std::size_t>(kTile * mask_stride(shape)) * sizeof(std::uint16_t))),
-        bytes(static_cast<std::size_t>(matrices) * block_bytes + bits_bytes),
+        bytes(matrices * block_bytes + bits_bytes + gemm_bytes<T>(shape)),
         slice(static_cast<std::byte*>(base) + static_cast<std::size_t>(thread) * bytes) {}
 
   [[nodiscard]] T* block(int i) const {
     return reinterpret_cast<T*>(slice + static_cast<std::size_t>(i) * block_bytes);
   }
   [[nodiscard]] std::uint16_t* bits() const {
-    return reinterpret_cast<std::uint16_t*>(slice + (bytes - bits_bytes));
+    return reinterpret_cast<std::uint16_t*>(slice + matrices * block_bytes);
   }
+  [[nodiscard]] void* gemm() const { return slice + matrices * block_bytes + bits_bytes; }
 
+  std::size_t matrices;
   std::size_t block_bytes;
   std::size_t bits_bytes;
   std::size_t bytes;
@@ -50,7 +61,12 @@ struct Scratch {
 };
 
 template <typename T>
-std::size_t slices_bytes(const AttentionShape& shape, int matrices) {
+void multiply(const Scratch<T>& scratch, const Gemm<std::type_identity_t<T>>& args) {
+  serial_gemm<T>(args, scratch.gemm());
+}
+
+template <typename T>
+std::size_t slices_bytes(const AttentionShape& shape, std::size_t matrices) {
   std::byte unused{};
   return Scratch<T>(shape, matrices, &unused, 0).bytes * static_cast<std::size_t>(threads());
 }
@@ -71,18 +87,19 @@ std::int64_t head_offset(const AttentionShape& shape, std::int64_t matrix, std::
 
 // S = scale · Q Kᵀ for `rows` query rows.
 template <typename T>
-void scores(const AttentionShape& shape, std::int64_t rows, T scale, const T* q, const T* k, T* s) {
-  blas_gemm({.transpose_b = Transpose::kYes,
-             .m = rows,
-             .n = shape.key_length,
-             .k = shape.head_size,
-             .alpha = scale,
-             .a = q,
-             .lda = shape.query_stride,
-             .b = k,
-             .ldb = shape.key_stride,
-             .c = s,
-             .ldc = shape.key_length});
+void scores(const Scratch<T>& scratch, const AttentionShape& shape, std::int64_t rows, T scale, const T* q,
+            const T* k, T* s) {
+  multiply(scratch, {.transpose_b = Transpose::kYes,
+                     .m = rows,
+                     .n = shape.key_length,
+                     .k = shape.head_size,
+                     .alpha = scale,
+                     .a = q,
+                     .lda = shape.query_stride,
+                     .b = k,
+                     .ldb = shape.key_stride,
+                     .c = s,
+                     .ldc = shape.key_length});
 }
 
 template <typename T>
@@ -126,17 +143,17 @@ void forward_head(const AttentionForward<T>& args, std::int64_t matrix, const Sc
   T* out = args.out + head_offset(shape, matrix, shape.query_length, out_stride);
   for (std::int64_t row = 0; row < shape.query_length; row += block_rows(shape)) {
     const std::int64_t rows = std::min(block_rows(shape), shape.query_length - row);
-    scores(shape, rows, softmax_scale<T>(shape), q + row * shape.query_stride, k, scratch.block(0));
+    scores(scratch, shape, rows, softmax_scale<T>(shape), q + row * shape.query_stride, k, scratch.block(0));
     softmax_and_drop(args, matrix, row, rows, scratch.block(0), scratch.bits());
-    blas_gemm({.m = rows,
-               .n = shape.head_size,
-               .k = shape.key_length,
-               .a = scratch.block(0),
-               .lda = shape.key_length,
-               .b = v,
-               .ldb = shape.value_stride,
-               .c = out + row * out_stride,
-               .ldc = out_stride});
+    multiply(scratch, {.m = rows,
+                       .n = shape.head_size,
+                       .k = shape.key_length,
+                       .a = scratch.block(0),
+                       .lda = shape.key_length,
+                       .b = v,
+                       .ldb = shape.value_stride,
+                       .c = out + row * out_stride,
+                       .ldc = out_stride});
   }
 }
 
@@ -189,20 +206,20 @@ void score_gradient(const AttentionBackward<T>& args, std::int64_t matrix, std::
 
 // C (key_length × head_size) = alpha · Aᵀ B + beta · C over a block of query rows.
 template <typename T>
-void reduce_rows(const AttentionShape& shape, std::int64_t rows, T alpha, const T* a, const T* b,
-                 std::int64_t ldb, T beta, T* c, std::int64_t ldc) {
-  blas_gemm({.transpose_a = Transpose::kYes,
-             .m = shape.key_length,
-             .n = shape.head_size,
-             .k = rows,
-             .alpha = alpha,
-             .a = a,
-             .lda = shape.key_length,
-             .b = b,
-             .ldb = ldb,
-             .beta = beta,
-             .c = c,
-             .ldc = ldc});
+void reduce_rows(const Scratch<T>& scratch, const AttentionShape& shape, std::int64_t rows, T alpha,
+                 const T* a, const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc) {
+  multiply(scratch, {.transpose_a = Transpose::kYes,
+                     .m = shape.key_length,
+                     .n = shape.head_size,
+                     .k = rows,
+                     .alpha = alpha,
+                     .a = a,
+                     .lda = shape.key_length,
+                     .b = b,
+                     .ldb = ldb,
+                     .beta = beta,
+                     .c = c,
+                     .ldc = ldc});
 }
 
 template <typename T>
@@ -221,33 +238,33 @@ void backward_head(const AttentionBackward<T>& args, std::int64_t matrix, const 
     const T first_or_more = static_cast<T>(row == 0 ? 0 : 1);
     const T* q = args.q + q_offset + row * shape.query_stride;
     const T* dout = args.dout + out_offset + row * out_stride;
-    scores(shape, rows, scale, q, args.k + k_offset, p);
+    scores(scratch, shape, rows, scale, q, args.k + k_offset, p);
     recompute_probabilities(args, matrix, row, rows, p, other, scratch.bits());
-    reduce_rows(shape, rows, T{1}, other, dout, out_stride, first_or_more, args.dv + v_offset,
+    reduce_rows(scratch, shape, rows, T{1}, other, dout, out_stride, first_or_more, args.dv + v_offset,
                 shape.value_stride);
-    blas_gemm({.transpose_b = Transpose::kYes,
-               .m = rows,
-               .n = shape.key_length,
-               .k = shape.head_size,
-               .a = dout,
-               .lda = out_stride,
-               .b = args.v + v_offset,
-               .ldb = shape.value_stride,
-               .c = other,
-               .ldc = shape.key_length});
+    multiply(scratch, {.transpose_b = Transpose::kYes,
+                       .m = rows,
+                       .n = shape.key_length,
+                       .k = shape.head_size,
+                       .a = dout,
+                       .lda = out_stride,
+                       .b = args.v + v_offset,
+                       .ldb = shape.value_stride,
+                       .c = other,
+                       .ldc = shape.key_length});
     score_gradient(args, matrix, row, rows, dout, args.out + out_offset + row * out_stride, p, other,
                    scratch.bits());
-    blas_gemm({.m = rows,
-               .n = shape.head_size,
-               .k = shape.key_length,
-               .alpha = scale,
-               .a = other,
-               .lda = shape.key_length,
-               .b = args.k + k_offset,
-               .ldb = shape.key_stride,
-               .c = args.dq + q_offset + row * shape.query_stride,
-               .ldc = shape.query_stride});
-    reduce_rows(shape, rows, scale, other, q, shape.query_stride, first_or_more, args.dk + k_offset,
+    multiply(scratch, {.m = rows,
+                       .n = shape.head_size,
+                       .k = shape.key_length,
+                       .alpha = scale,
+                       .a = other,
+                       .lda = shape.key_length,
+                       .b = args.k + k_offset,
+                       .ldb = shape.key_stride,
+                       .c = args.dq + q_offset + row * shape.query_stride,
+                       .ldc = shape.query_stride});
+    reduce_rows(scratch, shape, rows, scale, other, q, shape.query_stride, first_or_more, args.dk + k_offset,
                 shape.key_stride);
   }
 }

@@ -1,6 +1,5 @@
 #include "kernels/cpu/cpu_features.h"
 
-#include <cblas.h>
 #include <omp.h>
 
 #include <atomic>
@@ -39,17 +38,7 @@ std::string instruction_set() {
 #endif
 }
 
-std::string blas_version() {
-  const std::string config = openblas_get_config();  // "OpenBLAS 0.3.21 NO_AFFINITY …"
-  const std::size_t begin = config.find(' ');
-  const std::size_t end = config.find(' ', begin == std::string::npos ? 0 : begin + 1);
-  const std::string version = begin == std::string::npos ? config : config.substr(begin + 1, end - begin - 1);
-  return version + ", " + openblas_get_corename() + " kernels";
-}
-
 void set_threads(int n) {
-  // The BLAS is single-threaded: gemm() tiles the work itself, so the bits do not depend on n.
-  openblas_set_num_threads(1);
   configured_threads = n;
 }
 

@@ -11,9 +11,6 @@ namespace voca::kernels::cpu {
 /// -march value that the CPU kernels were compiled with and its widest vector extension, for `doctor`.
 [[nodiscard]] std::string instruction_set();
 
-/// Version of the loaded OpenBLAS and its kernels for this machine, e.g. "0.3.21, Zen kernels".
-[[nodiscard]] std::string blas_version();
-
 /// Sets the number of threads of the kernels, n ≥ 1, for the whole process; results do not depend on it. The
 /// default is that of OpenMP (OMP_NUM_THREADS, else the cores this process may run on).
 void set_threads(int n);

@@ -1,6 +1,7 @@
 #include "kernels/infonce.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "kernels/cpu/chunks.h"
@@ -53,6 +54,21 @@ void row_gradient(const InfoNce<T>& args, std::int64_t i, const RowSums& sums, T
   }
 }
 
+/// Upper bound of the scratch of the GEMMs.
+template <typename T>
+std::size_t gemm_bytes(const InfoNce<T>& args) {
+  return scratch_bytes(Cpu{}, Gemm<T>{.n = std::max(args.columns, args.width),
+                                      .k = std::max({args.rows, args.columns, args.width})});
+}
+
+/// Start of S, of the rows' losses, of the scratch of the GEMMs, and the end.
+template <typename T>
+std::array<std::size_t, 4> parts_of_scratch(const InfoNce<T>& args) {
+  const std::size_t losses = align_up(static_cast<std::size_t>(args.rows * args.columns) * sizeof(T));
+  const std::size_t gemms = losses + align_up(static_cast<std::size_t>(args.rows) * sizeof(double));
+  return {0, losses, gemms, gemms + gemm_bytes(args)};
+}
+
 template <typename T>
 Gemm<T> contiguous_gemm(Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n,
                         std::int64_t k) {
@@ -72,16 +88,19 @@ Gemm<T> contiguous_gemm(Transpose transpose_a, Transpose transpose_b, std::int64
 
 template <typename T>
 std::size_t scratch_bytes(Cpu, const InfoNce<T>& args) {
-  return align_up(static_cast<std::size_t>(args.rows * args.columns) * sizeof(T)) +
-         align_up(static_cast<std::size_t>(args.rows) * sizeof(double));
+  return parts_of_scratch(args).back();
 }
 
 template <typename T>
 void infonce(Cpu, const InfoNce<T>& args) {
-  auto* s = static_cast<T*>(args.scratch);
-  auto* row_losses =
-      reinterpret_cast<double*>(static_cast<std::byte*>(args.scratch) +
-                                align_up(static_cast<std::size_t>(args.rows * args.columns) * sizeof(T)));
+  const auto parts = parts_of_scratch(args);
+  auto* const scratch = static_cast<std::byte*>(args.scratch);
+  auto* s = reinterpret_cast<T*>(scratch + parts[0]);
+  auto* row_losses = reinterpret_cast<double*>(scratch + parts[1]);
+  const auto multiply = [&](Gemm<T> args_of_gemm) {
+    args_of_gemm.scratch = scratch + parts[2];
+    gemm(Cpu{}, args_of_gemm);
+  };
 
   Gemm<T> similarity =
       contiguous_gemm<T>(Transpose::kNo, Transpose::kYes, args.rows, args.columns, args.width);
@@ -89,7 +108,7 @@ void infonce(Cpu, const InfoNce<T>& args) {
   similarity.a = args.zv;
   similarity.b = args.za;
   similarity.c = s;
-  gemm(Cpu{}, similarity);
+  multiply(similarity);
 
   // Three exponentials per element: chunks are an eighth of those of cheaper operations.
   for_row_chunks(args.rows, 8 * args.columns, [&](std::int64_t begin, std::int64_t end) {
@@ -112,13 +131,13 @@ void infonce(Cpu, const InfoNce<T>& args) {
   dzv.a = s;
   dzv.b = args.za;
   dzv.c = args.dzv;
-  gemm(Cpu{}, dzv);
+  multiply(dzv);
   Gemm<T> dza = contiguous_gemm<T>(Transpose::kYes, Transpose::kNo, args.columns, args.width, args.rows);
   dza.alpha = scale;
   dza.a = s;
   dza.b = args.zv;
   dza.c = args.dza;
-  gemm(Cpu{}, dza);
+  multiply(dza);
 }
 
 #define VOCA_INSTANTIATE(T)                      \

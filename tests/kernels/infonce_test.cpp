@@ -97,7 +97,7 @@ class InfoNceTest : public OpTest<C> {
     auto dza = this->output(p.columns * p.width);
     const typename C::Backend backend;
     Scratch<typename C::Backend> scratch(
-        scratch_bytes(backend, InfoNce<Element>{.rows = p.rows, .columns = p.columns}));
+        scratch_bytes(backend, InfoNce<Element>{.rows = p.rows, .columns = p.columns, .width = p.width}));
     InfoNce<Element> args;
     args.rows = p.rows;
     args.columns = p.columns;

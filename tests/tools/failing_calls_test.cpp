@@ -150,7 +150,6 @@ class FailingCalls : public ::testing::TestWithParam<Tried> {
                      {"VOCA_FAIL_ERRNO", std::to_string(error_number)},
                      {"VOCA_FAIL_LOG", log().string()},
                      {"OMP_WAIT_POLICY", "passive"},
-                     {"OPENBLAS_NUM_THREADS", "1"},  // as the program has it
                      {"HOME", (work() / "home").string()},
                      {"XDG_CACHE_HOME", (work() / "home/cache").string()},
                      {"COLUMNS", "200"}});

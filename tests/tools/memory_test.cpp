@@ -201,10 +201,8 @@ std::string text_of(const fs::path& path) {
 
 /// The program with `kilobytes` of addresses.
 Outcome run_within(std::int64_t kilobytes, const Words& words, const fs::path& folder) {
-  // What the program tells the BLAS is tested too.
-  std::string command =
-      fmt::format("cd '{}' && unset OPENBLAS_NUM_THREADS && ulimit -v {} && exec timeout -s KILL 40 '{}'",
-                  folder.string(), kilobytes, VOCA_PROGRAM);
+  std::string command = fmt::format("cd '{}' && ulimit -v {} && exec timeout -s KILL 40 '{}'",
+                                    folder.string(), kilobytes, VOCA_PROGRAM);
   for (const std::string& word : words) command += " '" + word + "'";
   const int status = std::system((command + " >out 2>err").c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), text_of(folder / "out"),
@@ -303,19 +301,7 @@ TEST_F(LittleMemory, SizesBeyondCountingAreOneLine) {
   }
 }
 
-TEST_F(LittleMemory, TooFewAddressesForProductsAreOneLine) {
-  // OpenBLAS asks for 128 MiB a thread without end.
-  for (const Words& words : {training(), training() + Words{"--threads=64"}}) {
-    const Outcome outcome = run_within(to_load() + 100'000, words, here());
-    EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
-    EXPECT_THAT(outcome.message(), AllOf(HasSubstr("of addresses for GEMM, "), HasSubstr("(ulimit -v ")));
-  }
-  const Outcome doctor = run_within(to_load() + 100'000, {"doctor"}, here());
-  EXPECT_EQ(doctor.exit_code, 70) << doctor.err;
-  EXPECT_THAT(doctor.out, HasSubstr("addresses"));
-}
-
-TEST_F(LittleMemory, ThreadsOfTheBlasHoldNothingUp) {
+TEST_F(LittleMemory, FewAddressesHoldNothingUp) {
   for (const std::int64_t kilobytes : {70'000, 120'000, 220'000, 320'000}) {
     const Outcome outcome = run_within(to_load() + kilobytes, {"inspect", "packed.h5"}, here());
     EXPECT_EQ(outcome.exit_code, 0) << kilobytes << outcome.err;

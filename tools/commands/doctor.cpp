@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
@@ -13,15 +12,12 @@
 #include "engine/base/atomic_file.h"
 #include "engine/base/error.h"
 #include "engine/base/memory_limits.h"
-#include "engine/base/random.h"
 #include "engine/base/terminal.h"
 #include "engine/comm/communicator.h"
 #include "engine/core/cuda_device.h"
 #include "engine/core/device.h"
 #include "engine/core/thread_budget.h"
 #include "engine/rendezvous/rank_environment.h"
-#include "kernels/cpu/cpu_features.h"
-#include "kernels/gemm.h"
 #include "tools/commands.h"
 #include "tools/gpu_findings.h"
 #include "tools/options/device_options.h"
@@ -40,52 +36,12 @@ Finding check_build() {
                       v["build_type"].get<std::string>(), v["kernels"].get<std::string>())};
 }
 
-/// Compares a GEMM with plain loops: some OpenBLAS builds compute wrong results on processors newer than the
-/// build.
-Finding check_blas() {
+Finding check_cpu() {
   try {
-    static_cast<void>(engine::make_cpu_device(0));  // throws if address space for GEMMs is missing
+    return {"cpu", Verdict::kOk, engine::make_cpu_device(0)->description()};
   } catch (const engine::Error& error) {
-    return {"blas", Verdict::kProblem, error.what()};
+    return {"cpu", Verdict::kProblem, error.what()};
   }
-  constexpr std::int64_t kM = 67;
-  constexpr std::int64_t kN = 129;
-  constexpr std::int64_t kK = 253;
-  engine::RandomStream random(1, engine::RandomPurpose::kSynthetic, 0);
-  std::vector<float> a(kM * kK);
-  std::vector<float> b(kN * kK);
-  std::vector<float> c(kM * kN);
-  for (float& x : a) x = static_cast<float>(random.normal());
-  for (float& x : b) x = static_cast<float>(random.normal());
-  kernels::gemm<float>(kernels::Cpu{}, {.transpose_b = kernels::Transpose::kYes,
-                                        .m = kM,
-                                        .n = kN,
-                                        .k = kK,
-                                        .a = a.data(),
-                                        .lda = kK,
-                                        .b = b.data(),
-                                        .ldb = kK,
-                                        .c = c.data(),
-                                        .ldc = kN});
-  double worst = 0;
-  for (std::int64_t i = 0; i < kM; ++i) {
-    for (std::int64_t j = 0; j < kN; ++j) {
-      double sum = 0;
-      for (std::int64_t l = 0; l < kK; ++l) {
-        sum += static_cast<double>(a[static_cast<std::size_t>(i * kK + l)]) *
-               static_cast<double>(b[static_cast<std::size_t>(j * kK + l)]);
-      }
-      worst = std::max(worst, std::abs(sum - static_cast<double>(c[static_cast<std::size_t>(i * kN + j)])));
-    }
-  }
-  const std::string blas = "OpenBLAS " + kernels::cpu::blas_version();
-  // Sums of 253 terms of about 1: rounding errors are about 1e-6, wrong kernels miss whole terms.
-  if (std::isfinite(worst) && worst < 1e-3)
-    return {"blas", Verdict::kOk, blas + ", a product checked against plain loops"};
-  return {"blas", Verdict::kProblem,
-          fmt::format("{}: a product is off by {:.3g}; set OPENBLAS_CORETYPE to an older kernel (Haswell, "
-                      "Zen) or update OpenBLAS",
-                      blas, worst)};
 }
 
 /// Number of ranks on the node of this process.
@@ -187,7 +143,7 @@ void doctor(CommandLine command_line) {
   set.add(folder, {"folder", "DIR", "where runs will write"});
   set.add(json, {"json", "", "print the findings as one JSON object"});
   if (!set.parse(command_line)) return;
-  std::vector<Finding> findings{check_build(),      check_blas(),   check_threads(), check_memory(),
+  std::vector<Finding> findings{check_build(),      check_cpu(),    check_threads(), check_memory(),
                                 check_disk(folder), check_limits(), check_backend(), check_ranks()};
   for (Finding& finding : judge_gpus(look_for_gpus())) findings.push_back(std::move(finding));
   constexpr std::size_t kTextColumn = 22;

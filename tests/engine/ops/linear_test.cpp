@@ -40,27 +40,40 @@ engine::Tensor tensor(T* data, const engine::Shape& shape) {
   return {data, shape, engine::kDTypeOf<T>, engine::DeviceKind::kCpu, "operand"};
 }
 
+/// Calls work(context) in a dry run, and again in as much memory as that has asked for.
+template <typename Work>
+void run_in_its_memory(Work work) {
+  engine::Arena measured;
+  engine::Context dry_run{measured};
+  work(dry_run);
+  Scratch<HostCpu> memory(measured.high_water());
+  engine::Arena arena(static_cast<std::byte*>(memory.data()), measured.high_water(),
+                      engine::DeviceKind::kCpu);
+  engine::Context context{arena};
+  work(context);
+}
+
 template <typename T>
 void run(const Linear<T>& a) {
-  engine::Arena arena(nullptr, 0, engine::DeviceKind::kCpu);
-  engine::Context context{arena};
-  const auto [rows, in, out] = a.shape;
-  engine::ops::linear(context, tensor(a.x, {rows, in}), tensor(a.weight, {out, in}), tensor(a.bias, {out}),
-                      tensor(a.y, {rows, out}));
+  run_in_its_memory([&](engine::Context& context) {
+    const auto [rows, in, out] = a.shape;
+    engine::ops::linear(context, tensor(a.x, {rows, in}), tensor(a.weight, {out, in}), tensor(a.bias, {out}),
+                        tensor(a.y, {rows, out}));
+  });
 }
 
 template <typename T>
 void run(const LinearBackward<T>& a) {
-  engine::Arena arena(nullptr, 0, engine::DeviceKind::kCpu);
-  engine::Context context{arena};
-  const auto [rows, in, out] = a.shape;
-  engine::ops::linear_backward(context, {.dy = tensor(a.dy, {rows, out}),
-                                         .x = tensor(a.x, {rows, in}),
-                                         .weight = tensor(a.weight, {out, in}),
-                                         .dx = tensor(a.dx, {rows, in}),
-                                         .accumulate_dx = a.accumulate_dx,
-                                         .dweight = tensor(a.dweight, {out, in}),
-                                         .dbias = tensor(a.dbias, {out})});
+  run_in_its_memory([&](engine::Context& context) {
+    const auto [rows, in, out] = a.shape;
+    engine::ops::linear_backward(context, {.dy = tensor(a.dy, {rows, out}),
+                                           .x = tensor(a.x, {rows, in}),
+                                           .weight = tensor(a.weight, {out, in}),
+                                           .dx = tensor(a.dx, {rows, in}),
+                                           .accumulate_dx = a.accumulate_dx,
+                                           .dweight = tensor(a.dweight, {out, in}),
+                                           .dbias = tensor(a.dbias, {out})});
+  });
 }
 
 constexpr Shape kShapes[] = {{1, 1, 1},     {1, 7, 3},      {5, 1, 11},     {13, 17, 1},

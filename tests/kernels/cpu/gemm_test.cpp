@@ -1,5 +1,7 @@
 #include "kernels/gemm.h"
 
+#include <array>
+
 #include "tests/kernels/support/op_test.h"
 
 namespace voca::kernels::testing {
@@ -48,7 +50,16 @@ struct Reference {
 };
 
 template <typename C>
-class GemmTest : public OpTest<C> {};
+class GemmTest : public OpTest<C> {
+ protected:
+  using Backend = typename C::Backend;
+
+  static void multiply(Gemm<typename C::Element> args) {
+    Scratch<Backend> scratch(scratch_bytes(Backend{}, args));
+    args.scratch = scratch.data();
+    gemm(Backend{}, args);
+  }
+};
 TYPED_TEST_SUITE(GemmTest, Cases);
 
 TYPED_TEST(GemmTest, MatchesTheNaiveProductForEveryTransposition) {
@@ -85,7 +96,7 @@ TYPED_TEST(GemmTest, MatchesTheNaiveProductForEveryTransposition) {
       args.a = a.data();
       args.b = b.data();
       args.c = c.data();
-      gemm(typename TypeParam::Backend{}, args);
+      this->multiply(args);
       this->expect_close(c, want.result, kGemm, "c");
     }
   }
@@ -125,7 +136,7 @@ TYPED_TEST(GemmTest, BatchedProductsAreThoseOfTheParts) {
   args.a = a.data();
   args.b = b.data();
   args.c = c.data();
-  gemm(typename TypeParam::Backend{}, args);
+  this->multiply(args);
   this->expect_close(c, want, kGemm, "c");
 }
 
@@ -169,51 +180,121 @@ TYPED_TEST(GemmTest, TheBiasIsAddedToEveryRowOfEveryTileAndBatch) {
       args.b = b.data();
       args.bias = bias.data();
       args.c = c.data();
-      gemm(typename TypeParam::Backend{}, args);
+      this->multiply(args);
       this->expect_close(c, want, kGemm, "c");
     }
   }
 }
 
 TYPED_TEST(GemmTest, ANotANumberSpreadsToItsRowAndNoFurther) {
-  using T = typename TypeParam::Element;
   std::vector<double> values = random_values(300 * 80, 1);
   values[17 * 80 + 3] = std::nan("");
   auto a = this->input(values);
   auto b = this->input(random_values(90 * 80, 2));
   auto c = this->output(300 * 90);
-  gemm(typename TypeParam::Backend{}, Gemm<T>{.transpose_b = Transpose::kYes,
-                                              .m = 300,
-                                              .n = 90,
-                                              .k = 80,
-                                              .a = a.data(),
-                                              .lda = 80,
-                                              .b = b.data(),
-                                              .ldb = 80,
-                                              .c = c.data(),
-                                              .ldc = 90});
+  this->multiply({.transpose_b = Transpose::kYes,
+                  .m = 300,
+                  .n = 90,
+                  .k = 80,
+                  .a = a.data(),
+                  .lda = 80,
+                  .b = b.data(),
+                  .ldb = 80,
+                  .c = c.data(),
+                  .ldc = 90});
   const auto got = c.values();
   for (std::size_t i = 0; i < got.size(); ++i) EXPECT_EQ(std::isnan(got[i]), i / 90 == 17) << i;
 }
 
 TYPED_TEST(GemmTest, BitsDoNotDependOnTheThreads) {
-  using T = typename TypeParam::Element;
   for (const Shape& s : {Shape{513, 257, 260}, Shape{256, 256, 2048}, Shape{64, 48, 9000}}) {
     auto a = this->input(random_values(s.m * s.k, 1));
     auto b = this->input(random_values(s.k * s.n, 2));
     this->expect_same_bits_for_any_thread_count([&] {
       auto c = this->output(s.m * s.n);
-      gemm(typename TypeParam::Backend{}, Gemm<T>{.m = s.m,
-                                                  .n = s.n,
-                                                  .k = s.k,
-                                                  .a = a.data(),
-                                                  .lda = s.k,
-                                                  .b = b.data(),
-                                                  .ldb = s.n,
-                                                  .c = c.data(),
-                                                  .ldc = s.n});
+      this->multiply({.m = s.m,
+                      .n = s.n,
+                      .k = s.k,
+                      .a = a.data(),
+                      .lda = s.k,
+                      .b = b.data(),
+                      .ldb = s.n,
+                      .c = c.data(),
+                      .ldc = s.n});
       return c.raw();
     });
+  }
+}
+
+TYPED_TEST(GemmTest, BitsDoNotDependOnTheRestOfTheMatrixNorOnItsStorage) {
+  using T = typename TypeParam::Element;
+  const Shape s{300, 229, 801};
+  const std::vector<double> av = random_values(s.m * s.k, 1);
+  const std::vector<double> bv = random_values(s.k * s.n, 2);
+  const auto transposed = [](const std::vector<double>& from, std::int64_t rows, std::int64_t columns) {
+    std::vector<double> to(from.size());
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < columns; ++j)
+        to[static_cast<std::size_t>(j * rows + i)] = from[static_cast<std::size_t>(i * columns + j)];
+    }
+    return to;
+  };
+  auto a = this->input(av);
+  auto b = this->input(bv);
+  auto bias = this->input(random_values(s.n, 3));
+  auto whole = this->output(s.m * s.n);
+  const Gemm<T> args{.m = s.m,
+                     .n = s.n,
+                     .k = s.k,
+                     .alpha = 0.7,
+                     .a = a.data(),
+                     .lda = s.k,
+                     .b = b.data(),
+                     .ldb = s.n,
+                     .add_bias = true,
+                     .bias = bias.data(),
+                     .c = whole.data(),
+                     .ldc = s.n};
+  this->multiply(args);
+  const auto want = whole.values();
+  auto at = this->input(transposed(av, s.m, s.k));
+  auto bt = this->input(transposed(bv, s.k, s.n));
+  for (const auto& [row, rows, column, columns] :
+       {std::array<std::int64_t, 4>{0, 300, 0, 229}, {17, 1, 0, 229}, {3, 100, 200, 29}, {290, 5, 31, 1}}) {
+    for (const int storage : {0, 1, 2, 3}) {
+      SCOPED_TRACE(::testing::Message() << rows << " x " << columns << ", transposed " << storage);
+      Gemm<T> part = args;
+      part.m = rows;
+      part.n = columns;
+      part.a += row * s.k;
+      part.b += column;
+      part.bias += column;
+      if ((storage & 1) != 0) {
+        part.transpose_a = Transpose::kYes;
+        part.a = at.data() + row;
+        part.lda = s.m;
+      }
+      if ((storage & 2) != 0) {
+        part.transpose_b = Transpose::kYes;
+        part.b = bt.data() + column * s.k;
+        part.ldb = s.k;
+      }
+      auto c = this->output(rows * columns);
+      part.c = c.data();
+      part.ldc = columns;
+      this->multiply(part);
+      const auto got = c.values();
+      std::int64_t different = 0;
+      for (std::int64_t i = 0; i < rows; ++i) {
+        for (std::int64_t j = 0; j < columns; ++j) {
+          different += got[static_cast<std::size_t>(i * columns + j)] !=
+                               want[static_cast<std::size_t>((row + i) * s.n + column + j)]
+                           ? 1
+                           : 0;
+        }
+      }
+      EXPECT_EQ(different, 0);
+    }
   }
 }
 
