@@ -18,7 +18,9 @@ namespace {
 constexpr std::int64_t kDepth = 384;  ///< of a block in the inner dimension; see serial_gemm()
 constexpr std::int64_t kBlockBytes = 393216;
 
-constexpr std::int64_t kFewColumns = 64;  ///< for so few, a strip of Aᵀ is not packed
+// So few are not worth packing what they are multiplied by, if it is stored by rows of the inner dimension.
+constexpr std::int64_t kFewRows = 168;
+constexpr std::int64_t kFewColumns = 64;
 
 /// Width of a tile in vectors, and its largest height: its sums, one row of B and one element of A fill the
 /// registers.
@@ -97,24 +99,20 @@ struct Update {
   T beta;
   const T* bias;  ///< null: none
 
-  [[nodiscard]] Vector<T> operator()(const Vector<T>& sum, const T* c, std::int64_t column) const {
-    Vector<T> result = alpha * sum;
-    if (bias != nullptr) result += load(bias + column);
-    if (beta != 0) result += beta * load(c + column);
+  /// C at `column` of the tile's row `c`; V is T or a vector of T.
+  template <typename V>
+  [[nodiscard]] V operator()(const V& sum, const T* c, std::int64_t column) const {
+    V result = alpha * sum;
+    if (bias != nullptr) result += *reinterpret_cast<const V*>(bias + column);
+    if (beta != 0) result += beta * *reinterpret_cast<const V*>(c + column);
     return result;
   }
 };
 
-/// update() of the first `width` columns of a row of a tile.
+/// The first `width` columns of a tile's row. Not inlined: the tile's registers are taken.
 template <typename T>
-void update_part(const Update<T>& update, const T* sums, std::int64_t width, T* c) {
-  T row[kPanel<T>] = {};
-  T bias[kPanel<T>] = {};
-  if (update.beta != 0) std::copy_n(c, width, row);
-  if (update.bias != nullptr) std::copy_n(update.bias, width, bias);
-  const Update<T> padded{update.alpha, update.beta, update.bias == nullptr ? nullptr : bias};
-  for (int j = 0; j < kPanel<T>; j += kLanes<T>) store(row + j, padded(load(sums + j), row, j));
-  std::copy_n(row, width, c);
+[[gnu::noinline]] void update_part(const Update<T>& update, const T* sums, std::int64_t width, T* c) {
+  for (std::int64_t j = 0; j < width; ++j) c[j] = update(sums[j], c, j);
 }
 
 /// Updates a tile of C, of which the first `width` columns exist, with the product of a strip and the first
@@ -144,7 +142,7 @@ template <typename T, int kRows, int kVectors>
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i, c += ldc) {
     if (width < kVectors * kLanes<T>) {
-      T row[kPanel<T>] = {};  // not the sums themselves, which would leave the registers
+      T row[kVectors * kLanes<T>];  // not the sums themselves, which would leave the registers
 #pragma GCC unroll 2
       for (int j = 0; j < kVectors; ++j) store(row + j * kLanes<T>, sums[i][j]);
       update_part(update, row, width, c);
@@ -176,9 +174,9 @@ struct Block {
     return args.b + (args.transpose_b == Transpose::kYes ? at * args.ldb + first : first * args.ldb + at);
   }
 
-  /// Whether a panel is read in B. Packing pays after a dozen strips.
+  /// Whether a panel is read in B.
   [[nodiscard]] bool stays(std::int64_t panel) const {
-    return args.transpose_b == Transpose::kNo && width(panel) == kPanel<T> && args.m <= 12 * kTileRows;
+    return args.transpose_b == Transpose::kNo && width(panel) == kPanel<T> && args.m <= kFewRows;
   }
 
   void pack_panels() const {
