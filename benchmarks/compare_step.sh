@@ -5,7 +5,9 @@
 #   benchmarks/compare_step.sh [turns]        # default 5
 #
 # PYTHON is a Python with torch; unless set, one is made in build/rival with the current release from the package index.
-# BUILD (build/cpu), THREADS (2), STEPS (8, timed in a turn), RIVALS ("eager compile") and LABEL may be set. Forced to AVX2:
+# BUILD (build/cpu), THREADS (2), STEPS (8, timed in a turn), RIVALS ("eager compile"), LABEL and WAIT may be set. WAIT is
+# what PyTorch's idle OpenMP threads do: active, its default and faster here, or passive, for one whose BLAS has threads of
+# its own (Debian's). Forced to AVX2:
 #
 #   LABEL=avx2 BUILD=<of -DVOCA_CPU_ARCH=haswell> ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 #     ONEDNN_MAX_CPU_ISA=AVX2 benchmarks/compare_step.sh
@@ -16,6 +18,7 @@ build=${BUILD:-build/cpu}
 threads=${THREADS:-2}
 steps=${STEPS:-8}
 rivals=${RIVALS:-eager compile}
+wait=${WAIT:-active}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -32,7 +35,7 @@ cases=(
   "middle, inference: --hidden 256 --num_layers 4 --num_heads 4 --seq_len 128 --batch_size 16 --inference"
   "narrow, inference: --hidden 768 --num_layers 4 --num_heads 8 --seq_len 256 --batch_size 4 --inference"
 )
-export OMP_WAIT_POLICY=passive # of both: idle threads sleep instead of taking a core from the other's
+unset OMP_WAIT_POLICY
 for turn in $(seq "$turns"); do
   for case in "${cases[@]}"; do
     echo "turn $turn of $turns: $case" >&2
@@ -42,10 +45,10 @@ for turn in $(seq "$turns"); do
       shift
       printf '%s\t%s\n' "${case%%: *}" "$("$@" "${options[@]}")" >>"$work/$file"
     }
-    run ours "$build/bin/step_bench"
+    run ours env GOMP_SPINCOUNT=10000 "$build/bin/step_bench" # as voca-engine sets it
     for rival in $rivals; do
-      flag=()
-      [ "$rival" = compile ] && flag=(--compile)
+      flag=(--omp_wait "$wait")
+      [ "$rival" = compile ] && flag+=(--compile)
       run "rival-$rival" "$PYTHON" benchmarks/rivals/step_cpu.py "${flag[@]}"
     done
     cut -d' ' -f1 /proc/loadavg >>"$work/load"

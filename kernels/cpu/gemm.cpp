@@ -20,7 +20,7 @@ struct Tiles {
 /// As many tiles as threads whose work pays for waking them, cut so that the least has to be packed. No bit
 /// depends on it (serial_gemm()).
 Tiles tiles_of(std::int64_t m, std::int64_t n, std::int64_t k) {
-  constexpr std::int64_t kOperations = 8'000'000;  // of a thread, at least: about 50 µs
+  constexpr std::int64_t kOperations = 2'000'000;  // of a thread, at least: about 12 µs
   const std::int64_t count = std::clamp<std::int64_t>(2 * m * n * k / kOperations, 1, threads());
   std::int64_t best = 1;  // tiles across
   for (std::int64_t across = 1; across <= count; ++across) {
