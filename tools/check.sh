@@ -5,13 +5,13 @@
 #   tools/check.sh [--quick|--full]
 #
 # --quick leaves the sanitizers and the quickstart out; --full adds the long sweep of failing calls, ThreadSanitizer, a
-# link that finds names with two definitions, and clang-tidy.
+# link that finds names with two definitions, the kernels' instruction counts, and clang-tidy.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 mode=${1:-}
 case "$mode" in '' | --quick | --full) ;; *) echo "usage: tools/check.sh [--quick|--full]" >&2 && exit 64 ;; esac
 packages=(libgtest-dev libgmock-dev libbenchmark-dev clang-format python3)
-[ "$mode" = --full ] && packages+=(clang-tidy)
+[ "$mode" = --full ] && packages+=(clang-tidy valgrind)
 setup_packages "${packages[@]}"
 
 say "format and links"
@@ -52,6 +52,10 @@ done
 if [ "$mode" = --full ]; then
   # Two definitions of one name are an error here (-Wodr). Linking is the test.
   build lto -DVOCA_BUILD_TESTS=OFF
+  say "instruction counts"
+  cmake --preset cpu -B build/avx2 -DVOCA_CPU_ARCH=haswell -DVOCA_BUILD_TESTS=OFF >/dev/null
+  cmake --build build/avx2 --target step_bench -- --quiet
+  benchmarks/instruction_counts.py build/avx2/bin/step_bench
   say "clang-tidy"
   git ls-files 'kernels/*.cpp' 'engine/*.cpp' 'model/*.cpp' 'data/*.cpp' 'tools/*.cpp' |
     xargs -P "$(nproc)" -n 4 clang-tidy -p build/release --quiet
