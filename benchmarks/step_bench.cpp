@@ -60,9 +60,10 @@ class Step {
                     .train_batch = inference ? 0 : batch_size,
                     .eval_batch = inference ? batch_size : 0},
                    device) {
-    if (!inference)
+    if (!inference) {
       optimizer_.emplace(engine::OptimizerOptions{.adamw = {.weight_decay = 1e-4}, .max_grad_norm = 1},
                          workspace_);
+    }
     workspace_.parameters().initialise(1);
     engine::RandomStream random(1, engine::RandomPurpose::kSynthetic, 0);
     batch_.size = batch_size;

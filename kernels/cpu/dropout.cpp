@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "kernels/cpu/vector.h"
+
 namespace voca::kernels::cpu {
 
 namespace {
@@ -11,7 +13,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little,
               "a Philox word in memory is its two 16-bit halves in order");
 
-// Philox calls computed together: two 512-bit vectors of 64-bit lanes hide the latency of the multiplier.
+// Philox calls of one batch: two 512-bit vectors of 64-bit lanes.
 constexpr int kCalls = 16;
 constexpr int kElements = kCalls * kDropoutElementsPerCall;
 
@@ -20,41 +22,48 @@ struct Words {
 };
 
 // Philox calls first, first + 1, … of philox4x32<7>. The 64-bit lanes hold 32-bit words whose upper halves
-// are garbage between rounds, so that multiplications need no shuffle.
+// are garbage between rounds, so that multiplications need no shuffle. Two vectors at a time hide the latency
+// of the multiplier.
 void philox_words(const Dropout& dropout, std::uint64_t first, Words& words) {
-  constexpr std::uint64_t kLow = 0xFFFFFFFFU;
-  alignas(64) std::uint64_t c0[kCalls];
-  alignas(64) std::uint64_t c1[kCalls];
-  alignas(64) std::uint64_t c2[kCalls];
-  alignas(64) std::uint64_t c3[kCalls];
+  alignas(64) std::uint64_t c[4][kCalls];
   for (int i = 0; i < kCalls; ++i) {
     const std::uint64_t counter = first + static_cast<std::uint64_t>(i);
-    c0[i] = counter;
-    c1[i] = counter >> 32U;
-    c2[i] = dropout.step;
-    c3[i] = dropout.site;
+    c[0][i] = counter;
+    c[1][i] = counter >> 32U;
+    c[2][i] = dropout.step;
+    c[3][i] = dropout.site;
   }
-  auto k0 = static_cast<std::uint32_t>(dropout.seed);
-  auto k1 = static_cast<std::uint32_t>(dropout.seed >> 32U);
-  for (int round = 0; round < kDropoutRounds; ++round) {
-#pragma omp simd
-    for (int i = 0; i < kCalls; ++i) {
-      const std::uint64_t product0 = std::uint64_t{0xD2511F53U} * (c0[i] & kLow);
-      const std::uint64_t product1 = std::uint64_t{0xCD9E8D57U} * (c2[i] & kLow);
-      c0[i] = (product1 >> 32U) ^ c1[i] ^ k0;
-      c1[i] = product1;
-      c2[i] = (product0 >> 32U) ^ c3[i] ^ k1;
-      c3[i] = product0;
+  using Lanes = Vector<std::uint64_t>;
+  constexpr int kTogether = 2 * kLanes<std::uint64_t>;
+  static_assert(kCalls % kTogether == 0);
+  for (int begin = 0; begin < kCalls; begin += kTogether) {
+    Lanes x[2][4];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) x[i / 4][i % 4] = load(&c[i % 4][begin + i / 4 * kLanes<std::uint64_t>]);
+    auto k0 = static_cast<std::uint32_t>(dropout.seed);
+    auto k1 = static_cast<std::uint32_t>(dropout.seed >> 32U);
+    for (int round = 0; round < kDropoutRounds; ++round) {
+#pragma GCC unroll 2
+      for (Lanes(&counter)[4] : x) {
+        const Lanes product0 = multiply_low_halves(counter[0], 0xD2511F53U);
+        const Lanes product1 = multiply_low_halves(counter[2], 0xCD9E8D57U);
+        counter[0] = (product1 >> 32) ^ counter[1] ^ std::uint64_t{k0};
+        counter[1] = product1;
+        counter[2] = (product0 >> 32) ^ counter[3] ^ std::uint64_t{k1};
+        counter[3] = product0;
+      }
+      k0 += 0x9E3779B9U;
+      k1 += 0xBB67AE85U;
     }
-    k0 += 0x9E3779B9U;
-    k1 += 0xBB67AE85U;
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) store(&c[i % 4][begin + i / 4 * kLanes<std::uint64_t>], x[i / 4][i % 4]);
   }
 #pragma omp simd
   for (int i = 0; i < kCalls; ++i) {
-    words.word[0][i] = static_cast<std::uint32_t>(c0[i]);
-    words.word[1][i] = static_cast<std::uint32_t>(c1[i]);
-    words.word[2][i] = static_cast<std::uint32_t>(c2[i]);
-    words.word[3][i] = static_cast<std::uint32_t>(c3[i]);
+    words.word[0][i] = static_cast<std::uint32_t>(c[0][i]);
+    words.word[1][i] = static_cast<std::uint32_t>(c[1][i]);
+    words.word[2][i] = static_cast<std::uint32_t>(c[2][i]);
+    words.word[3][i] = static_cast<std::uint32_t>(c[3][i]);
   }
 }
 
