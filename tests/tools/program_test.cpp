@@ -461,7 +461,7 @@ TEST_F(Program, DoctorFindsNothingBrokenHere) {
   const Outcome outcome = run({"doctor", "--json"}, here());
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   for (const char* what :
-       {"build", "cpu", "cores", "memory", "disk", "limits", "backend", "ranks", "driver", "nccl"})
+       {"build", "kernels", "cores", "memory", "disk", "limits", "backend", "ranks", "driver", "nccl"})
     EXPECT_TRUE(outcome.json()["findings"].contains(what)) << what;
 }
 

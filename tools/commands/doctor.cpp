@@ -36,11 +36,11 @@ Finding check_build() {
                       v["build_type"].get<std::string>(), v["kernels"].get<std::string>())};
 }
 
-Finding check_cpu() {
+Finding check_kernels() {
   try {
-    return {"cpu", Verdict::kOk, engine::make_cpu_device(0)->description()};
+    return {"kernels", Verdict::kOk, engine::make_cpu_device(0)->description()};
   } catch (const engine::Error& error) {
-    return {"cpu", Verdict::kProblem, error.what()};
+    return {"kernels", Verdict::kProblem, error.what()};
   }
 }
 
@@ -143,8 +143,8 @@ void doctor(CommandLine command_line) {
   set.add(folder, {"folder", "DIR", "where runs will write"});
   set.add(json, {"json", "", "print the findings as one JSON object"});
   if (!set.parse(command_line)) return;
-  std::vector<Finding> findings{check_build(),      check_cpu(),    check_threads(), check_memory(),
-                                check_disk(folder), check_limits(), check_backend(), check_ranks()};
+  std::vector<Finding> findings{check_build(),      check_kernels(), check_threads(), check_memory(),
+                                check_disk(folder), check_limits(),  check_backend(), check_ranks()};
   for (Finding& finding : judge_gpus(look_for_gpus())) findings.push_back(std::move(finding));
   constexpr std::size_t kTextColumn = 22;
   const int columns = engine::terminal_columns(STDOUT_FILENO);

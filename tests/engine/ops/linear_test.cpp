@@ -46,9 +46,8 @@ void run_in_its_memory(Work work) {
   engine::Arena measured;
   engine::Context dry_run{measured};
   work(dry_run);
-  Scratch<HostCpu> memory(measured.high_water());
-  engine::Arena arena(static_cast<std::byte*>(memory.data()), measured.high_water(),
-                      engine::DeviceKind::kCpu);
+  std::vector<std::byte> memory(measured.high_water());
+  engine::Arena arena(memory.data(), memory.size(), engine::DeviceKind::kCpu);
   engine::Context context{arena};
   work(context);
 }
