@@ -5,7 +5,7 @@
 #   tools/check.sh [--quick|--full]
 #
 # --quick leaves the sanitizers and the quickstart out; --full adds the long sweep of failing calls, ThreadSanitizer, a
-# link that finds names with two definitions, the kernels' instruction counts, and clang-tidy.
+# link that finds names with two definitions, the kernels' instruction counts, a training with narrower vectors, and clang-tidy.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 mode=${1:-}
@@ -54,8 +54,10 @@ if [ "$mode" = --full ]; then
   build lto -DVOCA_BUILD_TESTS=OFF
   say "instruction counts"
   cmake --preset cpu -B build/avx2 -DVOCA_CPU_ARCH=haswell -DVOCA_BUILD_TESTS=OFF >/dev/null
-  cmake --build build/avx2 --target step_bench -- --quiet
+  cmake --build build/avx2 --target step_bench voca-engine -- --quiet
   benchmarks/instruction_counts.py build/avx2/bin/step_bench
+  say "the same bits with other vectors"
+  tools/same_bits.py build/avx2/bin/voca-engine build/release/bin/voca-engine
   say "clang-tidy"
   git ls-files 'kernels/*.cpp' 'engine/*.cpp' 'model/*.cpp' 'data/*.cpp' 'tools/*.cpp' |
     xargs -P "$(nproc)" -n 4 clang-tidy -p build/release --quiet

@@ -2,8 +2,7 @@
 
 #include "benchmarks/kernels/support/roof.h"
 
-// GEMMs of the network: ours, and those of OpenBLAS, if installed, with its own threads and the kernels that
-// it chooses (OPENBLAS_CORETYPE).
+// GEMMs of the network, on all threads. benchmarks/gemm_rivals_bench.cpp compares one core with libraries.
 
 namespace voca::kernels::benchmarks {
 namespace {

@@ -1,7 +1,6 @@
 #include "data/packed/trial_run.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -30,8 +29,8 @@ constexpr std::uint64_t kBytesPerSecond = std::uint64_t{16} << 20;
 
 /// Tags of the child's messages: each is a tag, a text and a NUL.
 constexpr char kObject = '@';
-constexpr char kText = 't';  // an object, kSeparator, one of its strings
-constexpr char kSeparator = '\x01';
+constexpr char kTexts = 'T';  // an object, whose strings follow, each in a kText
+constexpr char kText = 't';
 constexpr char kDone = '=';
 constexpr char kOutOfMemory = 'm';
 constexpr char kBadData = 'd';
@@ -70,8 +69,8 @@ void confine(std::uint64_t file_bytes) {
           .found =
               [&](const std::string& object, const std::vector<std::string>& texts) {
                 std::string messages;
-                for (const std::string& text : texts)
-                  append(messages, kText, fmt::format("{}{}{}", object, kSeparator, text));
+                append(messages, kTexts, object);
+                for (const std::string& text : texts) append(messages, kText, text);
                 engine::write_at_once(pipe, messages);
               }});
     send(pipe, kDone, "");
@@ -130,6 +129,7 @@ struct Said {
 
 Said listen_to(std::string_view received) {
   Said said;
+  std::vector<std::string>* texts = nullptr;
   for (std::size_t end = 0; (end = received.find('\0')) != std::string_view::npos;
        received.remove_prefix(end + 1)) {
     const std::string_view message = received.substr(0, end);
@@ -137,10 +137,11 @@ Said listen_to(std::string_view received) {
     said.last = message.front();
     said.text = message.substr(1);
     if (said.last == kObject) said.object = said.text;
-    if (said.last != kText) continue;
-    const std::size_t separator = said.text.find(kSeparator);
-    if (separator != std::string::npos)
-      said.found[said.text.substr(0, separator)].push_back(said.text.substr(separator + 1));
+    if (said.last == kTexts) {
+      texts = &said.found[said.text];
+      texts->clear();
+    }
+    if (said.last == kText && texts != nullptr) texts->push_back(said.text);
   }
   return said;
 }

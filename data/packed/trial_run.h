@@ -18,7 +18,8 @@ using TextsOfObjects = std::map<std::string, std::vector<std::string>>;
 struct TrialReport {
   /// Before each object that it reads.
   std::function<void(std::string_view object)> begin;
-  /// With the strings, none of which contains a NUL, that the caller of run_trial() is not to read itself.
+  /// With the strings, none of which contains a NUL, that the caller of run_trial() is not to read itself. If
+  /// called again for an object, the last strings count.
   std::function<void(const std::string& object, const std::vector<std::string>& texts)> found;
 };
 

@@ -15,8 +15,8 @@ namespace voca::kernels::cpu {
 
 namespace {
 
-constexpr std::int64_t kDepth = 384;  ///< of a block in the inner dimension; see serial_gemm()
-constexpr std::int64_t kBlockBytes = 393216;
+constexpr std::int64_t kDepth = 384;          ///< of a block in the inner dimension; see serial_gemm()
+constexpr std::int64_t kBlockBytes = 393216;  ///< of packed B: fits a second-level cache of 512 KiB
 
 // So few are not worth packing what they are multiplied by, if it is stored by rows of the inner dimension.
 constexpr std::int64_t kFewRows = 168;

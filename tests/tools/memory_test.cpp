@@ -268,9 +268,9 @@ TEST_F(LittleMemory, TrainEndsWithTheTableThatPlanPrints) {
 }
 
 TEST_F(LittleMemory, WhatFitsIsTrainedAndTested) {
-  // Beside 128 MiB for products and the program itself some tens of MiB are left: none for a heap a thread.
+  // Beside the program itself and its data some tens of MiB are left: none for a heap a thread.
   const Outcome trained = run_within(
-      to_load() + 180'000, training() + Words{"--epochs=2", "--run_dir=fits", "--json", "--quiet"}, here());
+      to_load() + 100'000, training() + Words{"--epochs=2", "--run_dir=fits", "--json", "--quiet"}, here());
   ASSERT_EQ(trained.exit_code, 0) << trained.err;
   EXPECT_FALSE(trained.json()["test"].is_null()) << trained.json();
 }
@@ -299,6 +299,18 @@ TEST_F(LittleMemory, SizesBeyondCountingAreOneLine) {
       EXPECT_THAT(outcome.message(), HasSubstr("beyond counting"));
     }
   }
+}
+
+TEST_F(LittleMemory, TooFewAddressesForThreadsAreOneLine) {
+  const Outcome trained = run_within(to_load() + 100'000, training() + Words{"--threads=64"}, here());
+  EXPECT_EQ(trained.exit_code, 74) << trained.err;
+  EXPECT_THAT(trained.message(), AllOf(HasSubstr("a thread for the kernels cannot be started: "),
+                                       HasSubstr("(ulimit -v)"), HasSubstr("--threads")));
+  ::setenv("OMP_NUM_THREADS", "64", 1);
+  const Outcome doctor = run_within(to_load() + 100'000, {"doctor"}, here());
+  ::unsetenv("OMP_NUM_THREADS");
+  EXPECT_EQ(doctor.exit_code, 70) << doctor.err;
+  EXPECT_THAT(doctor.out, HasSubstr("a thread for the kernels"));
 }
 
 TEST_F(LittleMemory, FewAddressesHoldNothingUp) {

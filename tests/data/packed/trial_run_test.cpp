@@ -31,9 +31,14 @@ TEST(TrialRun, HandsOnEveryTextInOrderByObject) {
     report.begin("/ids");
     report.found("/ids", ids);
     report.found("/none", {});
+    report.found("/twice", {"a", "b"});
+    report.begin("/ids");
+    report.found("/twice", {"c\x01"});
   });
   EXPECT_EQ(found.at("attribute dtype"), std::vector<std::string>{""});
   EXPECT_EQ(found.at("/ids"), ids);
+  EXPECT_TRUE(found.at("/none").empty());
+  EXPECT_EQ(found.at("/twice"), std::vector<std::string>{"c\x01"});
 }
 
 TEST(TrialRun, RethrowsTheErrorOfItsWork) {
