@@ -6,7 +6,7 @@
 #
 # MKL comes from the package index, into build/mkl. BUILD (build/cpu) and LABEL may be set. Forced to AVX2:
 #
-#   LABEL=avx2 BUILD=<of -DVOCA_CPU_ARCH=haswell> OPENBLAS_CORETYPE=Haswell MKL_ENABLE_INSTRUCTIONS=AVX2 \
+#   LABEL=avx2 VOCA_CPU_ARCH=x86-64-v3 OPENBLAS_CORETYPE=Haswell MKL_ENABLE_INSTRUCTIONS=AVX2 \
 #     ONEDNN_MAX_CPU_ISA=AVX2 benchmarks/compare_gemm.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -9,7 +9,7 @@
 # what PyTorch's idle OpenMP threads do: active, its default and faster here, or passive, for one whose BLAS has threads of
 # its own (Debian's). Forced to AVX2:
 #
-#   LABEL=avx2 BUILD=<of -DVOCA_CPU_ARCH=haswell> ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+#   LABEL=avx2 VOCA_CPU_ARCH=x86-64-v3 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
 #     ONEDNN_MAX_CPU_ISA=AVX2 benchmarks/compare_step.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -18,7 +18,8 @@
 
 #include "benchmarks/kernels/support/roof.h"
 #include "benchmarks/support/statistics.h"
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/levels.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/gemm.h"
 
 namespace {

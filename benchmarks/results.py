@@ -68,7 +68,7 @@ def machine(load_file):
         "cores": os.cpu_count(),
         "memory_gib": round(int(first_match("/proc/meminfo", r"^MemTotal:\s*(\d+)", "0")) / 2**20, 1),
         "instruction_sets_forced": {name: os.environ[name] for name in
-                                    ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE") if name in os.environ},
+                                    ("VOCA_CPU_ARCH", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE") if name in os.environ},
         "load_average_after_each_turn": loads,
         "system": first_match("/etc/os-release", r'^PRETTY_NAME="(.*)"$'),
         "kernel": os.uname().release,

@@ -5,13 +5,14 @@
 #   tools/check.sh [--quick|--full]
 #
 # --quick leaves the sanitizers and the quickstart out; --full adds the long sweep of failing calls, ThreadSanitizer, a
-# link that finds names with two definitions, the kernels' instruction counts, a training with narrower vectors, and clang-tidy.
+# link that finds names with two definitions, the kernels' instruction counts, a training with narrower vectors, the kernels on
+# 64-bit ARM (emulated), and clang-tidy.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 mode=${1:-}
 case "$mode" in '' | --quick | --full) ;; *) echo "usage: tools/check.sh [--quick|--full]" >&2 && exit 64 ;; esac
 packages=(libgtest-dev libgmock-dev libbenchmark-dev clang-format python3)
-[ "$mode" = --full ] && packages+=(clang-tidy valgrind)
+[ "$mode" = --full ] && packages+=(clang-tidy valgrind g++-aarch64-linux-gnu qemu-user googletest)
 setup_packages "${packages[@]}"
 
 say "format and links"
@@ -53,11 +54,11 @@ if [ "$mode" = --full ]; then
   # Two definitions of one name are an error here (-Wodr). Linking is the test.
   build lto -DVOCA_BUILD_TESTS=OFF
   say "instruction counts"
-  cmake --preset cpu -B build/avx2 -DVOCA_CPU_ARCH=haswell -DVOCA_BUILD_TESTS=OFF >/dev/null
-  cmake --build build/avx2 --target step_bench voca-engine -- --quiet
-  benchmarks/instruction_counts.py build/avx2/bin/step_bench
+  benchmarks/instruction_counts.py build/release/bin/step_bench
   say "the same bits with other vectors"
-  tools/same_bits.py build/avx2/bin/voca-engine build/release/bin/voca-engine
+  tools/same_bits.py "VOCA_CPU_ARCH=x86-64-v3 build/release/bin/voca-engine" build/release/bin/voca-engine
+  build aarch64
+  run_tests aarch64
   say "clang-tidy"
   git ls-files 'kernels/*.cpp' 'engine/*.cpp' 'model/*.cpp' 'data/*.cpp' 'tools/*.cpp' |
     xargs -P "$(nproc)" -n 4 clang-tidy -p build/release --quiet

@@ -18,6 +18,7 @@
 #include "engine/core/thread_budget.h"
 #include "engine/cuda/communication_stream.h"
 #include "engine/rendezvous/link_probe.h"
+#include "kernels/cpu/levels.h"
 #include "tools/version.h"
 
 namespace voca::tools {
@@ -143,7 +144,9 @@ void JoinedJob::agree_on_devices(const engine::Device& device, const DeviceOptio
   agree_on_devices({.host = engine::facts_of_this_process().host,
                     .kind = device.kind(),
                     .uuid = gpu ? engine::cuda_device_uuid() : "",
-                    .no_gpu = gpu || asked_for_cpu ? "" : engine::cuda_availability().reason});
+                    .no_gpu = gpu || asked_for_cpu ? "" : engine::cuda_availability().reason,
+                    .kernels = gpu ? "" : kernels::cpu::instruction_set(),
+                    .multiply_adds = gpu || kernels::cpu::multiply_adds()});
   if (gpu) check_nccl();
 }
 

@@ -17,7 +17,7 @@
 #include "engine/base/signals.h"
 #include "engine/base/terminal.h"
 #include "engine/base/text.h"
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/levels.h"
 #include "tools/commands.h"
 #include "tools/did_you_mean.h"
 #include "tools/log_sink.h"
@@ -135,6 +135,15 @@ std::string out_of_memory_text() {
   }
 }
 
+/// Throws UsageError if this processor cannot run the CPU kernels.
+void choose_kernels() {
+  try {
+    static_cast<void>(kernels::cpu::level());
+  } catch (const std::runtime_error& error) {
+    throw engine::UsageError("{}", error.what());
+  }
+}
+
 }  // namespace
 
 const Command* find_command(std::string_view name) {
@@ -152,12 +161,7 @@ engine::UsageError unknown_command(std::string_view name) {
 
 int run_program(CommandLine command_line) {
   try {
-    if (const std::string missing = kernels::cpu::missing_instruction_set(); !missing.empty()) {
-      throw engine::UsageError(
-          "this program was built for CPUs with {}, which this one lacks; build it here, or with "
-          "-DVOCA_CPU_ARCH=x86-64-v2",
-          missing);
-    }
+    choose_kernels();
     // Writing beyond a file size limit is then an error of the write.
     std::signal(SIGXFSZ, SIG_IGN);
     // So is writing to a pipe without a reader: a lost progress line must not abort the work.

@@ -50,6 +50,20 @@ std::string shared_gpu(const std::vector<RankDevice>& by_rank) {
   return {};
 }
 
+/// Replicas of the weights would drift apart.
+std::string mixed_rounding(const std::vector<RankDevice>& by_rank) {
+  std::vector<int> with;
+  std::vector<int> without;
+  for (std::size_t rank = 0; rank < by_rank.size(); ++rank)
+    (by_rank[rank].multiply_adds ? with : without).push_back(static_cast<int>(rank));
+  if (with.empty() || without.empty()) return {};
+  const RankDevice& first = by_rank[static_cast<std::size_t>(without.front())];
+  return fmt::format(
+      "the CPUs of the ranks round otherwise: that of {} has no multiply-add instructions ({}), that of {} has; set "
+      "VOCA_CPU_ARCH={} for every rank",
+      ranks_on(without, first.host), first.kernels, list_of_ranks(with), first.kernels);
+}
+
 }  // namespace
 
 std::optional<int> gpu_of_rank(int local_rank, int local_world_size, int gpus) {
@@ -59,8 +73,9 @@ std::optional<int> gpu_of_rank(int local_rank, int local_world_size, int gpus) {
 }
 
 std::string text_of(const RankDevice& device) {
-  return engine::json_text(nlohmann::ordered_json::array(
-      {device.host, static_cast<int>(device.kind), device.uuid, device.no_gpu}));
+  return engine::json_text(
+      nlohmann::ordered_json::array({device.host, static_cast<int>(device.kind), device.uuid, device.no_gpu,
+                                     device.kernels, device.multiply_adds}));
 }
 
 RankDevice rank_device_of(const std::string& text) {
@@ -68,12 +83,16 @@ RankDevice rank_device_of(const std::string& text) {
   return {.host = json.at(0).get<std::string>(),
           .kind = static_cast<DeviceKind>(json.at(1).get<int>()),
           .uuid = json.at(2).get<std::string>(),
-          .no_gpu = json.at(3).get<std::string>()};
+          .no_gpu = json.at(3).get<std::string>(),
+          .kernels = json.at(4).get<std::string>(),
+          .multiply_adds = json.at(5).get<bool>()};
 }
 
 std::string device_conflict(const std::vector<RankDevice>& by_rank) {
-  std::string conflict = mixed_kinds(by_rank);
-  return conflict.empty() ? shared_gpu(by_rank) : conflict;
+  for (const auto& find : {mixed_kinds, shared_gpu, mixed_rounding}) {
+    if (std::string conflict = find(by_rank); !conflict.empty()) return conflict;
+  }
+  return {};
 }
 
 }  // namespace voca::tools

@@ -16,8 +16,10 @@ namespace voca::tools {
 struct RankDevice {
   std::string host;
   engine::DeviceKind kind = engine::DeviceKind::kCpu;
-  std::string uuid;    ///< UUID of the GPU; empty on a CPU
-  std::string no_gpu;  ///< why a rank on the CPU has no GPU; empty if the CPU was asked for
+  std::string uuid;           ///< UUID of the GPU; empty on a CPU
+  std::string no_gpu;         ///< why a rank on the CPU has no GPU; empty if the CPU was asked for
+  std::string kernels{};      ///< instruction set of the CPU kernels; empty on a GPU
+  bool multiply_adds = true;  ///< whether it has multiply-add instructions, which round otherwise
 };
 
 /// Serialises a device for the other ranks, and parses it; throws what nlohmann::json throws for invalid
@@ -26,7 +28,7 @@ struct RankDevice {
 [[nodiscard]] RankDevice rank_device_of(const std::string& text);
 
 /// Why the ranks cannot compute together on these devices, in one line that names ranks, hosts and what to
-/// do: some have a GPU and others none, or two use one GPU. Empty if they can.
+/// do: some have a GPU and others none, two use one GPU, or their CPUs round otherwise. Empty if they can.
 [[nodiscard]] std::string device_conflict(const std::vector<RankDevice>& by_rank);
 
 }  // namespace voca::tools

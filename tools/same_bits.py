@@ -2,6 +2,7 @@
 """Compares what two builds of voca-engine compute, bit for bit, for work that must not change a number.
 
     tools/same_bits.py BEFORE AFTER [--folder F]
+    tools/same_bits.py "VOCA_CPU_ARCH=x86-64-v3 PROGRAM" PROGRAM
 
 Both programs make a tree, pack it, train 20 steps on one rank and on four, export, evaluate and predict on the CPU. The
 packed dataset, the losses of every step, the tensors of .pt, .safetensors and resume states, predictions and the
@@ -14,6 +15,7 @@ Exit codes: 0 the same, 1 different, 64 usage.
 import argparse
 import json
 import pathlib
+import shlex
 import struct
 import subprocess
 import sys
@@ -24,10 +26,16 @@ NETWORK = "--hidden 64 --num_layers 2 --num_heads 4 --seq_len 32 --batch_size 4"
 TRAINING = "--use_contrastive --label_smoothing 0.1 --max_steps 20 --log_every 1 --quiet".split()
 
 
+def command(text):
+    """A program, with or without NAME=VALUE for its environment before it, as words to call it from any folder."""
+    *environment, program = shlex.split(text)
+    return ["env", *environment, str(pathlib.Path(program).resolve())]
+
+
 def run(program, folder, *words):
-    done = subprocess.run([program, *words], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{program} {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()}")
+        sys.exit(f"{' '.join([*program, *words])}: exit code {done.returncode}: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -116,15 +124,15 @@ COMPARED = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("before", type=pathlib.Path)
-    parser.add_argument("after", type=pathlib.Path)
+    parser.add_argument("before", type=command)
+    parser.add_argument("after", type=command)
     parser.add_argument("--folder", type=pathlib.Path, help="keep what is made here, in a new folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = arguments.folder or pathlib.Path(scratch) / "bits"
         root.mkdir()
         for name in ("before", "after"):
-            make(getattr(arguments, name).resolve(), root / name)
+            make(getattr(arguments, name), root / name)
         differ = 0
         for what, value in COMPARED.items():
             before, after = value(root / "before"), value(root / "after")

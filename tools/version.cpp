@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/packed/dataset.h"
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/levels.h"
 #include "tools/build_info.h"
 
 namespace voca::tools {

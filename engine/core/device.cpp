@@ -9,7 +9,7 @@
 
 #include "engine/base/thread.h"
 #include "engine/core/thread_budget.h"
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/levels.h"
 #include "kernels/cpu/parallel.h"
 
 namespace voca::engine {

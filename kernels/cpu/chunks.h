@@ -7,6 +7,7 @@
 #include "kernels/types.h"
 
 namespace voca::kernels::cpu {
+inline namespace VOCA_CPU_LEVEL {
 
 /// Elements per chunk of parallel work: a few microseconds, and the chunks of all arrays of an element-wise
 /// operation fit the L2 cache.
@@ -26,4 +27,5 @@ void for_row_chunks(std::int64_t rows, std::int64_t columns, const F& f) {
   for_chunks(rows, divide_up(kChunkElements, std::max<std::int64_t>(columns, 1)), f);
 }
 
+}  // namespace VOCA_CPU_LEVEL
 }  // namespace voca::kernels::cpu

@@ -7,6 +7,7 @@
 #include "kernels/cpu/vector.h"
 
 namespace voca::kernels::cpu {
+inline namespace VOCA_CPU_LEVEL {
 
 namespace {
 
@@ -141,4 +142,5 @@ void attention_dropout_tile(const Dropout& dropout, std::int64_t matrix, std::in
 template class DropoutRun<float>;
 template class DropoutRun<double>;
 
+}  // namespace VOCA_CPU_LEVEL
 }  // namespace voca::kernels::cpu

@@ -7,6 +7,7 @@
 // Dropout decisions (kernels/philox.h), computed many Philox calls at a time.
 
 namespace voca::kernels::cpu {
+inline namespace VOCA_CPU_LEVEL {
 
 /// Decisions for runs of consecutive elements. If dropout is off, every element is kept at scale 1, so
 /// operations need only one loop. A dropped element is multiplied by 0, so NaN and infinity propagate as NaN.
@@ -48,4 +49,5 @@ void attention_dropout_tile(const Dropout& dropout, std::int64_t matrix, std::in
                             std::int64_t column, std::int64_t query_length, std::int64_t key_length,
                             std::int64_t stride, std::uint16_t* bits);
 
+}  // namespace VOCA_CPU_LEVEL
 }  // namespace voca::kernels::cpu

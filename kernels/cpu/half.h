@@ -3,7 +3,10 @@
 #include <bit>
 #include <cstdint>
 
+#include "kernels/backend.h"
+
 namespace voca::kernels::cpu {
+inline namespace VOCA_CPU_LEVEL {
 
 /// Converts IEEE binary16 bits to float; exact, NaN payloads included.
 [[nodiscard]] inline float half_to_float(std::uint16_t half) {
@@ -46,4 +49,5 @@ namespace voca::kernels::cpu {
   return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
 }
 
+}  // namespace VOCA_CPU_LEVEL
 }  // namespace voca::kernels::cpu

@@ -1,13 +1,31 @@
 #include "kernels/cpu/parallel.h"
 
+#include <omp.h>
+
+#include <atomic>
+
 #if defined(__SANITIZE_THREAD__)
 #include <thread>
 #include <vector>
-#else
-#include <omp.h>
 #endif
 
-namespace voca::kernels::cpu::detail {
+namespace voca::kernels::cpu {
+
+namespace {
+// Process-wide; omp_set_num_threads would affect only the calling thread.
+std::atomic<int> configured_threads{0};
+}  // namespace
+
+void set_threads(int n) {
+  configured_threads = n;
+}
+
+int threads() {
+  const int configured = configured_threads;
+  return configured > 0 ? configured : omp_get_max_threads();
+}
+
+namespace detail {
 
 #if defined(__SANITIZE_THREAD__)
 
@@ -43,4 +61,6 @@ void parallel_run(std::int64_t n, ParallelBody body, void* context) {
 
 #endif
 
-}  // namespace voca::kernels::cpu::detail
+}  // namespace detail
+
+}  // namespace voca::kernels::cpu

@@ -4,11 +4,14 @@
 #include <memory>
 #include <type_traits>
 
-#include "kernels/cpu/cpu_features.h"
-
 // Thread parallelism of the CPU kernels.
 
 namespace voca::kernels::cpu {
+
+/// Sets the number of threads of the kernels, n ≥ 1, for the whole process; results do not depend on it. The
+/// default is that of OpenMP (OMP_NUM_THREADS, else the cores this process may run on).
+void set_threads(int n);
+[[nodiscard]] int threads();
 
 namespace detail {
 using ParallelBody = void (*)(void* context, std::int64_t index, int thread);

@@ -10,6 +10,7 @@
 // Shared loops over rows: reductions in a fixed order, and partial sums over chunks of rows.
 
 namespace voca::kernels::cpu {
+inline namespace VOCA_CPU_LEVEL {
 
 /// Independent partial sums of a reduction, enough for GCC to keep several vectors in flight. Determines the
 /// order of additions for any vector width.
@@ -106,4 +107,5 @@ inline void add_partial_sums(std::int64_t chunks, std::int64_t stride, std::int6
   }
 }
 
+}  // namespace VOCA_CPU_LEVEL
 }  // namespace voca::kernels::cpu

@@ -12,6 +12,7 @@
 // for the first. A tile, a strip times a panel of columns, is added up in registers.
 
 namespace voca::kernels::cpu {
+inline namespace VOCA_CPU_LEVEL {
 
 namespace {
 
@@ -263,4 +264,5 @@ void serial_gemm(const Gemm<T>& args, void* scratch) {
   template void serial_gemm(const Gemm<T>&, void*);
 VOCA_CPU_TYPES(VOCA_INSTANTIATE)
 
+}  // namespace VOCA_CPU_LEVEL
 }  // namespace voca::kernels::cpu

@@ -5,6 +5,7 @@
 // A GEMM on the calling thread.
 
 namespace voca::kernels::cpu {
+inline namespace VOCA_CPU_LEVEL {
 
 /// Size of the scratch of serial_gemm(). Reads only the sizes of `args`.
 template <typename T>
@@ -18,4 +19,5 @@ template <typename T>
 template <typename T>
 void serial_gemm(const Gemm<T>& args, void* scratch);
 
+}  // namespace VOCA_CPU_LEVEL
 }  // namespace voca::kernels::cpu

@@ -11,9 +11,12 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/backend.h"
+
 // Vectors as wide as the registers of the instruction set that the kernels are compiled for.
 
 namespace voca::kernels::cpu {
+inline namespace VOCA_CPU_LEVEL {
 
 #if defined(__AVX512F__)
 inline constexpr std::size_t kVectorBytes = 64;
@@ -129,4 +132,5 @@ inline void transpose(Vector<T> (&rows)[kLanes<T>]) {
   }
 }
 
+}  // namespace VOCA_CPU_LEVEL
 }  // namespace voca::kernels::cpu

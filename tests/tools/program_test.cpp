@@ -465,6 +465,18 @@ TEST_F(Program, DoctorFindsNothingBrokenHere) {
     EXPECT_TRUE(outcome.json()["findings"].contains(what)) << what;
 }
 
+TEST_F(Program, TheCpuKernelsAreThoseThatTheEnvironmentNames) {
+  // Whatever a build has, it has the one that runs.
+  const std::string kernels =
+      run({"doctor", "--json"}, here()).json()["versions"]["kernels"].get<std::string>();
+  const std::string name = kernels.substr(0, kernels.find(' '));
+  const Outcome named = run({"doctor", "--json"}, here(), {{"VOCA_CPU_ARCH", name}});
+  EXPECT_EQ(named.exit_code, 0) << named.err;
+  EXPECT_EQ(named.json()["versions"]["kernels"], kernels);
+  expect_refused({"doctor"}, 64, "VOCA_CPU_ARCH=i386: the CPU kernels of this program are for ",
+                 {{"VOCA_CPU_ARCH", "i386"}});
+}
+
 TEST_F(Program, SynthRefusesWhatIsOutOfRangeAndAFolderInUse) {
   expect_refused({"synth"}, 64, "--out DIR is needed");
   expect_refused({"synth", "--out=s", "--videos=0"}, 64, "--videos");

@@ -12,10 +12,10 @@ using testing::HasSubstr;
 using testing::Not;
 
 RankDevice gpu(const std::string& host, const std::string& uuid) {
-  return {.host = host, .kind = DeviceKind::kCuda, .uuid = uuid, .no_gpu = ""};
+  return {.host = host, .kind = DeviceKind::kCuda, .uuid = uuid, .no_gpu = "", .kernels = ""};
 }
 RankDevice cpu(const std::string& host, const std::string& why) {
-  return {.host = host, .kind = DeviceKind::kCpu, .uuid = "", .no_gpu = why};
+  return {.host = host, .kind = DeviceKind::kCpu, .uuid = "", .no_gpu = why, .kernels = "x86-64-v4"};
 }
 
 TEST(GpuOfRank, IsItsOwnOfThoseThatAllSee) {
@@ -36,12 +36,19 @@ TEST(GpuOfRank, IsNoneWhereThereAreTooFew) {
 }
 
 TEST(RankDevice, ComesBackAsItWasTold) {
-  const RankDevice told{.host = "a \"b\"", .kind = DeviceKind::kCuda, .uuid = "GPU-1", .no_gpu = "why"};
+  const RankDevice told{.host = "a \"b\"",
+                        .kind = DeviceKind::kCuda,
+                        .uuid = "GPU-1",
+                        .no_gpu = "why",
+                        .kernels = "k",
+                        .multiply_adds = false};
   const RankDevice heard = rank_device_of(text_of(told));
   EXPECT_EQ(heard.host, told.host);
   EXPECT_EQ(heard.kind, told.kind);
   EXPECT_EQ(heard.uuid, told.uuid);
   EXPECT_EQ(heard.no_gpu, told.no_gpu);
+  EXPECT_EQ(heard.kernels, told.kernels);
+  EXPECT_EQ(heard.multiply_adds, told.multiply_adds);
 }
 
 TEST(DeviceConflict, IsNoneWhereEveryRankHasItsOwn) {
@@ -63,6 +70,16 @@ TEST(DeviceConflict, NamesRanksWithoutAGpuAndWhy) {
                     HasSubstr("ranks 0, 2 on GPUs"), HasSubstr("--device cpu")));
   EXPECT_THAT(device_conflict({cpu("a", ""), gpu("a", "GPU-2")}),
               HasSubstr("rank 0 (host a) computes on the CPU, rank 1 on GPUs"));
+}
+
+TEST(DeviceConflict, NamesRanksWhoseCpuRoundsOtherwise) {
+  RankDevice old = cpu("b", "");
+  old.kernels = "x86-64-v2";
+  old.multiply_adds = false;
+  EXPECT_THAT(device_conflict({cpu("a", ""), old, cpu("a", "")}),
+              AllOf(HasSubstr("rank 1 (host b) has no multiply-add instructions (x86-64-v2)"),
+                    HasSubstr("ranks 0, 2"), HasSubstr("VOCA_CPU_ARCH=x86-64-v2"), Not(HasSubstr("\n"))));
+  EXPECT_EQ(device_conflict({old, old}), "");
 }
 
 }  // namespace

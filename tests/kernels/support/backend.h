@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "kernels/backend.h"
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/levels.h"
 
 #if defined(VOCA_TEST_CUDA_ON_HOST)
 #include <cuda_bf16.h>
@@ -36,7 +38,18 @@ struct HostCpu : Cpu {
   static constexpr bool kThreaded = true;
 
   /// Reason why the backend cannot run here; null if it can.
-  static const char* unavailable() { return nullptr; }
+  static const char* unavailable() {
+    // The tests run for each instruction set, and this processor need not have them all.
+    static const std::string reason = [] {
+      try {
+        static_cast<void>(cpu::level());
+        return std::string();
+      } catch (const std::runtime_error& error) {
+        return std::string(error.what());
+      }
+    }();
+    return reason.empty() ? nullptr : reason.c_str();
+  }
   static void* allocate(std::size_t bytes) { return std::aligned_alloc(64, (bytes + 63) / 64 * 64); }
   static void free(void* memory) { std::free(memory); }
   static void copy_in(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/parallel.h"
 #include "tests/kernels/support/backend.h"
 #include "tests/kernels/support/buffer.h"
 #include "tests/kernels/support/element.h"
