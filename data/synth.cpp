@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <mutex>
 #include <numbers>
-#include <numeric>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -14,6 +14,7 @@
 #include "data/tree/convert.h"
 #include "data/tree/feature_tree.h"
 #include "data/tree/npz.h"
+#include "data/tree/parallel.h"
 #include "data/tree/unfinished_tree.h"
 #include "engine/base/error.h"
 #include "engine/base/path_status.h"
@@ -47,13 +48,11 @@ RandomStream random_of(std::uint64_t seed, Block block, std::int64_t index) {
           (static_cast<std::uint64_t>(block) << 40) | static_cast<std::uint64_t>(index)};
 }
 
-/// Cheap approximation of a standard normal for noise, at a quarter of the cost: the sum of four uniform
-/// bytes.
-double cheap_normal(RandomStream& random) {
-  const std::uint32_t word = random.next_u32();
+/// Cheap approximation of a standard normal for noise: the sum of the four uniform bytes of a word.
+double cheap_normal(std::uint32_t word) {
   const std::uint32_t sum = (word & 255U) + ((word >> 8) & 255U) + ((word >> 16) & 255U) + (word >> 24);
   constexpr double kDeviation = 147.79918809;  // √(4 (256² − 1) / 12)
-  return (static_cast<double>(sum) - 510.0) / kDeviation;
+  return (static_cast<double>(static_cast<std::int32_t>(sum)) - 510.0) / kDeviation;
 }
 
 using Position = std::array<double, kArticulators>;
@@ -121,11 +120,14 @@ class Vocoder {
   std::array<Position, 2 * kVocoderPairs> codebook_{};
 };
 
-/// Projection of the articulators to a stream's features: (dim, kArticulators) weights.
+/// Projection of the articulators to a stream's features: (kArticulators, dim) weights.
 std::vector<double> make_projection(std::uint64_t seed, Stream stream, std::int64_t dim) {
   RandomStream random = random_of(seed, Block::kProjection, static_cast<std::int64_t>(stream));
   std::vector<double> weights(static_cast<std::size_t>(dim) * kArticulators);
-  for (double& weight : weights) weight = random.normal() / std::sqrt(static_cast<double>(kArticulators));
+  for (std::int64_t j = 0; j < dim; ++j)
+    for (std::size_t k = 0; k < kArticulators; ++k)
+      weights[k * static_cast<std::size_t>(dim) + static_cast<std::size_t>(j)] =
+          random.normal() / std::sqrt(static_cast<double>(kArticulators));
   return weights;
 }
 
@@ -157,14 +159,16 @@ class Synthesizer {
     UnfinishedTree tree(options_.out);
     folder_ = tree.path();
     const std::vector<bool> fake = draw_labels();
-    for (std::int64_t i = 0; i < options_.videos; ++i) {
+    std::mutex mutex;
+    for_each_index(options_.videos, options_.num_workers, [&](std::int64_t i) {
       if (options_.check_stop) options_.check_stop();
       const Clip clip = draw_clip(i, fake[static_cast<std::size_t>(i)]);
       write(clip);
+      const std::scoped_lock lock(mutex);
       ++(clip.forgery == Forgery::kNone ? report.real : report.fake);
       report.frames += clip.frames[0] + clip.frames[1];
-      if (options_.progress) options_.progress(i + 1, options_.videos);
-    }
+      if (options_.progress) options_.progress(report.real + report.fake, options_.videos);
+    });
     tree.move_into_place();
     return report;
   }
@@ -172,8 +176,10 @@ class Synthesizer {
  private:
   [[nodiscard]] std::vector<bool> draw_labels() const;
   [[nodiscard]] Clip draw_clip(std::int64_t index, bool fake) const;
-  [[nodiscard]] std::vector<Position> articulation(const Clip& clip, Stream stream) const;
-  [[nodiscard]] std::vector<float> frames_of(const Clip& clip, Stream stream) const;
+  [[nodiscard]] std::vector<Position> articulation(const Clip& clip) const;
+  void forge(const Clip& clip, std::vector<Position>& path) const;
+  [[nodiscard]] std::vector<float> frames_of(const Clip& clip, Stream stream,
+                                             const std::vector<Position>& path) const;
   void write(const Clip& clip) const;
 
   const SynthOptions& options_;
@@ -217,34 +223,45 @@ Clip Synthesizer::draw_clip(std::int64_t index, bool fake) const {
   return clip;
 }
 
-std::vector<Position> Synthesizer::articulation(const Clip& clip, Stream stream) const {
+/// What is said in the clip, for the longer of its streams.
+std::vector<Position> Synthesizer::articulation(const Clip& clip) const {
   const Utterance own(random_of(options_.seed, Block::kDonor, 2 * clip.index));
-  const Utterance donor(random_of(options_.seed, Block::kDonor, 2 * clip.index + 1));
-  std::vector<Position> path(static_cast<std::size_t>(clip.frames[stream]));
-  for (std::size_t t = 0; t < path.size(); ++t) {
-    const auto frame = static_cast<std::int64_t>(t);
-    path[t] = own.at(frame);
-    if (stream == Stream::kVisual || !clip.fake_at(frame)) continue;
-    path[t] = clip.forgery == Forgery::kVocoder ? vocoder_(path[t]) : donor.at(frame);
-  }
+  std::vector<Position> path(static_cast<std::size_t>(std::max(clip.frames[0], clip.frames[1])));
+  for (std::size_t t = 0; t < path.size(); ++t) path[t] = own.at(static_cast<std::int64_t>(t));
   return path;
 }
 
-std::vector<float> Synthesizer::frames_of(const Clip& clip, Stream stream) const {
+/// Replaces what is said where the audio is fake.
+void Synthesizer::forge(const Clip& clip, std::vector<Position>& path) const {
+  const Utterance donor(random_of(options_.seed, Block::kDonor, 2 * clip.index + 1));
+  for (std::size_t t = 0; t < path.size(); ++t) {
+    const auto frame = static_cast<std::int64_t>(t);
+    if (!clip.fake_at(frame)) continue;
+    path[t] = clip.forgery == Forgery::kVocoder ? vocoder_(path[t]) : donor.at(frame);
+  }
+}
+
+std::vector<float> Synthesizer::frames_of(const Clip& clip, Stream stream,
+                                          const std::vector<Position>& path) const {
   const auto s = static_cast<std::int64_t>(stream);
   const auto dim = static_cast<std::size_t>(dims_[stream]);
-  const std::vector<Position> path = articulation(clip, stream);
+  const auto length = static_cast<std::size_t>(clip.frames[stream]);
   // The appearance of a face or a voice is half due to the person, half to the recording.
   RandomStream person = random_of(options_.seed, Block::kIdentity, 2 * clip.identity + s);
   RandomStream noise = random_of(options_.seed, Block::kNoise, 2 * clip.index + s);
   std::vector<double> speaker(dim);
   for (double& value : speaker) value = kSpeakerScale * std::sqrt(0.5) * (person.normal() + noise.normal());
-  std::vector<float> frames(path.size() * dim);
-  for (std::size_t t = 0; t < path.size(); ++t) {
+  const double* const weights = projections_[stream].data();
+  std::vector<std::uint32_t> words(dim);
+  std::vector<float> frames(length * dim);
+  for (std::size_t t = 0; t < length; ++t) {
+    noise.fill(words);
+    const Position position = path[t];
+    float* const frame = &frames[t * dim];
     for (std::size_t j = 0; j < dim; ++j) {
-      const double* const weights = &projections_[stream][j * kArticulators];
-      const double said = std::inner_product(path[t].begin(), path[t].end(), weights, 0.0);
-      frames[t * dim + j] = static_cast<float>(said + speaker[j] + kNoiseScale * cheap_normal(noise));
+      double said = 0.0;
+      for (std::size_t k = 0; k < kArticulators; ++k) said += position[k] * weights[k * dim + j];
+      frame[j] = static_cast<float>(said + speaker[j] + kNoiseScale * cheap_normal(words[j]));
     }
   }
   return frames;
@@ -256,8 +273,10 @@ void Synthesizer::write(const Clip& clip) const {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw engine::IoError("{}: cannot create the folder: {}", folder.string(), error.message());
+  std::vector<Position> path = articulation(clip);
   for (const Stream stream : kStreams) {
-    const std::vector<float> frames = frames_of(clip, stream);
+    if (stream == Stream::kAudio) forge(clip, path);
+    const std::vector<float> frames = frames_of(clip, stream, path);
     std::vector<std::byte> halves;
     std::span<const std::byte> bytes = std::as_bytes(std::span(frames));
     if (options_.dtype == engine::DType::kF16) {

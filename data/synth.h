@@ -21,8 +21,9 @@ struct SynthOptions {
   std::int64_t audio_dim = 512;
   engine::DType dtype = engine::DType::kF32;  ///< kF16 or kF32
   bool compressed = false;                    ///< use np.savez_compressed's deflate
+  int num_workers = 0;                        ///< threads; 0 and 1 write in the calling thread
   std::function<void(std::int64_t done, std::int64_t total)> progress;
-  /// Called before each video; if it throws, the work ends and the tree is removed.
+  /// Called before each video, by any thread; if it throws, the work ends and the tree is removed.
   std::function<void()> check_stop = {};
 };
 
@@ -33,8 +34,8 @@ struct SynthReport {
 };
 
 /// Writes a synthetic feature tree <out>/{real,fake}/<video>/ for trials and tests (docs/data.md describes
-/// the process). Equal options give equal bytes. Throws UsageError naming the option that is out of range,
-/// or --out if it holds a tree already, IoError.
+/// the process). Equal options give equal bytes, whatever num_workers. Throws UsageError naming the option
+/// that is out of range, or --out if it holds a tree already, IoError.
 SynthReport synthesize_features(const SynthOptions& options);
 
 }  // namespace voca::data

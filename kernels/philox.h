@@ -9,6 +9,9 @@
 
 namespace voca::kernels {
 
+inline constexpr std::uint32_t kPhiloxMultiplier0 = 0xD2511F53U;
+inline constexpr std::uint32_t kPhiloxMultiplier1 = 0xCD9E8D57U;
+
 struct Philox4 {
   std::uint32_t word[4];
 };
@@ -34,8 +37,8 @@ template <int kRounds>
 [[nodiscard]] VOCA_HOST_DEVICE inline Philox4 philox4x32(std::uint32_t c0, std::uint32_t c1, std::uint32_t c2,
                                                          std::uint32_t c3, const PhiloxKeys<kRounds>& keys) {
   for (int round = 0; round < kRounds; ++round) {
-    const std::uint64_t product0 = std::uint64_t{0xD2511F53U} * c0;
-    const std::uint64_t product1 = std::uint64_t{0xCD9E8D57U} * c2;
+    const std::uint64_t product0 = std::uint64_t{kPhiloxMultiplier0} * c0;
+    const std::uint64_t product1 = std::uint64_t{kPhiloxMultiplier1} * c2;
     c0 = static_cast<std::uint32_t>(product1 >> 32) ^ c1 ^ keys.key[round][0];
     c1 = static_cast<std::uint32_t>(product1);
     c2 = static_cast<std::uint32_t>(product0 >> 32) ^ c3 ^ keys.key[round][1];

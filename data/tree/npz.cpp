@@ -5,9 +5,11 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <string_view>
 #include <utility>
 
+#include "engine/base/digest.h"
 #include "engine/base/file_kind.h"
 #include "engine/base/path_status.h"
 #include "engine/base/text.h"
@@ -136,7 +138,40 @@ Array NpzReader::read(const std::string& key) const {
   });
 }
 
-void write_npz(const std::filesystem::path& path, std::span<const NamedArray> arrays, bool compressed) {
+namespace {
+
+/// The header of an array's .npy, which its bytes follow.
+std::string npy_header(const NamedArray& array) {
+  return npy_header_text(array.dtype, array.shape);
+}
+
+void write_stored(const std::filesystem::path& path, std::span<const NamedArray> arrays) {
+  errno = 0;
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  const auto check = [&](const char* what) {
+    if (!file) throw engine::IoError("{}: {}: {}", path.string(), what, std::strerror(errno));
+  };
+  check("cannot create");
+  engine::ZipWriter zip([&](std::span<const std::byte> bytes) {
+    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    check("cannot write");
+  });
+  for (const NamedArray& array : arrays) {
+    const std::string header = npy_header(array);
+    const auto start = std::as_bytes(std::span(header));
+    zip.add(array.name + std::string(kSuffix), start.size() + array.bytes.size(),
+            engine::zip_crc32(array.bytes, engine::zip_crc32(start)),
+            [&](const engine::ZipWriter::Sink& sink) {
+              sink(start);
+              sink(array.bytes);
+            });
+  }
+  zip.finish();
+  file.close();
+  check("cannot write");
+}
+
+void write_deflated(const std::filesystem::path& path, std::span<const NamedArray> arrays) {
   int error = 0;
   Archive archive(zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, &error));
   if (!archive) throw engine::IoError("{}: cannot create: {}", path.string(), std::strerror(errno));
@@ -145,7 +180,7 @@ void write_npz(const std::filesystem::path& path, std::span<const NamedArray> ar
   };
   std::vector<Buffer> contents;  // must stay valid until zip_close() reads them
   for (const NamedArray& array : arrays) {
-    const std::string header = npy_header_text(array.dtype, array.shape);
+    const std::string header = npy_header(array);
     Buffer& content = contents.emplace_back(header.size() + array.bytes.size());
     std::memcpy(content.data(), header.data(), header.size());
     if (!array.bytes.empty())
@@ -153,16 +188,22 @@ void write_npz(const std::filesystem::path& path, std::span<const NamedArray> ar
     zip_source_t* const source = zip_source_buffer(archive.get(), content.data(), content.size, 0);
     check(source != nullptr);
     const zip_int64_t index =
-        zip_file_add(archive.get(), (array.name + ".npy").c_str(), source, ZIP_FL_ENC_UTF_8);
+        zip_file_add(archive.get(), (array.name + std::string(kSuffix)).c_str(), source, ZIP_FL_ENC_UTF_8);
     if (index < 0) zip_source_free(source);
     check(index >= 0);
     const auto entry = static_cast<zip_uint64_t>(index);
-    check(zip_set_file_compression(archive.get(), entry, compressed ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0) == 0);
+    check(zip_set_file_compression(archive.get(), entry, ZIP_CM_DEFLATE, 0) == 0);
     constexpr zip_uint16_t kFirstOfJanuary1980 = 0x21;  // the format's earliest date, as in np.savez
     check(zip_file_set_dostime(archive.get(), entry, 0, kFirstOfJanuary1980, 0) == 0);
   }
   if (zip_close(archive.get()) != 0) check(false);
   static_cast<void>(archive.release());  // zip_close() freed it
+}
+
+}  // namespace
+
+void write_npz(const std::filesystem::path& path, std::span<const NamedArray> arrays, bool compressed) {
+  compressed ? write_deflated(path, arrays) : write_stored(path, arrays);
 }
 
 }  // namespace voca::data

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <span>
 
 #include "kernels/philox.h"
 
@@ -26,6 +27,8 @@ class RandomStream {
       : seed_(seed), purpose_(static_cast<std::uint32_t>(purpose)), index_(index) {}
 
   [[nodiscard]] std::uint32_t next_u32();
+  /// The numbers that as many calls of next_u32() would give.
+  void fill(std::span<std::uint32_t> numbers);
   /// Uniform in [0, 1), 53 bits.
   [[nodiscard]] double uniform();
   /// Uniform in {0 … n − 1} without bias (rejection). n ≥ 1.

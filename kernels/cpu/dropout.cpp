@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstring>
 
-#include "kernels/cpu/vector.h"
+#include "kernels/cpu/philox_lanes.h"
 
 namespace voca::kernels::cpu {
 inline namespace VOCA_CPU_LEVEL {
@@ -22,9 +22,7 @@ struct Words {
   alignas(64) std::uint32_t word[4][kCalls];
 };
 
-// Philox calls first, first + 1, … of philox4x32<7>. The 64-bit lanes hold 32-bit words whose upper halves
-// are garbage between rounds, so that multiplications need no shuffle. Two vectors at a time hide the latency
-// of the multiplier.
+// Philox calls first, first + 1, … of philox4x32<7>.
 void philox_words(const Dropout& dropout, std::uint64_t first, Words& words) {
   alignas(64) std::uint64_t c[4][kCalls];
   for (int i = 0; i < kCalls; ++i) {
@@ -41,21 +39,8 @@ void philox_words(const Dropout& dropout, std::uint64_t first, Words& words) {
     Lanes x[2][4];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) x[i / 4][i % 4] = load(&c[i % 4][begin + i / 4 * kLanes<std::uint64_t>]);
-    auto k0 = static_cast<std::uint32_t>(dropout.seed);
-    auto k1 = static_cast<std::uint32_t>(dropout.seed >> 32U);
-    for (int round = 0; round < kDropoutRounds; ++round) {
-#pragma GCC unroll 2
-      for (Lanes(&counter)[4] : x) {
-        const Lanes product0 = multiply_low_halves(counter[0], 0xD2511F53U);
-        const Lanes product1 = multiply_low_halves(counter[2], 0xCD9E8D57U);
-        counter[0] = (product1 >> 32) ^ counter[1] ^ std::uint64_t{k0};
-        counter[1] = product1;
-        counter[2] = (product0 >> 32) ^ counter[3] ^ std::uint64_t{k1};
-        counter[3] = product0;
-      }
-      k0 += 0x9E3779B9U;
-      k1 += 0xBB67AE85U;
-    }
+    philox_lanes<kDropoutRounds>(x, static_cast<std::uint32_t>(dropout.seed),
+                                 static_cast<std::uint32_t>(dropout.seed >> 32U));
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) store(&c[i % 4][begin + i / 4 * kLanes<std::uint64_t>], x[i / 4][i % 4]);
   }

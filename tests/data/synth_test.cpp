@@ -41,6 +41,30 @@ PackReport pack_tree(const fs::path& tree, const fs::path& out) {
   return pack_features(options);
 }
 
+TEST(Synth, GivesTheSameBytesForAnyNumberOfWorkers) {
+  const Scratch scratch;
+  const SynthOptions one = small(scratch / "one");
+  SynthOptions three = small(scratch / "three");
+  three.num_workers = 3;
+  static_cast<void>(synthesize_features(one));
+  std::int64_t last = 0;
+  three.progress = [&](std::int64_t done, std::int64_t total) {
+    EXPECT_EQ(done, ++last);
+    EXPECT_EQ(total, 12);
+  };
+  static_cast<void>(synthesize_features(three));
+  EXPECT_EQ(last, 12);
+  std::int64_t files = 0;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(one.out)) {
+    if (!entry.is_regular_file()) continue;
+    EXPECT_EQ(testing::read_bytes(entry.path()),
+              testing::read_bytes(three.out / fs::relative(entry.path(), one.out)))
+        << entry.path();
+    ++files;
+  }
+  EXPECT_EQ(files, 24);
+}
+
 TEST(Synth, WritesATreeOfTheSizesAskedFor) {
   const Scratch scratch;
   SynthOptions options = small(scratch / "tree");

@@ -41,11 +41,7 @@ void pack(CommandLine command_line) {
   set.add(options.group_by,
           {"group_by", "none|identity|REGEX", "keep videos that share an identity in one split"});
   set.begin_group("Machine");
-  set.add(options.num_workers, {.name = "num_workers",
-                                .argument = "N",
-                                .help = "threads",
-                                .range = kThreadCount,
-                                .shown_default = "the CPUs that may be used, at most 16"});
+  set.add(options.num_workers, kWorkersRow);
   set.add(quiet, kQuietRow);
   set.add(json, {"json", "", "print the report as one JSON object"});
   if (!set.parse(command_line)) return;

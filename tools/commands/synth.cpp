@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
 #include "engine/base/signals.h"
+#include "engine/core/thread_budget.h"
 #include "engine/telemetry/progress_bar.h"
 #include "tools/commands.h"
 #include "tools/options/common_rows.h"
@@ -21,6 +23,7 @@ constexpr auto kTypes = std::to_array<engine::Named<engine::DType>>(
 
 void synth(CommandLine command_line) {
   data::SynthOptions options;
+  options.num_workers = std::min(engine::ThreadLimits::of_process().usable_cpus(), 16);
   bool quiet = false;
   bool json = false;
   OptionSet set("synth",
@@ -36,7 +39,8 @@ void synth(CommandLine command_line) {
   set.add(options.dtype, {"dtype", "", "type of the embeddings"}, kTypes);
   set.add(options.compressed, {"compressed", "", "deflate the .npz files, as np.savez_compressed does"});
   set.add(options.seed, {"seed", "S", "the same options give the same bytes"});
-  set.begin_group("Output");
+  set.begin_group("Machine");
+  set.add(options.num_workers, kWorkersRow);
   set.add(quiet, kQuietRow);
   set.add(json, kJsonRow);
   if (!set.parse(command_line)) return;

@@ -12,6 +12,12 @@ inline constexpr Range kFrames = between(1, 1 << 24);
 
 /// More threads cost more than they compute, and the system refuses them.
 inline constexpr Range kThreadCount = between(0, 1024);
+/// Of the commands that only read and write files.
+inline constexpr OptionRow kWorkersRow{.name = "num_workers",
+                                       .argument = "N",
+                                       .help = "threads",
+                                       .range = kThreadCount,
+                                       .shown_default = "the CPUs that may be used, at most 16"};
 
 inline constexpr OptionRow kDeviceRow{"device", "auto|cpu|cuda[:N]", "where to compute", kAny, Effect::kRank};
 inline constexpr OptionRow kThreadsRow{

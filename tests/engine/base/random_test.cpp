@@ -42,6 +42,17 @@ TEST(RandomStream, DependsOnSeedPurposeAndIndexAlone) {
   EXPECT_LE(equal_to_other, 1);
 }
 
+TEST(RandomStream, FillGivesTheNumbersOneByOne) {
+  const std::uint64_t index = (std::uint64_t{0x89ABCDEF} << 32) | 0x12345678U;
+  RandomStream filled(0xFEDCBA9876543210U, RandomPurpose::kSynthetic, index);
+  RandomStream single(0xFEDCBA9876543210U, RandomPurpose::kSynthetic, index);
+  for (const std::size_t count : {1U, 0U, 15U, 16U, 17U, 64U, 3U, 100U, 1000U, 512U, 5U}) {
+    std::vector<std::uint32_t> numbers(count);
+    filled.fill(numbers);
+    for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(numbers[i], single.next_u32()) << count << " " << i;
+  }
+}
+
 TEST(RandomStream, BelowIsUniform) {
   RandomStream stream(1, RandomPurpose::kPermutation, 0);
   std::array<int, 7> counts{};
