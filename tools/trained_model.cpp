@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "data/batches/device_batches.h"
 #include "engine/base/error.h"
+#include "engine/core/ensemble.h"
 #include "model/metrics/threshold.h"
 #include "model/registry.h"
 #include "model/tasks/detection.h"
@@ -163,51 +165,140 @@ void check_outputs(const TrainedNetwork& network, const data::Dataset& dataset,
   }
 }
 
+/// Networks that take the same frames.
+using Members = std::vector<const TrainedNetwork*>;
+
+std::vector<const engine::Model*> models_of(const Members& members) {
+  std::vector<const engine::Model*> models;
+  for (const TrainedNetwork* member : members) models.push_back(member->model.get());
+  return models;
+}
+
+/// What one pass of the members over the data needs.
+RunNeeds needs_of(const Members& members, const engine::Model& ensemble, std::size_t samples,
+                  const PredictionOptions& options, engine::Device& device) {
+  const model::ModelConfig& config = members.front()->config;
+  return {.network = &ensemble,
+          .request = {.eval_batch = options.batch_size, .world_size = options.ranks.world_size()},
+          .backend = {.device = device.kind(), .gemm_library = device.gemm_library()},
+          .batches = {.sampler = {.training = false,
+                                  .batch_size = options.batch_size,
+                                  .rank = options.ranks.rank(),
+                                  .world_size = options.ranks.world_size()},
+                      .seq_len = config.seq_len,
+                      .num_workers = options.num_workers,
+                      .residency = data::Residency::kDisk,
+                      .max_bad_samples = std::numeric_limits<std::int64_t>::max()},
+          .pinned = true,
+          .visual_dim = config.visual_dim,
+          .audio_dim = config.audio_dim,
+          .predictions = static_cast<std::int64_t>(samples),
+          .operations = [&members](std::int64_t batch) {
+            double operations = 0;
+            for (const TrainedNetwork* member : members)
+              operations += model::count_flops(member->config, {}, batch).all();
+            return operations;
+          }};
+}
+
+void load_weights(const Members& members, engine::ParameterStore& parameters) {
+  parameters.assign([&](std::vector<engine::Tensor>& values) {
+    auto value = values.begin();
+    for (const TrainedNetwork* member : members) {
+      std::vector<engine::ParameterTarget> targets = targets_of(member->model->parameters());
+      for (engine::ParameterTarget& target : targets) {
+        target.elements = {value->as<float>(), static_cast<std::size_t>(value->elements())};
+        ++value;
+      }
+      engine::load_parameters(member->path, member->weights, targets);
+    }
+  });
+}
+
+/// One pass of the members over the data, with the predictions of each.
+std::vector<engine::Predictions> predict_together(const Members& members,
+                                                  const std::shared_ptr<const data::Dataset>& dataset,
+                                                  const std::vector<std::int64_t>& samples,
+                                                  const PredictionOptions& options, engine::Device& device) {
+  const engine::Ensemble ensemble(models_of(members));
+  const RunNeeds needs = needs_of(members, ensemble, samples.size(), options, device);
+  static_cast<void>(plan_run_that_fits(needs, look_at_room(device, options.ranks, options.ranks_here)));
+  const std::unique_ptr<engine::BatchSource> source =
+      data::make_device_batches(dataset, samples, needs.batches, /*pinned=*/true, device);
+  engine::Workspace workspace(ensemble, needs.request, device);
+  if (!options.weights_of_first_rank || options.ranks.first()) load_weights(members, workspace.parameters());
+  if (options.weights_of_first_rank && !options.ranks.alone()) {
+    options.ranks.main->broadcast("weights of the checkpoint", workspace.parameters().weights(), 0,
+                                  workspace.context().stream);
+  }
+  engine::Evaluator evaluator(ensemble, *source, workspace, options.losses, options.ranks);
+  const engine::Predictions& predictions = *evaluator.run();
+  if (predictions.size() == 0 && !samples.empty()) {
+    throw DataError("{}: all {} videos are damaged (their checksums do not hold); copy or pack it again",
+                    dataset->path().string(), samples.size());
+  }
+  std::vector<engine::Predictions> each = ensemble.of_members(predictions);
+  for (std::size_t i = 0; i < members.size(); ++i) check_outputs(*members[i], *dataset, each[i]);
+  return each;
+}
+
+bool fits(const Members& members, std::size_t samples, const PredictionOptions& options,
+          engine::Device& device) {
+  const engine::Ensemble ensemble(models_of(members));
+  try {
+    static_cast<void>(plan_run_that_fits(needs_of(members, ensemble, samples, options, device),
+                                         look_at_room(device, options.ranks, options.ranks_here)));
+    return true;
+  } catch (const engine::Error& error) {
+    if (error.code() != engine::ExitCode::kIo) throw;
+    return false;
+  }
+}
+
+/// As many members in one pass as the memory suffices for. Several ranks, whose nodes may differ in memory,
+/// do not look for fewer.
+std::vector<engine::Predictions> predict_in_few_passes(const Members& members,
+                                                       const std::shared_ptr<const data::Dataset>& dataset,
+                                                       const std::vector<std::int64_t>& samples,
+                                                       const PredictionOptions& options,
+                                                       engine::Device& device) {
+  if (members.size() == 1 || (members.size() <= engine::TensorList::kCapacity &&
+                              (!options.ranks.alone() || fits(members, samples.size(), options, device))))
+    return predict_together(members, dataset, samples, options, device);
+  const auto middle = members.begin() + std::ssize(members) / 2;
+  std::vector<engine::Predictions> each;
+  for (const Members& half : {Members(members.begin(), middle), Members(middle, members.end())}) {
+    for (engine::Predictions& one : predict_in_few_passes(half, dataset, samples, options, device))
+      each.push_back(std::move(one));
+  }
+  return each;
+}
+
 }  // namespace
+
+std::vector<engine::Predictions> predict_samples(std::span<const TrainedNetwork> networks,
+                                                 const std::shared_ptr<const data::Dataset>& dataset,
+                                                 const std::vector<std::int64_t>& samples,
+                                                 const PredictionOptions& options, engine::Device& device) {
+  std::map<std::int64_t, Members> by_frames;
+  for (const TrainedNetwork& network : networks) {
+    check_fits(network, *dataset);
+    by_frames[network.config.seq_len].push_back(&network);
+  }
+  std::vector<engine::Predictions> all(networks.size());
+  for (const auto& [frames, members] : by_frames) {
+    std::vector<engine::Predictions> each = predict_in_few_passes(members, dataset, samples, options, device);
+    for (std::size_t i = 0; i < members.size(); ++i)
+      all[static_cast<std::size_t>(members[i] - networks.data())] = std::move(each[i]);
+  }
+  return all;
+}
 
 engine::Predictions predict_samples(const TrainedNetwork& network,
                                     const std::shared_ptr<const data::Dataset>& dataset,
                                     const std::vector<std::int64_t>& samples,
                                     const PredictionOptions& options, engine::Device& device) {
-  check_fits(network, *dataset);
-  const data::BatchSourceOptions batches{.sampler = {.training = false,
-                                                     .batch_size = options.batch_size,
-                                                     .rank = options.ranks.rank(),
-                                                     .world_size = options.ranks.world_size()},
-                                         .seq_len = network.config.seq_len,
-                                         .num_workers = options.num_workers,
-                                         .residency = data::Residency::kDisk,
-                                         .max_bad_samples = std::numeric_limits<std::int64_t>::max()};
-  const engine::MemoryRequest request{.eval_batch = options.batch_size,
-                                      .world_size = options.ranks.world_size()};
-  static_cast<void>(plan_run_that_fits(
-      {.network = network.model.get(),
-       .request = request,
-       .backend = {.device = device.kind(), .gemm_library = device.gemm_library()},
-       .batches = batches,
-       .pinned = true,
-       .visual_dim = network.config.visual_dim,
-       .audio_dim = network.config.audio_dim,
-       .predictions = static_cast<std::int64_t>(samples.size()),
-       .operations = [&](std::int64_t batch) { return model::count_flops(network.config, {}, batch).all(); }},
-      look_at_room(device, options.ranks, options.ranks_here)));
-  const std::unique_ptr<engine::BatchSource> source =
-      data::make_device_batches(dataset, samples, batches, /*pinned=*/true, device);
-  engine::Workspace workspace(*network.model, request, device);
-  if (!options.weights_of_first_rank || options.ranks.first())
-    load_weights(network.path, network.weights, workspace.parameters());
-  if (options.weights_of_first_rank && !options.ranks.alone()) {
-    options.ranks.main->broadcast("weights of the checkpoint", workspace.parameters().weights(), 0,
-                                  workspace.context().stream);
-  }
-  engine::Evaluator evaluator(*network.model, *source, workspace, options.losses, options.ranks);
-  engine::Predictions predictions = *evaluator.run();
-  if (predictions.size() == 0 && !samples.empty()) {
-    throw DataError("{}: all {} videos are damaged (their checksums do not hold); copy or pack it again",
-                    dataset->path().string(), samples.size());
-  }
-  check_outputs(network, *dataset, predictions);
-  return predictions;
+  return std::move(predict_samples(std::span(&network, 1), dataset, samples, options, device).front());
 }
 
 }  // namespace voca::tools

@@ -63,8 +63,12 @@ struct PredictionOptions {
   bool weights_of_first_rank = false;
 };
 
-/// Runs the network in float32 over `samples` of `dataset`, each once, in ascending order. Samples with
-/// damaged frames are left out with a warning that names them.
+/// Runs the networks in float32 over `samples` of `dataset`, each once, in ascending order; networks that
+/// take the same frames do so in one pass, if the memory suffices for all. Samples with damaged frames are
+/// left out with a warning that names them. Returns the predictions of each network.
+[[nodiscard]] std::vector<engine::Predictions> predict_samples(
+    std::span<const TrainedNetwork> networks, const std::shared_ptr<const data::Dataset>& dataset,
+    const std::vector<std::int64_t>& samples, const PredictionOptions& options, engine::Device& device);
 [[nodiscard]] engine::Predictions predict_samples(const TrainedNetwork& network,
                                                   const std::shared_ptr<const data::Dataset>& dataset,
                                                   const std::vector<std::int64_t>& samples,

@@ -27,12 +27,15 @@ struct TensorSpec {
   /// The tensor for `size` samples, without memory. Its name points into this object.
   [[nodiscard]] Tensor meta(std::int64_t size, DType compute_type) const;
   [[nodiscard]] std::size_t bytes(std::int64_t size, DType compute_type) const;
+  [[nodiscard]] bool operator==(const TensorSpec&) const = default;
 };
 
 /// What a batch holds, by name.
 struct BatchSpec {
   std::vector<TensorSpec> inputs;
   std::vector<TensorSpec> targets;
+
+  [[nodiscard]] bool operator==(const BatchSpec&) const = default;
 };
 
 /// Throws DataError naming the first input or target of `needed` that `available` lacks or has in another
@@ -42,7 +45,7 @@ void check_provides(const BatchSpec& available, const BatchSpec& needed, std::st
 /// A few tensors, found by Tensor::name. Stored in place: nothing is allocated.
 class TensorList {
  public:
-  static constexpr std::size_t kCapacity = 6;
+  static constexpr std::size_t kCapacity = 16;
 
   void push_back(const Tensor& tensor);
   void clear() { size_ = 0; }

@@ -48,6 +48,20 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs, DType compute_t
   exp_avg_sq_ = make_buffer("second moments", statistics, device);
 }
 
+ParameterStore::ParameterStore(const ParameterStore& whole, ParameterId first, int count)
+    : device_(whole.device_),
+      specs_(whole.specs_.begin() + first, whole.specs_.begin() + first + count),
+      offsets_(whole.offsets_.begin() + first, whole.offsets_.begin() + first + count),
+      flat_elements_(whole.flat_elements_),
+      compute_type_(whole.compute_type_),
+      training_(false),
+      weights_(whole.weights_) {}
+
+ParameterStore ParameterStore::part(ParameterId first, int count) const {
+  VOCA_CHECK(first >= 0 && count >= 0 && first + count <= this->count());
+  return {*this, first, count};
+}
+
 std::vector<ParameterId> ParameterStore::in_backward_order() const {
   std::vector<ParameterId> order(specs_.size());
   std::iota(order.begin(), order.end(), 0);

@@ -78,6 +78,10 @@ class ParameterStore {
   /// Its buffers by name, allocated or, without a device, planned.
   [[nodiscard]] const std::vector<MemoryLine>& lines() const { return lines_; }
 
+  /// The weights of `count` parameters from `first` on as a store of their own, to predict with. This store
+  /// must outlive it.
+  [[nodiscard]] ParameterStore part(ParameterId first, int count) const;
+
   /// View of one parameter in a flat buffer with this store's layout.
   [[nodiscard]] Tensor slice(const Tensor& flat, ParameterId id) const;
 
@@ -92,6 +96,7 @@ class ParameterStore {
   [[nodiscard]] Device& device() const;
 
  private:
+  ParameterStore(const ParameterStore& whole, ParameterId first, int count);
   [[nodiscard]] Tensor make_buffer(const char* name, DType dtype, Device* device);
 
   Device* device_;

@@ -288,6 +288,22 @@ TEST_F(LittleMemory, EvaluationEndsWithItsTable) {
   }
 }
 
+TEST_F(LittleMemory, CheckpointsThatDoNotFitTogetherPredictOneAfterAnother) {
+  const Words training{
+      "train",         "--features_root=packed.h5", "--hidden=256",   "--num_layers=2", "--seq_len=8",
+      "--max_steps=1", "--save_path=wide.pt",       "--batch_size=4", "--no_val",       "--quiet"};
+  ASSERT_EQ(run(training, here()).exit_code, 0);
+  std::string checkpoints = "--checkpoint=wide.pt";
+  for (int i = 1; i < 12; ++i) checkpoints += ",wide.pt";
+  const Words words{"predict", checkpoints, "--threads=1", "--num_workers=0", "--features_root=packed.h5"};
+  const Outcome together = run(words, here());
+  ASSERT_EQ(together.exit_code, 0) << together.err;
+  // Beside the program, for the weights of half of them: 8 MB each.
+  const Outcome apart = run_within(to_load() + 60'000, words, here());
+  EXPECT_EQ(apart.exit_code, 0) << apart.err;
+  EXPECT_EQ(apart.out, together.out);
+}
+
 TEST_F(LittleMemory, SizesBeyondCountingAreOneLine) {
   for (const Words& sizes : {Words{"--batch_size=4000000000000000000"},
                              Words{"--batch_size=9000000000", "--seq_len=2000000000"}}) {

@@ -321,6 +321,39 @@ TEST_F(Program, PredictWritesEveryVideoInTheOrderOfTheData) {
                  74, "no/such/folder.csv");
 }
 
+TEST_F(Program, PredictAveragesTheLogitsOfSeveralCheckpoints) {
+  // The second sees other frames of a video than the first.
+  ASSERT_EQ(run(small_training("packed.h5") +
+                    Words{"--epochs=1", "--seq_len=6", "--seed=5", "--save_path=short.pt", "--run_dir=short"},
+                here())
+                .exit_code,
+            0);
+  const auto logits = [&](const std::string& checkpoints) {
+    const Outcome outcome =
+        run({"predict", "--checkpoint=" + checkpoints, "--features_root=packed.h5"}, here());
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    std::vector<double> values;
+    std::istringstream csv(outcome.out);
+    std::string line;
+    std::getline(csv, line);
+    while (std::getline(csv, line)) {
+      std::istringstream fields(line);
+      std::string field;
+      for (int i = 0; i < 4; ++i) std::getline(fields, field, ',');
+      values.push_back(std::stod(field));
+    }
+    return values;
+  };
+  const std::vector<double> a = logits("a.pt");
+  const std::vector<double> b = logits("b.pt");
+  const std::vector<double> other = logits("short.pt");
+  const std::vector<double> mean = logits("a.pt,short.pt,b.pt");
+  ASSERT_EQ(mean.size(), a.size());
+  for (std::size_t i = 0; i < mean.size(); ++i)
+    EXPECT_NEAR(mean[i], (a[i] + other[i] + b[i]) / 3, 1e-7 * (1 + std::abs(mean[i])));
+  EXPECT_NE(a, other);
+}
+
 TEST_F(Program, AnOutputThatCannotBeWrittenIsNotSilent) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
   const std::string command = "cd '" + here().string() +

@@ -124,13 +124,8 @@ void predict_in(JoinedJob& job, const PredictRequest& which) {
     for (const TrainedNetwork& network : networks) warn_of_other_split(network, *dataset, progress);
   const std::unique_ptr<engine::Device> device = make_device(options, job, progress);
   job.connect(*device);
-  std::vector<engine::Predictions> predictions;
-  predictions.reserve(networks.size());
-  for (const TrainedNetwork& network : networks) {
-    predictions.push_back(
-        predict_samples(network, dataset, samples, prediction_options(options, job), *device));
-  }
-  const engine::Predictions average = engine::mean_outputs(predictions);
+  const engine::Predictions average = engine::mean_outputs(
+      predict_samples(networks, dataset, samples, prediction_options(options, job), *device));
   if (!job.first()) return;
   const std::string text = csv(average, *dataset);
   if (is_stdout(which.out)) {
