@@ -22,7 +22,7 @@ std::int64_t block_rows(const AttentionShape& shape) {
   return std::clamp<std::int64_t>(fit, kTile, 128);
 }
 
-// Row stride of a band of mask decisions, in elements.
+// Row stride of a block of mask decisions, in elements.
 std::int64_t mask_stride(const AttentionShape& shape) {
   return divide_up(shape.key_length, kTile) * kTile;
 }
@@ -34,14 +34,14 @@ std::size_t gemm_bytes(const AttentionShape& shape) {
   return serial_gemm_bytes(Gemm<T>{.n = longest, .k = std::max(longest, block_rows(shape))});
 }
 
-// Scratch of one thread: `matrices` blocks of scores, the mask decisions of one band of 16 rows, and that of
-// the GEMMs.
+// Scratch of one thread: `matrices` blocks of scores, the mask decisions of a block, and that of the GEMMs.
 template <typename T>
 struct Scratch {
   Scratch(const AttentionShape& shape, std::size_t matrix_count, void* base, int thread)
       : matrices(matrix_count),
         block_bytes(align_up(static_cast<std::size_t>(block_rows(shape) * shape.key_length) * sizeof(T))),
-        bits_bytes(align_up(static_cast<std::size_t>(kTile * mask_stride(shape)) * sizeof(std::uint16_t))),
+        bits_bytes(align_up(static_cast<std::size_t>(block_rows(shape) * mask_stride(shape)) *
+                            sizeof(std::uint16_t))),
         bytes(matrices * block_bytes + bits_bytes + gemm_bytes<T>(shape)),
         slice(static_cast<std::byte*>(base) + static_cast<std::size_t>(thread) * bytes) {}
 
@@ -71,11 +71,14 @@ std::size_t slices_bytes(const AttentionShape& shape, std::size_t matrices) {
   return Scratch<T>(shape, matrices, &unused, 0).bytes * static_cast<std::size_t>(threads());
 }
 
-void band_bits(const Dropout& dropout, const AttentionShape& shape, std::int64_t matrix, std::int64_t row,
-               std::uint16_t* bits) {
-  for (std::int64_t column = 0; column < shape.key_length; column += kTile) {
-    attention_dropout_tile(dropout, matrix, row, column, shape.query_length, shape.key_length,
-                           mask_stride(shape), bits + column);
+// Mask decisions of `rows` query rows from `first_row` on.
+void block_bits(const Dropout& dropout, const AttentionShape& shape, std::int64_t matrix,
+                std::int64_t first_row, std::int64_t rows, std::uint16_t* bits) {
+  for (std::int64_t row = 0; row < rows; row += kTile) {
+    for (std::int64_t column = 0; column < shape.key_length; column += kTile) {
+      attention_dropout_tile(dropout, matrix, first_row + row, column, shape.query_length, shape.key_length,
+                             mask_stride(shape), bits + row * mask_stride(shape) + column);
+    }
   }
 }
 
@@ -110,14 +113,13 @@ T softmax_scale(const AttentionShape& shape) {
 // Replaces S with D(P), row by row; writes the log-sum-exp of each row if wanted.
 template <typename T>
 void softmax_and_drop(const AttentionForward<T>& args, std::int64_t matrix, std::int64_t first_row,
-                      std::int64_t rows, T* s, std::uint16_t* bits) {
+                      std::int64_t rows, T* s, const std::uint16_t* bits) {
   const std::int64_t n = args.shape.key_length;
   const auto threshold = static_cast<std::int32_t>(args.dropout.threshold);
   const T keep_scale = static_cast<T>(args.dropout.scale());
   for (std::int64_t i = 0; i < rows; ++i) {
-    if (i % kTile == 0) band_bits(args.dropout, args.shape, matrix, first_row + i, bits);
     T* row = s + i * n;
-    const std::uint16_t* row_bits = bits + i % kTile * mask_stride(args.shape);
+    const std::uint16_t* row_bits = bits + i * mask_stride(args.shape);
     const T most = lane_max(n, row);
     const T sum = lane_sum<T>(n, [=](std::int64_t j) {
       const T e = exponential(row[j] - most);
@@ -143,6 +145,7 @@ void forward_head(const AttentionForward<T>& args, std::int64_t matrix, const Sc
   T* out = args.out + head_offset(shape, matrix, shape.query_length, out_stride);
   for (std::int64_t row = 0; row < shape.query_length; row += block_rows(shape)) {
     const std::int64_t rows = std::min(block_rows(shape), shape.query_length - row);
+    block_bits(args.dropout, shape, matrix, row, rows, scratch.bits());
     scores(scratch, shape, rows, softmax_scale<T>(shape), q + row * shape.query_stride, k, scratch.block(0));
     softmax_and_drop(args, matrix, row, rows, scratch.block(0), scratch.bits());
     multiply(scratch, {.m = rows,
@@ -160,14 +163,13 @@ void forward_head(const AttentionForward<T>& args, std::int64_t matrix, const Sc
 // Replaces the block of S in `p` with P and writes D(P) to `dropped`.
 template <typename T>
 void recompute_probabilities(const AttentionBackward<T>& args, std::int64_t matrix, std::int64_t first_row,
-                             std::int64_t rows, T* p, T* dropped, std::uint16_t* bits) {
+                             std::int64_t rows, T* p, T* dropped, const std::uint16_t* bits) {
   const std::int64_t n = args.shape.key_length;
   const auto threshold = static_cast<std::int32_t>(args.dropout.threshold);
   const T keep_scale = static_cast<T>(args.dropout.scale());
   const Stat<T>* logsumexp = args.logsumexp + matrix * args.shape.query_length + first_row;
   for (std::int64_t i = 0; i < rows; ++i) {
-    if (i % kTile == 0) band_bits(args.dropout, args.shape, matrix, first_row + i, bits);
-    const std::uint16_t* row_bits = bits + i % kTile * mask_stride(args.shape);
+    const std::uint16_t* row_bits = bits + i * mask_stride(args.shape);
     T* p_row = p + i * n;
     T* dropped_row = dropped + i * n;
     const T shift = logsumexp[i];
@@ -182,15 +184,14 @@ void recompute_probabilities(const AttentionBackward<T>& args, std::int64_t matr
 
 // Replaces the block of dO Vᵀ in `dp` with dS = P · (D'(dP) − delta).
 template <typename T>
-void score_gradient(const AttentionBackward<T>& args, std::int64_t matrix, std::int64_t first_row,
-                    std::int64_t rows, const T* dout, const T* out, const T* p, T* dp, std::uint16_t* bits) {
+void score_gradient(const AttentionBackward<T>& args, std::int64_t rows, const T* dout, const T* out,
+                    const T* p, T* dp, const std::uint16_t* bits) {
   const std::int64_t n = args.shape.key_length;
   const std::int64_t out_stride = args.shape.heads * args.shape.head_size;
   const auto threshold = static_cast<std::int32_t>(args.dropout.threshold);
   const T keep_scale = static_cast<T>(args.dropout.scale());
   for (std::int64_t i = 0; i < rows; ++i) {
-    if (i % kTile == 0) band_bits(args.dropout, args.shape, matrix, first_row + i, bits);
-    const std::uint16_t* row_bits = bits + i % kTile * mask_stride(args.shape);
+    const std::uint16_t* row_bits = bits + i * mask_stride(args.shape);
     const T* dout_row = dout + i * out_stride;
     const T* out_row = out + i * out_stride;
     const T delta =
@@ -238,6 +239,7 @@ void backward_head(const AttentionBackward<T>& args, std::int64_t matrix, const 
     const T first_or_more = static_cast<T>(row == 0 ? 0 : 1);
     const T* q = args.q + q_offset + row * shape.query_stride;
     const T* dout = args.dout + out_offset + row * out_stride;
+    block_bits(args.dropout, shape, matrix, row, rows, scratch.bits());
     scores(scratch, shape, rows, scale, q, args.k + k_offset, p);
     recompute_probabilities(args, matrix, row, rows, p, other, scratch.bits());
     reduce_rows(scratch, shape, rows, T{1}, other, dout, out_stride, first_or_more, args.dv + v_offset,
@@ -252,8 +254,7 @@ void backward_head(const AttentionBackward<T>& args, std::int64_t matrix, const 
                        .ldb = shape.value_stride,
                        .c = other,
                        .ldc = shape.key_length});
-    score_gradient(args, matrix, row, rows, dout, args.out + out_offset + row * out_stride, p, other,
-                   scratch.bits());
+    score_gradient(args, rows, dout, args.out + out_offset + row * out_stride, p, other, scratch.bits());
     multiply(scratch, {.m = rows,
                        .n = shape.head_size,
                        .k = shape.key_length,
