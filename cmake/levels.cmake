@@ -26,8 +26,9 @@ function(voca_compile_for_every_cpu target)
     target_link_libraries(${target}_${level} PRIVATE voca_options)
     target_compile_definitions(${target}_${level} PRIVATE VOCA_CPU_LEVEL=${level})
     # Loops vectorise only if errno and floating-point traps are not observable; no kernel observes them.
-    # FMA contraction is fixed at build time, so one build always gives the same bits.
-    target_compile_options(${target}_${level} PRIVATE -O3 -fopenmp-simd -fno-math-errno -fno-trapping-math -ffp-contract=fast
+    # Sums round as they are written: a compiler that contracts them does so otherwise in the remainder of a loop, which
+    # depends on the width of the vectors. What pays for a multiply-add names it (multiply_add() in math.h, vector.h).
+    target_compile_options(${target}_${level} PRIVATE -O3 -fopenmp-simd -fno-math-errno -fno-trapping-math -ffp-contract=off
                            -march=${arch})
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${level}>)
   endforeach()

@@ -17,8 +17,8 @@ namespace voca::kernels::cpu {
 /// Its name, as of -march, and its vectors, e.g. "x86-64-v4 (AVX-512)". Throws as level() does.
 [[nodiscard]] std::string instruction_set();
 
-/// Whether it has multiply-add instructions, which round once. docs/determinism.md says where sets that have
-/// them give the same bits. Throws as level() does.
+/// Whether it has multiply-add instructions, which round once. Sets that have them give the same bits. Throws
+/// as level() does.
 [[nodiscard]] bool multiply_adds();
 
 }  // namespace voca::kernels::cpu

@@ -14,6 +14,15 @@
 namespace voca::kernels::cpu {
 inline namespace VOCA_CPU_LEVEL {
 
+/// a · b + c, rounded once if the processor has such an instruction; GCC vectorises it.
+[[nodiscard]] inline float multiply_add(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 /// eˣ to 1 ulp, or 1.2 without multiply-add instructions. Overflow gives +∞, underflow is gradual to 0, NaN
 /// gives NaN.
 ///
@@ -25,18 +34,18 @@ inline namespace VOCA_CPU_LEVEL {
   x = x > 89.0F ? 89.0F : x;
   // Adding 1.5 · 2²³ rounds to an integer, which is then in the low bits.
   constexpr float kRound = 12582912.0F;
-  const float shifted = x * 1.44269504F + kRound;
+  const float shifted = multiply_add(x, 1.44269504F, kRound);
   const float n = shifted - kRound;
   const auto exponent =
       static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(kRound));
-  const float r = (x - n * 0.693145752F) - n * 1.42860677e-6F;
+  const float r = multiply_add(n, -1.42860677e-6F, multiply_add(n, -0.693145752F, x));
   float p = 1.381453988e-3F;
-  p = p * r + 8.368745127e-3F;
-  p = p * r + 4.166839079e-2F;
-  p = p * r + 1.666652040e-1F;
-  p = p * r + 4.999999343e-1F;
-  p = p * r + 1.0F;
-  p = p * r + 1.0F;
+  p = multiply_add(p, r, 8.368745127e-3F);
+  p = multiply_add(p, r, 4.166839079e-2F);
+  p = multiply_add(p, r, 1.666652040e-1F);
+  p = multiply_add(p, r, 4.999999343e-1F);
+  p = multiply_add(p, r, 1.0F);
+  p = multiply_add(p, r, 1.0F);
   // 2ⁿ in two factors: n reaches −150 and +128, beyond the exponent range of one float.
   const std::int32_t half = exponent >> 1;
   const auto power = [](std::int32_t e) {
@@ -63,8 +72,8 @@ struct Normal {
 [[nodiscard]] inline Normal<float> normal(float u) {
   const float a = std::abs(u);
   const float bell = exponential(-0.5F * u * u);
-  const float tail = bell * normal_tail(1.0F / (1.0F + 0.35F * a));
-  return {u < 0.0F ? tail : 1.0F - tail, 0.398942280F * bell};
+  const float tail = normal_tail(1.0F / multiply_add(0.35F, a, 1.0F), multiply_add);
+  return {u < 0.0F ? bell * tail : multiply_add(-bell, tail, 1.0F), 0.398942280F * bell};
 }
 
 [[nodiscard]] inline Normal<double> normal(double u) {

@@ -21,7 +21,8 @@ SIMT_DEVICE Normal normal(float u) {
   float tail;
   if constexpr (sizeof(T) == sizeof(float)) {
     bell = __expf(-0.5F * u * u);
-    tail = bell * normal_tail(__fdividef(1.0F, 1.0F + 0.35F * a));
+    tail = bell * normal_tail(__fdividef(1.0F, 1.0F + 0.35F * a),
+                              [](float x, float y, float z) { return x * y + z; });
   } else {
     bell = simt::exp2_approx(-0.721347520F * u * u);  // −½ log₂ e
     const float q = simt::reciprocal_approx(1.0F + 0.375F * a);

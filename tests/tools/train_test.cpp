@@ -114,6 +114,36 @@ TEST_F(Train, WhatEvalMeasuresIsWhatTrainingSaid) {
   EXPECT_EQ(evaluated.json(), trained.json()["test"]);
 }
 
+TEST_F(Train, TheVectorsOfTheProcessorChangeNoBit) {
+  // Widths that leave every kind of remainder in vectors of 4, 8 and 16 numbers.
+  for (const char* hidden : {"6", "12", "36", "44", "68"}) {
+    const Words options{"train",          "--features_root=" + packed().string(),
+                        "--num_layers=1", "--hidden=" + std::string(hidden),
+                        "--num_heads=1",  "--seq_len=7",
+                        "--epochs=3",     "--batch_size=5",
+                        "--no_val",       "--use_contrastive",
+                        "--quiet",        "--save_last=last.pt",
+                        "--run_dir=run"};
+    std::map<std::string, std::vector<std::byte>> weights;
+    std::map<std::string, std::vector<nlohmann::ordered_json>> records;
+    for (const char* arch : {"x86-64-v3", "x86-64-v4"}) {
+      const fs::path here = folder(std::string(hidden) + arch);
+      const Outcome outcome = run(options, here, {{"VOCA_CPU_ARCH", arch}});
+      if (outcome.exit_code == 64) GTEST_SKIP() << outcome.err;
+      ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+      ASSERT_EQ(run({"inspect", "last.pt", "--export", "last.safetensors"}, here).exit_code, 0);
+      // Behind the header, which names the kernels.
+      std::vector<std::byte> bytes = read_bytes(here / "last.safetensors");
+      std::uint64_t header = 0;
+      std::memcpy(&header, bytes.data(), sizeof header);
+      weights[arch].assign(bytes.begin() + static_cast<std::ptrdiff_t>(8 + header), bytes.end());
+      records[arch] = metrics_of(here / "run");
+    }
+    EXPECT_EQ(records["x86-64-v3"], records["x86-64-v4"]) << hidden;
+    EXPECT_TRUE(weights["x86-64-v3"] == weights["x86-64-v4"]) << hidden;
+  }
+}
+
 /// The name of the newest state in a run folder; empty where there is none.
 std::string newest_state(const fs::path& run) {
   std::string newest;

@@ -16,7 +16,7 @@ namespace {
 
 using cpu::Normal;
 
-// As the kernels compute them: GCC forms multiply-adds where the instruction set has them.
+// As the kernels compute them: with multiply-adds where the instruction set has them.
 float exponential(float x) {
   return math_functions().exponential(x);
 }
