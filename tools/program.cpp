@@ -128,8 +128,9 @@ int end_as_by(const engine::Stopped& stopped) {
 /// Message for a failed allocation.
 std::string out_of_memory_text() {
   try {
-    return fmt::format("out of memory; {} now: raise the limit, or take smaller sizes (plan has the table)",
-                       engine::free_host_memory().text());
+    return fmt::format(
+        "out of memory; {} now: raise the limit, or take smaller sizes (of a training plan has the table)",
+        engine::free_host_memory().text());
   } catch (const std::bad_alloc&) {
     return "out of memory";
   }

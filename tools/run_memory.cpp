@@ -115,12 +115,6 @@ std::size_t share_of(const engine::FreeMemory& free, int ranks) {
                       : std::numeric_limits<std::size_t>::max();
 }
 
-bool fits(const RunMemory& memory, const RunNeeds& needs, const Room& room) {
-  if (!on_gpu(needs)) return bytes_of(memory.device) <= share_of(room.host, room.ranks_here);
-  return (!room.device || bytes_of(memory.device) <= share_of(*room.device, 1)) &&
-         bytes_of(memory.host) <= share_of(room.host, room.ranks_here);
-}
-
 /// Chooses between host memory and the packed file for the frames.
 RunMemory lay_out_on_host(const RunNeeds& needs, const Room& room) {
   const int ranks = room.ranks_here;
@@ -247,6 +241,12 @@ std::string memory_text(const RunMemory& memory, const Room& room) {
                               : of(memory.device, room.device.value_or(engine::FreeMemory{}), 1);
   if (!memory.host.empty()) text += "; of the host " + of(memory.host, room.host, room.ranks_here);
   return memory.why.empty() ? text : text + "; " + memory.why;
+}
+
+bool fits(const RunMemory& memory, const RunNeeds& needs, const Room& room) {
+  if (!on_gpu(needs)) return bytes_of(memory.device) <= share_of(room.host, room.ranks_here);
+  return (!room.device || bytes_of(memory.device) <= share_of(*room.device, 1)) &&
+         bytes_of(memory.host) <= share_of(room.host, room.ranks_here);
 }
 
 RunMemory plan_run_that_fits(const RunNeeds& needs, const Room& room) {

@@ -79,6 +79,9 @@ struct RunMemory {
 [[nodiscard]] std::optional<std::int64_t> largest_batch(const RunNeeds& needs, const RunMemory& memory,
                                                         const Room& room);
 
+/// Whether a planned run fits the room.
+[[nodiscard]] bool fits(const RunMemory& memory, const RunNeeds& needs, const Room& room);
+
 /// plan_run(), checked against `room`. Throws Error (exit code 74) with the table and the largest batch that
 /// fits.
 [[nodiscard]] RunMemory plan_run_that_fits(const RunNeeds& needs, const Room& room);

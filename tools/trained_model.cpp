@@ -215,14 +215,13 @@ void load_weights(const Members& members, engine::ParameterStore& parameters) {
   });
 }
 
-/// One pass of the members over the data, with the predictions of each.
+/// One pass of the members over the data, with the predictions of each. The memory has been planned.
 std::vector<engine::Predictions> predict_together(const Members& members,
                                                   const std::shared_ptr<const data::Dataset>& dataset,
                                                   const std::vector<std::int64_t>& samples,
                                                   const PredictionOptions& options, engine::Device& device) {
   const engine::Ensemble ensemble(models_of(members));
   const RunNeeds needs = needs_of(members, ensemble, samples.size(), options, device);
-  static_cast<void>(plan_run_that_fits(needs, look_at_room(device, options.ranks, options.ranks_here)));
   const std::unique_ptr<engine::BatchSource> source =
       data::make_device_batches(dataset, samples, needs.batches, /*pinned=*/true, device);
   engine::Workspace workspace(ensemble, needs.request, device);
@@ -242,36 +241,29 @@ std::vector<engine::Predictions> predict_together(const Members& members,
   return each;
 }
 
-bool fits(const Members& members, std::size_t samples, const PredictionOptions& options,
-          engine::Device& device) {
-  const engine::Ensemble ensemble(models_of(members));
-  try {
-    static_cast<void>(plan_run_that_fits(needs_of(members, ensemble, samples, options, device),
-                                         look_at_room(device, options.ranks, options.ranks_here)));
-    return true;
-  } catch (const engine::Error& error) {
-    if (error.code() != engine::ExitCode::kIo) throw;
-    return false;
+/// Appends to `passes` as few as the memory suffices for, or throws its Error (exit code 74) with the path of
+/// the checkpoint that does not fit alone. Several ranks, whose nodes may differ in memory, do not look for
+/// smaller passes.
+void plan_passes(const Members& members, std::size_t samples, const PredictionOptions& options,
+                 engine::Device& device, std::vector<Members>& passes) {
+  const bool one_output_list = members.size() <= engine::TensorList::kCapacity;
+  if (one_output_list) {
+    const engine::Ensemble ensemble(models_of(members));
+    const RunNeeds needs = needs_of(members, ensemble, samples, options, device);
+    const Room room = look_at_room(device, options.ranks, options.ranks_here);
+    if (members.size() == 1 || !options.ranks.alone() || fits(plan_run(needs, room), needs, room)) {
+      try {
+        static_cast<void>(plan_run_that_fits(needs, room));
+      } catch (const engine::Error& error) {
+        throw engine::Error(error.code(), fmt::format("{}: {}", members.front()->path, error.what()));
+      }
+      passes.push_back(members);
+      return;
+    }
   }
-}
-
-/// As many members in one pass as the memory suffices for. Several ranks, whose nodes may differ in memory,
-/// do not look for fewer.
-std::vector<engine::Predictions> predict_in_few_passes(const Members& members,
-                                                       const std::shared_ptr<const data::Dataset>& dataset,
-                                                       const std::vector<std::int64_t>& samples,
-                                                       const PredictionOptions& options,
-                                                       engine::Device& device) {
-  if (members.size() == 1 || (members.size() <= engine::TensorList::kCapacity &&
-                              (!options.ranks.alone() || fits(members, samples.size(), options, device))))
-    return predict_together(members, dataset, samples, options, device);
   const auto middle = members.begin() + std::ssize(members) / 2;
-  std::vector<engine::Predictions> each;
-  for (const Members& half : {Members(members.begin(), middle), Members(middle, members.end())}) {
-    for (engine::Predictions& one : predict_in_few_passes(half, dataset, samples, options, device))
-      each.push_back(std::move(one));
-  }
-  return each;
+  plan_passes({members.begin(), middle}, samples, options, device, passes);
+  plan_passes({middle, members.end()}, samples, options, device, passes);
 }
 
 }  // namespace
@@ -285,9 +277,12 @@ std::vector<engine::Predictions> predict_samples(std::span<const TrainedNetwork>
     check_fits(network, *dataset);
     by_frames[network.config.seq_len].push_back(&network);
   }
+  std::vector<Members> passes;
+  for (const auto& [frames, members] : by_frames)
+    plan_passes(members, samples.size(), options, device, passes);
   std::vector<engine::Predictions> all(networks.size());
-  for (const auto& [frames, members] : by_frames) {
-    std::vector<engine::Predictions> each = predict_in_few_passes(members, dataset, samples, options, device);
+  for (const Members& members : passes) {
+    std::vector<engine::Predictions> each = predict_together(members, dataset, samples, options, device);
     for (std::size_t i = 0; i < members.size(); ++i)
       all[static_cast<std::size_t>(members[i] - networks.data())] = std::move(each[i]);
   }

@@ -139,7 +139,8 @@ void throw_out_of_memory(const OutOfMemory& what) {
   const std::string sharers = what.ranks == 1 ? "" : fmt::format(" by each of {} ranks here", what.ranks);
   const std::string advice = what.largest > 0
                                  ? fmt::format("the largest --batch_size that fits is {}", what.largest)
-                                 : "not even one sample fits: take a smaller model or a shorter --seq_len";
+                                 : "not even one sample fits: a smaller model, a shorter --seq_len, fewer "
+                                   "--threads and --num_workers take less";
   throw Error(ExitCode::kIo,
               fmt::format("{}: out of memory: {} bytes are needed{} for --batch_size {}, {} are free{}; "
                           "{}:\n{}",

@@ -304,6 +304,22 @@ TEST_F(LittleMemory, CheckpointsThatDoNotFitTogetherPredictOneAfterAnother) {
   EXPECT_EQ(apart.out, together.out);
 }
 
+TEST_F(LittleMemory, ACheckpointThatDoesNotFitIsNamedBeforeThoseThatDo) {
+  const Words training{"train",          "--features_root=packed.h5",
+                       "--max_steps=1",  "--no_val",
+                       "--batch_size=4", "--num_layers=1",
+                       "--num_heads=1",  "--quiet"};
+  ASSERT_EQ(run(training + Words{"--hidden=16", "--seq_len=4", "--save_path=small.pt"}, here()).exit_code, 0);
+  ASSERT_EQ(run(training + Words{"--hidden=1024", "--seq_len=8", "--save_path=large.pt"}, here()).exit_code,
+            0);
+  const Words words{"predict", "--checkpoint=small.pt,large.pt", "--threads=1", "--num_workers=0",
+                    "--features_root=packed.h5"};
+  const Outcome outcome = run_within(to_load() + 40'000, words, here());
+  EXPECT_EQ(outcome.exit_code, 74) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("large.pt: cpu: out of memory: "));
+  EXPECT_EQ(outcome.out, "");
+}
+
 TEST_F(LittleMemory, SizesBeyondCountingAreOneLine) {
   for (const Words& sizes : {Words{"--batch_size=4000000000000000000"},
                              Words{"--batch_size=9000000000", "--seq_len=2000000000"}}) {
